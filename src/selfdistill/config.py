@@ -18,9 +18,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ServerConfig(Settings):
+    """An OpenAI-compatible endpoint, for `backend: openai`. The key is read from the environment variable `key_env`,
+    and appears in no file."""
+
+    url: str
+    key_env: str | None = None
+    api: Literal["chat", "completions"] = "chat"
+    concurrency: int = Field(default=16, gt=0)
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=6, ge=0)
+
+
 class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
-    `alpaca`, or a Jinja chat template file."""
+    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it."""
 
     path: str
     revision: str | None = None
@@ -30,6 +42,7 @@ class ModelConfig(Settings):
     template_kwargs: dict[str, Any] = {}
     batch_tokens: int = Field(default=16384, gt=0)
     trust_remote_code: bool = False
+    server: ServerConfig | None = None
 
 
 class DataConfig(Settings):
@@ -181,9 +194,12 @@ DEFAULT_ARMS = {
 
 class TaskEntry(Settings):
     """A task to evaluate; `path` (and `split`, `config`, `format`) stand in for where its data is by default.
-    The name `heldout` is the recipe's own data: its test file, or the rows that `data.heldout` sets aside."""
+    The name `heldout` is the recipe's own data: its test file, or the rows that `data.heldout` sets aside. `name` is
+    what it is called in files and tables, so that one task can be there twice; `system` goes before its prompts.
+    `samples` answers are drawn for each item, of which `k` count as one try (pass@k)."""
 
     task: str
+    name: str = ""
     path: str | None = None
     config: str | None = None
     split: str | None = None
@@ -191,29 +207,67 @@ class TaskEntry(Settings):
     n: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32 - 1)
     max_new_tokens: int | None = Field(default=None, gt=0)
+    system: str | None = None
+    few_shot: int | None = Field(default=None, ge=0)
+    samples: int = Field(default=1, gt=0)
+    k: int = Field(default=1, gt=0)
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"task": value} if isinstance(value, str) else value
+        value = {"task": value} if isinstance(value, str) else value
+        return {**value, "name": value.get("name") or value.get("task", "")} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _usable(self) -> TaskEntry:
+        check_name("task", self.name)
+        if self.k > self.samples:
+            raise ValueError(f"pass@{self.k} needs at least {self.k} samples an item, not {self.samples}")
+        return self
 
 
 class EvaluateConfig(Settings):
+    """`system` is a system prompt under which the safety tasks are asked a second time."""
+
     tasks: list[TaskEntry] = []
     backend: str = "hf"
     sampling: Sampling = Sampling()
+    system: str | None = None
 
     @field_validator("tasks")
     @classmethod
     def _names_differ(cls, tasks: list[TaskEntry]) -> list[TaskEntry]:
-        names = [entry.task for entry in tasks]
+        names = [entry.name for entry in tasks]
         if doubled := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"named twice: {', '.join(sorted(doubled))}")
+            raise ValueError(f"named twice: {', '.join(sorted(doubled))}; give one of them another `name`")
         return tasks
 
 
+class JudgeConfig(Settings):
+    """The model that judges answers for the tasks that ask for one. Prices are in dollars for a million tokens, and
+    only `check` reads them."""
+
+    model: ModelConfig
+    backend: str = "hf"
+    sampling: Sampling = Sampling(max_new_tokens=256)
+    input_price: float | None = Field(default=None, ge=0)
+    output_price: float | None = Field(default=None, ge=0)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises ValueError where `name` is no safe file name."""
+    if not name or not all(c.isalnum() or c in "-_.=+" for c in name) or name.startswith("."):
+        raise ValueError(f"{what} name '{name}': use letters, digits, '-', '_', '.', '+' and '='")
+
+
 class Recipe(Settings):
-    """An experiment from a dataset to a verdict. `task` fills in data, template and grader where they are left out."""
+    """An experiment from a dataset to a verdict. `task` fills in data, template and grader where they are left out.
+    With `seeds`, every arm is trained once with each. `sandbox` is where programs that a model wrote are run."""
 
     model: ModelConfig
     task: str | None = None
@@ -221,7 +275,10 @@ class Recipe(Settings):
     rewrite: RewriteConfig = RewriteConfig()
     train: TrainConfig = TrainConfig()
     arms: dict[str, ArmConfig] = DEFAULT_ARMS
+    seeds: list[int] = []
     evaluate: EvaluateConfig = EvaluateConfig()
+    judge: JudgeConfig | None = None
+    sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     note: str | None = None
 
     @model_validator(mode="after")
@@ -233,8 +290,7 @@ class Recipe(Settings):
         if not any(arm.data == "none" for arm in self.arms.values()):
             raise ValueError("no arm has `data: none`; the seed is what every comparison is made with")
         for name, arm in self.arms.items():
-            if not name or not all(c.isalnum() or c in "-_.=" for c in name) or name.startswith("."):
-                raise ValueError(f"arm name '{name}': use letters, digits, '-', '_', '.' and '='")
+            check_name("arm", name)
             try:
                 self.arm_train(arm)
             except ValidationError as error:
@@ -316,7 +372,7 @@ def _written_out(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-_SECTIONS = ("data", "rewrite", "train", "arms", "evaluate")
+_SECTIONS = ("data", "rewrite", "train", "arms", "evaluate", "judge", "seeds")
 
 
 def _nested(override: str) -> dict[str, Any]:

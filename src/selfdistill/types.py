@@ -120,19 +120,22 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a grader says of one text. `expected` and `found` are what was read from the reference and from the text."""
+    """What a grader says of one text. `expected` and `found` are what was read from the reference and from the text.
+    `value` in [0, 1] is set where the judgement is graded, such as the share of a pairwise comparison that was won."""
 
     outcome: Outcome
     reason: str
     expected: str | None = None
     found: str | None = None
+    value: float | None = None
 
     @property
     def passed(self) -> bool:
         return self.outcome == "pass"
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        row = {"outcome": self.outcome, "reason": self.reason, "expected": self.expected, "found": self.found}
+        return row if self.value is None else {**row, "value": self.value}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Verdict:
@@ -177,10 +180,11 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One figure of one arm on one task: `value` in [0, 1] with its 95 % interval [low, high].
+    """One figure of one arm on one task: `value` in [0, 1] with its 95 % interval [low, high], made as `interval` says.
 
-    Every item is in one bucket: passed + failed + unjudged + truncated + errors = n. Truncated answers were cut off and
-    did not pass. `value` is passed over the items that could be judged: passed + failed + truncated.
+    Every item is in one bucket: passed + failed + tied + unjudged + truncated + errors = n. Truncated answers were cut
+    off and did not pass. `value` is the mean over the items that could be judged (passed, failed, tied, truncated).
+    `details` are further figures of the task, such as mean lengths.
     """
 
     task: str
@@ -191,13 +195,16 @@ class Score:
     n: int
     passed: int
     failed: int
+    tied: int = 0
     unjudged: int = 0
     truncated: int = 0
     errors: int = 0
+    interval: str = "wilson"
     reasons: Mapping[str, int] = field(default_factory=dict)
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        buckets = self.passed + self.failed + self.unjudged + self.truncated + self.errors
+        buckets = self.passed + self.failed + self.tied + self.unjudged + self.truncated + self.errors
         if buckets != self.n:
             raise ValueError(f"score of {self.task}: the buckets hold {buckets} items, n is {self.n}")
 

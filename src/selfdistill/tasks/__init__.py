@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import RecipeError
 from ..types import Conversation, Example, Messages, Verdict
@@ -14,6 +14,33 @@ from ..types import Conversation, Example, Messages, Verdict
 if TYPE_CHECKING:
     from ..config import DataConfig
     from ..data import OnBad
+
+
+def _elsewhere(*_: Any, **__: Any) -> Any:
+    raise TypeError("this task's items are asked and graded by lm-eval")
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a judge model grades answers. `ask(example, answer, other)` gives the questions about one answer (one for
+    each order, say), `read(replies)` the verdict from the replies to them; `against` is where `other` comes from.
+    `details(graded rows)` are further figures of the score."""
+
+    ask: Callable[[Example, str, str], tuple[Messages, ...]]
+    read: Callable[[Sequence[str]], Verdict]
+    against: Literal["nothing", "reference", "seed"] = "nothing"
+    details: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, float]] = lambda _rows: {}
+
+
+@dataclass(frozen=True)
+class Harness:
+    """A task that lm-eval asks and grades: its name there, the per-item metric that counts, shots, and the folder of
+    task YAMLs that stand in for it where the recipe gives a local `path`."""
+
+    task: str
+    metric: str
+    few_shot: int = 0
+    local: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,18 +51,25 @@ class Task:
     splits are by default. `ask` makes the evaluation prompt, `grade(example, text)` judges an answer or a rewrite,
     `template` is the rewriting template (a name of `prompts.REWRITING` or a file), None where the task is never trained
     on.
+
+    `needs` may hold "sandbox": then `grade` also takes `run`, a `sandbox.Run`. With `judge`, the answers are graded by
+    the recipe's judge model; `answers_of` names the task whose answers are graded in place of own ones; with `harness`,
+    lm-eval does it all, and `load`, `ask` and `grade` are left out.
     """
 
     name: str
     skill: str
-    ask: Callable[[Example], Messages]
-    grade: Callable[[Example, str], Verdict]
-    load: Callable[..., Iterator[Conversation]]
+    ask: Callable[[Example], Messages] = _elsewhere
+    grade: Callable[..., Verdict] = _elsewhere
+    load: Callable[..., Iterator[Conversation]] = _elsewhere
     test: DataConfig | None = None
     train: DataConfig | None = None
     template: str | None = None
     metric: str = "accuracy"
     needs: frozenset[str] = field(default_factory=frozenset)
+    judge: Judging | None = None
+    answers_of: str | None = None
+    harness: Harness | None = None
 
 
 TASKS: dict[str, str] = {
