@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,7 @@ class Experiment:
         inputs = {source.name: source.fingerprint for source in stage.inputs}
         own = {"fingerprint": stage.fingerprint, "settings": stage.settings, "inputs": inputs}
         manifest["stages"][stage.name] = {**old, **own, **values}
+        manifest["hardware"]["gpus"] = _gpus() or manifest["hardware"].get("gpus", [])
         write_json(self.path("manifest.json"), manifest)
 
 
@@ -219,7 +221,7 @@ def _new_manifest() -> dict[str, Any]:
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "gpus": _gpus(),
+            "gpus": [],
         },
         "stages": {},
     }
@@ -233,6 +235,6 @@ def _version(package: str) -> str | None:
 
 
 def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    """Those that torch sees; none before it is loaded, as what doesn't load it uses none."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []

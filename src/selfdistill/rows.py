@@ -20,10 +20,16 @@ _ID_END = len(_ID_PREFIX) + 16
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def dump_line(row: dict[str, Any]) -> bytes:
     return _encode(row).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def parse_line(line: bytes) -> Any:
+    """A row as `dump_line` wrote it; `json.loads` of bytes would guess the encoding first. Raises ValueError."""
+    return _decode(line.decode("utf-8", "surrogatepass"))
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -31,7 +37,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
+                yield parse_line(line)
             except ValueError:
                 raise ExperimentError(
                     f"{path} line {number} is damaged; delete the file and run again to make it anew."
@@ -122,7 +128,7 @@ class RowFile:
         if position is None:
             return None
         self._file.seek(int(self._offsets[position]))
-        row: dict[str, Any] = json.loads(self._file.readline())
+        row: dict[str, Any] = parse_line(self._file.readline())
         return row
 
     def _position(self, row_id: str) -> int | None:

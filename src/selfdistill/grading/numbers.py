@@ -7,11 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
-from typing import TypeVar
 
 from ..types import Verdict
 
-_Number = TypeVar("_Number", int, Fraction)
+_Number = int | Fraction
 
 # Where an answer is announced. The last announcement in the text counts.
 _MARKER = re.compile(r"####|\banswer\s{1,3}is\b|\\boxed\{", re.IGNORECASE)
@@ -63,7 +62,7 @@ def _compared(expected: _Number | None, found: _Number | None, show: Callable[[_
     return Verdict("fail", "number differs", show(expected), show(found))
 
 
-def extract_number(text: str) -> Fraction | None:
+def extract_number(text: str) -> _Number | None:
     """The final number of `text`, None where it holds none or announces something that is no number."""
     text = _plain(text)
     marker = None
@@ -81,7 +80,7 @@ def extract_number(text: str) -> Fraction | None:
     return _announced(sentence) if _has_number(sentence) else _last(rest)
 
 
-def _announced(sentence: str) -> Fraction | None:
+def _announced(sentence: str) -> _Number | None:
     """The number a sentence opens with; where that is a sum such as `3 + 4 = 7`, what it comes to."""
     first = next(_matches(sentence), None)
     if first is not None and _OPERATOR.match(sentence, first.end()):
@@ -91,7 +90,7 @@ def _announced(sentence: str) -> Fraction | None:
     return _value(sentence, first) if first else None
 
 
-def _last(text: str) -> Fraction | None:
+def _last(text: str) -> _Number | None:
     last = None
     for last in _matches(text):  # noqa: B007
         pass
@@ -107,9 +106,10 @@ def _matches(text: str) -> Iterator[re.Match[str]]:
     return (match for match in _NUMBER.finditer(text) if len(match[0]) <= _MOST_DIGITS)
 
 
-def _value(text: str, match: re.Match[str]) -> Fraction | None:
+def _value(text: str, match: re.Match[str]) -> _Number | None:
     above, _, below = match[0].replace(",", "").rpartition(" ")[2].partition("/")
-    value = Fraction(above)
+    # Most answers are whole numbers, and a Fraction takes ten times as long to make.
+    value: _Number = int(above) if above.isdecimal() else Fraction(above)
     if below:
         if not Fraction(below):
             return None
@@ -128,10 +128,11 @@ def _is_negative(text: str, start: int) -> bool:
 
 def _plain(text: str) -> str:
     """Typographic and LaTeX spellings in ASCII: unicode minus, full-width signs, ½, \\frac{1}{2}, 1{,}000."""
-    text = text.translate(_SYMBOLS)
-    text = _VULGAR.sub(_written_out, text)
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
+    if not text.isascii():
+        text = _VULGAR.sub(_written_out, text.translate(_SYMBOLS))
+    if "\\" in text or "{,}" in text:
+        for pattern, plain in _LATEX:
+            text = pattern.sub(plain, text)
     return text
 
 
@@ -140,7 +141,7 @@ def _written_out(vulgar: re.Match[str]) -> str:
     return " " * before.isdigit() + unicodedata.normalize("NFKC", vulgar[0]).replace("⁄", "/")
 
 
-def _show(value: Fraction) -> str:
+def _show(value: _Number) -> str:
     if 10**12 % value.denominator == 0:
         return f"{Decimal(value.numerator) / value.denominator:f}"
     return str(value)
