@@ -76,6 +76,10 @@ TASKS: dict[str, str] = {
     "gsm8k": "selfdistill.tasks.gsm8k:TASK",
     "multiarith": "selfdistill.tasks.multiarith:TASK",
     "openfunctions": "selfdistill.tasks.openfunctions:TASK",
+    "alpaca": "selfdistill.tasks.alpaca:TASK",
+    "dolly": "selfdistill.tasks.dolly:TASK",
+    "lima": "selfdistill.tasks.lima:TASK",
+    "openhermes": "selfdistill.tasks.openhermes:TASK",
     "advbench": "selfdistill.tasks.advbench:TASK",
     "advbench-jailbreak": "selfdistill.tasks.advbench:JAILBREAK",
     "demo-maths": "selfdistill.tasks.demo:MATHS",
@@ -110,13 +114,17 @@ def load_rows(
     source: DataConfig, convert: Callable[[Mapping[str, Any]], Conversation], on_bad: OnBad | None = None
 ) -> Iterator[Conversation]:
     """The rows of a form that `data` doesn't know, each made a conversation by `convert`. Where a row lacks a field, or
-    has another type in it, it is a bad row, as in `data.good_rows`."""
+    has another type in it, it is a bad row, as in `data.good_rows`; so is one for which `convert` raises
+    UnusableError."""
+    from ..data.formats import UnusableError
     from ..data.sources import BadRow, good_rows, read_rows
 
     def converted() -> Iterator[tuple[str, Conversation | BadRow]]:
         for where, row in read_rows(source):
             try:
                 yield where, row if isinstance(row, BadRow) else convert(row)
+            except UnusableError as error:
+                yield where, BadRow.of(where, str(error), json.dumps(row, ensure_ascii=False, default=str))
             except (KeyError, TypeError, AttributeError) as error:
                 reason = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else "a field has a wrong type"
                 yield where, BadRow.of(where, reason, json.dumps(row, ensure_ascii=False, default=str))
