@@ -16,7 +16,7 @@ from .saved import Saved, read_experiment
 from .svg import arm_slots, marker_icon
 from .text import WORDS
 
-BUCKETS = ("passed", "failed", "truncated", "errors", "unjudged")
+BUCKETS = ("passed", "failed", "tied", "truncated", "unjudged", "errors")
 _MAX_REASONS = 25
 
 
