@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError
+from ..grading.judged import Judging as Judging
 from ..types import Conversation, Example, Messages, Verdict
 
 if TYPE_CHECKING:
@@ -18,18 +19,6 @@ if TYPE_CHECKING:
 
 def _elsewhere(*_: Any, **__: Any) -> Any:
     raise TypeError("this task's items are asked and graded by lm-eval")
-
-
-@dataclass(frozen=True)
-class Judging:
-    """How a judge model grades answers. `ask(example, answer, other)` gives the questions about one answer (one for
-    each order, say), `read(replies)` the verdict from the replies to them; `against` is where `other` comes from.
-    `details(graded rows)` are further figures of the score."""
-
-    ask: Callable[[Example, str, str], tuple[Messages, ...]]
-    read: Callable[[Sequence[str]], Verdict]
-    against: Literal["nothing", "reference", "seed"] = "nothing"
-    details: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, float]] = lambda _rows: {}
 
 
 @dataclass(frozen=True)
