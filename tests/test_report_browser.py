@@ -129,7 +129,7 @@ def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
     assert not scrolls_sideways(page)
     assert page.locator("article").count() == len(HOSTILE) + 2
     for number, text in enumerate(HOSTILE):
-        shown = page.locator("article").nth(number).locator(".pair pre").first.text_content()
+        shown = page.locator("article").nth(number).locator(".sides pre").first.text_content()
         assert shown == visible(f"{text} original")
     page.fill("#q", "onerror")
     count_becomes(page, "1–1 of 1 rows")
@@ -145,7 +145,7 @@ def test_search_filters_and_pages(visit: Any, demo: Path) -> None:
     assert page.locator("article").first.get_attribute("id") == "row-21"
     page.select_option("#source", "original")
     assert page.text_content("#count") == "1–20 of 37 rows"
-    assert page.locator(".tag.rewrite").count() == 0
+    assert page.locator(".tag.good").count() == 0
     page.select_option("#reason", "talks about the reference")
     assert page.text_content("#count") == "1–10 of 10 rows"
     page.select_option("#source", "")
@@ -202,18 +202,18 @@ def test_the_word_diff(
     page = visit(one_pair(tmp_path, original, rewrite))
     assert page.locator("del").all_text_contents() == gone
     assert page.locator("ins").all_text_contents() == new
-    assert page.locator(".pair pre").all_text_contents() == [original, rewrite]
+    assert page.locator(".sides pre").all_text_contents() == [original, rewrite]
     page.uncheck("#marks")
     assert page.locator("del, ins").count() == 0
-    assert page.locator(".pair pre").all_text_contents() == [original, rewrite]
+    assert page.locator(".sides pre").all_text_contents() == [original, rewrite]
 
 
 def test_a_pair_too_long_for_a_diff_is_shown_without(visit: Any, tmp_path: Path) -> None:
     original, rewrite = "a b " * 2_000, "c d " * 2_000
     page = visit(one_pair(tmp_path, original[:8000], rewrite[:8000]))
     assert page.locator("del, ins").count() == 0
-    assert "too long to mark" in (page.text_content(".pair") or "")
-    assert page.locator(".pair pre").all_text_contents() == [original[:8000], rewrite[:8000]]
+    assert "too long to mark" in (page.text_content(".sides") or "")
+    assert page.locator(".sides pre").all_text_contents() == [original[:8000], rewrite[:8000]]
 
 
 def test_five_thousand_rows_open(visit: Any, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from . import text
 _JSON_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-def render(template: str, styles: Sequence[str], script: str | None = None, data: Any = None, **context: Any) -> str:
-    """The page, with its style sheets and script inline. The content policy allows just these, by their hashes; `data`
+def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), data: Any = None, **context: Any) -> str:
+    """The page, with its style sheets and scripts inline. The content policy allows just these, by their hashes; `data`
     stands in the page as JSON, which the script reads. Everything else is escaped."""
     from jinja2 import Environment
 
@@ -28,11 +28,10 @@ def render(template: str, styles: Sequence[str], script: str | None = None, data
         name: getattr(text, name)
         for name in ("percent", "bounds", "points", "point_bounds", "p_value", "count", "duration")
     }
-    style = "".join((folder / name).read_text(encoding="utf-8") for name in styles)
-    code = (folder / script).read_text(encoding="utf-8") if script else ""
+    style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
     page: str = environment.from_string((folder / template).read_text(encoding="utf-8")).render(
-        policy=f"{policy}; script-src '{_digest(code)}'" if script else policy,
+        policy=f"{policy}; script-src '{_digest(code)}'" if code else policy,
         style=Markup(style),
         script=Markup(code),
         data=Markup(embed_json(data)),

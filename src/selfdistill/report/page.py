@@ -14,9 +14,8 @@ from .plots import loss_plot, scores_plot
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .svg import arm_slots, marker_icon
-from .text import WORDS
+from .text import BUCKETS, WORDS
 
-BUCKETS = ("passed", "failed", "tied", "truncated", "unjudged", "errors")
 _MAX_REASONS = 25
 
 

@@ -14,12 +14,10 @@ from typing import Any
 from ..types import Rewrite
 from .html import render
 from .saved import REWRITES, read_lines
-from .text import shorten, visible
+from .text import MAX_TEXT, cut, shorten, visible
 
 MAX_ROWS = 5_000
-# Texts are cut at this length, and no more of them shown than a browser opens at ease.
-_MAX_TEXT = 8_000
-_MAX_PAGE_TEXT = 30_000_000
+_MAX_PAGE_TEXT = 30_000_000  # no more than a browser opens at ease
 _MAX_REASON = 160
 _MAX_REASONS = 2_000
 
@@ -74,14 +72,14 @@ def browser_page(directory: Path, name: str, found: Survey) -> str:
     rows = list(_rows(directory / REWRITES, found))
     return render(
         "rewrites.html.jinja",
-        styles=("base.css", "rewrites.css"),
-        script="rewrites.js",
+        styles=("base.css", "browser.css", "rewrites.css"),
+        scripts=("browser.js", "rewrites.js"),
         data=rows,
         name=name,
         found=found,
         shown=len(rows),
         shown_accepted=sum(row["source"] == "rewrite" for row in rows),
-        max_text=_MAX_TEXT,
+        max_text=MAX_TEXT,
     )
 
 
@@ -97,7 +95,7 @@ def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple
     chosen = heapq.nlargest(n_kept, kept) + heapq.nlargest(limit - n_kept, refused)
     places, room = [], _MAX_PAGE_TEXT
     for _, number, offset, size in sorted(chosen, reverse=True):
-        room -= min(size, 3 * _MAX_TEXT)
+        room -= min(size, 3 * MAX_TEXT)
         if room >= 0:
             places.append((number, offset))
     return sorted(places)
@@ -112,24 +110,16 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
             example, completion, verdict = rewrite.example, rewrite.completion, rewrite.verdict
             yield {
                 "row": number,
-                "id": _cut(example.id),
+                "id": cut(example.id),
                 "source": rewrite.source,
-                "prompt": [[_cut(message.role), _cut(message.content)] for message in example.prompt],
-                "original": _cut(example.reference),
-                "rewrite": _cut(completion.text),
-                "finish": _cut(completion.finish),
+                "prompt": [[cut(message.role), cut(message.content)] for message in example.prompt],
+                "original": cut(example.reference),
+                "rewrite": cut(completion.text),
+                "finish": cut(completion.finish),
                 "tokens": completion.tokens,
-                "error": _cut(completion.error),
-                "outcome": _cut(verdict.outcome),
+                "error": cut(completion.error),
+                "outcome": cut(verdict.outcome),
                 "reason": _reason(rewrite, found.reasons),
-                "expected": _cut(verdict.expected),
-                "found": _cut(verdict.found),
+                "expected": cut(verdict.expected),
+                "found": cut(verdict.found),
             }
-
-
-def _cut(value: object) -> str | None:
-    if value is None:
-        return None
-    text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    over = len(text) - _MAX_TEXT
-    return text if over <= 0 else f"{text[:_MAX_TEXT]} […] ({over:,} more characters)"

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+
+MAX_TEXT = 8_000
+
+# Every item is in one of these buckets: see `types.Score`.
+BUCKETS = ("passed", "failed", "tied", "truncated", "unjudged", "errors")
 
 # What can't be seen, moves the text around it, or can't be encoded: C0 but tab and newline, DEL and C1, lone
 # surrogates, bidirectional overrides and isolates, line separators, invisible spaces. Joiners stay: emoji need them.
@@ -40,6 +46,15 @@ def visible_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {visible(str(key)): visible_json(item) for key, item in value.items()}
     return [visible_json(item) for item in value] if isinstance(value, list) else value
+
+
+def cut(value: object) -> str | None:
+    """A value of the data as text for a page: `visible`, and no longer than a reader reads."""
+    if value is None:
+        return None
+    text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    over = len(text) - MAX_TEXT
+    return text if over <= 0 else f"{text[:MAX_TEXT]} […] ({over:,} more characters)"
 
 
 def shorten(text: str, limit: int) -> str:
