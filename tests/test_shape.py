@@ -21,7 +21,7 @@ ROOMS = [
     {"tasks", "backends", "experiment"},
     {"models", "data"},
     {"grading", "prompts", "demo", "stats", "rows"},
-    {"config"},
+    {"config", "sandbox"},
     {"types", "errors"},
 ]
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "matplotlib", "scipy", "bitsandbytes"}
