@@ -58,7 +58,7 @@ class HFBackend:
         """The prompts as token ids; and an error for each that can't be rendered or has no room for an answer."""
         from jinja2 import TemplateError
 
-        model, renderer = self._loaded()
+        model, renderer = self.loaded()
         context = context_length(model.config)
         rows, failed = [], []
         for prompt in prompts:
@@ -77,7 +77,7 @@ class HFBackend:
         return rows, failed
 
     def _answer(self, batch: list[Row], sampling: Sampling) -> list[Completion]:
-        model, renderer = self._loaded()
+        model, renderer = self.loaded()
         try:
             answers = decode(model, batch, sampling, renderer.stop_ids)
         except (RuntimeError, MemoryError) as error:
@@ -94,14 +94,15 @@ class HFBackend:
 
     def _completion(self, row: Row, ids: list[int]) -> Completion:
         """The text before the stop token. Other special tokens are shown, so that hygiene sees a leaked marker."""
-        _, renderer = self._loaded()
+        _, renderer = self.loaded()
         stopped = ids[-1] in renderer.stop_ids
         text = renderer.tokenizer.decode(
             ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return Completion(row.id, str(text), "stop" if stopped else "length", len(ids))
 
-    def _loaded(self) -> tuple[PreTrainedModel, Renderer]:
+    def loaded(self) -> tuple[PreTrainedModel, Renderer]:
+        """The model, its adapter applied, and what renders its prompts, for those who need more than answers."""
         if self._model is None or self._renderer is None:
             raise RuntimeError("HFBackend is a context manager: with HFBackend(model) as backend: ...")
         return self._model, self._renderer

@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import RecipeError
 from ..grading.judged import Judging as Judging
@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from ..data import OnBad
 
 
+T = TypeVar("T")
+
+
 def _elsewhere(*_: Any, **__: Any) -> Any:
     raise TypeError("this task's items are asked and graded by lm-eval")
 
 
 @dataclass(frozen=True)
 class Harness:
-    """A task that lm-eval asks and grades: its name there, the per-item metric that counts, shots, and the folder of
-    task YAMLs that stand in for it where the recipe gives a local `path`."""
+    """A task that lm-eval asks and grades: its name there and the folder of lm-eval's tasks that defines it, the
+    per-item metric that counts, shots, and the folder of YAMLs that stand in for it where the recipe gives a local
+    `path` (one named after the task)."""
 
     task: str
+    folder: str
     metric: str
     few_shot: int = 0
-    local: str | None = None
+    yamls: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,17 @@ TASKS: dict[str, str] = {
     "openhermes": "selfdistill.tasks.openhermes:TASK",
     "advbench": "selfdistill.tasks.advbench:TASK",
     "advbench-jailbreak": "selfdistill.tasks.advbench:JAILBREAK",
+    "advbench-judged": "selfdistill.tasks.advbench:JUDGED",
+    "advbench-jailbreak-judged": "selfdistill.tasks.advbench:JAILBREAK_JUDGED",
+    "overrefusal": "selfdistill.tasks.overrefusal:TASK",
+    "mmlu": "selfdistill.tasks.knowledge:MMLU",
+    "arc-easy": "selfdistill.tasks.knowledge:ARC_EASY",
+    "arc-challenge": "selfdistill.tasks.knowledge:ARC_CHALLENGE",
+    "hellaswag": "selfdistill.tasks.knowledge:HELLASWAG",
+    "winogrande": "selfdistill.tasks.knowledge:WINOGRANDE",
+    "truthfulqa-mc1": "selfdistill.tasks.knowledge:TRUTHFULQA_MC1",
+    "truthfulqa-mc2": "selfdistill.tasks.knowledge:TRUTHFULQA_MC2",
+    "ifeval": "selfdistill.tasks.knowledge:IFEVAL",
     "demo-maths": "selfdistill.tasks.demo:MATHS",
     "demo-tool": "selfdistill.tasks.demo:TOOL",
     "demo-maths-other": "selfdistill.tasks.demo:MATHS_OTHER",
@@ -100,15 +116,15 @@ def first_row(source: DataConfig) -> Mapping[str, Any]:
 
 
 def load_rows(
-    source: DataConfig, convert: Callable[[Mapping[str, Any]], Conversation], on_bad: OnBad | None = None
-) -> Iterator[Conversation]:
-    """The rows of a form that `data` doesn't know, each made a conversation by `convert`. Where a row lacks a field, or
-    has another type in it, it is a bad row, as in `data.good_rows`; so is one for which `convert` raises
-    UnusableError."""
+    source: DataConfig, convert: Callable[[Mapping[str, Any]], T], on_bad: OnBad | None = None
+) -> Iterator[T]:
+    """The rows of a form that `data` doesn't know, each converted by `convert` (to a conversation, mostly). Where a row
+    lacks a field, or has another type in it, it is a bad row, as in `data.good_rows`; so is one for which `convert`
+    raises UnusableError."""
     from ..data.formats import UnusableError
     from ..data.sources import BadRow, good_rows, read_rows
 
-    def converted() -> Iterator[tuple[str, Conversation | BadRow]]:
+    def converted() -> Iterator[tuple[str, T | BadRow]]:
         for where, row in read_rows(source):
             try:
                 yield where, row if isinstance(row, BadRow) else convert(row)
@@ -118,4 +134,4 @@ def load_rows(
                 reason = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else "a field has a wrong type"
                 yield where, BadRow.of(where, reason, json.dumps(row, ensure_ascii=False, default=str))
 
-    return (conversation for _, conversation in good_rows(converted(), source, on_bad))
+    return (made for _, made in good_rows(converted(), source, on_bad))
