@@ -36,6 +36,8 @@ class Backend(Protocol):
 
 BACKENDS = {
     "hf": "selfdistill.backends.hf:HFBackend",
+    "openai": "selfdistill.backends.openai:OpenAIBackend",
+    "classifier": "selfdistill.backends.classifier:ClassifierBackend",
     "fake": "selfdistill.backends.fake:FakeBackend",
 }
 

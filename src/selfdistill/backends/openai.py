@@ -1,0 +1,235 @@
+"""Any server that speaks the OpenAI API: vLLM, SGLang, llama.cpp, TGI, Ollama, `transformers serve`, hosted ones.
+
+Requests run in an event loop of their own thread, so that the caller may have one too, and so that Ctrl-C ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import re
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from threading import Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..config import ModelConfig, Sampling
+from ..errors import ModelError, RecipeError
+from ..types import Completion, Prompt, messages_json
+from .endpoint import Endpoint, FaultError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ..prompts import Renderer
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, and a random share of that is waited
+# If so many prompts in a row get no answer after all their retries, the server is at fault and not they.
+_OUTAGE = 10
+_UNKNOWN = re.compile(
+    r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed", re.I
+)
+
+
+class OpenAIBackend:
+    """The model `model.path` of the server `model.server`. With `api: completions` prompts are rendered here, and sent
+    as token ids, so that no special token is doubled; with `api: chat` the server applies its own chat template.
+
+    Raises RecipeError where the settings can't work or the key's environment variable is not set. `generate` raises
+    ModelError where the server can't be reached, refuses key or model, or stops answering; what it answered is kept.
+    """
+
+    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
+        if model.server is None:
+            raise RecipeError("The backend openai needs `server: {url: ...}` beside the model's path.")
+        if adapter is not None:
+            raise RecipeError(
+                "The backend openai can't load an adapter into a server; answer with another backend, or serve the "
+                "merged model and name it in model.path."
+            )
+        if model.server.api == "chat" and model.layout != "chat":
+            raise RecipeError(
+                f"With the chat API the server applies its own template, so layout '{model.layout}' would be ignored; "
+                "set server.api to completions."
+            )
+        self._model, self._server = model, model.server
+        self._endpoint = Endpoint(model.server)
+        self._renderer: Renderer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # What servers differ in, found out by their refusals.
+        self._limit_name, self._takes_seed = "max_tokens", True
+
+    def __enter__(self) -> OpenAIBackend:
+        if self._server.api == "completions":
+            from ..models import load_renderer
+
+            self._renderer = load_renderer(self._model)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="selfdistill-openai", daemon=True)
+        self._thread.start()
+        self._endpoint.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        loop, self._loop, self._renderer = self._loop, None, None
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self._close(), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+
+    async def _close(self) -> None:
+        requests = asyncio.all_tasks() - {asyncio.current_task()}
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await self._endpoint.close()
+
+    def generate(
+        self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
+    ) -> Iterator[Completion]:
+        """See `Backend`. At most `server.concurrency` prompts are taken ahead of their answers."""
+        if self._loop is None:
+            raise RuntimeError("OpenAIBackend is a context manager: with OpenAIBackend(model) as backend: ...")
+        waiting: dict[Future[Completion], str] = {}
+        self._unanswered = 0
+        try:
+            for prompt in prompts:
+                if prompt.id in done:
+                    continue
+                try:
+                    asked = self._asked(prompt)
+                except ValueError as error:
+                    yield Completion(prompt.id, "", "error", error=str(error))
+                    continue
+                request = self._answer(prompt.id, asked, sampling)
+                waiting[asyncio.run_coroutine_threadsafe(request, self._loop)] = prompt.id
+                if len(waiting) == self._server.concurrency:
+                    yield from self._finished(waiting)
+            while waiting:
+                yield from self._finished(waiting)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _finished(self, waiting: dict[Future[Completion], str]) -> Iterator[Completion]:
+        """Waits for an answer and takes what has come out of `waiting`. Raises ModelError where the server is gone."""
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            name = waiting.pop(future)
+            try:
+                completion = future.result()
+            except FaultError as fault:
+                self._unanswered += 1
+                if fault.unreachable or self._unanswered == _OUTAGE:
+                    raise ModelError(
+                        f"The server at {self._endpoint.shown} does not answer ({fault}); see whether it runs, and run "
+                        "again. The answers that came are kept."
+                    ) from None
+                yield Completion(name, "", "error", error=str(fault))
+            else:
+                self._unanswered = 0
+                yield completion
+
+    def _asked(self, prompt: Prompt) -> dict[str, Any]:
+        """The part of the request that holds the prompt. Raises ValueError where the template refuses it."""
+        if self._server.api == "chat":
+            if prompt.messages[-1].role == "assistant":
+                raise RecipeError(
+                    "The chat API has no way that every server knows to go on with a started answer (the template's "
+                    "prefill); set server.api to completions, or choose a template without prefill."
+                )
+            template = {"chat_template_kwargs": self._model.template_kwargs} if self._model.template_kwargs else {}
+            return {"messages": messages_json(prompt.messages), **template}
+        from jinja2 import TemplateError
+
+        assert self._renderer is not None
+        try:
+            return {"prompt": self._renderer.ids(prompt.messages)}
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses the prompt: {error}") from error
+
+    def _body(self, name: str, asked: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
+        body = {
+            "model": self._model.path,
+            **asked,
+            self._limit_name: sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+        }
+        if sampling.temperature > 0:
+            if sampling.top_p < 1:
+                body["top_p"] = sampling.top_p
+            if sampling.top_k:
+                body["top_k"] = sampling.top_k
+            if self._takes_seed:
+                body["seed"] = row_seed(sampling.seed, name)
+        return body
+
+    async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
+        """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does."""
+        faults = 0
+        while True:
+            body = self._body(name, asked, sampling)
+            try:
+                response = await self._endpoint.post(body)
+                if response.status_code == 200:
+                    return self._completion(name, response)
+                if self._adapt(body, response):
+                    continue
+                return Completion(name, "", "error", error=self._endpoint.reason(response))
+            except FaultError as fault:
+                faults += 1
+                if faults > self._server.retries:
+                    tries = "1 try" if faults == 1 else f"{faults} tries"
+                    raise FaultError(f"{fault}, after {tries}", unreachable=fault.unreachable) from None
+                longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
+                await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))
+
+    def _adapt(self, body: dict[str, Any], response: httpx.Response) -> bool:
+        """Whether the request is worth sending again as this server wants it. Newer OpenAI models know the limit under
+        another name; some servers know no seed, and then their answers can't be repeated."""
+        text = response.text
+        if response.status_code not in (400, 422) or not _UNKNOWN.search(text):
+            return False
+        if "max_tokens" in body and "max_completion_tokens" in text:
+            self._limit_name = "max_completion_tokens"
+            return True
+        if "seed" in body and re.search(r"""["'`]seed["'`]""", text):
+            self._takes_seed = False
+            return True
+        return False
+
+    def _completion(self, name: str, response: httpx.Response) -> Completion:
+        """Raises FaultError where the reply is not what the API says."""
+        try:
+            reply = response.json()
+            choice = reply["choices"][0]
+            if self._server.api == "chat":
+                message = choice["message"]
+                text = message.get("content")
+                text = message.get("refusal") or "" if text is None else text
+            else:
+                text = choice["text"]
+            finish = choice.get("finish_reason")
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise FaultError(f"a reply that is no completion: {self._endpoint.reason(response)}") from None
+        usage = reply.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
+        if finish in ("stop", "length"):
+            return Completion(name, text, finish, tokens)
+        return Completion(name, text, "error", tokens, f"the server ended the answer with '{finish}'")
+
+
+_jitter = random.Random()
+
+
+def row_seed(seed: int, name: str) -> int:
+    """The row's own seed, from the sampling's seed and the row's id, in the 31 bits that every server takes."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1

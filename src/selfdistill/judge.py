@@ -1,0 +1,163 @@
+"""A judge model grades answers: asks what isn't on file yet, then reads the replies. Grading again needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .completions import LazyBackend, complete
+from .config import JudgeConfig, ModelConfig, Sampling
+from .evaluate import Row, bucket, no_answer, row_of
+from .grading.judged import Judging
+from .rows import RowFile
+from .tasks import Task
+from .types import Completion, Example, Messages, Prompt, Verdict, content_id, messages_json
+
+# Of a server's model there is no tokenizer here; English text has about four characters a token.
+_CHARACTERS_A_TOKEN = 4
+
+
+def judge(
+    task: Task,
+    items: Iterable[Example],
+    answers: RowFile,
+    others: RowFile | None,
+    backend: LazyBackend,
+    sampling: Sampling,
+    rows: RowFile,
+    identity: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Appends to `rows` the judge's reply to each question about `answers` that has none yet.
+
+    `others` are the seed's answers where the task is judged against them. A question is filed under its content and
+    `identity` (the judge's: model and settings), so that it is never asked twice, whichever arm or item it comes from.
+    """
+    judging = _judging(task)
+    prompts: dict[str, Prompt] = {}
+    for item in items:
+        case = _case(judging, item, answers, others)
+        if case.verdict is None:
+            prompts.update((prompt.id, prompt) for prompt in _questions(judging, case, identity))
+    # The file may hold replies about other answers too, of before an arm was trained anew.
+    missing = sum(name not in rows for name in prompts)
+    complete(prompts.values(), len(rows) + missing, backend, sampling, rows, progress)
+
+
+def graded(
+    task: Task, items: Iterable[Example], answers: RowFile, others: RowFile | None, rows: RowFile, identity: str
+) -> Iterator[Row]:
+    """A row for each item, as `evaluate.grade` makes them; against another answer with `lengths`, the characters of
+    both. What the judge did not answer, or not readably, is unjudged: it counts neither for nor against."""
+    judging = _judging(task)
+    for item in items:
+        case = _case(judging, item, answers, others)
+        verdict = case.verdict
+        if verdict is None:
+            verdict = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
+        row = row_of(item.id, bucket(case.answer, verdict), verdict)
+        if judging.against != "nothing" and case.answer.finish != "error" and case.other is not None:
+            row["lengths"] = [len(case.answer.text), len(case.other)]
+        yield row
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An answer and what it is compared with (None where that is missing); `verdict` where no judge is needed."""
+
+    item: Example
+    answer: Completion
+    other: str | None
+    verdict: Verdict | None
+
+
+def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | None) -> _Case:
+    answer = _completion(answers, item.id)
+    other: str | None = item.reference if judging.against == "reference" else ""
+    if judging.against == "seed":
+        if others is None:
+            raise TypeError("a task that is judged against the seed needs the seed's answers")
+        seed = _completion(others, item.id)
+        other = None if seed.finish == "error" else seed.text
+    verdict = None
+    if answer.finish == "error":
+        verdict = Verdict("unjudged", f"backend error: {answer.error}")
+    elif other is None:
+        verdict = Verdict("unjudged", "the other answer is missing")
+    elif judging.against != "nothing" and answer.text == other:
+        verdict = Verdict("fail", "tie", found="the same text", value=0.5)
+    return _Case(item, answer, other, verdict)
+
+
+def _completion(rows: RowFile, item_id: str) -> Completion:
+    row = rows.get(item_id)
+    return Completion.from_json(row) if row else no_answer(item_id)
+
+
+def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:
+    return [
+        Prompt(content_id(identity, messages_json(question)), question)
+        for question in judging.ask(case.item, case.answer.text, case.other or "")
+    ]
+
+
+def _read(judging: Judging, saved: Sequence[Row | None]) -> Verdict:
+    """The verdict from the replies on file. Of one that was cut off, the last line may be half a verdict."""
+    texts = []
+    for row in saved:
+        if row is None:
+            return Verdict("unjudged", "the judge was not asked")
+        reply = Completion.from_json(row)
+        if reply.finish == "error":
+            return Verdict("unjudged", "the judge failed", found=reply.error)
+        texts.append(reply.text if reply.finish == "stop" else reply.text.rpartition("\n")[0])
+    return judging.read(texts)
+
+
+def _judging(task: Task) -> Judging:
+    if task.judge is None:
+        raise TypeError(f"the task {task.name} is not graded by a judge")
+    return task.judge
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Of `calls` questions: prompt tokens, reply tokens at most, and dollars at most where the recipe has prices.
+    `counted` is how tokens were counted."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    dollars: float | None
+    counted: str
+
+
+def judge_cost(
+    config: JudgeConfig, questions: Sequence[Messages], total: int, count_tokens: Callable[[Messages], int] | None
+) -> CostEstimate:
+    """What `total` questions cost, of which `questions` are a sample. Without `count_tokens` (see `token_counter`) a
+    token is taken for four characters."""
+    count = count_tokens or _by_characters
+    sampled = sum(map(count, questions))
+    inputs = round(sampled / len(questions) * total) if questions else 0
+    outputs = total * config.sampling.max_new_tokens
+    dollars = None
+    if config.input_price is not None and config.output_price is not None:
+        dollars = (inputs * config.input_price + outputs * config.output_price) / 1e6
+    counted = "by the judge's tokenizer" if count_tokens else f"as {_CHARACTERS_A_TOKEN} characters each"
+    return CostEstimate(total, inputs, outputs, dollars, counted)
+
+
+def _by_characters(messages: Messages) -> int:
+    return -(-sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN)
+
+
+def token_counter(model: ModelConfig) -> Callable[[Messages], int] | None:
+    """Counts by the judge's own tokenizer where it lies in a local folder, else None: nothing is downloaded."""
+    from .models import load_renderer
+
+    if model.path != "demo" and not Path(model.path).is_dir():
+        return None
+    renderer = load_renderer(model)
+    return lambda messages: len(renderer.ids(messages))

@@ -1,0 +1,445 @@
+"""The openai backend against a real HTTP server that plays an endpoint, well or badly."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_tokenizer
+
+from selfdistill.backends import endpoint, open_backend, openai
+from selfdistill.backends.endpoint import retry_after
+from selfdistill.config import ModelConfig, Sampling
+from selfdistill.errors import ModelError, RecipeError, SelfDistillError
+from selfdistill.types import Completion, Message, Prompt
+
+KEY = "sk-secret-0123456789"
+
+
+def reply(text: Any = "Hello", finish: str | None = "stop", tokens: int = 3) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": finish}
+    return {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}}
+
+
+def refusal(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+class Raw:
+    """Bytes in place of JSON, promised to be `length` long."""
+
+    def __init__(self, body: bytes, length: int | None = None) -> None:
+        self.body, self.length = body, len(body) if length is None else length
+
+
+RESET = object()
+HANG = object()
+
+
+class Server:
+    """Answers each request with what `script(body, number)` gives: JSON, (status, JSON), (status, JSON, headers),
+    `Raw`, RESET or HANG. Keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.script: Callable[[dict[str, Any], int], Any] = lambda body, number: reply()
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
+        self.paths: list[str] = []
+        self.connections: set[Any] = set()
+        self.in_flight = self.most_in_flight = 0
+        self.lock = threading.Lock()
+        self.released = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server.lock:
+                    number = len(server.bodies)
+                    server.bodies.append(body)
+                    server.headers.append(self.headers)
+                    server.paths.append(self.path)
+                    server.connections.add(self.client_address)
+                    server.in_flight += 1
+                    server.most_in_flight = max(server.most_in_flight, server.in_flight)
+                try:
+                    self.act(server.script(body, number))
+                finally:
+                    with server.lock:
+                        server.in_flight -= 1
+
+            def act(self, action: Any) -> None:
+                if action is HANG:
+                    server.released.wait(30)
+                    self.close_connection = True
+                elif action is RESET:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    self.connection.close()
+                    self.close_connection = True
+                else:
+                    status, content, headers = (*action, {})[:3] if isinstance(action, tuple) else (200, action, {})
+                    raw = content if isinstance(content, Raw) else Raw(json.dumps(content).encode())
+                    self.send_response(status)
+                    for name, value in {"Content-Length": raw.length, **headers}.items():
+                        self.send_header(name, str(value))
+                    self.end_headers()
+                    self.wfile.write(raw.body)
+                    if raw.length != len(raw.body):
+                        self.close_connection = True
+
+            def finish(self) -> None:
+                with suppress(OSError):
+                    super().finish()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(openai, "_FIRST_WAIT", 0.001)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.released.set()
+    running.http.shutdown()
+    running.http.server_close()
+
+
+def config(server: Server, path: str = "judge", layout: str = "chat", **settings: Any) -> ModelConfig:
+    return ModelConfig(path=path, layout=layout, server={"url": server.url, "key_env": "TEST_KEY", **settings})
+
+
+def prompts(n: int) -> list[Prompt]:
+    return [Prompt(f"{i:016x}", (Message("system", "Be brief."), Message("user", f"Say {i}"))) for i in range(n)]
+
+
+def ask(model: ModelConfig, asked: list[Prompt], sampling: Sampling | None = None) -> dict[str, Completion]:
+    with open_backend("openai", model) as backend:
+        answers = list(backend.generate(asked, sampling or Sampling(max_new_tokens=32)))
+    assert len({answer.id for answer in answers}) == len(answers)
+    return {answer.id: answer for answer in answers}
+
+
+def ask_one(model: ModelConfig, sampling: Sampling | None = None) -> Completion:
+    return ask(model, prompts(1), sampling)[prompts(1)[0].id]
+
+
+def test_answers_belong_to_their_prompts_whatever_order_they_come_in(server: Server) -> None:
+    four = threading.Barrier(4)  # nobody is answered before four ask at once
+
+    def script(body: dict[str, Any], _: int) -> Any:
+        four.wait(10)
+        return reply(body["messages"][-1]["content"].replace("Say", "I say"), tokens=7)
+
+    server.script = script
+    found = ask(config(server, concurrency=4), prompts(40))
+    assert found == {p.id: Completion(p.id, f"I say {i}", "stop", 7) for i, p in enumerate(prompts(40))}
+    assert set(server.paths) == {"/v1/chat/completions"}
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+    assert len(server.connections) <= 4, "connections are used again"
+    assert server.most_in_flight == 4
+
+
+def test_what_is_done_is_not_asked_and_no_more_is_read_ahead_than_is_in_flight(server: Server) -> None:
+    taken = 0
+
+    def stream() -> Iterator[Prompt]:
+        nonlocal taken
+        for prompt in prompts(50):
+            taken += 1
+            yield prompt
+
+    done = {prompt.id for prompt in prompts(50)[::2]}
+    with open_backend("openai", config(server, concurrency=3)) as backend:
+        answers = backend.generate(stream(), Sampling(), done)
+        first = next(answers)
+        assert taken <= 6
+        rest = list(answers)
+    assert {a.id for a in [first, *rest]} == {p.id for p in prompts(50)} - done
+    assert len(server.bodies) == 25
+
+
+def test_settings_are_sent_as_the_api_names_them(server: Server) -> None:
+    ask_one(config(server), Sampling(preset="paper", seed=5))
+    ask_one(config(server), Sampling(preset="paper", seed=5))
+    ask_one(config(server), Sampling(preset="paper", seed=6))
+    ask_one(config(server), Sampling(max_new_tokens=9))
+    first, again, other, greedy = server.bodies
+    assert first["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say 0"}]
+    assert {k: first[k] for k in ("model", "max_tokens", "temperature", "top_p", "top_k")} == {
+        "model": "judge",
+        "max_tokens": 512,
+        "temperature": 0.95,
+        "top_p": 0.7,
+        "top_k": 50,
+    }
+    assert 0 <= first["seed"] < 2**31
+    assert first == again
+    assert other["seed"] != first["seed"]
+    assert greedy.keys() == {"model", "messages", "max_tokens", "temperature"}
+    assert (greedy["temperature"], greedy["max_tokens"]) == (0.0, 9)
+
+
+def test_each_row_has_a_seed_of_its_own(server: Server) -> None:
+    ask(config(server), prompts(20), Sampling(temperature=1.0))
+    assert len({body["seed"] for body in server.bodies}) == 20
+
+
+FAULTS = {
+    "429": (429, refusal("slow down"), {"Retry-After": "0"}),
+    "500": (500, refusal("oops")),
+    "503 as HTML": (503, Raw(b"<html><body>Bad gateway</body></html>")),
+    "408": (408, {}),
+    "reset": RESET,
+    "hang": HANG,
+    "cut body": Raw(json.dumps(reply()).encode()[:40], 400),
+    "half JSON": Raw(b'{"choices": [{"mess'),
+    "HTML": Raw(b"<!doctype html><p>Log in"),
+    "no choices": {"choices": []},
+    "an error with status 200": refusal("upstream is down"),
+    "no message": {"choices": [{"finish_reason": "stop"}]},
+    "a list": [1, 2],
+    "content of another type": reply([{"type": "text"}]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_tried_again(server: Server, fault: Any) -> None:
+    server.script = lambda _, number: fault if number < 2 else reply("At last")
+    answer = ask_one(config(server, timeout=0.3, retries=2))
+    assert answer == Completion(answer.id, "At last", "stop", 3)
+    assert len(server.bodies) == 3
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_prompt_that_uses_up_its_retries_is_an_error_and_the_others_are_answered(server: Server, fault: Any) -> None:
+    server.script = lambda body, _: fault if body["messages"][-1]["content"] == "Say 3" else reply()
+    found = ask(config(server, timeout=0.3, retries=1, concurrency=4), prompts(12))
+    errors = [answer for answer in found.values() if answer.finish == "error"]
+    assert [error.id for error in errors] == [prompts(12)[3].id]
+    assert "after 2 tries" in str(errors[0].error)
+    assert len(found) == 12
+
+
+def test_a_server_that_dies_in_the_middle_ends_the_run_and_keeps_the_answers(server: Server) -> None:
+    server.script = lambda _, number: reply() if number < 30 else (500, refusal("worker died"))
+    kept: list[Completion] = []
+    with open_backend("openai", config(server, retries=1, concurrency=4)) as backend:
+        answers = backend.generate(prompts(5000), Sampling())
+        with pytest.raises(ModelError, match="worker died, after 2 tries"):
+            kept.extend(answers)
+    assert sum(answer.finish == "stop" for answer in kept) == 30
+    assert len(server.bodies) < 100
+
+
+def test_a_server_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    model = ModelConfig(path="judge", server={"url": f"http://127.0.0.1:{port}/v1", "retries": 1})
+    with pytest.raises(ModelError, match=rf"http://127.0.0.1:{port}/v1 does not answer .* see whether it runs"):
+        ask(model, prompts(200))
+
+
+FATAL = {
+    "401": ((401, refusal(f"Incorrect API key provided: {KEY}")), "check the key in TEST_KEY"),
+    "403": ((403, {}), "check the key in TEST_KEY"),
+    "404": ((404, refusal("The model `judge` does not exist")), "`judge` does not exist.* check model.path"),
+    "405": ((405, Raw(b"<html>")), "an HTML page.*often in /v1"),
+    "302": ((302, Raw(b""), {"Location": "/login"}), "302"),
+    "402": ((402, refusal("no credit left")), "no credit left"),
+    "quota": ((429, refusal("You exceeded your quota", code="insufficient_quota")), "used up"),
+}
+
+
+@pytest.mark.parametrize(("action", "message"), FATAL.values(), ids=FATAL)
+def test_what_any_prompt_would_meet_ends_the_run(server: Server, action: Any, message: str) -> None:
+    server.script = lambda _, number: action
+    with pytest.raises(ModelError, match=message):
+        ask(config(server, concurrency=2), prompts(100))
+    assert len(server.bodies) <= 4
+
+
+def test_a_refused_prompt_is_an_error_with_the_servers_words(server: Server) -> None:
+    context = "This model's maximum context length is 16 tokens; 'max_tokens' or 'max_completion_tokens' is too large"
+    server.script = lambda body, _: (
+        (400, {"object": "error", "message": context}) if body["messages"][-1]["content"] == "Say 1" else reply()
+    )
+    found = ask(config(server), prompts(3))
+    assert [answer.finish for _, answer in sorted(found.items())] == ["stop", "error", "stop"]
+    assert found[prompts(3)[1].id].error == f"400: {context}"
+    assert len(server.bodies) == 3
+
+
+def test_the_limit_goes_under_its_other_name_where_the_server_asks_for_it(server: Server) -> None:
+    told = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    server.script = lambda body, _: (400, refusal(told, param="max_tokens")) if "max_tokens" in body else reply()
+    found = ask(config(server, retries=0, concurrency=4), prompts(20))
+    assert {answer.finish for answer in found.values()} == {"stop"}
+    assert server.bodies[-1]["max_completion_tokens"] == 32
+    assert len(server.bodies) <= 24
+
+
+def test_the_seed_is_left_out_where_the_server_does_not_know_it(server: Server) -> None:
+    told = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}
+    server.script = lambda body, _: (422, told) if "seed" in body else reply()
+    assert ask_one(config(server, retries=0), Sampling(temperature=1.0)).finish == "stop"
+    assert len(server.bodies) == 2
+
+
+def test_how_an_answer_ended(server: Server) -> None:
+    def finish(**changes: Any) -> Completion:
+        server.script = lambda _, number: {**reply(), **changes}
+        return ask_one(config(server))
+
+    cut = finish(choices=reply("Cut o", "length")["choices"])
+    assert (cut.text, cut.finish) == ("Cut o", "length")
+    filtered = finish(choices=reply("Well", "content_filter")["choices"])
+    assert (filtered.finish, filtered.error) == ("error", "the server ended the answer with 'content_filter'")
+    assert finish(choices=reply("?", None)["choices"]).finish == "error"
+    assert finish(usage=None).tokens == 0
+    assert finish(usage={"completion_tokens": "many"}).tokens == 0
+    declined = {"message": {"content": None, "refusal": "I can't help with that."}, "finish_reason": "stop"}
+    assert finish(choices=[declined]).text == "I can't help with that."
+    assert finish(choices=reply(None)["choices"]).text == ""
+
+
+def test_odd_characters_go_there_and_back(server: Server) -> None:
+    server.script = lambda body, _: reply(body["messages"][0]["content"])
+    text = 'NUL \0, colour \x1b[31m, a lone \ud800, {braces}, "quotes" and ' + "length " * 20_000
+    prompt = Prompt("0" * 16, (Message("user", text),))
+    assert ask(config(server), [prompt])[prompt.id].text == text
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    tiny_tokenizer(adds_bos=True).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    return tmp_path
+
+
+def test_completions_are_asked_with_our_own_tokens_and_go_on_with_a_prefill(
+    server: Server, tokenizer_folder: Path
+) -> None:
+    messages = (Message("user", "Add 1 and 1"), Message("assistant", "Let's see: "))
+    model = config(server, str(tokenizer_folder), api="completions")
+    server.script = lambda _, number: reply("2")
+    assert ask(model, [Prompt("0" * 16, messages)])["0" * 16].text == "2"
+    assert server.paths == ["/v1/completions"]
+    sent = server.bodies[0]
+    text = tiny_tokenizer().decode(sent["prompt"], skip_special_tokens=False)
+    assert text == "<|im_start|>user\nAdd 1 and 1<|im_end|>\n<|im_start|>assistant\nLet's see: "
+    assert "messages" not in sent
+    ask(config(server, str(tokenizer_folder), "alpaca", api="completions"), [Prompt("0" * 16, messages)])
+    assert "### Response:" in tiny_tokenizer().decode(server.bodies[1]["prompt"])
+
+
+def test_what_the_chat_api_can_not_do_is_told(server: Server) -> None:
+    started = Prompt("0" * 16, (Message("user", "Add 1 and 1"), Message("assistant", "Let's see: ")))
+    with pytest.raises(RecipeError, match=r"prefill.*server\.api to completions"):
+        ask(config(server), [started])
+    with pytest.raises(RecipeError, match="layout 'alpaca' would be ignored"):
+        open_backend("openai", config(server, layout="alpaca"))
+    assert server.bodies == []
+
+
+def test_settings_that_can_not_work_are_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def message(model: ModelConfig, adapter: str | None = None) -> str:
+        with pytest.raises(RecipeError) as caught:
+            open_backend("openai", model, adapter)
+        return str(caught.value)
+
+    assert "server: {url: ...}" in message(ModelConfig(path="judge"))
+    assert "can't load an adapter" in message(config(server), "arms/sdft/model")
+    assert "no address" in message(ModelConfig(path="judge", server={"url": "localhost:8000"}))
+    secret = message(ModelConfig(path="judge", server={"url": "https://me:hunter2@example.org/v1"}))
+    assert "key_env" in secret
+    assert "hunter2" not in secret
+    monkeypatch.setenv("TEST_KEY", "  ")
+    assert "TEST_KEY" in message(config(server))
+    monkeypatch.setenv("TEST_KEY", "gehéim\n\x07x")
+    assert "gehéim" not in message(config(server))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
+def test_the_key_is_never_shown(server: Server, status: int) -> None:
+    server.script = lambda _, number: (status, refusal(f"bad key {KEY} in header Bearer {KEY}"))
+    model = config(server, retries=0)
+    backend = open_backend("openai", model)
+    shown = [repr(backend), repr(vars(backend)), str(model)]
+    try:
+        shown += [repr(answer) for answer in ask(model, prompts(3)).values()]
+    except SelfDistillError as error:
+        shown += [str(error), repr(error)]
+    assert len(shown) > 3
+    assert not any(KEY in text for text in shown)
+
+
+def test_leaving_early_does_not_wait_for_what_is_in_flight(server: Server) -> None:
+    server.script = lambda _, number: HANG if number else reply()
+    with open_backend("openai", config(server, concurrency=4)) as backend:
+        answers = backend.generate(prompts(10), Sampling())
+        assert next(answers).finish == "stop"
+    assert not server.released.is_set()
+
+
+def test_it_can_be_asked_again_while_open(server: Server) -> None:
+    with open_backend("openai", config(server, concurrency=2)) as backend:
+        for _ in range(3):
+            assert len(list(backend.generate(prompts(5), Sampling()))) == 5
+    assert len(server.connections) <= 2
+
+
+def test_retry_after_is_honoured(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(openai.asyncio, "sleep", sleep)
+    server.script = lambda _, number: (429, {}, {"Retry-After": "17"}) if number == 0 else reply()
+    assert ask_one(config(server)).finish == "stop"
+    assert [17 <= seconds < 18 for seconds in slept if seconds] == [True]
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 55 < (retry_after(soon) or 0) <= 60
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert (retry_after("2.5"), retry_after("-3"), retry_after(None)) == (2.5, 0, None)
+    assert retry_after("86400") == endpoint._LONGEST_ASKED_WAIT
+    assert (retry_after("nan"), retry_after("soon"), retry_after("")) == (None, None, None)
+
+
+@given(st.text())
+def test_any_retry_after_is_a_bounded_wait(value: str) -> None:
+    seconds = retry_after(value)
+    assert seconds is None or 0 <= seconds <= endpoint._LONGEST_ASKED_WAIT
