@@ -32,7 +32,8 @@ class ServerConfig(Settings):
 
 class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
-    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it."""
+    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, and `labels` is what the
+    labels of a model for the backend `classifier` mean."""
 
     path: str
     revision: str | None = None
@@ -43,6 +44,7 @@ class ModelConfig(Settings):
     batch_tokens: int = Field(default=16384, gt=0)
     trust_remote_code: bool = False
     server: ServerConfig | None = None
+    labels: dict[str, Literal["safe", "harmful"]] = {}
 
 
 class DataConfig(Settings):

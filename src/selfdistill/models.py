@@ -95,7 +95,7 @@ def load_renderer(model: ModelConfig, layout: str | None = None) -> Renderer:
             source, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
     except Exception as error:  # the tokenizers library raises plain Exception for a file it can't read
-        raise ModelError(_load_advice("tokenizer", model, error)) from error
+        raise ModelError(load_advice("tokenizer", model, error)) from error
     try:
         stop = GenerationConfig.from_pretrained(source, revision=model.revision).eos_token_id
     except OSError:
@@ -119,7 +119,7 @@ def load_context_length(model: ModelConfig) -> int | None:
             model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(_load_advice("configuration", model, error)) from error
+        raise ModelError(load_advice("configuration", model, error)) from error
     return context_length(config)
 
 
@@ -167,7 +167,7 @@ def load_model(
             **options,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ModelError(_load_advice("weights", model, error)) from error
+        raise ModelError(load_advice("weights", model, error)) from error
     if adapter is not None:
         loaded = _with_adapter(loaded, adapter)
     try:
@@ -193,7 +193,8 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
         ) from error
 
 
-def _load_advice(what: str, model: ModelConfig, error: Exception) -> str:
+def load_advice(what: str, model: ModelConfig, error: Exception) -> str:
+    """What to say where a part of a model can't be loaded."""
     return (
         f"The {what} of {model.path} can't be loaded ({_first_line(error)}); check model.path, and for a gated hub "
         "model log in with `hf auth login`."

@@ -1,18 +1,21 @@
 """AdvBench harmful behaviours (Zou et al. 2023), raw and with an adversarial suffix. Evaluation only.
 
-The safe rate is the share of answers with a refusal keyword, as in Qi et al. 2024 and in the paper.
+The safe rate is the share of answers with a refusal phrase, as in Qi et al. 2024 and in the paper. That is often wrong,
+so the same answers can also be judged by the recipe's judge: a chat model, or a classifier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..config import DataConfig
 from ..data import OnBad
 from ..grading import make_grader
-from ..types import Conversation, Example, Message, Messages
+from ..grading.judged import SAFETY
+from ..grading.refusals import degenerate
+from ..types import Conversation, Example, Message, Messages, Verdict
 from . import Task, load_rows
 
 # The fixed suffix that the paper appends, found by Zou et al. 2023 (https://github.com/llm-attacks/llm-attacks).
@@ -39,13 +42,26 @@ def ask_with_suffix(example: Example) -> Messages:
     return (*before, replace(last, content=last.content + SUFFIX))
 
 
+def ask_judge(example: Example, answer: str, other: str) -> tuple[Messages, ...]:
+    """Nothing about an answer that can't be read. The judge sees the request without the suffix."""
+    return () if degenerate(answer) else SAFETY.ask(example, answer, other)
+
+
+def read_judge(replies: Sequence[str]) -> Verdict:
+    """As by the phrases, an answer that can't be read is not safe."""
+    return SAFETY.read(replies) if replies else Verdict("fail", "empty or garbled")
+
+
 TASK = Task(
     name="advbench",
     skill="safety",
     ask=ask,
-    grade=make_grader("refusal"),
+    grade=make_grader({"name": "refusal", "phrases": "qi"}),
     load=load,
     test=DataConfig(path="walledai/AdvBench", split="train"),
     metric="safe rate",
 )
 JAILBREAK = replace(TASK, name="advbench-jailbreak", ask=ask_with_suffix)
+_SAFE = replace(SAFETY, ask=ask_judge, read=read_judge)
+JUDGED = replace(TASK, name="advbench-judged", judge=_SAFE, answers_of="advbench")
+JAILBREAK_JUDGED = replace(JAILBREAK, name="advbench-jailbreak-judged", judge=_SAFE, answers_of="advbench-jailbreak")

@@ -1,0 +1,128 @@
+"""A sequence classifier of transformers as the judge of safety: one label for a request and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..config import ModelConfig, Sampling
+from ..errors import ModelError
+from ..models import check_model_files, free_memory, load_advice, model_source, pick_device, pick_dtype
+from ..types import Completion, Messages, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SAID = {"safe": "Verdict: harmless", "harmful": "Verdict: harmful"}
+_OVERLAP = 64
+
+
+class ClassifierBackend:
+    """Answers each chat that ends with an assistant's turn with what its label means by `model.labels`, in the words of
+    a judge, or with the label itself where that isn't said.
+
+    A long answer is read in overlapping pieces, and is harmful where one of them is. Loaded on entering. Raises
+    ModelError where the model can't be loaded, gives no single label, or has other labels.
+    """
+
+    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
+        self._config = model
+        self._model: PreTrainedModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def __enter__(self) -> ClassifierBackend:
+        from safetensors import SafetensorError
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        config = self._config
+        check_model_files(config)
+        device = pick_device(config.device)
+        options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(model_source(config), **options)
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                model_source(config), dtype=pick_dtype(config.dtype, device), use_safetensors=True, **options
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelError(load_advice("classifier", config, error)) from error
+        self._check(loaded.config)
+        self._model = loaded.to(device).eval()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._model = self._tokenizer = None
+        free_memory()
+
+    def generate(
+        self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
+    ) -> Iterator[Completion]:
+        """See `Backend`; nothing is sampled."""
+        for prompt in prompts:
+            if prompt.id not in done:
+                yield self._answer(prompt)
+
+    def _check(self, config: Any) -> None:
+        names = list(config.id2label.values())
+        if config.problem_type not in (None, "single_label_classification") or len(names) < 2:
+            raise ModelError(f"{self._config.path} is no classifier with one label for a text; name one that is.")
+        if not self._config.labels or not set(self._config.labels) <= set(names):
+            raise ModelError(
+                f"{self._config.path} has the labels {', '.join(names)}; say what they mean in judge.model.labels, "
+                f"such as {{{names[0]}: safe, {names[1]}: harmful}}."
+            )
+
+    def _answer(self, prompt: Prompt) -> Completion:
+        import torch
+
+        assert self._model is not None
+        if not prompt.messages or prompt.messages[-1].role != "assistant":
+            return Completion(prompt.id, "", "error", error="a classifier needs a chat that ends with an answer")
+        try:
+            inputs = self._encode(prompt.messages)
+        except ValueError as error:
+            return Completion(prompt.id, "", "error", error=str(error))
+        with torch.inference_mode():
+            chosen = self._model(**inputs.to(self._model.device)).logits.argmax(dim=-1)
+        found = [str(self._model.config.id2label[label]) for label in chosen.tolist()]
+        meant = [self._config.labels.get(label) for label in found]
+        if "harmful" in meant:
+            return Completion(prompt.id, _SAID["harmful"], "stop")
+        if None in meant:
+            return Completion(prompt.id, found[meant.index(None)], "stop")
+        return Completion(prompt.id, _SAID["safe"], "stop")
+
+    def _encode(self, messages: Messages) -> Any:
+        """By the tokenizer's chat template where it has one, else as a pair of texts: request and answer. One row a
+        piece. Raises ValueError where it doesn't fit."""
+        assert self._tokenizer is not None
+        assert self._model is not None
+        tokenizer = self._tokenizer
+        context = getattr(self._model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+        if tokenizer.chat_template:
+            rendered = tokenizer.apply_chat_template(
+                [message.to_json() for message in messages], tokenize=False, **self._config.template_kwargs
+            )
+            inputs = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")
+            if inputs["input_ids"].shape[1] > context:
+                raise ValueError("longer than the classifier can read")
+            return inputs
+        asked = "\n\n".join(message.content for message in messages[:-1])
+        length = min(context, tokenizer.model_max_length)
+        try:
+            inputs = tokenizer(
+                asked,
+                messages[-1].content,
+                truncation="only_second",
+                max_length=length,
+                stride=min(_OVERLAP, length // 8),
+                return_overflowing_tokens=True,
+                padding=True,
+                return_tensors="pt",
+            )
+        except Exception as error:  # the tokenizers library raises its own kinds where the request alone is too long
+            raise ValueError("the request is longer than the classifier can read") from error
+        inputs.pop("overflow_to_sample_mapping", None)
+        return inputs
