@@ -18,12 +18,13 @@ from typing import Any
 
 from ..config import Hygiene
 from ..errors import RecipeError
+from ..sandbox import Run
 from ..types import Completion, Example, Verdict
 from . import hygiene as _hygiene
 from .calls import function_call, function_call_paper
 from .choices import choice
 from .numbers import final_number, final_number_paper
-from .programs import python_code
+from .programs import python_asserts, python_code
 from .refusals import helpful, refusal
 from .texts import contains, exact, json_equal, regular_expression
 
@@ -41,6 +42,7 @@ GRADERS: dict[str, Callable[..., Verdict]] = {
     "function_call": function_call,
     "function_call_paper": function_call_paper,
     "python_code": python_code,
+    "python_asserts": python_asserts,
     "choice": choice,
     "json": json_equal,
     "regex": regular_expression,
@@ -64,14 +66,15 @@ def verify(example: Example, completion: Completion, hygiene: Hygiene, grade: Gr
     return Verdict("fail", reason)
 
 
-def make_grader(spec: str | dict[str, Any]) -> Grade:
+def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grade:
     """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options, or the user's
-    own as `module:function` or `file.py:function`, called with the example and the text.
+    own as `module:function` or `file.py:function`, called with the example and the text. `run` is handed to those
+    that run programs.
 
     Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
     imported.
     """
-    options = dict(spec) if isinstance(spec, dict) else {"name": spec}
+    options: dict[str, Any] = dict(spec) if isinstance(spec, dict) else {"name": spec}
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise RecipeError("A grader has a `name`, for example `grader: {name: regex, pattern: 'Answer: (.*)'}`.")
@@ -82,8 +85,12 @@ def make_grader(spec: str | dict[str, Any]) -> Grade:
     function = GRADERS[name]
     known = inspect.signature(function).parameters
     reads_instruction = "instruction" in known
-    allowed = {key: p for key, p in known.items() if p.kind is p.KEYWORD_ONLY and key != "instruction"}
+    allowed = {key: p for key, p in known.items() if p.kind is p.KEYWORD_ONLY and key not in ("instruction", "run")}
     _check_options(name, options, allowed)
+    if "run" in known:
+        if run is None:
+            raise RecipeError(f"The grader '{name}' runs programs and was given no sandbox; call it with `run`.")
+        options = {**options, "run": run}
     function("", "", **options)  # an option that can't be used shows now, not after the model has run
 
     def grade(example: Example, text: str) -> Verdict:

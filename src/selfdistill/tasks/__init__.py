@@ -74,6 +74,8 @@ TASKS: dict[str, str] = {
     "dolly": "selfdistill.tasks.dolly:TASK",
     "lima": "selfdistill.tasks.lima:TASK",
     "openhermes": "selfdistill.tasks.openhermes:TASK",
+    "humaneval": "selfdistill.tasks.humaneval:TASK",
+    "magicoder": "selfdistill.tasks.magicoder:TASK",
     "advbench": "selfdistill.tasks.advbench:TASK",
     "advbench-jailbreak": "selfdistill.tasks.advbench:JAILBREAK",
     "advbench-judged": "selfdistill.tasks.advbench:JUDGED",

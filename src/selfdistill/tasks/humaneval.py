@@ -1,0 +1,64 @@
+"""HumanEval (Chen et al. 2021): 164 functions to write from head and docstring. An answer passes where the tests do.
+
+https://github.com/openai/human-eval, MIT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..config import DataConfig
+from ..data import OnBad
+from ..grading.functions import complete_function
+from ..sandbox import Run
+from ..types import Conversation, Example, Message, Messages, Verdict
+from . import Task, load_rows
+
+_INSTRUCTION = (
+    "Complete the following Python function. Answer with the whole function, and the imports it needs, in one "
+    "```python code block, without examples or tests.\n\n```python\n"
+)
+
+
+def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
+    """The prompt is the code to go on with, the reference the canonical solution's body."""
+    return load_rows(source, _conversation, on_bad)
+
+
+def _conversation(row: Mapping[str, Any]) -> Conversation:
+    extra = {name: row[name] for name in ("task_id", "entry_point", "test")}
+    for value in (*extra.values(), row["prompt"], row["canonical_solution"]):
+        if not isinstance(value, str):
+            raise TypeError
+    return Conversation((Message("user", row["prompt"]), Message("assistant", row["canonical_solution"])), extra)
+
+
+def ask(example: Example) -> Messages:
+    return (Message("user", f"{_INSTRUCTION}{example.instruction.rstrip()}\n```"),)
+
+
+def grade(example: Example, text: str, *, run: Run) -> Verdict:
+    """Whether the function in `text` passes the tests, which `run` runs with it. Unjudged where the sandbox fails."""
+    name = example.extra["entry_point"]
+    function = complete_function(example.instruction, name, text)
+    if function is None:
+        return Verdict("fail", "no function found", expected=name)
+    ran = run(f"{function}\n{example.extra['test']}\n\ncheck({name})\n")
+    if not ran.started:
+        return Verdict("unjudged", ran.reason, found=ran.output[-200:])
+    if ran.ok:
+        return Verdict("pass", "passes the tests")
+    return Verdict("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+
+
+TASK = Task(
+    name="humaneval",
+    skill="code",
+    ask=ask,
+    grade=grade,
+    load=load,
+    test=DataConfig(path="openai/openai_humaneval", split="test"),
+    metric="pass@1",
+    needs=frozenset({"sandbox"}),
+)
