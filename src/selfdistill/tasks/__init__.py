@@ -81,6 +81,8 @@ TASKS: dict[str, str] = {
     "advbench-judged": "selfdistill.tasks.advbench:JUDGED",
     "advbench-jailbreak-judged": "selfdistill.tasks.advbench:JAILBREAK_JUDGED",
     "overrefusal": "selfdistill.tasks.overrefusal:TASK",
+    "alpacaeval": "selfdistill.tasks.alpacaeval:TASK",
+    "alpacaeval-vs-seed": "selfdistill.tasks.alpacaeval:AGAINST_SEED",
     "mmlu": "selfdistill.tasks.knowledge:MMLU",
     "arc-easy": "selfdistill.tasks.knowledge:ARC_EASY",
     "arc-challenge": "selfdistill.tasks.knowledge:ARC_CHALLENGE",
