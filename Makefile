@@ -40,7 +40,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev,knowledge]'
 	@touch $@
 
 clean:

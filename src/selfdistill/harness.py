@@ -357,6 +357,7 @@ def _told(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -
 def _quiet() -> Iterator[None]:
     """lm-eval's log, prints and bars kept back, and the random numbers of its graders fixed: IFEval's checks draw some,
     and langdetect does. All as it was afterwards."""
+    import numpy as np
     from tqdm import tqdm
 
     def without_bar(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -369,7 +370,7 @@ def _quiet() -> Iterator[None]:
     random.seed(0)
     tqdm.__init__ = without_bar
     try:
-        with redirect_stdout(io.StringIO()), _langdetect_seeded():
+        with redirect_stdout(io.StringIO()), np.errstate(invalid="ignore"), _langdetect_seeded():
             yield
     finally:
         tqdm.__init__ = start

@@ -1,0 +1,495 @@
+"""Knowledge tasks: lm-eval asks, on local files and on its own definitions, and what it finds is saved item by item."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_model, tiny_tokenizer
+
+from selfdistill.backends.hf import HFBackend
+from selfdistill.config import ModelConfig, TaskEntry
+from selfdistill.demo import SEED
+from selfdistill.errors import DataError, ModelError, RecipeError, StageError
+from selfdistill.tasks import TASKS, get_task
+from selfdistill.types import Message, Score, Verdict
+
+pytest.importorskip("lm_eval")
+
+from selfdistill.harness import Benchmark, evaluate, load_benchmark, open_lm
+
+LOCAL = {
+    "mmlu": "mmlu/mmlu_test_sample.jsonl",
+    "arc-easy": "arc/arc_easy_validation_sample.jsonl",
+    "arc-challenge": "arc/arc_challenge_validation.jsonl",
+    "hellaswag": "hellaswag/hellaswag_validation_sample.jsonl",
+    "winogrande": "winogrande/winogrande_xl_validation_sample.jsonl",
+    "truthfulqa-mc1": "truthfulqa/truthfulqa_mc_sample.jsonl",
+    "truthfulqa-mc2": "truthfulqa/truthfulqa_mc_sample.jsonl",
+}
+COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "mmlu": [
+        {"subject": subject, "question": f"Which is {c}?", "choices": [c, "nine", "an owl", "Tuesday"], "answer": a}
+        for subject, a in (("abstract_algebra", "A"), ("anatomy", 0), ("anatomy", "A"))
+        for c in COLOURS
+    ],
+    "arc-easy": [
+        {
+            "question": f"What is {c}?",
+            "choices": {"text": [c, "nine", "an owl"], "label": list("123")},
+            "answerKey": "1",
+        }
+        for c in COLOURS
+    ],
+    "hellaswag": [
+        {"query": f"Painting: He takes the {c} paint. He", "choices": ["sings.", f"paints it {c}."], "gold": 1}
+        for c in COLOURS
+    ],
+    "winogrande": [
+        {
+            "sentence": f"The {c} cup beat the mug, as _ was light.",
+            "option1": "the cup",
+            "option2": "mug",
+            "answer": "1",
+        }
+        for c in COLOURS
+    ],
+    "truthfulqa-mc2": [
+        {
+            "question": f"Is {c} loud?",
+            "mc1_targets": {"Yes.": 0, "No.": 1},
+            "mc2_targets": {"Yes.": 0, "No.": 1, "Not.": 1},
+        }
+        for c in COLOURS
+    ],
+}
+ROWS["arc-challenge"], ROWS["truthfulqa-mc1"] = ROWS["arc-easy"], ROWS["truthfulqa-mc2"]
+IFEVAL = Path(__file__).parent / "data" / "ifeval.jsonl"
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def load(name: str, path: Path | None, **settings: Any) -> Benchmark:
+    return load_benchmark(get_task(name), TaskEntry(task=name, path=path and str(path), **settings))
+
+
+@contextmanager
+def opened(model: Path | str = "demo", adapter: Path | None = None, **settings: Any) -> Iterator[Any]:
+    config = ModelConfig(path=str(model), dtype="float32", device="cpu", **settings)
+    with HFBackend(config, adapter and str(adapter)) as backend:
+        yield open_lm("hf", config, None, lambda: backend)
+
+
+@pytest.fixture(scope="module")
+def demo_lm() -> Iterator[Any]:
+    with opened() as lm:
+        yield lm
+
+
+@pytest.fixture
+def punkt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check of ours splits sentences; it is enough that the folder is there."""
+    import nltk
+
+    (tmp_path / "nltk" / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "nltk")])
+
+
+def directly(task: Any, manager: Any, few_shot: int | None = None) -> dict[str, Any]:
+    """lm-eval as its own command calls it, on the model folder."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    lm = HFLM(pretrained=str(SEED), dtype="float32", device="cpu", batch_size=4)
+    found = simple_evaluate(
+        lm,
+        tasks=[task],
+        task_manager=manager,
+        num_fewshot=few_shot,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+    )
+    results: dict[str, Any] = found["results"]
+    return results
+
+
+def local_manager(**arguments: str) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    folder = next(iter({get_task(name).harness.yamls for name in LOCAL}))  # type: ignore[union-attr]
+    return TaskManager(include_path=folder, include_defaults=False, metadata=arguments)
+
+
+@pytest.fixture(autouse=True)
+def no_survey_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """simple_evaluate notes compilers and packages beside its results, which takes seconds."""
+    import lm_eval.evaluator
+
+    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
+
+
+def test_real_files_give_the_figures_that_lm_eval_gives(real_data: Path, tmp_path: Path, demo_lm: Any) -> None:
+    for name in LOCAL:
+        if name == "mmlu":
+            continue
+        path = write(tmp_path / f"{name}.jsonl", read(real_data / LOCAL[name])[:12])
+        score = evaluate(load(name, path), demo_lm, tmp_path / name)
+        harness = get_task(name).harness
+        assert harness
+        found = directly(harness.task, local_manager(path=str(path)))[harness.task]
+        assert score.n == 12
+        assert score.value == pytest.approx(found[f"{harness.metric},none"], abs=1e-6)
+        assert score.details["stderr"] == pytest.approx(found[f"{harness.metric}_stderr,none"], abs=1e-6)
+
+
+def test_real_mmlu_gives_the_figures_that_lm_eval_gives(real_data: Path, tmp_path: Path, demo_lm: Any) -> None:
+    from lm_eval.api.metrics import pooled_sample_stderr
+
+    wanted = ("anatomy", "virology", "high_school_mathematics")
+    rows = [row for row in read(real_data / LOCAL["mmlu"]) if row["subject"] in wanted]
+    path, dev = (
+        write(tmp_path / "test.jsonl", rows),
+        write(tmp_path / "mmlu_dev.jsonl", read(real_data / "mmlu/mmlu_dev.jsonl")),
+    )
+    score = evaluate(load("mmlu", path), demo_lm, tmp_path / "out")
+    subjects = [
+        directly("mmlu", local_manager(path=str(path), shots=str(dev), subject=subject), 5)["mmlu"]
+        for subject in wanted
+    ]
+    assert (score.n, score.details["few_shot"]) == (24, 5)
+    assert score.value == pytest.approx(sum(found["acc,none"] for found in subjects) / 3)
+    errors = [found["acc_stderr,none"] for found in subjects]
+    assert score.details["stderr"] == pytest.approx(pooled_sample_stderr(errors, [8, 8, 8]))
+
+
+def test_hub_tasks_are_lm_evals_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_lm: Any) -> None:
+    """A folder named as the dataset is on the hub is what `datasets` reads in its place."""
+    import lm_eval.tasks
+
+    repo = tmp_path / "allenai" / "ai2_arc"
+    rows = ROWS["arc-easy"]
+    for split in ("train", "validation", "test"):
+        write(repo / "ARC-Easy" / f"{split}.jsonl", rows if split == "test" else rows[:2])
+    (repo / "README.md").write_text(
+        "---\nconfigs:\n- config_name: ARC-Easy\n  data_files:\n"
+        + "".join(f"  - split: {s}\n    path: ARC-Easy/{s}.jsonl\n" for s in ("train", "validation", "test"))
+        + "---\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    score = evaluate(load("arc-easy", None, few_shot=2), demo_lm, tmp_path / "hub")
+    folder = Path(lm_eval.tasks.__file__).parent / "arc"
+    own = lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
+    assert score.value == pytest.approx(directly("arc_easy", own, 2)["arc_easy"]["acc,none"])
+    # The same rows as a local file are asked in the same words.
+    hub = evaluate(load("arc-easy", None), demo_lm, tmp_path / "hub")
+    local = evaluate(load("arc-easy", repo / "ARC-Easy" / "test.jsonl"), demo_lm, tmp_path / "local")
+    assert (hub.value, hub.details) == (local.value, local.details)
+    assert read(tmp_path / "hub" / "answers.jsonl")[0]["log_likelihoods"] == pytest.approx(
+        read(tmp_path / "local" / "answers.jsonl")[0]["log_likelihoods"]
+    )
+
+
+def test_without_the_hub_the_next_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(DataError, match=r"'winogrande' can't be loaded.*local file"):
+        load("winogrande", None)
+
+
+FORMAT = [
+    "doc_to_text",
+    "doc_to_target",
+    "doc_to_choice",
+    "process_results",
+    "metric_list",
+    "output_type",
+    "target_delimiter",
+    "gen_prefix",
+    "fewshot_delimiter",
+    "fewshot_config",
+    "generation_kwargs",
+    "filter_list",
+]
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "ifeval"])
+def test_our_yamls_ask_and_count_as_lm_evals_own(name: str, punkt: None) -> None:
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    harness = get_task(name).harness
+    assert harness
+    folder = Path(lm_eval.tasks.__file__).parent / harness.folder
+    theirs = next(
+        yaml
+        for path in folder.glob("*.yaml")
+        if (yaml := load_yaml(path, resolve_func=True)).get("task") in (harness.task, "mmlu_anatomy")
+    )
+    ours = load_yaml(Path(harness.yamls) / f"{harness.task}.yaml", resolve_func=True)
+
+    def plain(value: Any) -> str:
+        return repr(value).split(" at 0x")[0]
+
+    for key in FORMAT:
+        assert plain(ours.get(key)) == plain(theirs.get(key)), key
+    assert ours["metadata"]["version"] == theirs["metadata"]["version"]
+
+
+def test_mmlu_describes_each_subject_as_lm_eval_does() -> None:
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+    from lm_eval.utils import apply_template
+
+    mmlu = get_task("mmlu").harness
+    assert mmlu
+    ours = load_yaml(Path(mmlu.yamls) / "mmlu.yaml", resolve_func=True)["description"]
+    yamls = [load_yaml(path) for path in (Path(lm_eval.tasks.__file__).parent / mmlu.folder).glob("mmlu_*.yaml")]
+    assert len(yamls) == 57
+    for yaml in yamls:
+        assert apply_template(ours, {"subject": yaml["dataset_name"]}) == yaml["description"]
+
+
+@pytest.mark.parametrize("layout", ["chat", "alpaca"])
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_the_model_is_fed_what_the_renderer_makes(layout: str, adds_bos: bool, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", context=2048)
+    tiny_tokenizer(adds_bos=adds_bos).save_pretrained(model)
+    rows = ROWS["mmlu"][:1]
+    write(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"][1:3])
+    benchmark = load("mmlu", write(tmp_path / "mmlu.jsonl", rows), few_shot=2, system="Be brief.")
+    config = ModelConfig(path=str(model), dtype="float32", device="cpu", layout=layout)
+    fed: list[list[int]] = []
+    with HFBackend(config) as backend:
+        weights, renderer = backend.loaded()
+        weights.register_forward_pre_hook(lambda _module, args: fed.extend(args[0].tolist()))
+        evaluate(benchmark, open_lm("hf", config, None, lambda: backend), tmp_path / "out")
+
+    def question(row: dict[str, Any]) -> str:
+        lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True)]
+        return "\n".join([row["question"], *lines, "Answer:"])
+
+    subject = "The following are multiple choice questions (with answers) about abstract algebra.\n\n"
+    chat = [Message("system", f"Be brief.\n\n{subject}")]
+    for row in ROWS["mmlu"][1:3]:
+        chat += [Message("user", question(row)), Message("assistant", "A")]
+    chat += [Message("user", question(rows[0]))]
+    # One forward pass serves all four letters: they have all but their last token in common.
+    expected = {tuple(renderer.ids((*chat, Message("assistant", letter)))[:-1]) for letter in "ABCD"}
+    assert {tuple(row) for row in fed} == expected
+    bos = renderer.tokenizer.bos_token_id
+    assert all(row.count(bos) == (layout == "alpaca") for row in fed)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS[name])
+    benchmark = load(name, path, n=5, seed=3)
+    scores, told = [], list[tuple[int, int]]()
+    with opened(tiny_model(tmp_path / "other", context=2048)) as other:
+        scores.append(evaluate(benchmark, demo_lm, tmp_path / "seed", lambda *step: told.append(step)))
+        scores.append(evaluate(benchmark, other, tmp_path / "other"))
+    verdicts = [read(tmp_path / arm / "verdicts.jsonl") for arm in ("seed", "other")]
+    items = list(benchmark.items())
+    assert [[row["id"] for row in rows] for rows in verdicts] == [[item.id for item in items]] * 2
+    assert len({item.id for item in items}) == 5
+    assert told[0][0] == 0
+    assert told[-1][0] == told[-1][1] == len(told) - 1
+    for score, rows, arm in zip(scores, verdicts, ("seed", "other"), strict=True):
+        assert score == Score.from_json(json.loads(json.dumps(score.to_json())))
+        assert (score.n, score.task, score.interval) == (5, name, "lm-eval standard error")
+        graded = [Verdict.from_json(row["verdict"]) for row in rows]
+        values = [v.value if v.value is not None else float(v.passed) for v in graded]
+        assert score.value == pytest.approx(sum(values) / 5)
+        assert score.passed == [row["bucket"] for row in rows].count("passed")
+        answers = read(tmp_path / arm / "answers.jsonl")
+        assert [answer["id"] for answer in answers] == [row["id"] for row in rows]
+        assert all(answer["text"] in answer["choices"] for answer in answers)
+        if name != "truthfulqa-mc2":
+            right = [answer["text"] == item.reference for answer, item in zip(answers, items, strict=True)]
+            assert right == [v.passed for v in graded]
+
+
+def test_draws_are_nested(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS["mmlu"])
+    drawn = [{item.id for item in load("mmlu", path, n=n, seed=1).items()} for n in (1, 4, None)]
+    assert drawn[0] < drawn[1] < drawn[2]
+
+
+def test_an_adapter_scores_as_its_merged_weights(tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = tiny_model(tmp_path / "base", context=2048)
+    torch.manual_seed(1)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False),
+    )
+    model.save_pretrained(tmp_path / "adapter")
+    merged = tiny_model(tmp_path / "merged", context=2048)
+    model.merge_and_unload().save_pretrained(merged)
+    benchmark = load("arc-easy", write(tmp_path / "rows.jsonl", ROWS["arc-easy"]))
+    found = {}
+    for arm, path, adapter in (("lora", base, tmp_path / "adapter"), ("merged", merged, None), ("base", base, None)):
+        with opened(path, adapter) as lm:
+            evaluate(benchmark, lm, tmp_path / arm)
+        found[arm] = [number for row in read(tmp_path / arm / "answers.jsonl") for number in row["log_likelihoods"]]
+    assert found["lora"] == pytest.approx(found["merged"], rel=1e-4)
+    assert found["lora"] != pytest.approx(found["base"], rel=1e-2)
+
+
+BAD = [
+    ("mmlu", "answer", None, "`answer` is missing"),
+    ("mmlu", "answer", "E", "neither a letter"),
+    ("mmlu", "choices", ["one"], "1 choices, not 4"),
+    ("arc-easy", "choices", {"text": ["a"]}, "`label` is missing"),
+    ("arc-challenge", "answerKey", "7", "none of the 3 labels"),
+    ("hellaswag", "query", "", "`query` is no text"),
+    ("hellaswag", "gold", 2, "no index"),
+    ("winogrande", "sentence", "No blank.", "just one blank"),
+    ("winogrande", "option2", None, "`option2` is missing"),
+    ("truthfulqa-mc1", "mc1_targets", {"Yes.": 0}, "`mc1_targets` needs true choices"),
+    ("truthfulqa-mc2", "mc2_targets", None, "`mc2_targets` is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "reason"), BAD)
+def test_a_bad_row_is_named_before_any_model(name: str, field: str, value: Any, reason: str, tmp_path: Path) -> None:
+    broken = {key: held for key, held in ROWS[name][2].items() if key != field} | (
+        {} if value is None else {field: value}
+    )
+    path = write(tmp_path / "rows.jsonl", [*ROWS[name][:2], broken])
+    with pytest.raises(DataError, match=rf"(?s)rows\.jsonl line 3.*{reason}"):
+        load(name, path)
+
+
+def test_other_forms_of_a_file_are_the_same_items(tmp_path: Path) -> None:
+    hub = {"choices": ["Yes.", "No."], "labels": [0, 1]}
+    row = {"question": "Is red loud?", "mc1_targets": hub, "mc2_targets": hub}
+    (item,) = load("truthfulqa-mc1", write(tmp_path / "hub.jsonl", [row])).items()
+    (other,) = load("truthfulqa-mc1", write(tmp_path / "own.jsonl", [
+        {**row, "mc1_targets": {"Yes.": 0, "No.": 1}, "mc2_targets": {"Yes.": 0, "No.": 1}}
+    ])).items()  # fmt: skip
+    assert item == other
+    assert item.reference == "No."
+
+
+def test_few_shot_examples_lie_beside_mmlu_or_nowhere(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS["mmlu"])
+    assert load("mmlu", path).few_shot == 0
+    with pytest.raises(RecipeError, match=r"5 few-shot examples.*mmlu_dev\.jsonl"):
+        load("mmlu", path, few_shot=5)
+    write(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"])
+    assert load("mmlu", path).few_shot == 5
+    assert load("mmlu", path, few_shot=1).few_shot == 1
+    with pytest.raises(RecipeError, match="hub's training split"):
+        load("arc-easy", write(tmp_path / "arc.jsonl", ROWS["arc-easy"]), few_shot=1)
+
+
+def test_underflow_is_not_zero(tmp_path: Path) -> None:
+    """lm-eval's mc2 is 0 / 0 where every candidate is too long; one short row of the two can be judged."""
+    long = {"x" * 400: 1, "y" * 400: 0}
+    rows = [{"question": "Long?", "mc1_targets": long, "mc2_targets": long}, ROWS["truthfulqa-mc2"][0]]
+    with opened(tiny_model(tmp_path / "model", context=2048)) as lm:
+        score = evaluate(load("truthfulqa-mc2", write(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
+    assert (score.n, score.unjudged) == (2, 1)
+    assert score.reasons["probabilities underflow"] == 1
+    assert score.value is not None
+    assert 0 < score.value < 1
+
+
+def test_prompts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    rows = [*ROWS["arc-easy"][:2], {**ROWS["arc-easy"][2], "question": "Why? " * 200}]
+    with opened(tiny_model(tmp_path / "model", context=512)) as lm:
+        score = evaluate(load("arc-easy", write(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
+    assert score.details["cut_prompts"] == 1
+
+
+def test_ifeval_gives_the_figures_that_lm_eval_gives(tmp_path: Path, punkt: None, demo_lm: Any) -> None:
+    rows = [row for row in read(IFEVAL) for _ in range(2)]
+    path = write(tmp_path / "ifeval.jsonl", rows)
+    benchmark = load("ifeval", path, max_new_tokens=12)
+    score = evaluate(benchmark, demo_lm, tmp_path)
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=False, metadata={"path": str(path)})
+    harness = get_task("ifeval").harness
+    assert harness
+    (task,) = manager.load([str(Path(harness.yamls) / "ifeval.yaml")])["tasks"].values()
+    task.set_config("generation_kwargs", {"max_gen_toks": 12}, update=True)
+    found = directly(task, manager)["ifeval"]
+    assert score.value == found["prompt_level_strict_acc,none"]
+    assert score.details["stderr"] == found["prompt_level_strict_acc_stderr,none"]
+    assert score.details["inst_level_loose_acc"] == found["inst_level_loose_acc,none"]
+    assert 0 < score.passed < score.n == 12
+    assert all(reason.startswith("breaks ") for reason in score.reasons)
+
+
+def test_ifeval_needs_room_for_its_answers(tmp_path: Path, punkt: None) -> None:
+    benchmark = load("ifeval", IFEVAL)
+    with opened(tiny_model(tmp_path / "model", context=512)) as lm, pytest.raises(StageError, match="max_new_tokens"):
+        evaluate(benchmark, lm, tmp_path / "out")
+
+
+def test_ifeval_rows_that_cant_be_graded_show_before_any_model(tmp_path: Path, punkt: None) -> None:
+    rows = read(IFEVAL)
+    rows[1]["instruction_id_list"][0] = "no:such_check"
+    with pytest.raises(DataError, match=r"index 1 can't be graded.*no:such_check"):
+        load("ifeval", write(tmp_path / "rows.jsonl", rows))
+
+
+def test_ifeval_without_its_sentence_splitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(StageError, match=r"python -m nltk\.downloader punkt_tab"):
+        load("ifeval", IFEVAL)
+
+
+def test_nothing_of_the_process_is_left_changed(
+    tmp_path: Path, demo_lm: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tqdm import tqdm
+
+    bar, hook, level, state = tqdm.__init__, demo_lm.cache_hook, logging.getLogger("lm_eval").level, random.getstate()
+    evaluate(load("winogrande", write(tmp_path / "rows.jsonl", ROWS["winogrande"])), demo_lm, tmp_path)
+    assert (tqdm.__init__, demo_lm.cache_hook, logging.getLogger("lm_eval").level) == (bar, hook, level)
+    assert random.getstate() == state
+    assert capfd.readouterr() == ("", "")
+
+
+def test_engines_without_log_likelihoods_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"'openai'.*hf or vllm"):
+        open_lm("openai", ModelConfig(path="demo"), None, lambda: pytest.fail("no model is needed"))
+
+
+def test_vllm_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfdistill.harness.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install vllm"):
+        open_lm("vllm", ModelConfig(path="demo"), None, lambda: pytest.fail("no model is needed"))
+    with pytest.raises(StageError, match=r"lm_eval.*knowledge"):
+        load("arc-easy", None)
+
+
+def test_every_task_of_lm_evals_has_its_yaml() -> None:
+    tasks = [task for task in map(get_task, TASKS) if task.harness]
+    assert len(tasks) == 8
+    for task in tasks:
+        assert task.harness
+        assert (Path(task.harness.yamls) / f"{task.harness.task}.yaml").is_file()
