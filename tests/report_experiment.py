@@ -145,7 +145,7 @@ def made_verdict(
         scored.append({"task": task, "skill": skill, "role": role, "metric": "accuracy", "n": n, "scores": scores})
         pairs = [(arm, "seed") for arm in arms[1:]] + [(arm, "vanilla") for arm in arms[2:]]
         for arm, other in pairs:
-            compared = compare(task, arm, other, list(zip(right[arm], right[other], strict=True)))
+            compared = compare(task, arm, other, [_values(right[arm])], [_values(right[other])])
             assert compared is not None
             comparisons.append(compared.to_json())
     accepted = sum(rewrite.verdict.passed for rewrite in rewrites)
@@ -159,6 +159,10 @@ def made_verdict(
         "notes": ["This is a toy: a seed model of one million parameters in a made-up world. It shows the mechanism, "
                   "not what a real model would gain or lose."],
     }  # fmt: skip
+
+
+def _values(right: list[bool]) -> dict[int, float]:
+    return {item: float(outcome) for item, outcome in enumerate(right)}
 
 
 def _answers(salt: str, rate: float, n: int) -> list[bool]:

@@ -9,7 +9,8 @@ from tiny import tiny_model
 
 from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
-from selfdistill.models import load_context_length, load_model, load_renderer, model_identity
+from selfdistill.identity import model_identity
+from selfdistill.models import load_context_length, load_model, load_renderer
 from selfdistill.types import Message
 
 

@@ -16,10 +16,10 @@ ROOMS = [
     {"check", "stages"},
     {"verdict", "init"},
     {"plan", "report"},
-    {"rewrite", "train", "evaluate", "export"},
+    {"rewrite", "train", "evaluate", "judge", "harness", "export", "annotations"},
     {"completions"},
     {"tasks", "backends", "experiment"},
-    {"models", "data"},
+    {"models", "data", "identity"},
     {"grading", "prompts", "demo", "stats", "rows"},
     {"config", "sandbox"},
     {"types", "errors"},
@@ -30,7 +30,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 def room(module: str) -> int:
     top = module.split(".")[0]
-    top = "train" if top.startswith("train") else top
+    top = top.partition("_")[0] if "_" in top.strip("_") else top
     return next(level for level, names in enumerate(ROOMS) if top in names)
 
 

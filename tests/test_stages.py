@@ -258,7 +258,7 @@ def test_report_of_a_run_that_only_rewrote(model: Path, rows: Path, tmp_path: Pa
     verdict = report(experiment)
     assert verdict["tasks"] == []
     assert (tmp_path / "run" / "rewrites.html").is_file()
-    with pytest.raises(ExperimentError, match="not trained yet"):
+    with pytest.raises(ExperimentError, match="Not trained yet: sdft"):
         evaluate(experiment, arms=["sdft"])
 
 

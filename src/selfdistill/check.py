@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
+from .check_evaluate import evaluation_needs, evaluation_prompts, judge_lines
 from .config import Recipe
 from .data import BadRow
 from .errors import SelfDistillError
 from .models import check_model_files, load_context_length, load_renderer, pick_device
-from .plan import HELDOUT, Plan
+from .plan import Plan
+from .plan_evaluate import HELDOUT
 from .prompts import Renderer
 from .types import Conversation, Example, Verdict
 
@@ -33,13 +35,7 @@ class Checked:
 def check(recipe: Recipe) -> Checked:
     """Raises RecipeError where the recipe contradicts itself; everything else is reported, not raised."""
     plan, found = Plan(recipe), Checked()
-    _ = (
-        plan.stages,
-        plan.target,
-        plan.rewriter.template,
-        plan.entries,
-        [plan.items_source(entry) for entry in plan.entries],
-    )
+    _ = (plan.stages, plan.target, plan.rewriter.template)
     found.plan = list(_plan_lines(plan))
     rows = _first_rows(plan, found)
     examples = [example for row in rows for example in row.examples()]
@@ -50,13 +46,15 @@ def check(recipe: Recipe) -> Checked:
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
         )
-    if not plan.grades and any(entry.task == HELDOUT for entry in plan.entries):
+    if not plan.grades and any(entry.task == HELDOUT for entry in plan.evaluation.entries):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             "rewrite.grader, or leave heldout out."
         )
     _prompts(plan, rows, found)
     _prerequisites(plan, found)
+    found.missing += evaluation_needs(plan)
+    found.plan += judge_lines(plan)
     return found
 
 
@@ -77,11 +75,12 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         if arm.data == "none":
             yield f"arm       {name}: the model as it is"
             continue
-        train = plan.arm_train(name)
+        train = plan.recipe.arm_train(arm)
         data = f"{arm.data:.0%} rewrites" if isinstance(arm.data, float) else arm.data
         length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
-        yield f"arm       {name}: {data}, {train.method}, lr {train.lr:g}, {length}, batch {train.batch_size}"
-    names = [entry.task + (f" (n={entry.n})" if entry.n else "") for entry in plan.entries]
+        seeds = f", seeds {', '.join(map(str, recipe.seeds))}" if recipe.seeds else ""
+        yield f"arm       {name}: {data}, {train.method}, lr {train.lr:g}, {length}, batch {train.batch_size}{seeds}"
+    names = [entry.name + (f" (n={entry.n})" if entry.n else "") for entry in plan.evaluation.entries]
     yield f"evaluate  {', '.join(names) if names else 'nothing: name tasks in evaluate.tasks, or set data.heldout'}"
 
 
@@ -116,17 +115,8 @@ def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
         _lengths(plan, renderer, rows, context, found)
         _rewriting_lengths(plan, rewriting, rows, context, found)
         _control_tokens(renderer, rows, found)
-    for entry in plan.entries:
-        source, task = plan.items_source(entry), plan.task(entry)
-        try:
-            unread: list[BadRow] = []
-            loaded = iter(rows) if source is None else task.load(source, unread.append)
-            row = next(loaded, None) if source is None else next(loaded)
-        except (SelfDistillError, StopIteration) as error:
-            found.missing.append(str(error) or f"The task '{entry.task}' has no items.")
-            continue
-        if row is not None:
-            found.prompts.append((f"evaluation of {entry.task}", renderer.text(task.ask(row.examples()[-1]))))
+    for kind, messages in evaluation_prompts(plan, rows, found.missing):
+        found.prompts.append((kind, renderer.text(messages)))
 
 
 def _marked(renderer: Renderer, row: Conversation) -> str:
@@ -146,7 +136,7 @@ def _marked(renderer: Renderer, row: Conversation) -> str:
 
 def _lengths(plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked) -> None:
     lengths = [len(part.input_ids) for row in rows for part in renderer.training_rows(row.messages)]
-    limits = [plan.arm_train(arm).max_length for arm, config in plan.recipe.arms.items() if config.data != "none"]
+    limits = [plan.recipe.arm_train(arm).max_length for arm in plan.recipe.arms.values() if arm.data != "none"]
     limit = min([*limits, *([context] if context else [])], default=max(lengths))
     if longer := sum(length > limit for length in lengths):
         allowed = plan.recipe.train.allow_unusable_rows
@@ -182,6 +172,6 @@ def _prerequisites(plan: Plan, found: Checked) -> None:
     own = plan.recipe.model.device
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
-    methods = {plan.arm_train(arm).method for arm, config in plan.recipe.arms.items() if config.data != "none"}
+    methods = {plan.recipe.arm_train(arm).method for arm in plan.recipe.arms.values() if arm.data != "none"}
     if "qlora" in methods and find_spec("bitsandbytes") is None:
         found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 from .completions import LazyBackend, complete
 from .config import Sampling
 from .rows import RowFile
-from .stats import wilson
+from .stats import Values, mean_interval, pass_at_k
 from .tasks import Task
-from .types import Completion, Example, Prompt, Score, Verdict
+from .types import Completion, Example, Prompt, Score, Verdict, content_id
 
-Bucket = Literal["passed", "failed", "unjudged", "truncated", "errors"]
+Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "errors"]
+JUDGED = ("passed", "failed", "tied", "truncated")
+Row = dict[str, Any]
+"""Of one item: its id, bucket and verdict."""
 
 
 def answer(
@@ -23,80 +28,130 @@ def answer(
     sampling: Sampling,
     rows: RowFile,
     progress: Callable[[int, int], None],
+    samples: int = 1,
 ) -> None:
-    """Appends to `rows` the arm's answer to each item that has none yet. Items that are the same are asked once, and
-    an item draws the same random numbers in every arm."""
-    asked = {item.id: Prompt(item.id, task.ask(item)) for item in items}
-    complete(asked.values(), len(asked), backend, sampling, rows, progress)
+    """Appends to `rows` the arm's `samples` answers to each item that aren't there yet. Items that are the same are
+    asked once, and an item draws the same random numbers in every arm."""
+    different = {item.id: item for item in items}
+    asked = [
+        Prompt(sample_id(item.id, sample), messages)
+        for item in different.values()
+        for messages in [task.ask(item)]
+        for sample in range(samples)
+    ]
+    complete(asked, len(asked), backend, sampling, rows, progress)
 
 
-def grade(task: Task, items: Iterable[Example], rows: RowFile) -> Iterator[dict[str, Any]]:
-    """A row for each item: its id, bucket, verdict."""
-    for item in items:
-        row = rows.get(item.id)
-        completion = Completion.from_json(row) if row else Completion(item.id, "", "error", error="no answer on file")
-        if completion.finish == "error":
-            verdict = Verdict("unjudged", f"backend error: {completion.error}")
-        else:
-            verdict = task.grade(item, completion.text)
-        yield {"id": item.id, "bucket": bucket(completion, verdict), "verdict": verdict.to_json()}
+def sample_id(item_id: str, sample: int) -> str:
+    """What the answer of an item's n-th sample is filed under; that of the first under the item's own id."""
+    return item_id if sample == 0 else content_id(item_id, sample)
+
+
+def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1, k: int = 1) -> Iterator[Row]:
+    """A row for each item. With several samples its value is the unbiased pass@k of those that could be judged."""
+    saved = ((item, [rows.get(sample_id(item.id, sample)) for sample in range(samples)]) for item in items)
+    if "sandbox" in task.needs:
+        yield from _several_at_once(lambda job: _grade_item(task, job[0], job[1], k), saved)
+    else:
+        yield from (_grade_item(task, item, answers, k) for item, answers in saved)
+
+
+def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int) -> Row:
+    graded = [_grade_answer(task, item, row) for row in answers]
+    if len(graded) == 1:
+        return graded[0]
+    judged = [row for row in graded if row["bucket"] in JUDGED]
+    if len(judged) < k:
+        return next(row for row in graded if row["bucket"] not in JUDGED)
+    passed = sum(row["bucket"] == "passed" for row in judged)
+    value = pass_at_k(len(judged), passed, k)
+    verdict = Verdict("pass" if value > 0.5 else "fail", "samples pass", f"pass@{k}", f"{passed}/{len(judged)}", value)
+    return row_of(item.id, bucket(Completion(item.id, "", "stop"), verdict), verdict)
+
+
+def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:
+    completion = Completion.from_json(saved) if saved else no_answer(item.id)
+    if completion.finish == "error":
+        verdict = Verdict("unjudged", f"backend error: {completion.error}")
+    else:
+        verdict = task.grade(item, completion.text)
+    return row_of(item.id, bucket(completion, verdict), verdict)
+
+
+def no_answer(item_id: str) -> Completion:
+    return Completion(item_id, "", "error", error="no answer on file")
+
+
+def row_of(item_id: str, where: Bucket, verdict: Verdict) -> Row:
+    return {"id": item_id, "bucket": where, "verdict": verdict.to_json()}
 
 
 def bucket(completion: Completion, verdict: Verdict) -> Bucket:
-    """Every item is in exactly one. An answer that was cut off counts as passed where what there is passes (a refusal,
-    say), else as truncated."""
+    """Every item is in exactly one. A graded value over one half passes, one half is a tie. An answer that was cut off
+    counts as passed where what there is passes (a refusal, say), else as truncated."""
     if completion.finish == "error":
         return "errors"
     if verdict.outcome == "unjudged":
         return "unjudged"
-    if verdict.passed:
+    if verdict.value == 0.5:
+        return "tied"
+    if verdict.passed if verdict.value is None else verdict.value > 0.5:
         return "passed"
     return "truncated" if completion.finish == "length" else "failed"
 
 
-def summarise(task: Task, graded: Iterable[dict[str, Any]]) -> Score:
-    """The arm's score on a task. Items that couldn't be judged count neither for nor against."""
+def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
+    """An arm's score on a task, over one run of it or several. Items that couldn't be judged count neither for nor
+    against."""
     buckets: Counter[Bucket] = Counter()
     reasons: Counter[str] = Counter()
-    for row in graded:
+    rows = [list(run) for run in runs]
+    for row in (row for run in rows for row in run):
         buckets[row["bucket"]] += 1
         if row["bucket"] != "passed":
             reasons[row["verdict"]["reason"]] += 1
-    judged = buckets["passed"] + buckets["failed"] + buckets["truncated"]
-    low, high = wilson(buckets["passed"], judged) if judged else (None, None)
+    valued = [values(run) for run in rows]
+    shared = [{key: run[key] for key in run if all(key in other for other in valued)} for run in valued]
+    value = low = high = None
+    interval = "none"
+    if shared and shared[0]:
+        value = sum(sum(run.values()) / len(run) for run in shared) / len(shared)
+        low, high, interval = mean_interval(shared)
+        low, high = min(low, value), max(high, value)
     return Score(
         task=task.name,
         metric=task.metric,
-        value=buckets["passed"] / judged if judged else None,
+        value=value,
         low=low,
         high=high,
+        interval=interval,
         n=buckets.total(),
-        passed=buckets["passed"],
-        failed=buckets["failed"],
-        unjudged=buckets["unjudged"],
-        truncated=buckets["truncated"],
-        errors=buckets["errors"],
+        **{name: buckets[name] for name in ("passed", "failed", "tied", "unjudged", "truncated", "errors")},
         reasons=dict(reasons.most_common()),
+        details=task.judge.details([row for run in rows for row in run]) if task.judge else {},
     )
 
 
-def judged_pairs(mine: Iterable[dict[str, Any]], other: Iterable[dict[str, Any]]) -> list[tuple[bool, bool]]:
-    """Of the items that could be judged in both arms, whether each passed; joined by id and occurrence."""
-    theirs = _by_occurrence(other)
-    return [
-        (bucket == "passed", theirs[key] == "passed")
-        for key, bucket in _by_occurrence(mine).items()
-        if bucket in _JUDGED and theirs.get(key) in _JUDGED
-    ]
-
-
-_JUDGED = ("passed", "failed", "truncated")
-
-
-def _by_occurrence(graded: Iterable[dict[str, Any]]) -> dict[tuple[str, int], Bucket]:
+def values(graded: Iterable[Mapping[str, Any]]) -> Values:
+    """Of the items that could be judged, the value in [0, 1], by id and occurrence."""
     seen: Counter[str] = Counter()
-    found: dict[tuple[str, int], Bucket] = {}
+    found: dict[tuple[str, int], float] = {}
     for row in graded:
-        found[row["id"], seen[row["id"]]] = row["bucket"]
+        if row["bucket"] in JUDGED:
+            value = row["verdict"].get("value")
+            found[row["id"], seen[row["id"]]] = float(row["bucket"] == "passed") if value is None else value
         seen[row["id"]] += 1
     return found
+
+
+def _several_at_once(work: Callable[[Any], Row], items: Iterable[Any]) -> Iterator[Row]:
+    """`work` on each item, in their order, on all cores; a few are begun ahead of the one that is given out."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        begun: deque[Future[Row]] = deque()
+        for item in items:
+            begun.append(pool.submit(work, item))
+            if len(begun) > 4 * workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()

@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
-from .demo import SEED
 from .errors import ModelError
+from .identity import model_source as model_source
 from .prompts import Renderer
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-_SAMPLE_BYTES = 1 << 20
-
-
-def model_source(model: ModelConfig) -> str:
-    """What `from_pretrained` is given: a folder or a hub name. `demo` is the seed model that ships with the package."""
-    return str(SEED) if model.path == "demo" else model.path
-
-
-def model_identity(model: ModelConfig) -> str:
-    """A short text that changes when the model does. For a folder a digest of its files: names, sizes, and of each the
-    first and last MiB, which reads little even of a large model; for a hub name the name and revision."""
-    folder = Path(model_source(model))
-    if not folder.is_dir():
-        return f"{model.path}@{model.revision or 'main'}"
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(_SAMPLE_BYTES)
-            file.seek(max(size - _SAMPLE_BYTES, 0))
-            digest.update(json.dumps([path.name, size]).encode() + head + file.read(_SAMPLE_BYTES))
-    return f"{folder.name}:{digest.hexdigest()}"
-
-
-def file_identity(name: str) -> str:
-    """Name and digest of a file's content; the name alone where there is no such file."""
-    path = Path(name).expanduser()
-    if not name or not path.is_file():
-        return name
-    state = path.stat()
-    return f"{path.name}:{_digest(path, state.st_mtime_ns, state.st_size)}"
-
-
-@cache
-def _digest(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def check_model_files(model: ModelConfig) -> None:

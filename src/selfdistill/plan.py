@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from .backends import check_backend
-from .config import FREE_TO_CHANGE, ArmConfig, DataConfig, ModelConfig, Recipe, Sampling, TaskEntry, TrainConfig
+from .config import FREE_TO_CHANGE, ArmConfig, DataConfig, Grader, ModelConfig, Recipe, TrainConfig
 from .data import read_conversations
 from .errors import RecipeError
 from .experiment import Stage
 from .grading import make_grader
-from .models import file_identity, model_identity
+from .identity import file_identity, model_identity, source_identity
+from .plan_evaluate import HELDOUT, Evaluation
 from .prompts import load_template, rewriting_layout
 from .rewrite import Rewriter
+from .sandbox import Ran, Run, open_runner
 from .tasks import Task, get_task
-from .types import Verdict, content_id
-
-HELDOUT = "heldout"
+from .types import Example, Verdict, content_id
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Plan:
                 name=HELDOUT,
                 skill="target",
                 ask=lambda example: example.prompt,
-                grade=make_grader(own.grader or "none"),
+                grade=self.grader(own.grader or "none"),
                 load=read_conversations,
                 template=own.template or "using",
             )
@@ -48,8 +48,25 @@ class Plan:
         return replace(
             task,
             template=own.template or task.template,
-            grade=make_grader(own.grader) if own.grader else task.grade,
+            grade=self.grader(own.grader) if own.grader else self.with_sandbox(task).grade,
         )
+
+    def grader(self, spec: Grader) -> Callable[[Example, str], Verdict]:
+        return make_grader(spec, run=self.run_program)
+
+    def with_sandbox(self, task: Task) -> Task:
+        """The task, its grader given the recipe's sandbox where it runs programs."""
+        if "sandbox" not in task.needs:
+            return task
+        return replace(task, grade=partial(task.grade, run=self.run_program))
+
+    def run_program(self, program: str) -> Ran:
+        return self._sandbox(program)
+
+    @cached_property
+    def _sandbox(self) -> Run:
+        """Opened when the first program is run, so that a plan can be made where there is none."""
+        return open_runner(self.recipe.sandbox)
 
     @cached_property
     def source(self) -> DataConfig:
@@ -84,6 +101,13 @@ class Plan:
             return {"task": self.recipe.task}
         name = grader if isinstance(grader, str) else str(grader.get("name"))
         return {"grader": grader, "file": file_identity(name.rpartition(":")[0])}
+
+    @property
+    def grades(self) -> bool:
+        """Whether the target has a grader beyond hygiene."""
+        grader = self.recipe.rewrite.grader
+        name = grader.get("name") if isinstance(grader, dict) else grader
+        return name != "none" and (name is not None or self.recipe.task is not None)
 
     @cached_property
     def rewriting_model(self) -> ModelConfig:
@@ -126,57 +150,34 @@ class Plan:
         settings = {"grader": self.grader_settings, "hygiene": self.recipe.rewrite.hygiene.model_dump()}
         return Stage("verify", "rewrite/rewrites.jsonl", settings, (self.rewrite_stage,), cheap=True)
 
-    def train_stage(self, arm: str) -> Stage | None:
-        """None for an arm that trains nothing."""
-        config = self.recipe.arms[arm]
+    def train_stage(self, run: str) -> Stage | None:
+        """None for the run of an arm that trains nothing."""
+        config = self.runs[run]
         if config.data == "none":
             return None
         settings = {
             **self.prompt_settings,
             "data": config.data,
             "n": config.n,
-            **self.arm_train(arm).model_dump(mode="json", exclude=FREE_TO_CHANGE),
+            **self.run_train(run).model_dump(mode="json", exclude=FREE_TO_CHANGE),
         }
         inputs = (self.data_stage, *([self.verify_stage] if config.data not in ("original", 0.0) else []))
-        return Stage(f"train/{arm}", f"arms/{arm}/train.json", settings, inputs, guarded=True)
+        return Stage(f"train/{run}", f"arms/{run}/train.json", settings, inputs, guarded=True)
 
-    def items_stage(self, entry: TaskEntry) -> Stage:
-        name, output = f"items/{entry.task}", f"items/{entry.task}.jsonl"
-        source = self.items_source(entry)
-        settings = {"task": entry.task, "n": entry.n, "seed": entry.seed}
-        if source is None:
-            return Stage(name, output, settings, (self.data_stage,))
-        identity = {"source": source_identity(source), **source.model_dump(exclude={"path", "n", "seed"})}
-        return Stage(name, output, {**settings, **identity})
-
-    def answer_stage(self, arm: str, entry: TaskEntry) -> Stage:
-        settings = {
-            **self.answer_settings,
-            "backend": self.recipe.evaluate.backend,
-            "sampling": self.sampling(entry).model_dump(),
-        }
-        trained = self.train_stage(arm)
-        inputs = (self.items_stage(entry), *([trained] if trained else []))
-        output = f"arms/{arm}/evaluate/{entry.task}/answers.jsonl"
-        return Stage(f"answer/{arm}/{entry.task}", output, settings, inputs)
-
-    def grade_stage(self, arm: str, entry: TaskEntry) -> Stage:
-        settings = {"grader": self.grader_settings if self.is_target(entry) else {"task": entry.task}}
-        output = f"arms/{arm}/evaluate/{entry.task}/score.json"
-        return Stage(f"grade/{arm}/{entry.task}", output, settings, (self.answer_stage(arm, entry),), cheap=True)
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return Evaluation(self)
 
     @property
     def stages(self) -> list[Stage]:
         """All that the recipe comes to. Raises RecipeError here, before anything is paid for, where a name is wrong."""
-        for backend in (self.recipe.rewrite.backend, self.recipe.evaluate.backend):
+        judge = self.recipe.judge
+        for backend in (self.recipe.rewrite.backend, self.recipe.evaluate.backend, *([judge.backend] if judge else [])):
             check_backend(backend)
-        arms = self.recipe.arms
-        trained = [stage for stage in map(self.train_stage, arms) if stage]
-        items = [self.items_stage(entry) for entry in self.entries]
-        answered = [self.answer_stage(arm, entry) for arm in arms for entry in self.entries]
-        return [self.data_stage, self.rewrite_stage, self.verify_stage, *trained, *items, *answered]
+        trained = [stage for stage in map(self.train_stage, self.runs) if stage]
+        return [self.data_stage, self.rewrite_stage, self.verify_stage, *trained, *self.evaluation.stages]
 
-    # ---- arms
+    # ---- arms and their runs
 
     @property
     def needs_rewrites(self) -> bool:
@@ -188,90 +189,42 @@ class Plan:
     def seed_arm(self) -> str:
         return next(name for name, arm in self.recipe.arms.items() if arm.data == "none")
 
-    def arm_train(self, arm: str) -> TrainConfig:
-        return self.recipe.arm_train(self.recipe.arms[arm])
+    @cached_property
+    def runs(self) -> dict[str, ArmConfig]:
+        """Each training there is: of every arm one, or with several `seeds` one a seed, as `vanilla@1`."""
+        return {run: arm for name, arm in self.recipe.arms.items() for run in self._run_names(name)}
+
+    def runs_of(self, arm: str) -> list[str]:
+        return self._run_names(arm)
+
+    def _run_names(self, arm: str) -> list[str]:
+        seeds = self.recipe.seeds
+        several = len(seeds) > 1 and self.recipe.arms[arm].data != "none"
+        return [f"{arm}@{seed}" for seed in seeds] if several else [arm]
+
+    def run_train(self, run: str) -> TrainConfig:
+        """The settings with which a run is trained, its seed included."""
+        settings, seed = self.recipe.arm_train(self.runs[run]), run.rpartition("@")[2]
+        if not self.recipe.seeds:
+            return settings
+        return settings.model_copy(update={"seed": int(seed) if "@" in run else self.recipe.seeds[0]})
 
     def twin(self, arm: str) -> str | None:
         """The arm that differs from this one only in that it trains on the originals."""
         own = self.recipe.arms[arm]
         if own.data in ("none", "original"):
             return None
-        settings = (own.n, self.arm_train(arm))
+        settings = (own.n, self.recipe.arm_train(own))
         for name, other in self.recipe.arms.items():
-            if other.data == "original" and (other.n, self.arm_train(name)) == settings:
+            if other.data == "original" and (other.n, self.recipe.arm_train(other)) == settings:
                 return name
         return None
 
-    def arm_model(self, arm: str, directory: Path) -> tuple[ModelConfig, str | None]:
-        """The model that answers for an arm, and its adapter's folder if it has one."""
-        config: ArmConfig = self.recipe.arms[arm]
-        if config.data == "none":
+    def run_model(self, run: str, directory: Path) -> tuple[ModelConfig, str | None]:
+        """The model that answers for a run, and its adapter's folder if it has one."""
+        if self.runs[run].data == "none":
             return self.recipe.model, None
-        folder = str((directory / "arms" / arm / "model").resolve())
-        if self.arm_train(arm).method == "full":
+        folder = str((directory / "arms" / run / "model").resolve())
+        if self.run_train(run).method == "full":
             return self.recipe.model.model_copy(update={"path": folder, "revision": None}), None
         return self.recipe.model, folder
-
-    # ---- evaluation
-
-    @cached_property
-    def entries(self) -> list[TaskEntry]:
-        """The tasks to evaluate; where none are named, the held-out rows if there are any."""
-        named = self.recipe.evaluate.tasks
-        if not named and self.source.heldout:
-            return [TaskEntry(task=HELDOUT)]
-        return named
-
-    def task(self, entry: TaskEntry) -> Task:
-        if entry.task == HELDOUT:
-            # Without a grader there is nothing to score: that is no 100 %.
-            grade = self.target.grade if self.grades else lambda _example, _text: Verdict("unjudged", "no grader named")
-            return replace(self.target, name=HELDOUT, grade=grade)
-        task = get_task(entry.task)
-        return replace(self.target, name=task.name) if self.is_target(entry) else task
-
-    @property
-    def grades(self) -> bool:
-        """Whether the target has a grader beyond hygiene."""
-        grader = self.recipe.rewrite.grader
-        name = grader.get("name") if isinstance(grader, dict) else grader
-        return name != "none" and (name is not None or self.recipe.task is not None)
-
-    def is_target(self, entry: TaskEntry) -> bool:
-        return entry.task in (HELDOUT, self.recipe.task)
-
-    def items_source(self, entry: TaskEntry) -> DataConfig | None:
-        """Where a task's items are; None for the rows that `data.heldout` sets aside."""
-        changes = entry.model_dump(include={"path", "config", "split", "format"}, exclude_none=True)
-        default = self.source if entry.task == HELDOUT else get_task(entry.task).test
-        if entry.task == HELDOUT and entry.path is None:
-            if not self.source.heldout:
-                raise RecipeError(
-                    "The task `heldout` has no rows: set data.heldout to a number of rows to set aside, or give the "
-                    "task a path."
-                )
-            return None
-        base = default.model_dump(exclude={"n", "seed", "heldout"}) if default else {}
-        if entry.path:
-            # Another file: what the default said of its config and columns does not hold for it.
-            base = {key: value for key, value in base.items() if entry.task == HELDOUT and key != "config"}
-        if not (base | changes).get("path"):
-            raise RecipeError(f"The task '{entry.task}' names no data; give it a path.")
-        return DataConfig.model_validate(base | changes)
-
-    def sampling(self, entry: TaskEntry) -> Sampling:
-        changes = {"max_new_tokens": entry.max_new_tokens} if entry.max_new_tokens else {}
-        return self.recipe.evaluate.sampling.model_copy(update=changes)
-
-
-def source_identity(source: DataConfig) -> str:
-    """A short text that changes when the data does: name and digest of a file, names and sizes of a folder's files."""
-    path = Path(source.path).expanduser()
-    digest = hashlib.blake2b(digest_size=8)
-    if path.is_file():
-        return file_identity(str(path))
-    if path.is_dir():
-        for part in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{part.relative_to(path)}:{part.stat().st_size}\n".encode())
-        return f"{path.name}:{digest.hexdigest()}"
-    return source.path

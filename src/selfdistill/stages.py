@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from .backends import open_backend
 from .completions import LazyBackend, Progress, silent
-from .config import Recipe, TaskEntry
-from .data import BadRow, assemble, draw, iter_conversations, prepare
+from .config import Recipe
+from .data import assemble, draw, iter_conversations, prepare
 from .errors import ExperimentError, StageError
-from .evaluate import answer, grade, summarise
 from .experiment import Experiment
 from .plan import Plan
 from .rewrite import Acceptance
 from .rows import RowFile, first_occurrences, read_lines, write_json, write_lines
+from .stages_evaluate import evaluate_runs, grade_again, runs_named
 from .types import Conversation, Example, Rewrite, messages_from_json, messages_json
 from .verdict import make_verdict
 
@@ -35,7 +35,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
     with _working(Experiment(directory, recipe)) as (experiment, plan):
         _rewrite(experiment, plan, progress)
         _train(experiment, plan, progress)
-        _evaluate(experiment, plan, progress)
+        evaluate_runs(experiment, plan, progress)
         return _report(experiment, plan)
 
 
@@ -55,7 +55,8 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Answers and grades with the arms that are trained (all, or those named); gives the verdict."""
     with _working(experiment) as (_, plan):
-        _evaluate(experiment, plan, progress, arms)
+        _data(experiment, plan, progress)
+        evaluate_runs(experiment, plan, progress, runs_named(plan, arms))
         return _report(experiment, plan)
 
 
@@ -63,10 +64,7 @@ def regrade(experiment: Experiment) -> dict[str, Any]:
     """Grades the saved answers again, with the graders as they are now, and without a model; gives the verdict."""
     experiment.as_it_is = True
     with _working(experiment) as (_, plan):
-        for arm in plan.recipe.arms:
-            for entry in plan.entries:
-                if experiment.finished(plan.answer_stage(arm, entry)):
-                    _grade(experiment, plan, arm, entry, anew=True)
+        grade_again(experiment, plan)
         return _report(experiment, plan)
 
 
@@ -173,34 +171,28 @@ def _counted(rows: Iterable[Rewrite], total: int, progress: Callable[[int, int],
 def _train(experiment: Experiment, plan: Plan, progress: Progress, arms: Sequence[str] = ()) -> None:
     from .train import train as train_model
 
-    for arm in _named(plan, arms):
-        stage = plan.train_stage(arm)
-        folder, settings = experiment.path("arms", arm), plan.arm_train(arm)
+    for run in runs_named(plan, arms) or plan.runs:
+        stage = plan.train_stage(run)
+        folder, settings = experiment.path("arms", run), plan.run_train(run)
         to_merge = settings.merge and settings.method != "full" and not (folder / "merged").is_dir()
         if stage is None or (experiment.finished(stage) and not to_merge):
             continue
-        with experiment.run_stage(stage) as run:
-            path = experiment.path("arms", arm, "data.jsonl")
-            write_lines(path, _arm_rows(experiment, plan, arm))
+        with experiment.run_stage(stage) as record:
+            path = experiment.path("arms", run, "data.jsonl")
+            write_lines(path, _run_rows(experiment, plan, run))
             conversations = (messages_from_json(row["messages"]) for row in read_lines(path))
-            told = partial(progress, f"train {arm}")
+            told = partial(progress, f"train {run}")
             result = train_model(conversations, plan.recipe.model, settings, folder, _without_loss(told))
-            run.counts = result.to_json()
+            record.counts = result.to_json()
 
 
 def _without_loss(told: Callable[[int, int], None]) -> Callable[[int, int, float | None], None]:
     return lambda step, steps, _loss: told(step, steps)
 
 
-def _named(plan: Plan, arms: Sequence[str]) -> list[str]:
-    if unknown := [arm for arm in arms if arm not in plan.recipe.arms]:
-        raise ExperimentError(f"There is no arm {', '.join(unknown)}; the recipe has {', '.join(plan.recipe.arms)}.")
-    return list(arms) or list(plan.recipe.arms)
-
-
-def _arm_rows(experiment: Experiment, plan: Plan, arm: str) -> Iterator[dict[str, Any]]:
-    """The conversations an arm trains on, each assistant turn with the response that its `data` chooses."""
-    config = plan.recipe.arms[arm]
+def _run_rows(experiment: Experiment, plan: Plan, run: str) -> Iterator[dict[str, Any]]:
+    """The conversations a run trains on, each assistant turn with the response that its arm's `data` chooses."""
+    config = plan.runs[run]
     total = experiment.counts("data")["train"]
     ratio = {"original": 0.0, "rewrites": 1.0}[config.data] if isinstance(config.data, str) else config.data
     drawn = draw(total, config.n, plan.source.seed)
@@ -233,70 +225,6 @@ def _choose(conversation: Conversation, rewrites: RowFile | None) -> dict[str, A
 
     messages = assemble(conversation, response)
     return {"messages": messages_json(messages), "ids": ids, "sources": sources}
-
-
-def _evaluate(experiment: Experiment, plan: Plan, progress: Progress, arms: Sequence[str] = ()) -> None:
-    for entry in plan.entries:
-        _items(experiment, plan, entry, progress)
-    for arm in _named(plan, arms):
-        trained = plan.train_stage(arm)
-        if trained and not experiment.finished(trained):
-            if arms:
-                raise ExperimentError(f"The arm {arm} is not trained yet; run `selfdistill train` first.")
-            continue
-        model, adapter = plan.arm_model(arm, experiment.directory)
-        # One model load serves all tasks of an arm.
-        with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
-            for entry in plan.entries:
-                _answer(experiment, plan, arm, entry, backend, progress)
-
-
-def _items(experiment: Experiment, plan: Plan, entry: TaskEntry, progress: Progress) -> None:
-    """The items of a task, drawn once and shared by the arms."""
-    stage, source, task = plan.items_stage(entry), plan.items_source(entry), plan.task(entry)
-    if experiment.finished(stage):
-        return
-    with experiment.run_stage(stage) as run:
-        bad: list[BadRow] = []
-        if source is None:
-            _data(experiment, plan, progress)
-            conversations = iter_conversations(experiment.path("data", "heldout.jsonl"))
-        else:
-            conversations = task.load(source, bad.append)
-        items = [conversation.examples()[-1] for conversation in conversations]
-        if not items:
-            raise StageError(f"The task '{entry.task}' has no items; check its path and split.")
-        items = list(compress(items, draw(len(items), entry.n, entry.seed)))
-        write_lines(experiment.path("items", f"{entry.task}.jsonl"), (item.to_json() for item in items))
-        run.counts = {"items": len(items), "bad": len(bad)}
-
-
-def _read_items(experiment: Experiment, entry: TaskEntry) -> list[Example]:
-    return [Example.from_json(row) for row in read_lines(experiment.path("items", f"{entry.task}.jsonl"))]
-
-
-def _answer(
-    experiment: Experiment, plan: Plan, arm: str, entry: TaskEntry, backend: LazyBackend, progress: Progress
-) -> None:
-    stage, items = plan.answer_stage(arm, entry), _read_items(experiment, entry)
-    if not experiment.finished(stage):
-        with experiment.run_stage(stage) as run, RowFile(experiment.path(stage.output)) as rows:
-            told = partial(progress, f"evaluate {arm} {entry.task}")
-            answer(plan.task(entry), items, backend, plan.sampling(entry), rows, told)
-            run.counts = {"items": len(items)}
-    _grade(experiment, plan, arm, entry)
-
-
-def _grade(experiment: Experiment, plan: Plan, arm: str, entry: TaskEntry, anew: bool = False) -> None:
-    stage, task = plan.grade_stage(arm, entry), plan.task(entry)
-    if experiment.finished(stage) and not anew:
-        return
-    folder = experiment.path("arms", arm, "evaluate", entry.task)
-    with experiment.run_stage(stage) as run:
-        with RowFile(folder / "answers.jsonl", reading=True) as rows:
-            write_lines(folder / "verdicts.jsonl", grade(task, _read_items(experiment, entry), rows))
-        run.counts = summarise(task, read_lines(folder / "verdicts.jsonl")).to_json()
-        write_json(folder / "score.json", run.counts)
 
 
 def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:

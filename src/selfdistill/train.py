@@ -18,16 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import FREE_TO_CHANGE, ModelConfig, TrainConfig
 from .errors import ExperimentError, RecipeError
-from .models import (
-    file_identity,
-    free_memory,
-    load_context_length,
-    load_model,
-    load_renderer,
-    model_identity,
-    pick_device,
-    pick_dtype,
-)
+from .identity import file_identity, model_identity
+from .models import free_memory, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from .rows import write_json
 from .train_data import TrainingData, hashed, prepare
 from .train_guard import clear_errors, quiet, refuse_leaks

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .evaluate import judged_pairs
+from .config import TaskEntry
+from .evaluate import Row, values
+from .evaluate import summarise as summarise_rows
 from .experiment import Experiment
 from .plan import Plan
 from .rows import read_lines
-from .stats import Comparison, compare
+from .stats import Comparison, compare, corrected
+from .tasks import Task
+from .types import Score
 
 # Where the upper end of the seed's own interval is below this, keeping the score says nothing.
 _FLOOR = 0.1
@@ -18,15 +24,17 @@ _FLOOR = 0.1
 
 def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     """Scores, paired comparisons and sentences over what is evaluated so far; written to verdict.json."""
-    tasks = [_task(experiment, plan, entry) for entry in plan.entries]
-    tasks = [task for task in tasks if task["scores"]]
-    comparisons = [row for task in tasks for row in _comparisons(experiment, plan, task)]
+    measured = [_Measured.read(experiment, plan, entry) for entry in plan.evaluation.entries]
+    measured = [task for task in measured if task.rows]
+    tasks = [task.to_json(plan) for task in measured]
+    comparisons = corrected([row for task in measured for row in task.comparisons(plan)])
     acceptance = experiment.counts("verify") or None
     return {
         "model": plan.recipe.model.path,
         "task": plan.recipe.task,
         "arms": list(plan.recipe.arms),
         "seed_arm": plan.seed_arm,
+        "seeds": plan.recipe.seeds,
         "tasks": tasks,
         "comparisons": [row.to_json() for row in comparisons],
         "acceptance": acceptance,
@@ -40,6 +48,10 @@ def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
     notes = [plan.recipe.note] if plan.recipe.note else []
     if "fake" in (plan.recipe.rewrite.backend, plan.recipe.evaluate.backend):
         notes.append("The fake backend made up answers: the figures are of no model.")
+    if plan.recipe.sandbox == "none" and any(
+        "sandbox" in plan.evaluation.task(entry).needs for entry in plan.evaluation.entries
+    ):
+        notes.append("sandbox: none. Programs that models wrote were run without a sandbox.")
     if contaminated := data.get("contaminated"):
         notes.append(
             f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
@@ -51,37 +63,68 @@ def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _task(experiment: Experiment, plan: Plan, entry: Any) -> dict[str, Any]:
-    task = plan.task(entry)
-    scores = {
-        arm: json.loads(experiment.path("arms", arm, "evaluate", entry.task, "score.json").read_text(encoding="utf-8"))
-        for arm in plan.recipe.arms
-        if experiment.finished(plan.grade_stage(arm, entry))
-    }
-    return {
-        "task": task.name,
-        "skill": task.skill,
-        "role": "target" if plan.is_target(entry) else "other",
-        "metric": task.metric,
-        "n": max((score["n"] for score in scores.values()), default=0),
-        "scores": scores,
-    }
+@dataclass(frozen=True)
+class _Measured:
+    """A task's graded rows and score of every arm that is scored in all its runs: arm → one for each run."""
+
+    entry: TaskEntry
+    task: Task
+    answers_of: str
+    rows: dict[str, list[list[Row]]]
+    scores: dict[str, list[Score]]
+
+    @classmethod
+    def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _Measured:
+        evaluation = plan.evaluation
+        rows: dict[str, list[list[Row]]] = {}
+        scores: dict[str, list[Score]] = {}
+        for arm in plan.recipe.arms:
+            stages = [evaluation.score_stage(run, entry) for run in plan.runs_of(arm)]
+            if all(stage and experiment.finished(stage) for stage in stages):
+                folders = [experiment.path(stage.output).parent for stage in stages if stage]
+                rows[arm] = [list(read_lines(folder / "verdicts.jsonl")) for folder in folders]
+                scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
+        return cls(entry, evaluation.task(entry), evaluation.base(entry).name, rows, scores)
+
+    def to_json(self, plan: Plan) -> dict[str, Any]:
+        return {
+            "task": self.task.name,
+            "skill": self.task.skill,
+            "role": "target" if plan.evaluation.is_target(self.entry) else "other",
+            "metric": self.task.metric,
+            "answers_of": self.answers_of,
+            "system": self.entry.system,
+            "n": max(score.n for scores in self.scores.values() for score in scores),
+            "scores": {arm: self._score(arm).to_json() for arm in self.rows},
+            "runs": {
+                arm: {run: score.value for run, score in zip(plan.runs_of(arm), scores, strict=True)}
+                for arm, scores in self.scores.items()
+                if len(scores) > 1
+            },
+        }
+
+    def _score(self, arm: str) -> Score:
+        """Of one run its own score, of several one over all."""
+        return self.scores[arm][0] if len(self.scores[arm]) == 1 else summarise_rows(self.task, self.rows[arm])
+
+    def comparisons(self, plan: Plan) -> list[Comparison]:
+        """Each arm against the seed, and each arm that uses rewrites against its twin that trains on the originals."""
+        judged = {arm: [values(rows) for rows in runs] for arm, runs in self.rows.items()}
+        if self.task.judge and self.task.judge.against == "seed":
+            # The seed against itself is a tie on every item.
+            shared = {key for runs in judged.values() for run in runs for key in run}
+            judged[plan.seed_arm] = [dict.fromkeys(shared, 0.5)]
+        pairs = [(arm, plan.seed_arm) for arm in judged if arm != plan.seed_arm]
+        pairs += [(arm, twin) for arm in judged if (twin := plan.twin(arm))]
+        made = [
+            compare(self.task.name, arm, other, judged[arm], judged[other]) for arm, other in pairs if other in judged
+        ]
+        return [comparison for comparison in made if comparison]
 
 
-def _comparisons(experiment: Experiment, plan: Plan, task: Mapping[str, Any]) -> list[Comparison]:
-    """Each arm against the seed, and each arm that uses rewrites against its twin that trains on the originals."""
-    graded = {
-        arm: list(read_lines(experiment.path("arms", arm, "evaluate", task["task"], "verdicts.jsonl")))
-        for arm in task["scores"]
-    }
-    pairs = [(arm, plan.seed_arm) for arm in graded if arm != plan.seed_arm]
-    pairs += [(arm, twin) for arm in graded if (twin := plan.twin(arm))]
-    made = [
-        compare(task["task"], arm, other, judged_pairs(graded[arm], graded[other]))
-        for arm, other in pairs
-        if other in graded
-    ]
-    return [comparison for comparison in made if comparison]
+def _read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def summarise(

@@ -1,0 +1,105 @@
+"""The part of `check` that is about evaluation: prompts, what tasks need that may be missing, what a judge costs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+
+from .config import ModelConfig, TaskEntry
+from .data import BadRow
+from .errors import SelfDistillError
+from .harness import check_installed
+from .judge import judge_cost, token_counter
+from .models import check_model_files
+from .plan import Plan
+from .sandbox import check_sandbox
+from .types import Conversation, Example, Messages
+
+_SAMPLE = 50
+
+
+def evaluation_prompts(plan: Plan, rows: list[Conversation], missing: list[str]) -> Iterator[tuple[str, Messages]]:
+    """Of each task that is asked the prompt of its first item; what can't be read is added to `missing`. `rows` stand
+    in for those that will be held out."""
+    evaluation = plan.evaluation
+    for entry in evaluation.entries:
+        task = evaluation.task(entry)
+        if task.harness or evaluation.base(entry) != entry:
+            continue
+        try:
+            item = next(_items(plan, entry, rows), None)
+        except SelfDistillError as error:
+            missing.append(str(error))
+            continue
+        if item is None and rows:
+            missing.append(f"The task '{entry.name}' has no items.")
+        elif item is not None:
+            yield f"evaluation of {entry.name}", task.ask(item)
+
+
+def _items(plan: Plan, entry: TaskEntry, rows: list[Conversation]) -> Iterator[Example]:
+    source = plan.evaluation.items_source(entry)
+    unread: list[BadRow] = []
+    loaded = iter(rows) if source is None else plan.evaluation.task(entry).load(source, unread.append)
+    return (row.examples()[-1] for row in loaded)
+
+
+def evaluation_needs(plan: Plan) -> list[str]:
+    """What the tasks need and is missing here: a sandbox, a judge, lm-eval."""
+    evaluation, missing = plan.evaluation, []
+    tasks = [evaluation.task(entry) for entry in evaluation.entries]
+    if any("sandbox" in task.needs for task in tasks):
+        try:
+            check_sandbox(plan.recipe.sandbox)
+        except SelfDistillError as error:
+            missing.append(str(error))
+    for task in tasks:
+        try:
+            if task.harness:
+                check_installed(task.harness.task)
+        except SelfDistillError as error:
+            missing.append(str(error))
+    judge = plan.recipe.judge
+    if judge and any(task.judge for task in tasks):
+        missing += _judge_missing(judge.model, judge.backend)
+    return list(dict.fromkeys(missing))
+
+
+def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
+    key = model.server and model.server.key_env
+    if key and key not in os.environ:
+        yield f"The judge's key is read from the environment variable {key}, which is not set; export it."
+    if backend == "hf":
+        try:
+            check_model_files(model)
+        except SelfDistillError as error:
+            yield f"The judge: {error}"
+
+
+def judge_lines(plan: Plan) -> list[str]:
+    """What the judge will be asked, and what that costs at most: with the references in place of answers."""
+    config, evaluation = plan.recipe.judge, plan.evaluation
+    if config is None:
+        return []
+    lines, counter = [], token_counter(config.model)
+    for entry in evaluation.entries:
+        judging = evaluation.task(entry).judge
+        if judging is None:
+            continue
+        base = evaluation.base(entry)
+        try:
+            items = list(islice(_items(plan, base, []), base.n))
+        except SelfDistillError:
+            continue  # named among what is missing
+        sample = items[:_SAMPLE]
+        questions = [question for item in sample for question in judging.ask(item, item.reference, item.reference)]
+        runs = sum(evaluation.judge_stage(run, entry) is not None for run in plan.runs)
+        each = len(questions) // max(1, len(sample))
+        cost = judge_cost(config, questions, len(items) * each * runs, counter)
+        dollars = "" if cost.dollars is None else f", at most ${cost.dollars:,.2f}"
+        lines.append(
+            f"judge     {config.model.path} for {entry.name}: {cost.calls:,} questions, about {cost.input_tokens:,} "
+            f"tokens in and at most {cost.output_tokens:,} out{dollars} (tokens counted {cost.counted})"
+        )
+    return lines

@@ -1,0 +1,204 @@
+"""What is measured of every run: the recipe's entries, the task behind each, and the stages that they come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .config import DataConfig, Sampling, TaskEntry
+from .errors import RecipeError
+from .experiment import Stage
+from .identity import file_identity, model_identity, source_identity
+from .tasks import Task, get_task
+from .types import Example, Message, Messages, Verdict, content_id
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+HELDOUT = "heldout"
+# Asked a second time under `evaluate.system`: a system prompt is what many rely on for safety.
+_UNDER_SYSTEM = ("safety", "over-refusal")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The part of a plan that is about evaluation. Raises what `Plan` raises."""
+
+    plan: Plan
+
+    # ---- entries and their tasks
+
+    @cached_property
+    def entries(self) -> list[TaskEntry]:
+        """The tasks to evaluate; where none are named, the held-out rows if there are any. A task that grades another's
+        answers brings that one with it."""
+        config = self.plan.recipe.evaluate
+        named = list(config.tasks)
+        if not named and self.plan.source.heldout:
+            named = [TaskEntry(task=HELDOUT)]
+        if config.system:
+            named = [wanted for entry in named for wanted in (entry, *self._under_system(entry, config.system))]
+        entries: dict[str, TaskEntry] = {}
+        for entry in named:
+            base = self._base(entry, named)
+            entries.setdefault(base.name, base)
+            entries.setdefault(entry.name, entry)
+        return list(entries.values())
+
+    def _under_system(self, entry: TaskEntry, system: str) -> list[TaskEntry]:
+        if entry.task == HELDOUT or entry.system or get_task(entry.task).skill not in _UNDER_SYSTEM:
+            return []
+        return [entry.model_copy(update={"name": f"{entry.name}+system", "system": system})]
+
+    def base(self, entry: TaskEntry) -> TaskEntry:
+        """The entry whose answers are graded: itself, or that of the task which its task names."""
+        return self._base(entry, self.entries)
+
+    def _base(self, entry: TaskEntry, among: list[TaskEntry]) -> TaskEntry:
+        answers_of = None if entry.task == HELDOUT else get_task(entry.task).answers_of
+        if answers_of is None:
+            return entry
+        found = [other for other in among if other.task == answers_of and other.system == entry.system]
+        name = answers_of + ("+system" if entry.name.endswith("+system") else "")
+        return found[0] if found else entry.model_copy(update={"task": answers_of, "name": name})
+
+    def task(self, entry: TaskEntry) -> Task:
+        """The task of an entry as it is asked and graded here, under the entry's name."""
+        target = self.plan.target
+        if entry.task == HELDOUT:
+            # Without a grader there is nothing to score: that is no 100 %.
+            ungraded = lambda _example, _text: Verdict("unjudged", "no grader named")  # noqa: E731
+            task = replace(target, grade=target.grade if self.plan.grades else ungraded)
+        else:
+            task = target if self.is_target(entry) else self.plan.with_sandbox(get_task(entry.task))
+        if entry.system:
+            task = _asked_under(task, entry.system)
+        metric = f"pass@{entry.k}" if entry.samples > 1 else task.metric
+        return replace(task, name=entry.name, metric=metric)
+
+    def is_target(self, entry: TaskEntry) -> bool:
+        return entry.task in (HELDOUT, self.plan.recipe.task)
+
+    def items_source(self, entry: TaskEntry) -> DataConfig | None:
+        """Where a task's items are; None for the rows that `data.heldout` sets aside."""
+        changes = entry.model_dump(include={"path", "config", "split", "format"}, exclude_none=True)
+        own = self.plan.source
+        default = own if entry.task == HELDOUT else get_task(entry.task).test
+        if entry.task == HELDOUT and entry.path is None:
+            if not own.heldout:
+                raise RecipeError(
+                    "The task `heldout` has no rows: set data.heldout to a number of rows to set aside, or give the "
+                    "task a path."
+                )
+            return None
+        base = default.model_dump(exclude={"n", "seed", "heldout"}) if default else {}
+        if entry.path:
+            # Another file: what the default said of its config and columns does not hold for it.
+            base = {key: value for key, value in base.items() if entry.task == HELDOUT and key != "config"}
+        if not (base | changes).get("path"):
+            raise RecipeError(f"The task '{entry.task}' names no data; give it a path.")
+        return DataConfig.model_validate(base | changes)
+
+    def sampling(self, entry: TaskEntry) -> Sampling:
+        sampling = self.plan.recipe.evaluate.sampling
+        if entry.samples > 1 and sampling.temperature == 0:
+            raise RecipeError(
+                f"{entry.samples} samples of {entry.name} would all be the same: greedy answers don't vary. Set "
+                "evaluate.sampling.temperature, or samples to 1."
+            )
+        changes = {"max_new_tokens": entry.max_new_tokens} if entry.max_new_tokens else {}
+        return sampling.model_copy(update=changes)
+
+    # ---- stages
+
+    @property
+    def stages(self) -> list[Stage]:
+        runs, asked = self.plan.runs, [entry for entry in self.entries if self.base(entry) == entry]
+        items = [self.items_stage(entry) for entry in asked]
+        answered = [self.answer_stage(run, entry) for run in runs for entry in asked]
+        judged = [stage for run in runs for entry in self.entries if (stage := self.judge_stage(run, entry))]
+        return [*items, *answered, *judged]
+
+    def items_stage(self, entry: TaskEntry) -> Stage:
+        name, output = f"items/{entry.name}", f"items/{entry.name}.jsonl"
+        if harness := self.task(entry).harness:
+            asked = entry.model_dump(include={"task", "n", "seed", "few_shot"})
+            return Stage(name, output, {**asked, "source": file_identity(entry.path or harness.task)})
+        source = self.items_source(entry)
+        settings = {"task": entry.task, "n": entry.n, "seed": entry.seed}
+        if source is None:
+            return Stage(name, output, settings, (self.plan.data_stage,))
+        identity = {"source": source_identity(source), **source.model_dump(exclude={"path", "n", "seed"})}
+        return Stage(name, output, {**settings, **identity})
+
+    def answer_stage(self, run: str, entry: TaskEntry) -> Stage:
+        """The answers of a run; of a task of lm-eval's its score too."""
+        trained, harness = self.plan.train_stage(run), self.task(entry).harness
+        settings = {**self.plan.answer_settings, "backend": self.plan.recipe.evaluate.backend}
+        if not harness:
+            settings |= {"sampling": self.sampling(entry).model_dump()}
+            settings |= entry.model_dump(include={"system", "samples"}, exclude_defaults=True)
+        output = f"arms/{run}/evaluate/{entry.name}/{'score.json' if harness else 'answers.jsonl'}"
+        inputs = (self.items_stage(entry), *([trained] if trained else []))
+        return Stage(f"answer/{run}/{entry.name}", output, settings, inputs)
+
+    def judge_stage(self, run: str, entry: TaskEntry) -> Stage | None:
+        """None where no judge is asked: of a task without one, and of the seed against itself."""
+        judging = self.task(entry).judge
+        if judging is None or (judging.against == "seed" and run == self.plan.seed_arm):
+            return None
+        base = self.base(entry)
+        runs = [run, self.plan.seed_arm] if judging.against == "seed" else [run]
+        inputs = tuple(self.answer_stage(name, base) for name in runs)
+        settings = {"task": entry.task, "judge": self.judge_identity}
+        return Stage(
+            f"judge/{run}/{entry.name}",
+            f"arms/{run}/evaluate/{entry.name}/judged.jsonl",
+            settings,
+            inputs,
+            guarded=True,
+        )
+
+    def score_stage(self, run: str, entry: TaskEntry) -> Stage | None:
+        """What makes score.json; None for the seed where it would be compared with itself."""
+        task = self.task(entry)
+        if task.harness:
+            return self.answer_stage(run, entry)
+        source = self.judge_stage(run, entry) if task.judge else self.answer_stage(run, self.base(entry))
+        if source is None:
+            return None
+        settings: dict[str, Any] = {"grader": {"task": entry.task}}
+        if self.is_target(entry):
+            settings = {"grader": self.plan.grader_settings}
+        settings |= entry.model_dump(include={"k"}, exclude_defaults=True)
+        output = f"arms/{run}/evaluate/{entry.name}/score.json"
+        return Stage(f"grade/{run}/{entry.name}", output, settings, (source,), cheap=True)
+
+    @cached_property
+    def judge_identity(self) -> str:
+        """What a judgement depends on, by which it is filed. Raises RecipeError where the recipe names no judge."""
+        judge = self.plan.recipe.judge
+        if judge is None:
+            judged = ", ".join(entry.name for entry in self.entries if self.task(entry).judge)
+            raise RecipeError(
+                f"A judge is needed for {judged}; name one in `judge.model`, or take these out of evaluate.tasks."
+            )
+        server = judge.model.server
+        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens"})
+        return content_id(
+            model, model_identity(judge.model), server and server.url, judge.backend, judge.sampling.model_dump()
+        )
+
+
+def _asked_under(task: Task, system: str) -> Task:
+    """The task with a system prompt put before its own."""
+    ask = task.ask
+
+    def asked(example: Example) -> Messages:
+        messages = ask(example)
+        if messages[0].role == "system":
+            return (Message("system", f"{system}\n\n{messages[0].content}"), *messages[1:])
+        return (Message("system", system), *messages)
+
+    return replace(task, ask=asked)

@@ -1,0 +1,170 @@
+"""The evaluation of an experiment's runs: items, answers, judgements, scores, each resumed where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import compress
+from pathlib import Path
+
+from .backends import open_backend
+from .completions import LazyBackend, Progress
+from .config import TaskEntry
+from .data import BadRow, draw, iter_conversations
+from .errors import ExperimentError, StageError
+from .evaluate import answer, grade, summarise
+from .experiment import Experiment
+from .harness import evaluate as evaluate_benchmark
+from .harness import load_benchmark, open_lm
+from .judge import graded, judge
+from .plan import Plan
+from .rows import RowFile, read_lines, write_json, write_lines
+from .sandbox import check_sandbox
+from .types import Example
+
+
+def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named: Sequence[str] = ()) -> None:
+    """Answers, judges and grades with the runs that are trained: all, or those named, which must be."""
+    evaluation = plan.evaluation
+    asked = [entry for entry in evaluation.entries if evaluation.base(entry) == entry]
+    if any("sandbox" in evaluation.task(entry).needs for entry in evaluation.entries):
+        check_sandbox(plan.recipe.sandbox)
+    for entry in asked:
+        _items(experiment, plan, entry)
+    trained = [run for run in plan.runs if (stage := plan.train_stage(run)) is None or experiment.finished(stage)]
+    if untrained := [run for run in named if run not in trained]:
+        raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
+    runs = list(named) or trained
+    for run in runs:
+        model, adapter = plan.run_model(run, experiment.directory)
+        # One model load serves all tasks of a run.
+        with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
+            for entry in asked:
+                _answer(experiment, plan, run, entry, backend, progress)
+    judged = [(run, entry) for run in runs for entry in evaluation.entries if evaluation.judge_stage(run, entry)]
+    if judged:
+        _judge(experiment, plan, judged, progress)
+    for run in runs:
+        for entry in evaluation.entries:
+            _grade(experiment, plan, run, entry)
+
+
+def grade_again(experiment: Experiment, plan: Plan) -> None:
+    """Scores what is answered, and where a judge is needed judged, with the graders as they are now."""
+    for run in plan.runs:
+        for entry in plan.evaluation.entries:
+            _grade(experiment, plan, run, entry, anew=True)
+
+
+def runs_named(plan: Plan, names: Sequence[str]) -> list[str]:
+    """The runs of the arms, or the single runs, that a user names. Raises ExperimentError for others."""
+    if unknown := [name for name in names if name not in plan.recipe.arms and name not in plan.runs]:
+        raise ExperimentError(f"There is no arm {', '.join(unknown)}; the recipe has {', '.join(plan.recipe.arms)}.")
+    return [run for name in names for run in (plan.runs_of(name) if name in plan.recipe.arms else [name])]
+
+
+def _items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> None:
+    """The items of a task, drawn once and shared by the runs."""
+    evaluation = plan.evaluation
+    stage, task = evaluation.items_stage(entry), evaluation.task(entry)
+    if experiment.finished(stage):
+        return
+    with experiment.run_stage(stage) as record:
+        bad: list[BadRow] = []
+        if task.harness:
+            items = list(load_benchmark(task, entry).items())
+        else:
+            source = evaluation.items_source(entry)
+            held = experiment.path("data", "heldout.jsonl")
+            conversations = iter_conversations(held) if source is None else task.load(source, bad.append)
+            loaded = [conversation.examples()[-1] for conversation in conversations]
+            items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
+        if not items:
+            raise StageError(f"The task '{entry.name}' has no items; check its path and split.")
+        write_lines(experiment.path(stage.output), (item.to_json() for item in items))
+        record.counts = {"items": len(items), "bad": len(bad)}
+
+
+def _read_items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> list[Example]:
+    path = experiment.path(plan.evaluation.items_stage(plan.evaluation.base(entry)).output)
+    return [Example.from_json(row) for row in read_lines(path)]
+
+
+def _answer(
+    experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, backend: LazyBackend, progress: Progress
+) -> None:
+    stage, task = plan.evaluation.answer_stage(run, entry), plan.evaluation.task(entry)
+    if experiment.finished(stage):
+        return
+    told = partial(progress, f"evaluate {run} {entry.name}")
+    with experiment.run_stage(stage) as record:
+        if task.harness:
+            path = experiment.path(stage.output)
+            model, adapter = plan.run_model(run, experiment.directory)
+            lm = open_lm(plan.recipe.evaluate.backend, model, adapter, backend.get)
+            record.counts = evaluate_benchmark(load_benchmark(task, entry), lm, path.parent, told).to_json()
+            write_json(path, record.counts)
+        else:
+            items = _read_items(experiment, plan, entry)
+            with RowFile(experiment.path(stage.output)) as rows:
+                answer(task, items, backend, plan.evaluation.sampling(entry), rows, told, entry.samples)
+            record.counts = {"items": len(items)}
+    if not task.judge:
+        _grade(experiment, plan, run, entry)
+
+
+def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]], progress: Progress) -> None:
+    """Asks the judge for what it hasn't said yet, after the runs' own models are out of memory."""
+    config, evaluation = plan.recipe.judge, plan.evaluation
+    identity = evaluation.judge_identity
+    assert config is not None
+    with LazyBackend(partial(open_backend, config.backend, config.model)) as backend:
+        for run, entry in pairs:
+            stage = evaluation.judge_stage(run, entry)
+            assert stage is not None
+            if experiment.finished(stage) or not all(experiment.finished(source) for source in stage.inputs):
+                continue
+            with experiment.run_stage(stage) as record, ExitStack() as stack:
+                answers, others = _answers(experiment, plan, run, entry, stack)
+                rows = stack.enter_context(RowFile(experiment.path(stage.output)))
+                items, told = _read_items(experiment, plan, entry), partial(progress, f"judge {run} {entry.name}")
+                task = evaluation.task(entry)
+                judge(task, items, answers, others, backend, config.sampling, rows, identity, told)
+                record.counts = {"items": len(items)}
+
+
+def _answers(
+    experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, stack: ExitStack
+) -> tuple[RowFile, RowFile | None]:
+    """The answers of a run, and those of the seed where it is judged against them."""
+    evaluation, base = plan.evaluation, plan.evaluation.base(entry)
+    judging = evaluation.task(entry).judge
+    runs = [run, plan.seed_arm] if judging and judging.against == "seed" else [run]
+    paths: list[Path] = [experiment.path(evaluation.answer_stage(name, base).output) for name in runs]
+    opened = [stack.enter_context(RowFile(path, reading=True)) for path in paths]
+    return opened[0], opened[1] if len(opened) > 1 else None
+
+
+def _grade(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, anew: bool = False) -> None:
+    evaluation, task = plan.evaluation, plan.evaluation.task(entry)
+    stage = evaluation.score_stage(run, entry)
+    if stage is None or task.harness or not all(experiment.finished(source) for source in stage.inputs):
+        return
+    if experiment.finished(stage) and not anew:
+        return
+    folder = experiment.path(stage.output).parent
+    with experiment.run_stage(stage) as record, ExitStack() as stack:
+        items = _read_items(experiment, plan, entry)
+        answers, others = _answers(experiment, plan, run, entry, stack)
+        if task.judge:
+            said = stack.enter_context(RowFile(folder / "judged.jsonl", reading=True))
+            rows = graded(task, items, answers, others, said, evaluation.judge_identity)
+        else:
+            rows = grade(task, items, answers, entry.samples, entry.k)
+        write_lines(folder / "verdicts.jsonl", rows)
+        record.counts = summarise(task, [read_lines(folder / "verdicts.jsonl")]).to_json()
+        write_json(folder / "score.json", record.counts)
+
+
+__all__ = ["evaluate_runs", "grade_again", "runs_named"]
