@@ -480,9 +480,13 @@ def test_engines_without_log_likelihoods_are_refused() -> None:
 
 
 def test_vllm_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.harness.engine.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install vllm"):
         open_lm("vllm", ModelConfig(path="demo"), None, lambda: pytest.fail("no model is needed"))
+
+
+def test_without_lm_eval_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfdistill.harness.benchmark.find_spec", lambda name: None)
     with pytest.raises(StageError, match=r"lm_eval.*knowledge"):
         load("arc-easy", None)
 

@@ -1,0 +1,159 @@
+"""Asks a model through lm-eval, and saves what that found as verdicts and a score."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+from ..errors import StageError
+from ..rows import write_lines
+from ..stats import Z95
+from ..types import Score, Verdict, content_id
+from .benchmark import Benchmark, generates, gold
+from .quiet import quiet
+
+
+def evaluate(
+    benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Score:
+    """Asks `lm` (see `open_lm`) and grades; writes `answers.jsonl` and `verdicts.jsonl` to `folder`, a row for each
+    item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors.
+
+    Raises StageError where the model's context has no room for an answer.
+    """
+    results = _ask(benchmark, lm, progress)
+    answers, verdicts = [], []
+    for name, part in benchmark.parts.items():
+        for sample in results["samples"][name]:
+            answer = _answer(benchmark, part, sample)
+            answers.append({"id": content_id(name, sample["doc"]), **answer})
+            verdicts.append(_verdict(benchmark, part, sample, answer["text"]))
+    write_lines(folder / "answers.jsonl", answers)
+    write_lines(folder / "verdicts.jsonl", (_graded(a["id"], v) for a, v in zip(answers, verdicts, strict=True)))
+    details = {"few_shot": benchmark.few_shot, "cut_prompts": getattr(lm, "cut", 0)}
+    return _score(benchmark, results["results"], verdicts, details)
+
+
+def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    import lm_eval.evaluator
+
+    parts = benchmark.parts.values()
+    for part in parts:
+        room = part.get_config("generation_kwargs").get("max_gen_toks", 0) if generates(part) else 0
+        if room >= lm.max_length:
+            raise StageError(
+                f"'{benchmark.entry.name}' asks for answers of up to {room} tokens, and the model's context holds "
+                f"{lm.max_length}; set a lower max_new_tokens for this task."
+            )
+    with quiet(), _told(lm, benchmark, progress):
+        # `samples`: lm-eval takes an empty list for all, which is why `parts` has none without items.
+        found: dict[str, Any] = lm_eval.evaluator.evaluate(
+            lm,
+            {"tasks": benchmark.parts, "groups": benchmark.groups},
+            samples=benchmark.drawn,
+            bootstrap_iters=1,  # any number but 0: the means that are read here have a standard error in closed form
+            system_instruction=benchmark.entry.system,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+        )
+    return found
+
+
+@contextmanager
+def _told(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -> Iterator[None]:
+    """Progress by the hook that lm-eval calls with each answer, meant for its cache."""
+    total = sum(
+        1 if generates(part) else len(part.doc_to_choice(part.eval_docs[index]))
+        for name, part in benchmark.parts.items()
+        for index in benchmark.drawn[name]
+    )
+    done = 0
+
+    class Hook:
+        def add_partial(self, *_: Any) -> None:
+            nonlocal done
+            done += 1
+            progress(done, total)
+
+    before = lm.cache_hook
+    lm.set_cache_hook(Hook())
+    try:
+        progress(0, total)
+        yield
+    finally:
+        lm.set_cache_hook(before)
+
+
+def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str, Any]:
+    """What the model wrote, or the candidate it prefers by the metric, with the log-likelihood of each."""
+    if generates(part):
+        return {"text": sample["filtered_resps"][0]}
+    choices = [str(choice) for choice in part.doc_to_choice(sample["doc"])]
+    sums = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
+    means = [value / len(choice) for value, choice in zip(sums, choices, strict=True)]
+    ranked = means if benchmark.harness.metric == "acc_norm" else sums
+    best = max(range(len(choices)), key=ranked.__getitem__)
+    return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
+
+
+def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Verdict:
+    """An item's metric as a verdict; one between 0 and 1 (mc2) passes from one half on, and keeps its value."""
+    value = float(sample[benchmark.harness.metric])
+    if generates(part):
+        kinds = zip(sample["doc"]["instruction_id_list"], sample["inst_level_strict_acc"], strict=True)
+        broken = [kind for kind, followed in kinds if not followed]
+        reason = f"breaks {broken[0]}" if broken else "follows all instructions"
+        return Verdict("fail" if broken else "pass", reason)
+    right = str(part.doc_to_choice(sample["doc"])[gold(part, sample["doc"])])
+    if math.isnan(value):  # mc2 where every candidate is so unlikely that its probability is 0 in floating point
+        return Verdict("unjudged", "probabilities underflow", right, text)
+    if benchmark.harness.task == "truthfulqa_mc2":
+        if value >= 0.5:
+            return Verdict("pass", "true answers likelier", right, text, value)
+        return Verdict("fail", "false answers likelier", right, text, value)
+    return Verdict("pass", "right choice", right, text) if value else Verdict("fail", "wrong choice", right, text)
+
+
+def _graded(row_id: str, verdict: Verdict) -> dict[str, Any]:
+    bucket = {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[verdict.outcome]
+    return {"id": row_id, "bucket": bucket, "verdict": verdict.to_json()}
+
+
+def _score(
+    benchmark: Benchmark, results: dict[str, Any], verdicts: Sequence[Verdict], details: dict[str, float]
+) -> Score:
+    """lm-eval's value and standard error. Its own is not there for an item that couldn't be judged, or a subject of one
+    item: then the same formulas over the items that could."""
+    metric = benchmark.harness.metric
+    found = results[benchmark.harness.task]
+    value, error = found[f"{metric},none"], found[f"{metric}_stderr,none"]
+    judged = [v.passed if v.value is None else v.value for v in verdicts if v.outcome != "unjudged"]
+    if len(judged) < len(verdicts):
+        value = sum(judged) / len(judged) if judged else None
+    if error == "N/A" or math.isnan(error):
+        error = stdev(judged) / math.sqrt(len(judged)) if len(judged) > 1 else math.inf
+    others = {
+        key.removesuffix(",none"): float(number)
+        for key, number in found.items()
+        if key.endswith(",none") and "_stderr" not in key and key != f"{metric},none"
+    }
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    return Score(
+        task=benchmark.entry.name,
+        metric=benchmark.metric,
+        value=None if value is None else float(value),
+        low=None if value is None else max(0.0, float(value - Z95 * error)),
+        high=None if value is None else min(1.0, float(value + Z95 * error)),
+        n=len(verdicts),
+        passed=outcomes["pass"],
+        failed=outcomes["fail"],
+        unjudged=outcomes["unjudged"],
+        interval="lm-eval standard error",
+        reasons=dict(Counter(v.reason for v in verdicts if not v.passed).most_common()),
+        details={**details, **others, **({"stderr": float(error)} if math.isfinite(error) else {})},
+    )
