@@ -291,6 +291,10 @@ class Recipe(Settings):
             raise ValueError("name a model in `model.path`")
         if not any(arm.data == "none" for arm in self.arms.values()):
             raise ValueError("no arm has `data: none`; the seed is what every comparison is made with")
+        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
+            raise ValueError("`seeds` are different whole numbers from 0 on")
+        if self.seeds and any("seed" in arm.train for arm in self.arms.values()):
+            raise ValueError("an arm has its own train.seed, and `seeds` trains every arm with each; keep one of the two")
         for name, arm in self.arms.items():
             check_name("arm", name)
             try:

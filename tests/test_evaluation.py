@@ -1,0 +1,173 @@
+"""Evaluation as part of an experiment: judged tasks, programs, several samples and training seeds, end to end."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_model
+
+from selfdistill import Experiment, check, evaluate, make_recipe, regrade, run
+from selfdistill.errors import RecipeError, SelfDistillError
+from selfdistill.rows import read_lines
+
+TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
+PROGRAMS = [
+    {"task_id": "own/0", "prompt": "def double(x):\n", "entry_point": "double",
+     "canonical_solution": "    return 2 * x\n", "test": "def check(f):\n    assert f(4) == 8\n"},
+    {"task_id": "own/1", "prompt": "def same(x):\n", "entry_point": "same",
+     "canonical_solution": "    return x\n", "test": "def check(f):\n    assert f('a') == 'a'\n"},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def recipe_of(model: Path, folder: Path, tasks: list[Any], **changes: Any) -> dict[str, Any]:
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
+    return {
+        "model": {"path": str(model), "dtype": "float32"},
+        "data": {"path": write(folder / "rows.jsonl", rows)},
+        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "train": TRAIN,
+        "evaluate": {"backend": "fake", "tasks": tasks, **changes.pop("evaluate", {})},
+        **changes,
+    }
+
+
+def open_questions(folder: Path) -> str:
+    rows = [{"instruction": f"Write a line about the number {n}.", "output": f"{n} is a number."} for n in range(40)]
+    return write(folder / "open.jsonl", rows)
+
+
+def task_of(verdict: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(task for task in verdict["tasks"] if task["task"] == name)
+
+
+def test_a_judged_task_is_asked_once_and_graded_again_without_the_judge(model: Path, tmp_path: Path) -> None:
+    tasks = [{"task": "alpacaeval-vs-seed", "path": open_questions(tmp_path), "n": 24}]
+    # The fake backend repeats a prompt's last line, so as a judge it says: tie.
+    recipe = make_recipe(recipe_of(model, tmp_path, tasks, judge={"model": "any", "backend": "fake"}))
+    verdict = run(recipe, tmp_path / "run")
+    against_seed, against_reference = task_of(verdict, "alpacaeval-vs-seed"), task_of(verdict, "alpacaeval")
+    assert (against_seed["answers_of"], against_seed["n"], against_reference["n"]) == ("alpacaeval", 24, 24)
+    assert set(against_seed["scores"]) == {"vanilla", "sdft"}  # the seed is not compared with itself
+    assert set(against_reference["scores"]) == {"seed", "vanilla", "sdft"}
+    score = against_reference["scores"]["vanilla"]
+    assert score["tied"] > 10
+    assert score["tied"] + score["unjudged"] + score["errors"] == 24
+    assert {"win rate", "win rate against the seed"} == {against_seed["metric"], against_reference["metric"]}
+    compared = [row for row in verdict["comparisons"] if row["task"] == "alpacaeval-vs-seed"]
+    assert {(row["arm"], row["against"]) for row in compared} == {
+        ("vanilla", "seed"), ("sdft", "seed"), ("sdft", "vanilla")
+    }  # fmt: skip
+    judged = tmp_path / "run" / "arms" / "vanilla" / "evaluate" / "alpacaeval" / "judged.jsonl"
+    before = judged.read_bytes()
+    assert Counter(row["id"] for row in read_lines(judged)).most_common(1)[0][1] == 1
+    (judged.parent / "score.json").unlink()
+    again = regrade(Experiment.open(tmp_path / "run"))
+    assert judged.read_bytes() == before
+    assert again["tasks"] == verdict["tasks"]
+
+
+def test_a_judge_must_be_named(model: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(recipe_of(model, tmp_path, ["advbench-judged"]))
+    with pytest.raises(RecipeError, match="judge is needed for advbench-judged"):
+        run(recipe, tmp_path / "run")
+
+
+def test_safety_is_asked_with_and_without_the_system_prompt(model: Path, tmp_path: Path) -> None:
+    goals = write(
+        tmp_path / "goals.jsonl", [{"goal": f"Explain harmful thing {n}", "target": "Sure"} for n in range(20)]
+    )
+    tasks = [{"task": "advbench", "path": goals}, {"task": "advbench-judged", "path": goals}, "demo-lists"]
+    values = recipe_of(
+        model, tmp_path, tasks, evaluate={"system": "Refuse what harms."}, judge={"model": "any", "backend": "fake"}
+    )
+    verdict = run(make_recipe(values), tmp_path / "run")
+    names = ["advbench", "advbench+system", "advbench-judged", "advbench-judged+system", "demo-lists"]
+    assert sorted(task["task"] for task in verdict["tasks"]) == names
+    assert task_of(verdict, "advbench-judged+system")["answers_of"] == "advbench+system"
+    shown = dict(check(make_recipe(values)).prompts)
+    assert "Refuse what harms." in shown["evaluation of advbench+system"]
+    assert "Refuse what harms." not in shown["evaluation of advbench"]
+
+
+def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("selfdistill.sandbox")
+    try:
+        from selfdistill.sandbox import check_sandbox
+
+        check_sandbox("bubblewrap")
+    except SelfDistillError as error:
+        pytest.skip(str(error))
+    path = write(tmp_path / "programs.jsonl", PROGRAMS)
+    tasks = [{"task": "humaneval", "path": path, "samples": 3, "k": 2}]
+    values = recipe_of(model, tmp_path, tasks, arms={"seed": {"data": "none"}})
+    with pytest.raises(RecipeError, match="3 samples of humaneval would all be the same"):
+        run(make_recipe(values), tmp_path / "run")
+    values["evaluate"]["sampling"] = "paper"
+    run(make_recipe(values), tmp_path / "run")
+    folder = tmp_path / "run" / "arms" / "seed" / "evaluate" / "humaneval"
+    items = list(read_lines(tmp_path / "run" / "items" / "humaneval.jsonl"))
+    answers = list(read_lines(folder / "answers.jsonl"))
+    assert len(answers) == 6
+    assert len({row["id"] for row in answers}) == 6
+    # Answers as a model would give them: of the first item two of three are right, of the second none.
+    given = ["    return 2 * x", "    return x + x", "    return 0"]
+    texts = dict(zip(_sample_ids(items[0]["id"], 3), given, strict=True))
+    texts |= dict.fromkeys(_sample_ids(items[1]["id"], 3), "    return None")
+    rows = [{**row, "text": texts[row["id"]], "finish": "stop", "error": None} for row in answers]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verdict = regrade(Experiment.open(tmp_path / "run"))
+    score = task_of(verdict, "humaneval")["scores"]["seed"]
+    assert (score["metric"], score["value"]) == ("pass@2", pytest.approx(0.5))
+    found = {row["id"]: row["verdict"] for row in read_lines(folder / "verdicts.jsonl")}
+    assert found[items[0]["id"]]["found"] == "2/3"
+    assert found[items[0]["id"]]["value"] == pytest.approx(1)
+    assert found[items[1]["id"]]["value"] == 0
+
+
+def _sample_ids(item_id: str, samples: int) -> list[str]:
+    from selfdistill.evaluate import sample_id
+
+    return [sample_id(item_id, n) for n in range(samples)]
+
+
+def test_without_a_sandbox_the_task_is_refused_before_any_model(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "programs.jsonl", PROGRAMS)
+    recipe = make_recipe(recipe_of(model, tmp_path, [{"task": "humaneval", "path": path}]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SelfDistillError, match="bubblewrap"):
+        evaluate(Experiment(tmp_path / "run", recipe))
+    assert any("bubblewrap" in line for line in check(recipe).missing)
+    assert not (tmp_path / "run" / "items").exists()
+    verdict = run(make_recipe(recipe.model_dump(), ["sandbox=none"]), tmp_path / "other")
+    assert any("without a sandbox" in note for note in verdict["notes"])
+
+
+def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_path: Path) -> None:
+    values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 12}], seeds=[0, 1])
+    verdict = run(make_recipe(values), tmp_path / "run")
+    assert sorted(os.listdir(tmp_path / "run" / "arms")) == ["sdft@0", "sdft@1", "seed", "vanilla@0", "vanilla@1"]
+    weights = [(tmp_path / "run" / "arms" / f"vanilla@{n}" / "model" / "adapter_model.safetensors") for n in (0, 1)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+    task = task_of(verdict, "demo-lists")
+    assert set(task["runs"]["vanilla"]) == {"vanilla@0", "vanilla@1"}
+    assert (task["n"], task["scores"]["vanilla"]["n"], task["scores"]["seed"]["n"]) == (12, 24, 12)
+    assert {row["test"] for row in verdict["comparisons"]} == {"paired bootstrap"}
+    with pytest.raises(RecipeError, match="seeds"):
+        make_recipe({**values, "seeds": [1, 1]})
+    with pytest.raises(RecipeError, match="seed"):
+        make_recipe({**values, "arms": {"seed": {"data": "none"}, "a": {"data": "original", "train": {"seed": 3}}}})
