@@ -1,7 +1,10 @@
 """Shared by the tests: few threads, no network, the folder of real data where there is one."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -9,6 +12,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
 
 # A busy machine is no failure of a property.
@@ -23,3 +28,40 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SELFDISTILL_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no chromium or google-chrome here")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """Opens a page; at the end nothing may have gone wrong in it, nothing been run or loaded."""
+    pages: list[Any] = []
+    trouble: list[str] = []
+
+    def open_page(path: Path, width: int = 1280, scheme: str = "light", fragment: str = "") -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.on("console", lambda message: trouble.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
+        page.on(
+            "request", lambda request: None if request.url.startswith(path.as_uri()) else trouble.append(request.url)
+        )
+        page.goto(path.as_uri() + fragment)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        assert page.evaluate("window.__xss") is None
+        page.close()
+    assert trouble == []

@@ -135,7 +135,7 @@ def test_both_pages_load_nothing_and_allow_only_their_own_style_and_script(demo:
             assert not [key for key in attributes if key.startswith("on") or key == "src"]
             if tag == "a":
                 assert re.match(
-                    r"(report|rewrites)\.html|https://arxiv\.org/abs/2402\.13669$", attributes["href"] or ""
+                    r"(report|rewrites|answers)\.html|https://arxiv\.org/abs/2402\.13669$", attributes["href"] or ""
                 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..rows import write_text
 from ..stats import KEPT_MARGIN
+from .answers import answered_tasks, answers_page
 from .findings import Findings
 from .html import render
 from .plots import loss_plot, scores_plot
@@ -20,7 +21,7 @@ _MAX_REASONS = 25
 
 
 def write_report(directory: Path) -> Path:
-    """Writes `directory`/report.html and, where rows were rewritten, `directory`/rewrites.html; gives the former.
+    """Writes `directory`/report.html, which it gives, and as far as there are any, rewrites.html and answers.html.
 
     Reads the experiment's files and changes none; files that aren't there yet are named on the page. Raises
     ExperimentError where `directory` holds no experiment or a damaged one, OSError where it can't be written.
@@ -29,12 +30,15 @@ def write_report(directory: Path) -> Path:
     found = survey(directory)
     if found is not None:
         write_text(directory / "rewrites.html", browser_page(directory, saved.name, found))
+    tasks = answered_tasks(directory, saved.verdict)
+    if tasks:
+        write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
-    write_text(path, _report(saved, found))
+    write_text(path, _report(saved, found, {task.name: list(task.runs) for task in tasks}))
     return path
 
 
-def _report(saved: Saved, found: Survey | None) -> str:
+def _report(saved: Saved, found: Survey | None, answered: dict[str, list[str]]) -> str:
     findings = Findings.of(saved.verdict)
     arms = list(dict.fromkeys([*findings.arms, *saved.training]))
     slots = arm_slots(arms, findings.seed_arm)
@@ -54,6 +58,7 @@ def _report(saved: Saved, found: Survey | None) -> str:
         training=[_trained(arm, rows, saved.manifest) for arm, rows in training.items()],
         acceptance=_acceptance(saved.verdict.get("acceptance"), found),
         has_browser=found is not None,
+        answered=answered,
         buckets=BUCKETS,
         settings=_settings(saved),
         stages=saved.manifest.get("stages", {}),

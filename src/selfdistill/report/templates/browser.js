@@ -59,7 +59,7 @@ function holds(row, q, texts) {
 }
 
 // Shows `find(state)` a page at a time, each row as `card(row)`. The address holds the state, so that a link leads to
-// what is shown; report.html has such links. `refill(state)` sets the controls, `note(rows)` ends the line of the count.
+// what is shown; report.html has such links. `refill(state)` sets the controls, `note(state)` ends the line of the count.
 function browse({ noun, keys, refill, find, card, note = () => "" }) {
   const PER_PAGE = 20;
   const state = { q: "", page: 1 };
@@ -73,7 +73,7 @@ function browse({ noun, keys, refill, find, card, note = () => "" }) {
     at("rows").replaceChildren(...page.map(card));
     if (!page.length) at("rows").append(element("p", { className: "nothing" }, `No ${noun} matches.`));
     at("count").textContent = (page.length
-      ? `${number(first + 1)}–${number(first + page.length)} of ${number(rows.length)} ${noun}s` : `0 ${noun}s`) + note(rows);
+      ? `${number(first + 1)}–${number(first + page.length)} of ${number(rows.length)} ${noun}s` : `0 ${noun}s`) + note(state);
     at("page").textContent = `page ${number(state.page)} of ${number(pages)}`;
     at("previous").disabled = state.page === 1;
     at("next").disabled = state.page === pages;
