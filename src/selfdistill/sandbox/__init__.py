@@ -143,7 +143,7 @@ def _arguments(limits: Limits) -> list[str]:
             found += ["--ro-bind", path, path]
             bound.append(path)
     found += ["--ro-bind", _executable(), _executable()]
-    for packages in (f"{stdlib}/site-packages", f"{stdlib}/dist-packages", f"{library}/python3/dist-packages"):
+    for packages in (f"{stdlib}/site-packages", f"{stdlib}/dist-packages", "/usr/lib/python3/dist-packages"):
         if os.path.isdir(packages):  # installed packages are no part of the interpreter
             found += ["--tmpfs", packages, "--remount-ro", packages]
     found += ["--dev-bind", "/dev/null", "/dev/null", "--ro-bind", "/dev/urandom", "/dev/urandom"]
