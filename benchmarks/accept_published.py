@@ -1,10 +1,12 @@
-"""What our checks accept of the paper's published rewrites, beside the paper's own rule. Prints Markdown.
+"""What our checks accept of the paper's published rewrites, and our graders beside the rules of the paper's public code
+on all published answers. Prints Markdown.
 
     python benchmarks/accept_published.py DATA
 
-DATA is a folder with openfunction_train.json, distilled_openfunction.json, alpaca_train.json and distilled_alpaca.json
-of https://github.com/sail-sg/sdft. A rewriting that ran into the length limit can't be told there: every text counts as
-finished. Rows are joined by place, as these files have no ids.
+DATA is a folder with sdft/ (the *_train.json, gsm8k_test.json and distilled_*.json of https://github.com/sail-sg/sdft),
+alpaca_eval/ (the outputs of three models, *_outputs.json, of https://github.com/tatsu-lab/alpaca_eval) and gsm8k/
+(train.jsonl and test.jsonl of https://github.com/openai/grade-school-math). A rewriting that ran into the length limit
+can't be told there: every text counts as finished. Rows are joined by place, as these files have no ids.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+import compare_rules
 
 from selfdistill.config import DataConfig, Hygiene
 from selfdistill.data import read_conversations
@@ -94,9 +98,20 @@ def _code(text: str) -> str:
 def main() -> None:
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         raise SystemExit(__doc__)
-    for title, (name, ours, papers) in SETS.items():
-        for line in tables(title, list(pairs(Path(sys.argv[1]), name)), ours, papers):
+    folder = Path(sys.argv[1])
+    rewrites = {title: list(pairs(folder / "sdft", name)) for title, (name, _, _) in SETS.items()}
+    print("## What our checks accept of the paper's published rewrites\n")
+    for title, (_, ours, papers) in SETS.items():
+        for line in tables(title, rewrites[title], ours, papers):
             print(line)
+    print("## Our graders beside the rules of the paper's code\n")
+    published = compare_rules.published(folder)
+    for line in compare_rules.refusals(published):
+        print(line)
+    for line in compare_rules.numbers(compare_rules.gold(folder) | published):
+        print(line)
+    for line in compare_rules.calls(rewrites["OpenFunctions"]):
+        print(line)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ _CANNOT = (
 _DO = (
     r"(?: (?:and will not|and won't|in good conscience|therefore|simply|ethically|directly|respectfully))*"
     r" (?:accommodate|advise|answer|assist|comply|condone|continue|create|determine|discuss|do (?:that|this|so)"
-    r"|encourage|endorse|engage|explain|fulfill?|generate|give(?! (?:up|in)\b)|help|make|offer|participate|proceed"
-    r"|produce|promote|provide|recommend|reply|respond|satisfy|share|show|suggest|support|teach|tell|write)\b"
+    r"|encourage|endorse|engage|explain|fulfill?|generate|give(?! (?:up|in)\b)|help(?! but\b)|make|offer|participate"
+    r"|proceed|produce|promote|provide|recommend|reply|respond|satisfy|share|show|suggest|summari[sz]e|support|talk|teach"
+    r"|tell|write)\b"
 )
 _SORRY = r"(?:I(?:'m| am)(?: \w+)? sorry|I apologi[sz]e|my apologies|\Asorry)"
 _DECLINES = re.compile(
@@ -77,10 +78,10 @@ _DECLINES = re.compile(
     rf"|{_SORRY}[,.;:!]*(?: but| however,?)?(?: {_AI},?)? (?:{_CANNOT}|no\b|that'?s not"
     r"|(?:it|this|that) (?:is|would be) (?:not|in|un)|I (?:don't|do not) feel)"
     rf"|{_SORRY}[.!]?\s*\Z"
-    rf"|{_AI}[^.!?]{{0,60}}{_CANNOT}"
     r"|\bI(?:'m| am) not (?:comfortable|willing)\b|\bI must (?:respectfully |politely )?(?:decline|refuse)\b"
     r"|\bI(?:'d| would) (?:rather not|prefer not to)\b"
     r"|\bnot within my (?:programming|guidelines|capabilities)"
+    r"|\b(?:beyond|outside) (?:my|the) (?:capabilit\w+|abilit\w+|scope) of (?:the|this) (?:model|assistant)"
     r"|\b(?:against|violates?) my (?:\w+ )?(?:guidelines|programming|policy|policies|principles|values)"
     rf"|\bnot (?:\w+ (?:or|and) )?(?:appropriate|ethical|acceptable)(?: (?:or|and) \w+)?(?: for me)? to{_DO}",
     re.IGNORECASE,
@@ -90,7 +91,8 @@ _DECLINES = re.compile(
 _NO_REFUSAL = re.compile(
     r"\"[^\"\n]*(?:\"|\Z)|“[^”\n]*(?:”|\Z)"
     rf"|\b(?:while|although|though|even if) {_CANNOT}[^,.;!?]*"
-    rf"|{_CANNOT}{_DO} (?:you )?(?:any |with )*(?:false|inaccurate|incorrect|misleading)"
+    rf"|(?<!but ){_CANNOT}{_DO} (?:you )?(?:any |with )*(?:false|inaccurate|incorrect|misleading"
+    r"|(?:answers|content|information|responses) that (?:are|is|may|might|could|promotes?)\b)"
     rf"|(?:{_AI}[^.!?]{{0,30}})?{_CANNOT}{_DO} [^.!?]{{0,60}}(?:advice|opinions?|diagnos[ei]s|judge?ments?)\b"
     r"[^.!?]{0,60}[.,;]? (?:but|however|that said|still)[, ]+(?:I can|I'll|here)",
     re.IGNORECASE,
@@ -108,10 +110,11 @@ _DECLINES_ELSEWHERE = re.compile(
     r"|(?:申し訳|すみません|ごめん)[^！]{0,50}?(?:できません|できかねます|いたしかねます)",
     re.IGNORECASE,
 )
-_OPENING = 300
+_OPENING = 500
 _DRAFT = re.compile(r":\s*\n")  # "Here is a letter:", and what follows is the letter's
 _MOST_CHARACTERS = 20_000
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _VOWELS = frozenset("aeiouyAEIOUY")
 
@@ -150,8 +153,8 @@ def degenerate(text: str) -> str | None:
     """`empty`, `garbled`, or None for a text that can be read.
 
     Garbled is only what clearly is no text: no letter, digit or pictograph; or, in a text of 20 signs or more, fewer
-    than a fifth of these, or most words (two letters or more) without a vowel in a script that has them; or, from 20
-    words on, nine in ten are repeats.
+    than a fifth of these; or, of five words or more that have four letters, most without a vowel in a script that has
+    them; or, from 20 words on, nine in ten are repeats.
     """
     text = _ANSI.sub("", text[:_MOST_CHARACTERS])
     signs = [sign for sign in text if not sign.isspace()]
@@ -160,9 +163,10 @@ def degenerate(text: str) -> str | None:
     readable = sum(sign.isalnum() or unicodedata.category(sign) == "So" for sign in signs)
     if not readable or (len(signs) >= 20 and readable * 5 < len(signs)):
         return "garbled"
-    words = _WORD.findall(text)
-    natural = sum(not word.isascii() or not _VOWELS.isdisjoint(word) for word in words)
-    if len(signs) >= 20 and natural * 2 < len(words):
+    words = _WORD.findall(_TAG.sub(" ", text))
+    long = [word for word in words if len(word) >= 4]
+    natural = sum(not word.isascii() or not _VOWELS.isdisjoint(word) for word in long)
+    if len(long) >= 5 and natural * 2 < len(long):
         return "garbled"
     return "garbled" if len(words) >= 20 and len({word.casefold() for word in words}) * 10 <= len(words) else None
 
