@@ -82,7 +82,7 @@ def judge_lines(plan: Plan) -> list[str]:
     config, evaluation = plan.recipe.judge, plan.evaluation
     if config is None:
         return []
-    lines, counter = [], token_counter(config.model)
+    lines, counter = [], None if config.backend == "classifier" else token_counter(config.model)
     for entry in evaluation.entries:
         judging = evaluation.task(entry).judge
         if judging is None:

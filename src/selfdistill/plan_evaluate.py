@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .config import DataConfig, Sampling, TaskEntry
 from .errors import RecipeError
 from .experiment import Stage
+from .grading.classifier import asked_of_classifier
 from .identity import file_identity, model_identity, source_identity
 from .tasks import Task, get_task
 from .types import Example, Message, Messages, Verdict, content_id
@@ -74,6 +75,9 @@ class Evaluation:
             task = target if self.is_target(entry) else self.plan.with_sandbox(get_task(entry.task))
         if entry.system:
             task = _asked_under(task, entry.system)
+        judge = self.plan.recipe.judge
+        if task.judge and judge and judge.backend == "classifier":
+            task = replace(task, judge=asked_of_classifier(task.judge))
         metric = f"pass@{entry.k}" if entry.samples > 1 else task.metric
         return replace(task, name=entry.name, metric=metric)
 

@@ -205,7 +205,9 @@ def _tally(rows: Sequence[Comparison]) -> list[str]:
         return []
     parts = []
     for word in ("forgot", "kept", "gained", "can't tell"):
-        named = [row.task for row in rows if row.word == word]
+        named = [
+            row.task + (f": about {row.needed:,} items would" if row.needed else "") for row in rows if row.word == word
+        ]
         if named:
             parts.append(f"{word} {len(named)} ({', '.join(named)})")
     return [f"of {len(rows)} other tasks " + ", ".join(parts)]

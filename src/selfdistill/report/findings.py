@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 from .text import points
@@ -47,6 +48,18 @@ class Findings:
             }
             for (arm, against), rows in groups.items()
         ]
+
+    def by_seed(self) -> list[Row]:
+        """Of each arm that was trained with several seeds its value a run, their mean and standard deviation."""
+        rows = []
+        for task in self.tasks:
+            for arm, runs in task.get("runs", {}).items():
+                known = [value for value in runs.values() if value is not None]
+                mean = fmean(known) if known else None
+                spread = stdev(known) if len(known) > 1 else None
+                values = list(runs.values())
+                rows.append({"task": task["task"], "arm": arm, "runs": values, "mean": mean, "spread": spread})
+        return rows
 
     def glance(self) -> list[Row]:
         """Of each compared arm its change on the targets, and what became of the other tasks: word → task names."""
