@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RecipeError
-from ..types import Completion, Prompt, messages_json
+from ..types import Completion, Messages, Prompt, messages_json
 from .endpoint import Endpoint, FaultError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _UNKNOWN = re.compile(
 
 
 class OpenAIBackend:
-    """The model `model.path` of the server `model.server`. With `api: completions` prompts are rendered here, and sent
-    as token ids, so that no special token is doubled; with `api: chat` the server applies its own chat template.
+    """The model `model.path` of the server `model.server`. With `api: completions` prompts are rendered here, by the
+    tokenizer of that name or folder; with `api: chat` the server applies its own chat template.
 
     Raises RecipeError where the settings can't work or the key's environment variable is not set. `generate` raises
     ModelError where the server can't be reached, refuses key or model, or stops answering; what it answered is kept.
@@ -148,7 +148,7 @@ class OpenAIBackend:
 
         assert self._renderer is not None
         try:
-            return {"prompt": self._renderer.ids(prompt.messages)}
+            return {"prompt": as_the_server_reads_it(self._renderer, prompt.messages)}
         except TemplateError as error:
             raise ValueError(f"the chat template refuses the prompt: {error}") from error
 
@@ -190,7 +190,8 @@ class OpenAIBackend:
 
     def _adapt(self, body: dict[str, Any], response: httpx.Response) -> bool:
         """Whether the request is worth sending again as this server wants it. Newer OpenAI models know the limit under
-        another name; some servers know no seed, and then their answers can't be repeated."""
+        another name; some servers know no seed, and then their answers can't be repeated. Raises RecipeError where it
+        knows no top-k: to leave that out would be to sample in another way."""
         text = response.text
         if response.status_code not in (400, 422) or not _UNKNOWN.search(text):
             return False
@@ -200,6 +201,11 @@ class OpenAIBackend:
         if "seed" in body and re.search(r"""["'`]seed["'`]""", text):
             self._takes_seed = False
             return True
+        if "top_k" in body and re.search(r"""["'`]top_k["'`]""", text):
+            raise RecipeError(
+                f"The server at {self._endpoint.shown} knows no top-k sampling; set the sampling's top_k to 0 (with "
+                "`preset: paper` it is 50), or answer with another backend."
+            )
         return False
 
     def _completion(self, name: str, response: httpx.Response) -> Completion:
@@ -224,6 +230,16 @@ class OpenAIBackend:
         if finish in ("stop", "length"):
             return Completion(name, text, finish, tokens)
         return Completion(name, text, "error", tokens, f"the server ended the answer with '{finish}'")
+
+
+def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
+    """A text of which a server's tokenizer, which adds its own special tokens, makes our token ids: the rendered one,
+    or that without its BOS, so that it is not doubled. Where neither does, the ids, which not every server takes."""
+    text, ids = renderer.text(messages), renderer.ids(messages)
+    for form in (text, text.removeprefix(renderer.tokenizer.bos_token or "")):
+        if renderer.tokenizer.encode(form) == ids:
+            return form
+    return ids
 
 
 _jitter = random.Random()
