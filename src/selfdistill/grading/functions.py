@@ -11,6 +11,7 @@ from .programs import parse
 
 _BLOCK = re.compile(r"```[ \t]*[\w+#.-]*[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _CODE_START = re.compile(r"[ \t]*(?:async def |def |class |import |from |@|try:|if |[A-Za-z_]\w*[^=\n]{0,80}=[^=])")
+_BLOCK_START = re.compile(r"[ \t]*(?:async |def |class |for |while |if |with |try:|@)")
 _MOST_CHARACTERS = 50_000
 _MOST_TRIES = 200
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -67,17 +68,15 @@ class _Tries:
         """The stretches of Python in a text, in order."""
         lines = text.split("\n")
         place = 0
-        while place < len(lines):
+        while place < len(lines) and self.left > 0:
             indent = len(lines[place]) - len(lines[place].lstrip())
+            used = 0
             if _CODE_START.match(lines[place]):
                 rest = [line[min(indent, len(line) - len(line.lstrip())) :] for line in lines[place:]]
                 tree, used = self.longest(rest)
                 if tree is not None:
                     yield tree
-                place += used
-                if used:
-                    continue
-            place += 1
+            place += used or 1
 
 
 def _whole(segments: Sequence[ast.Module], name: str) -> list[ast.stmt] | None:
@@ -99,7 +98,9 @@ def _from_body(prompt: str, name: str, text: str, tries: _Tries) -> list[ast.stm
     if not lines:
         return None
     first_indented = next((place for place, line in enumerate(lines) if re.match(r"[ \t]+\S", line)), len(lines))
-    readings = [lines[first_indented:]]
+    readings = []
+    if not any(map(_BLOCK_START.match, lines[:first_indented])):  # else it is the inside of something else
+        readings.append(lines[first_indented:])
     if first_indented:
         readings += [["    " + lines[0], *lines[1:]], textwrap.indent("\n".join(lines), "    ").split("\n")]
     head = prompt.rstrip().split("\n")
@@ -120,9 +121,10 @@ def _body_lines(tree: ast.Module, name: str) -> int:
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Pass) or (
-        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Name)
-    )
+    """A docstring, `pass` and the like, and what only defines something."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant | ast.Name)
+    return isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom, ast.ClassDef, *_FUNCTION))
 
 
 def _needed(statements: Sequence[ast.stmt], name: str) -> list[ast.stmt]:

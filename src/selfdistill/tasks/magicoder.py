@@ -19,7 +19,7 @@ from . import Task, first_row, load_rows
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """The Python rows of OSS-Instruct (problem, solution, lang), which are 38,284 of 75,197; those in other languages
     belong to no task here. Rows in another form, such as Evol-Instruct's (instruction, response), are all read."""
-    if "problem" not in first_row(source):
+    if not {"problem", "response"} & set(first_row(source)):
         yield from read_conversations(source, on_bad)
         return
     for conversation in load_rows(source, _conversation, on_bad):
@@ -28,7 +28,8 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:
-    problem, solution = row["problem"].strip(), row["solution"].strip()
+    names = ("instruction", "response") if "response" in row else ("problem", "solution")
+    problem, solution = (row[name].strip() for name in names)
     if not problem or not solution:
         raise TypeError
     extra = {"lang": row["lang"]} if "lang" in row else {}
