@@ -24,7 +24,7 @@ from selfdistill.sandbox.filter import system_call_filter
 
 MARK = 12_345_678  # bytes of disk: by this number on its command line a process of these tests is known
 LIMITS = Limits(cpu=1, wall=30.0, memory=1 << 28, disk=MARK, printed=1 << 20, kept=2000)
-HURRY = replace(LIMITS, wall=2.5)
+HURRY = replace(LIMITS, wall=2.0)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import re
 import secrets
 import selectors
@@ -71,12 +72,15 @@ def open_runner(name: Name, limits: Limits | None = None) -> Run:
     limits = limits or Limits()
     if name == "none":
         return functools.partial(_run_plain, limits=limits)
+    filter_program = system_call_filter()
+    if filter_program is None:
+        raise SelfDistillError(
+            f"The sandbox is made for Linux on x86_64 and aarch64, not {platform.system()} on {platform.machine()}; "
+            "leave tasks that run programs out, or, where the machine may be harmed, write `sandbox: none`."
+        )
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SelfDistillError(f"Bubblewrap is not installed, and programs that a model wrote run in it; {_ADVICE}")
-    filter_program = system_call_filter()
-    if filter_program is None:
-        raise SelfDistillError(f"The sandbox is made for x86_64 and aarch64, not {os.uname().machine}; {_ADVICE}")
     command = [bwrap, *_arguments(limits)]
     return functools.partial(_run_wrapped, command=command, filter_program=filter_program, limits=limits)
 
@@ -92,7 +96,7 @@ def check_sandbox(name: Name) -> None:
 
 
 _ADVICE = (
-    "install it (`apt install bubblewrap` or `dnf install bubblewrap`, 0.5 or later) and allow unprivileged user "
+    "install it (`apt install bubblewrap` or `dnf install bubblewrap`, 0.7 or later) and allow unprivileged user "
     "namespaces (in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`; docs/sandbox.md has "
     "more), leave such tasks out, or, where the machine may be harmed, write `sandbox: none`."
 )
