@@ -70,8 +70,8 @@ def answers_file(path: Path, texts: dict[str, str | Completion]) -> Path:
 
 
 def shown(question: str, which: str) -> str:
-    """What the question shows as `which`."""
-    found = re.search(rf"\[{which} (\w+)\]\n(.*)\n\[end of {which} \1\]", question, re.DOTALL)
+    """What the question shows as `which`: what stands between its first mark and the first end of that mark."""
+    found = re.search(rf"\[{which} (\w+)\]\n(.*?)\n\[end of {which} \1\]", question, re.DOTALL)
     assert found is not None
     return found[2]
 
@@ -87,18 +87,18 @@ def run(
     mine: dict[str, str | Completion],
     other: dict[str, str | Completion] | None,
     script: Callable[[str], str | Completion],
-    file: str = "replies.jsonl",
+    identity: str = "judge-1",
 ) -> tuple[list[Row], Scripted]:
-    """The graded rows of a fresh `mine` against `other`; the replies stay in `file` for the next run."""
+    """The graded rows of a fresh `mine` against `other`; the replies stay on file for the next run."""
     backend = Scripted(script)
     for name in ("mine.jsonl", "other.jsonl"):
         (tmp_path / name).unlink(missing_ok=True)
     answers = RowFile(answers_file(tmp_path / "mine.jsonl", mine), reading=True)
     others = None if other is None else RowFile(answers_file(tmp_path / "other.jsonl", other), reading=True)
-    with LazyBackend(lambda: backend) as lazy, RowFile(tmp_path / file) as rows:
-        judge(task(judging), ITEMS, answers, others, lazy, SAMPLING, rows, "judge-1", lambda done, total: None)
-    with RowFile(tmp_path / file, reading=True) as rows:
-        return list(graded(task(judging), ITEMS, answers, others, rows, "judge-1")), backend
+    with LazyBackend(lambda: backend) as lazy, RowFile(tmp_path / "replies.jsonl") as rows:
+        judge(task(judging), ITEMS, answers, others, lazy, SAMPLING, rows, identity, lambda done, total: None)
+    with RowFile(tmp_path / "replies.jsonl", reading=True) as rows:
+        return list(graded(task(judging), ITEMS, answers, others, rows, identity)), backend
 
 
 def ids(*texts: str | Completion) -> dict[str, str | Completion]:
@@ -142,6 +142,10 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     again, idle = run(tmp_path, PAIRWISE_SEED, mine, SEED, prefers_longer)
     assert again == rows
     assert idle.asked == []
+    # Another judge is asked for itself, and its replies are not taken for those of the first.
+    other, asked = run(tmp_path, PAIRWISE_SEED, mine, SEED, lambda question: "Verdict: tie", "judge-2")
+    assert len(asked.asked) == 8
+    assert {row["bucket"] for row in other} == {"tied"}
     # One answer is another now: its two questions are asked, though the file holds more rows than there are questions.
     changed, asked = run(tmp_path, PAIRWISE_SEED, {**mine, ITEMS[1].id: "une deux trois"}, SEED, prefers_longer)
     assert len(asked.asked) == 2
