@@ -435,6 +435,19 @@ class TestInABrowser:
         red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (red + green + blue > 600) == (scheme == "light")
 
+    def test_many_arms_with_long_names_fit(self, visit: Any, tmp_path: Path) -> None:
+        arms = ["seed-" + "x" * 60, *(f"arm-{'y' * 60}{n}" for n in range(11))]
+        write_answers(tmp_path, "maths", [make_item(0), make_item(1)], {arm: ["passed", "failed"] for arm in arms})
+        pair = {"task": "maths", "arm": arms[2], "against": arms[1], "word": "kept"}
+        saved = {"arms": arms, "seed_arm": arms[0], "comparisons": [pair]}
+        write_json(tmp_path / "verdict.json", saved)
+        path = tmp_path / "answers.html"
+        path.write_text(answers_page(answered_tasks(tmp_path, saved), read_experiment(tmp_path)), encoding="utf-8")
+        for width in (390, 1280):
+            page = visit(path, width)
+            assert page.locator("#row-1 .side").count() == 12
+            assert not scrolls_sideways(page)
+
     def test_a_sample_says_so_and_counts_the_whole(self, visit: Any, tmp_path: Path) -> None:
         buckets = {"seed": ["passed"] * 1_500, "vanilla": ["failed"] * 500 + ["passed"] * 1_000}
         write_answers(tmp_path, "maths", [make_item(n) for n in range(1_500)], buckets)

@@ -101,7 +101,7 @@ function controls(state) {
   const general = [...all].filter(([key]) => !/^(lost|won):/.test(key)).map(([key, [name]]) => button(key, name));
   const won = [...all.keys()].some((key) => key.startsWith("won:"));
   const head = element("tr", {}, element("th", {}, "arm"), element("th", {}, "outcome"),
-    ...(won ? [`${seed} right, arm wrong`, `${seed} wrong, arm right`] : []).map((text) => element("th", {}, text)));
+    ...(won ? [`${shorten(seed, 20)} right, arm wrong`, `${shorten(seed, 20)} wrong, arm right`] : []).map((text) => element("th", {}, text)));
   const lines = task.runs.map((run) => element("tr", {}, element("th", { title: run }, icon(run), run),
     element("td", {}, outcome(state, run, counted)),
     ...(won ? ["lost", "won"] : []).map((word) => element("td", {}, all.has(`${word}:${run}`) ? button(`${word}:${run}`) : ""))));
