@@ -253,6 +253,15 @@ def test_a_prompt_that_uses_up_its_retries_is_an_error_and_the_others_are_answer
     assert len(found) == 12
 
 
+def test_faults_here_and_there_are_no_outage(server: Server) -> None:
+    def script(body: dict[str, Any], _: int) -> Any:
+        return (500, {}) if body["messages"][-1]["content"].endswith(("0", "5")) else reply()
+
+    server.script = script
+    found = ask(config(server, retries=0, concurrency=1), prompts(100))
+    assert sum(answer.finish == "error" for answer in found.values()) == 20 > 2 * openai._OUTAGE - 1
+
+
 def test_a_server_that_dies_in_the_middle_ends_the_run_and_keeps_the_answers(server: Server) -> None:
     server.script = lambda _, number: reply() if number < 30 else (500, refusal("worker died"))
     kept: list[Completion] = []
