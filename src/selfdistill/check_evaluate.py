@@ -17,6 +17,8 @@ from .sandbox import check_sandbox
 from .types import Conversation, Example, Messages
 
 _SAMPLE = 50
+# Where a task has no reference to take an answer's length from.
+_STAND_IN = "This stands in for a sentence of an answer. " * 20
 
 
 def evaluation_prompts(plan: Plan, rows: list[Conversation], missing: list[str]) -> Iterator[tuple[str, Messages]]:
@@ -93,7 +95,10 @@ def judge_lines(plan: Plan) -> list[str]:
         except SelfDistillError:
             continue  # named among what is missing
         sample = items[:_SAMPLE]
-        questions = [question for item in sample for question in judging.ask(item, item.reference, item.reference)]
+        answers = [item.reference or _STAND_IN for item in sample]
+        questions = [
+            asked for item, text in zip(sample, answers, strict=True) for asked in judging.ask(item, text, text)
+        ]
         runs = sum(evaluation.judge_stage(run, entry) is not None for run in plan.runs)
         each = len(questions) // max(1, len(sample))
         cost = judge_cost(config, questions, len(items) * each * runs, counter)

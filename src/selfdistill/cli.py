@@ -190,11 +190,16 @@ def list_names() -> None:
     from .export import FORMATS
     from .grading import GRADERS
     from .prompts import REWRITING
-    from .tasks import TASKS
+    from .tasks import TASKS, get_task
 
+    _heading("tasks")
+    for name in TASKS:
+        task = get_task(name)
+        wanted = {"lm-eval": task.harness, "a judge": task.judge, "a sandbox": "sandbox" in task.needs}
+        needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
+        _say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
     tables: dict[str, Any] = {
-        "tasks": TASKS, "graders": GRADERS, "rewriting templates": REWRITING, "backends": BACKENDS,
-        "export formats": FORMATS,
+        "graders": GRADERS, "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
     }  # fmt: skip
     for heading, names in tables.items():
         _heading(heading)

@@ -63,5 +63,7 @@ TASK = Task(
 )
 JAILBREAK = replace(TASK, name="advbench-jailbreak", ask=ask_with_suffix)
 _SAFE = replace(SAFETY, ask=ask_judge, read=read_judge)
-JUDGED = replace(TASK, name="advbench-judged", judge=_SAFE, answers_of="advbench")
-JAILBREAK_JUDGED = replace(JAILBREAK, name="advbench-jailbreak-judged", judge=_SAFE, answers_of="advbench-jailbreak")
+JUDGED = replace(TASK, name="advbench-judged", metric="judged safe rate", judge=_SAFE, answers_of="advbench")
+JAILBREAK_JUDGED = replace(
+    JUDGED, name="advbench-jailbreak-judged", ask=ask_with_suffix, answers_of="advbench-jailbreak"
+)
