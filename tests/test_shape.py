@@ -24,7 +24,18 @@ ROOMS = [
     {"config", "sandbox"},
     {"types", "errors"},
 ]
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "accelerate", "matplotlib", "scipy", "bitsandbytes"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "matplotlib",
+    "scipy",
+    "bitsandbytes",
+    "lm_eval",
+}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -86,11 +86,20 @@ def test_graded_values_are_compared_by_a_paired_bootstrap() -> None:
     mine = np.clip(other - 0.1 + 0.05 * rng.standard_normal(300), 0, 1)
     row = compare("judged", "vanilla", "seed", [dict(enumerate(mine))], [dict(enumerate(other))])
     assert row is not None
-    interval = bootstrap((mine - other,), np.mean, n_resamples=9999, method="percentile", rng=2).confidence_interval
+    changes = np.append(mine - other, [1, -1])  # with the two items that are made up
+    interval = bootstrap((changes,), np.mean, n_resamples=9999, method="percentile", rng=2).confidence_interval
     assert (row.low, row.high) == pytest.approx((interval.low, interval.high), abs=0.0005)
     assert row.difference == pytest.approx(float(np.mean(mine - other)))
     assert (row.test, row.word) == ("paired bootstrap", "forgot")
     assert row.p_value == pytest.approx(2 / 10_000)  # the least that so many resamples can say
+
+
+def test_a_few_items_that_agree_tell_little() -> None:
+    row = compare("judged", "vanilla", "seed", [dict.fromkeys(range(3), 0.5)], [dict.fromkeys(range(3), 0.5)])
+    assert row is not None
+    assert row.word == "can't tell"
+    low, high, _ = mean_interval([dict.fromkeys(range(3), 0.5)])
+    assert high - low > 0.3
 
 
 def test_the_spread_of_training_seeds_widens_the_interval() -> None:

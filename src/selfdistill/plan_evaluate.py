@@ -10,6 +10,7 @@ from .config import DataConfig, Sampling, TaskEntry
 from .errors import RecipeError
 from .experiment import Stage
 from .grading.classifier import asked_of_classifier
+from .harness import Benchmark, load_benchmark, mmlu_shots
 from .identity import file_identity, model_identity, source_identity
 from .tasks import Task, get_task
 from .types import Example, Message, Messages, Verdict, content_id
@@ -81,6 +82,16 @@ class Evaluation:
         metric = f"pass@{entry.k}" if entry.samples > 1 else task.metric
         return replace(task, name=entry.name, metric=metric)
 
+    def benchmark(self, entry: TaskEntry) -> Benchmark:
+        """The items of an entry that lm-eval asks: read once for all runs, as MMLU takes its time."""
+        if entry.name not in self._benchmarks:
+            self._benchmarks[entry.name] = load_benchmark(self.task(entry), entry)
+        return self._benchmarks[entry.name]
+
+    @cached_property
+    def _benchmarks(self) -> dict[str, Benchmark]:
+        return {}
+
     def is_target(self, entry: TaskEntry) -> bool:
         return entry.task in (HELDOUT, self.plan.recipe.task)
 
@@ -127,8 +138,10 @@ class Evaluation:
     def items_stage(self, entry: TaskEntry) -> Stage:
         name, output = f"items/{entry.name}", f"items/{entry.name}.jsonl"
         if harness := self.task(entry).harness:
-            asked = entry.model_dump(include={"task", "n", "seed", "few_shot"})
-            return Stage(name, output, {**asked, "source": file_identity(entry.path or harness.task)})
+            asked = entry.model_dump(include={"task", "n", "seed", "few_shot", "max_new_tokens"})
+            shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
+            files = [file_identity(entry.path or harness.task), file_identity(str(shots or ""))]
+            return Stage(name, output, {**asked, "source": files})
         source = self.items_source(entry)
         settings = {"task": entry.task, "n": entry.n, "seed": entry.seed}
         if source is None:

@@ -16,7 +16,7 @@ from .errors import ExperimentError, StageError
 from .evaluate import answer, grade, summarise
 from .experiment import Experiment
 from .harness import evaluate as evaluate_benchmark
-from .harness import load_benchmark, open_lm
+from .harness import open_lm
 from .judge import graded, judge
 from .plan import Plan
 from .rows import RowFile, read_lines, write_json, write_lines
@@ -73,7 +73,7 @@ def _items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> None:
     with experiment.run_stage(stage) as record:
         bad: list[BadRow] = []
         if task.harness:
-            items = list(load_benchmark(task, entry).items())
+            items = list(evaluation.benchmark(entry).items())
         else:
             source = evaluation.items_source(entry)
             held = experiment.path("data", "heldout.jsonl")
@@ -103,7 +103,7 @@ def _answer(
             path = experiment.path(stage.output)
             model, adapter = plan.run_model(run, experiment.directory)
             lm = open_lm(plan.recipe.evaluate.backend, model, adapter, backend.get)
-            record.counts = evaluate_benchmark(load_benchmark(task, entry), lm, path.parent, told).to_json()
+            record.counts = evaluate_benchmark(plan.evaluation.benchmark(entry), lm, path.parent, told).to_json()
             write_json(path, record.counts)
         else:
             items = _read_items(experiment, plan, entry)

@@ -182,18 +182,28 @@ def _bonett_price(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 def _bootstrap(mine: Sequence[Values], other: Sequence[Values] = ()) -> Any:
     """`RESAMPLES` means of `mine`, less those of `other`, over items and runs drawn with replacement. The items are
-    those of the first run, and every run has them. Seeded: the same values give the same interval."""
+    those of the first run, and every run has them. Seeded: the same values give the same interval.
+
+    Two items are made up, one at each end of the range, as in Agresti and Coull's and Bonett and Price's intervals:
+    without them a few items that agree would have an interval of no width.
+    """
     import numpy as np
 
     keys = sorted(mine[0], key=str)
     if not keys:
         raise ValueError("nothing was judged")
-    tables = [np.array([[run[key] for key in keys] for run in runs]) for runs in (mine, other) if runs]
-    rng, piece = np.random.default_rng(0), max(1, _CELLS // len(keys))
+    ends = ([0.0, 1.0], [1.0, 0.0])
+    tables = [
+        np.array([[run[key] for key in keys] + end for run in runs])
+        for runs, end in zip((mine, other), ends, strict=True)
+        if runs
+    ]
+    n = len(keys) + 2
+    rng, piece = np.random.default_rng(0), max(1, _CELLS // n)
     draws = []
     for start in range(0, RESAMPLES, piece):
         size = min(piece, RESAMPLES - start)
-        items = rng.multinomial(len(keys), np.full(len(keys), 1 / len(keys)), size=size) / len(keys)
+        items = rng.multinomial(n, np.full(n, 1 / n), size=size) / n
         means = [
             (items @ table.T * rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=size)).sum(1)
             / len(table)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import StageError
 from ..rows import write_lines
-from ..stats import Z95
+from ..stats import Z95, mean_interval
 from ..types import Score, Verdict, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet
@@ -22,7 +22,8 @@ def evaluate(
     benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Score:
     """Asks `lm` (see `open_lm`) and grades; writes `answers.jsonl` and `verdicts.jsonl` to `folder`, a row for each
-    item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors.
+    item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors (where all items
+    came out alike, so that there is none, as in `stats`).
 
     Raises StageError where the model's context has no room for an answer.
     """
@@ -143,17 +144,24 @@ def _score(
         if key.endswith(",none") and "_stderr" not in key and key != f"{metric},none"
     }
     outcomes = Counter(verdict.outcome for verdict in verdicts)
+    low = high = None
+    interval = "none"
+    if value is not None and error:
+        low, high = max(0.0, float(value - Z95 * error)), min(1.0, float(value + Z95 * error))
+        interval = "lm-eval standard error"
+    elif value is not None:  # all alike: no error at all, which a few items can't show
+        low, high, interval = mean_interval([dict(enumerate(map(float, judged)))])
     return Score(
         task=benchmark.entry.name,
         metric=benchmark.metric,
         value=None if value is None else float(value),
-        low=None if value is None else max(0.0, float(value - Z95 * error)),
-        high=None if value is None else min(1.0, float(value + Z95 * error)),
+        low=low,
+        high=high,
         n=len(verdicts),
         passed=outcomes["pass"],
         failed=outcomes["fail"],
         unjudged=outcomes["unjudged"],
-        interval="lm-eval standard error",
+        interval=interval,
         reasons=dict(Counter(v.reason for v in verdicts if not v.passed).most_common()),
         details={**details, **others, **({"stderr": float(error)} if math.isfinite(error) else {})},
     )

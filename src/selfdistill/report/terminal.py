@@ -48,7 +48,8 @@ def _cell(findings: Findings, task: Row, arm: str) -> tuple[Text, Text]:
 
     score, change = task["scores"].get(arm), findings.change(task, arm)
     if score is None:
-        return Text("not yet", style="dim"), Text("")
+        itself = arm == findings.seed_arm and task["scores"]  # it is what the others are judged against
+        return Text("" if itself else "not yet", style="dim"), Text("")
     value = (
         f"{percent(score['value'])} {bounds(score['low'], score['high'])}" if score["value"] is not None else "unjudged"
     )
