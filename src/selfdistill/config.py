@@ -133,7 +133,8 @@ class Adapter(Settings):
 
 class TrainConfig(Settings):
     """Fine-tuning (eq. 2 and 5) as in the paper's appendix A unless said otherwise. `batch_size` is rows a step, made
-    of micro-batches of `micro_batch_size`."""
+    of micro-batches of `micro_batch_size`. No loss is taken on tokens whose negative log-likelihood under the seed is
+    over `mask_above` nats."""
 
     method: Literal["lora", "full", "qlora"] = "lora"
     adapter: Adapter = Adapter()
@@ -146,6 +147,7 @@ class TrainConfig(Settings):
     micro_batch_size: int = Field(default=2, gt=0)
     max_length: int = Field(default=2048, gt=1)
     allow_unusable_rows: bool = False
+    mask_above: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool = False
@@ -163,28 +165,85 @@ class TrainConfig(Settings):
             )
         return self
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides the weights. What came later and is off is left out, so that earlier runs are known again."""
+        off = {"mask_above"} if self.mask_above is None else set()
+        return self.model_dump(mode="json", exclude=FREE_TO_CHANGE | off)
+
 
 # What may change between an interruption and going on, as the advice for too little memory asks for: it changes how the
 # weights are reached, not which.
 FREE_TO_CHANGE = {"micro_batch_size", "gradient_checkpointing", "save_every", "merge"}
 
 
-class ArmConfig(Settings):
-    """What to train on and how: `data` is original, rewrites, a mix ratio between 0 and 1 (the share of rows that
-    use the rewrite, 1 is SDFT), or none (the seed). `train` holds what differs from the recipe's `train`."""
+class ReplayConfig(Settings):
+    """Rows of other data that are mixed in as they are: those of a `task`'s training split, or at a `path`. `share` is
+    how many there are for one row of the arm's own."""
 
-    data: Literal["none", "original", "rewrites"] | float
+    task: str | None = None
+    path: str | None = None
+    format: str | None = None
+    config: str | None = None
+    split: str | None = None
+    share: float = Field(gt=0, le=10)
+
+    @model_validator(mode="after")
+    def _named(self) -> ReplayConfig:
+        if self.task is None and self.path is None:
+            raise ValueError("name the data to replay: a `task`, or a `path`")
+        return self
+
+
+class ArmConfig(Settings):
+    """What to train on and how. `train` holds what differs from the recipe's `train`; docs/baselines.md has the papers.
+
+    `data`: none (the seed), original, rewrites, a mix ratio between 0 and 1 (the share of rows that use the rewrite, 1
+    is SDFT), self (the seed's own answers where they pass, else the original), cascade (its own answer, else the
+    rewrite, else the original), or interpolate (trains nothing: weights at the share `alpha` of the way from the seed
+    to the arm `of`). With `best_of`, that many rewrites are drawn, and of those that pass the likeliest is used."""
+
+    data: Literal["none", "original", "rewrites", "self", "cascade", "interpolate"] | float
     n: int | None = Field(default=None, gt=0)
+    best_of: int | None = Field(default=None, gt=1)
+    of: str | None = None
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    replay: ReplayConfig | None = None
     train: dict[str, Any] = {}
 
     @field_validator("data", mode="before")
     @classmethod
     def _source(cls, data: Any) -> Any:
-        if data in ("none", "original", "rewrites"):
+        sources = ("none", "original", "rewrites", "self", "cascade", "interpolate")
+        if data in sources:
             return data
         if isinstance(data, int | float) and not isinstance(data, bool) and 0 <= data <= 1:
             return float(data)
-        raise ValueError(f"choose none, original, rewrites, or a mix ratio between 0 and 1, not {data!r}")
+        raise ValueError(f"choose {', '.join(sources)}, or a mix ratio between 0 and 1, not {data!r}")
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> ArmConfig:
+        if self.data == "interpolate":
+            if self.of is None or self.alpha is None:
+                raise ValueError("`data: interpolate` needs `of`, the arm to go towards, and `alpha`, how far")
+            if self.n or self.replay or self.train:
+                raise ValueError("`data: interpolate` trains nothing: leave out n, replay and train")
+        elif self.of is not None or self.alpha is not None:
+            raise ValueError("`of` and `alpha` belong to `data: interpolate`")
+        if self.best_of and not (self.data == "rewrites" or (isinstance(self.data, float) and self.data)):
+            raise ValueError("`best_of` chooses among rewrites; it goes with `data: rewrites` or a mix ratio")
+        if self.data == "none" and self.replay:
+            raise ValueError("`data: none` trains nothing: leave out replay")
+        return self
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Which answers of the seed it trains on: "rewrites", "self", or both."""
+        if isinstance(self.data, float):
+            return frozenset({"rewrites"} if self.data else ())
+        return frozenset(
+            {"rewrites": {"rewrites"}, "self": {"self"}, "cascade": {"self", "rewrites"}}.get(self.data, ())
+        )
 
 
 DEFAULT_ARMS = {
@@ -294,9 +353,12 @@ class Recipe(Settings):
         if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
             raise ValueError("`seeds` are different whole numbers from 0 on")
         if self.seeds and any("seed" in arm.train for arm in self.arms.values()):
-            raise ValueError("an arm has its own train.seed, and `seeds` trains every arm with each; keep one of the two")
+            raise ValueError(
+                "an arm has its own train.seed, and `seeds` trains every arm with each; keep one of the two"
+            )
         for name, arm in self.arms.items():
             check_name("arm", name)
+            self._arm_fits(name, arm)
             try:
                 self.arm_train(arm)
             except ValidationError as error:
@@ -304,9 +366,24 @@ class Recipe(Settings):
                 raise ValueError(f"arm {name}: {'; '.join(map(_problem, details))}") from None
         return self
 
+    def _arm_fits(self, name: str, arm: ArmConfig) -> None:
+        """What an arm asks of the rest of the recipe. Raises ValueError."""
+        if arm.of is not None and (arm.of not in self.arms or self.arms[arm.of].data in ("none", "interpolate")):
+            trained = [other for other, its in self.arms.items() if its.data not in ("none", "interpolate")]
+            raise ValueError(f"arm {name}: `of: {arm.of}` names no arm that is trained; choose {', '.join(trained)}")
+        if arm.best_of and self.rewrite.sampling.temperature == 0:
+            raise ValueError(
+                f"arm {name}: best_of {arm.best_of} greedy rewrites would all be the same; set "
+                "rewrite.sampling.temperature, or leave out best_of"
+            )
+
+    def trained_arm(self, arm: ArmConfig) -> ArmConfig:
+        """The arm itself, or the one that it is interpolated from."""
+        return self.arms[arm.of] if arm.of else arm
+
     def arm_train(self, arm: ArmConfig) -> TrainConfig:
         """The recipe's `train` with what the arm changes."""
-        return TrainConfig.model_validate(_merge(self.train.model_dump(), arm.train))
+        return TrainConfig.model_validate(_merge(self.train.model_dump(), self.trained_arm(arm).train))
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
