@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny import tiny_model
 
-from selfdistill import Experiment, check, evaluate, make_recipe, regrade, run
-from selfdistill.errors import RecipeError, SelfDistillError
+from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, run
+from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.rows import read_lines
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
@@ -74,6 +74,11 @@ def test_a_judged_task_is_asked_once_and_graded_again_without_the_judge(model: P
     before = judged.read_bytes()
     assert Counter(row["id"] for row in read_lines(judged)).most_common(1)[0][1] == 1
     (judged.parent / "score.json").unlink()
+    outputs = json.loads(export(tmp_path / "run", "alpaca_eval", arm="vanilla").read_text())
+    assert len(outputs) == 24 - score["errors"]
+    assert set(outputs[0]) == {"dataset", "instruction", "output", "generator"}
+    with pytest.raises(ExperimentError, match="no answers of 'other' to AlpacaEval"):
+        export(tmp_path / "run", "alpaca_eval", arm="other")
     again = regrade(Experiment.open(tmp_path / "run"))
     assert judged.read_bytes() == before
     assert again["tasks"] == verdict["tasks"]

@@ -172,11 +172,13 @@ def regrade(target: Target) -> None:
 @app.command()
 def export(
     target: Target,
-    to: Annotated[str, typer.Option(help="trl, llamafactory, axolotl, swift or jsonl.")],
+    to: Annotated[
+        str, typer.Option(help="trl, llamafactory, axolotl, swift or jsonl; or alpaca_eval, for an arm's answers.")
+    ],
     path: Annotated[Path | None, typer.Option("--out", help="Folder to write to. [default: DIR/export/FORMAT]")] = None,
     arm: Annotated[str, typer.Option(help="Whose training data.")] = "sdft",
 ) -> None:
-    """Hand the chosen responses to your own training stack."""
+    """Hand the chosen responses to your own training stack, or answers to alpaca_eval."""
     from .export import export as export_data
 
     written = export_data(_experiment(target, None, None).directory, to, path, arm)

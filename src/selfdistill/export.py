@@ -11,10 +11,13 @@ from typing import Any
 
 import yaml
 
+from .annotations import write_outputs
 from .data import assemble, iter_conversations
 from .errors import ExperimentError
 from .rows import RowFile, read_lines, write_json, write_lines, write_text
 from .types import Example, Messages, Rewrite, messages_from_json, messages_json
+
+ALPACA_EVAL = "alpaca_eval"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,18 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
     """Writes what `arm` of the experiment in `directory` trains on into the folder `out` (default
     `directory`/export/`to`), in the format `to` of `FORMATS`; gives the path of the data file.
 
+    With `to` = alpaca_eval its answers to AlpacaEval instead, as an outputs.json of that tool's.
+
     An arm that has not been trained is made from the rewrites where it is `sdft`.
     Raises ExperimentError where there is no such format, or no such data yet.
     """
-    if to not in FORMATS:
-        raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join(FORMATS)}.")
+    if to not in FORMATS and to != ALPACA_EVAL:
+        raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join([*FORMATS, ALPACA_EVAL])}.")
     directory = Path(directory)
-    rows = _chosen(directory, arm)
     folder = Path(out) if out else directory / "export" / to
+    if to == ALPACA_EVAL:
+        return _answers(directory, arm, folder)
+    rows = _chosen(directory, arm)
     # The name is what LLaMA-Factory calls the dataset by, where a comma or a space would part names.
     name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
     try:
@@ -45,6 +52,17 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
         return FORMATS[to](rows, folder, name)
     except OSError as error:
         raise ExperimentError(f"{folder} can't be written ({error.strerror}); name a folder with --out.") from error
+
+
+def _answers(directory: Path, arm: str, folder: Path) -> Path:
+    """What `arm` (or a run of it) answered on AlpacaEval, for the alpaca_eval command."""
+    items, answers = directory / "items/alpacaeval.jsonl", directory / f"arms/{arm}/evaluate/alpacaeval/answers.jsonl"
+    if not items.is_file() or not answers.is_file():
+        raise ExperimentError(f"{directory} has no answers of '{arm}' to AlpacaEval; put alpacaeval in evaluate.tasks.")
+    path = folder / f"{arm}_outputs.json"
+    with RowFile(answers, reading=True) as rows:
+        write_outputs(path, map(Example.from_json, read_lines(items)), rows, f"{directory.resolve().name}-{arm}")
+    return path
 
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
