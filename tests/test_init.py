@@ -79,7 +79,7 @@ def test_held_out_rows_and_tasks(tmp_path: Path) -> None:
         recipe, said, _ = init(tmp_path, rows(["word"] * count))
         assert recipe.data is not None
         assert recipe.data.heldout == heldout
-        assert [entry.task for entry in recipe.evaluate.tasks] == (["heldout"] if heldout else [])
+        assert [entry.task for entry in recipe.evaluate.tasks] == [*(["heldout"] if heldout else []), "overrefusal"]
         assert ("at least 2,000 rows" in said[0]) == (count > 2000)
 
 

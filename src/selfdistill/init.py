@@ -71,7 +71,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "template": f"{guess.template:<17}",
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
-        "tasks": "\n    - heldout" if heldout else " []",
+        "tasks": "\n    - heldout" if heldout else "",
     }
     try:
         write_text(out, fill(_RECIPE, slots))
@@ -208,12 +208,20 @@ arms:
   # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
   # mix-0.5: {data: 0.5}      # half of the rows rewritten
 
+# seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread
+
 evaluate:
+  # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
   tasks:{tasks}
-    # What the model could do before, and may forget. Data comes from the hub, or from `path`.
-    # - gsm8k
-    # - {task: multiarith, path: multiarith_test.json}
+    # What the model could do before, and may forget. Data comes from the hub, or from `path`; n takes a part of it.
+    - overrefusal             # harmless requests that look harmful: are they still answered? (ships with selfdistill)
+    # - {task: gsm8k, n: 500}
     # - {task: openfunctions, path: openfunction_test.json}
+    # - humaneval             # runs what the model wrote, in a sandbox: needs bubblewrap
     # - advbench              # refusals of harmful requests
     # - advbench-jailbreak    # the same with an adversarial suffix
+    # - {task: mmlu, n: 2000} # knowledge, through lm-eval: needs `pip install selfdistill[knowledge]`
+    # - alpacaeval-vs-seed    # helpfulness: needs the judge below
+
+# judge: {model: {path: gpt-4.1, server: {url: "https://api.openai.com/v1", key_env: OPENAI_API_KEY}}, backend: openai}
 """
