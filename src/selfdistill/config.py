@@ -201,10 +201,12 @@ class ArmConfig(Settings):
     `data`: none (the seed), original, rewrites, a mix ratio between 0 and 1 (the share of rows that use the rewrite, 1
     is SDFT), self (the seed's own answers where they pass, else the original), cascade (its own answer, else the
     rewrite, else the original), or interpolate (trains nothing: weights at the share `alpha` of the way from the seed
-    to the arm `of`). With `best_of`, that many rewrites are drawn, and of those that pass the likeliest is used."""
+    to the arm `of`). With `best_of`, that many rewrites are drawn, and of those that pass the likeliest is used.
+    `template` is a rewriting template other than the recipe's."""
 
     data: Literal["none", "original", "rewrites", "self", "cascade", "interpolate"] | float
     n: int | None = Field(default=None, gt=0)
+    template: str | None = None
     best_of: int | None = Field(default=None, gt=1)
     of: str | None = None
     alpha: float | None = Field(default=None, ge=0, le=1)
@@ -232,6 +234,8 @@ class ArmConfig(Settings):
             raise ValueError("`of` and `alpha` belong to `data: interpolate`")
         if self.best_of and not (self.data == "rewrites" or (isinstance(self.data, float) and self.data)):
             raise ValueError("`best_of` chooses among rewrites; it goes with `data: rewrites` or a mix ratio")
+        if self.template is not None and "rewrites" not in self.uses:
+            raise ValueError(f"`template` is how responses are rewritten, and `data: {self.data}` uses no rewrites")
         if self.data == "none" and self.replay:
             raise ValueError("`data: none` trains nothing: leave out replay")
         return self
@@ -328,7 +332,9 @@ def check_name(what: str, name: str) -> None:
 
 class Recipe(Settings):
     """An experiment from a dataset to a verdict. `task` fills in data, template and grader where they are left out.
-    With `seeds`, every arm is trained once with each. `sandbox` is where programs that a model wrote are run."""
+    With `seeds`, every arm is trained once with each. `sweep` makes arms of the others: for each of its parameters (n,
+    mix, template or one of `train`) and each value in its list one, see `sweep.py`. `sandbox` is where programs that a
+    model wrote are run."""
 
     model: ModelConfig
     task: str | None = None
@@ -337,10 +343,21 @@ class Recipe(Settings):
     train: TrainConfig = TrainConfig()
     arms: dict[str, ArmConfig] = DEFAULT_ARMS
     seeds: list[int] = []
+    sweep: dict[str, list[Any]] = {}
     evaluate: EvaluateConfig = EvaluateConfig()
     judge: JudgeConfig | None = None
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     note: str | None = None
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _lists(cls, sweep: Any) -> Any:
+        """Parameters by their full name, so that `train: {lr: [...]}` is `train.lr`."""
+        flat = _flat(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
+        for name, values in flat.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"{name} needs a list of values, as in `n: [500, 1000]`")
+        return flat
 
     @model_validator(mode="after")
     def _arms_usable(self) -> Recipe:
@@ -395,6 +412,13 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             value = _merge(old, value)
         merged[key] = value
     return merged
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -455,7 +479,7 @@ def _written_out(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-_SECTIONS = ("data", "rewrite", "train", "arms", "evaluate", "judge", "seeds")
+_SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "judge", "seeds")
 
 
 def _nested(override: str) -> dict[str, Any]:
