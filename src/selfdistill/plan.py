@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from .backends import check_backend
-from .config import FREE_TO_CHANGE, ArmConfig, DataConfig, Grader, ModelConfig, Recipe, TrainConfig
+from .config import ArmConfig, DataConfig, Grader, ModelConfig, Recipe, ReplayConfig, TrainConfig
 from .data import read_conversations
 from .errors import RecipeError
 from .experiment import Stage
 from .grading import make_grader
 from .identity import file_identity, model_identity, source_identity
 from .plan_evaluate import HELDOUT, Evaluation
-from .prompts import load_template, rewriting_layout
+from .plan_responses import Responses
+from .prompts import rewriting_layout
 from .rewrite import Rewriter
 from .sandbox import Ran, Run, open_runner
 from .tasks import Task, get_task
-from .types import Example, Verdict, content_id
+from .types import Example, Verdict
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,18 @@ class Plan:
         model = self.recipe.model
         return model.model_copy(update={"layout": rewriting_layout(model.layout)})
 
-    @cached_property
+    @property
     def rewriter(self) -> Rewriter:
-        assert self.target.template is not None
-        return Rewriter(
-            template=load_template(self.target.template),
-            grade=self.target.grade,
-            sampling=self.recipe.rewrite.sampling,
-            hygiene=self.recipe.rewrite.hygiene,
-            model=content_id(self.recipe.rewrite.backend, self.answer_settings),
-        )
+        return self.responses.rewrites().rewriter
+
+    @cached_property
+    def selection_settings(self) -> dict[str, Any]:
+        """What it depends on which answers of the seed are kept."""
+        return {"grader": self.grader_settings, "hygiene": self.recipe.rewrite.hygiene.model_dump()}
+
+    @cached_property
+    def responses(self) -> Responses:
+        return Responses(self)
 
     # ---- stages
 
@@ -134,35 +137,51 @@ class Plan:
         source = {"task": self.recipe.task, "source": source_identity(self.source)}
         return Stage("data", "data/train.jsonl", source | settings)
 
-    @cached_property
+    @property
     def rewrite_stage(self) -> Stage:
-        """Completions, which are keyed by all that they depend on."""
-        own = self.recipe.rewrite
-        settings = {
-            **self.answer_settings,
-            **own.model_dump(mode="json", include={"backend", "sampling"}),
-            "template": asdict(self.rewriter.template),
-        }
-        return Stage("rewrite", "rewrite/completions.jsonl", settings, (self.data_stage,), guarded=True)
+        return self.responses.rewrites().generating
 
-    @cached_property
+    @property
     def verify_stage(self) -> Stage:
-        settings = {"grader": self.grader_settings, "hygiene": self.recipe.rewrite.hygiene.model_dump()}
-        return Stage("verify", "rewrite/rewrites.jsonl", settings, (self.rewrite_stage,), cheap=True)
+        return self.responses.rewrites().verifying
 
     def train_stage(self, run: str) -> Stage | None:
-        """None for the run of an arm that trains nothing."""
+        """What makes the weights of a run; None for the seed."""
         config = self.runs[run]
         if config.data == "none":
             return None
+        if config.of:
+            towards = self.interpolated_from(run)
+            trained = self.train_stage(towards)
+            assert trained is not None
+            share = {"of": towards, "alpha": config.alpha}
+            return Stage(f"train/{run}", f"arms/{run}/interpolation.json", share, (trained,))
         settings = {
             **self.prompt_settings,
             "data": config.data,
             "n": config.n,
-            **self.run_train(run).model_dump(mode="json", exclude=FREE_TO_CHANGE),
+            **config.model_dump(include={"template", "best_of"}, exclude_none=True),
+            **({"replay": self.replay_settings(config.replay)} if config.replay else {}),
+            **self.run_train(run).deciding,
         }
-        inputs = (self.data_stage, *([self.verify_stage] if config.data not in ("original", 0.0) else []))
+        choices = self.responses.choices_stage(config)
+        inputs = (self.data_stage, *([choices] if choices else []))
         return Stage(f"train/{run}", f"arms/{run}/train.json", settings, inputs, guarded=True)
+
+    def replay_source(self, replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
+        """Where the rows to replay are, and the task that reads them if it isn't the user's own data."""
+        changes = replay.model_dump(include={"path", "format", "config", "split"}, exclude_none=True)
+        if replay.task is None:
+            return None, DataConfig(**changes)
+        task = get_task(replay.task)
+        default = task.train.model_dump() if task.train else {}
+        if not (default | changes).get("path"):
+            raise RecipeError(f"The task '{task.name}' names no training data to replay; give replay a `path`.")
+        return task, DataConfig.model_validate(default | changes)
+
+    def replay_settings(self, replay: ReplayConfig) -> dict[str, Any]:
+        _, source = self.replay_source(replay)
+        return {**replay.model_dump(exclude={"path"}), "source": source_identity(source)}
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -175,15 +194,16 @@ class Plan:
         for backend in (self.recipe.rewrite.backend, self.recipe.evaluate.backend, *([judge.backend] if judge else [])):
             check_backend(backend)
         trained = [stage for stage in map(self.train_stage, self.runs) if stage]
-        return [self.data_stage, self.rewrite_stage, self.verify_stage, *trained, *self.evaluation.stages]
+        return [self.data_stage, *self.responses.stages, *trained, *self.evaluation.stages]
 
     # ---- arms and their runs
 
     @property
     def needs_rewrites(self) -> bool:
         """True too where no arm trains at all: then rewriting is all there is to do."""
-        datas = [arm.data for arm in self.recipe.arms.values()]
-        return any(data not in ("none", "original", 0.0) for data in datas) or set(datas) == {"none"}
+        arms = self.recipe.arms.values()
+        used = [each.name for arm in arms for each in self.responses.candidates(arm)]
+        return "" in used or all(arm.data == "none" for arm in arms)
 
     @property
     def seed_arm(self) -> str:
@@ -209,15 +229,22 @@ class Plan:
             return settings
         return settings.model_copy(update={"seed": int(seed) if "@" in run else self.recipe.seeds[0]})
 
+    def interpolated_from(self, run: str) -> str:
+        """The run towards which an interpolated one goes: of several, that of the same seed."""
+        return f"{self.runs[run].of}{run[len(run.partition('@')[0]) :]}"
+
     def twin(self, arm: str) -> str | None:
-        """The arm that differs from this one only in that it trains on the originals."""
-        own = self.recipe.arms[arm]
-        if own.data in ("none", "original"):
+        """The arm that differs from this one only in that it trains on the originals as they are: on all their tokens
+        alike, and on nothing beside them. Of an interpolated arm, that of the arm which it is made from."""
+        own = self.recipe.trained_arm(self.recipe.arms[arm])
+        if own.data == "none":
             return None
-        settings = (own.n, self.recipe.arm_train(own))
+        trained = self.recipe.arm_train(own)
+        extra = {key: value for key, value in trained.extra.items() if key != "loss_type"}
+        settings = (own.n, trained.model_copy(update={"mask_above": None, "extra": extra}))
         for name, other in self.recipe.arms.items():
-            if other.data == "original" and (other.n, self.recipe.arm_train(other)) == settings:
-                return name
+            if other.data == "original" and not other.replay and (other.n, self.recipe.arm_train(other)) == settings:
+                return name if name != arm else None
         return None
 
     def run_model(self, run: str, directory: Path) -> tuple[ModelConfig, str | None]:

@@ -14,6 +14,7 @@ from typing import Any
 from .completions import LazyBackend, complete
 from .config import Hygiene, Sampling
 from .errors import StageError
+from .evaluate import sample_id
 from .grading import verify
 from .prompts import RewritingTemplate, rewriting_messages
 from .rows import RowFile
@@ -25,18 +26,21 @@ Grade = Callable[[Example, str], Verdict]
 @dataclass(frozen=True)
 class Rewriter:
     """How responses are rewritten and which rewrites are kept. `model` is the model's identity: completions are keyed
-    by the content of prompt, model and sampling."""
+    by the content of prompt, model and sampling. With no `template` the seed answers the prompt alone, without the
+    reference; `sample` counts the draws where several are made of each."""
 
-    template: RewritingTemplate
+    template: RewritingTemplate | None
     grade: Grade
     sampling: Sampling
     hygiene: Hygiene
     model: str
+    sample: int = 0
 
     def prompt(self, example: Example) -> Prompt:
         """What the seed model is shown: instruction and original response, c, x and y of eq. 3."""
-        messages = rewriting_messages(self.template, example)
-        return Prompt(content_id(messages_json(messages), self.model, self._sampling), messages)
+        messages = rewriting_messages(self.template, example) if self.template else example.prompt
+        own_id = content_id(messages_json(messages), self.model, self._sampling)
+        return Prompt(sample_id(own_id, self.sample), messages)
 
     @cached_property
     def _sampling(self) -> dict[str, Any]:
