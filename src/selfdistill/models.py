@@ -43,6 +43,13 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an error says. CUDA has one of its own; the CPU's allocator raises a plain RuntimeError."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def load_renderer(model: ModelConfig, layout: str | None = None) -> Renderer:
     """The model's tokenizer with the recipe's layout (or `layout`). Loads no weights. Raises ModelError."""
     from transformers import AutoTokenizer, GenerationConfig

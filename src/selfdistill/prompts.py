@@ -187,6 +187,11 @@ class Renderer:
             rows.append(_joined(before, prompt[start:], response, self.stop_ids))
         return rows
 
+    def response_row(self, prompt: Messages, response: str) -> TrainingRow:
+        """A prompt and its response, loss on the response alone: up to there, the tokens of `training_rows`."""
+        response_ids = self._response_ids((*prompt, Message("assistant", response)))
+        return _joined(TrainingRow([], []), self.ids(prompt), response_ids, self.stop_ids)
+
     def _response_ids(self, messages: Messages) -> list[int]:
         """The last message and its end of turn, as they follow the prompt's tokens."""
         before, whole = self.text(messages[:-1]), self._apply(messages, generate=False)

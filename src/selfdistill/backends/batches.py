@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-
-from ..types import Prompt
+from typing import TypeVar
 
 WINDOW = 1024  # prompts sorted at a time: enough to find neighbours of one length, little to hold in memory
 
@@ -24,17 +23,21 @@ class Row:
     limit: int
 
 
-def windows(prompts: Iterable[Prompt], size: int = WINDOW) -> Iterator[list[Prompt]]:
+T = TypeVar("T")
+R = TypeVar("R", bound=Row)
+
+
+def windows(prompts: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
     """`prompts` in their order, `size` at a time."""
     stream = iter(prompts)
     while window := list(islice(stream, size)):
         yield window
 
 
-def batches(rows: Sequence[Row], budget: int) -> Iterator[list[Row]]:
+def batches(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
     """`rows`, longest prompt first, in batches of at most `budget` tokens (padding and room for the answer included)
     and at least one row. The longest come first so that too little memory shows at once."""
-    batch: list[Row] = []
+    batch: list[R] = []
     longest = room = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):
         longest, room = max(longest, len(row.ids)), max(room, row.limit)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..config import ModelConfig, Sampling
-from ..models import context_length, free_memory, load_model, load_renderer
+from ..models import context_length, free_memory, load_model, load_renderer, out_of_memory
 from ..types import Completion, Prompt
 from .batches import Row, batches, windows
 from .decoding import decode
@@ -81,7 +81,7 @@ class HFBackend:
         try:
             answers = decode(model, batch, sampling, renderer.stop_ids)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         else:
             return [self._completion(row, ids) for row, ids in zip(batch, answers, strict=True)]
@@ -110,10 +110,3 @@ class HFBackend:
 
 def _failure(name: str, reason: str) -> Completion:
     return Completion(name, "", "error", error=reason)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """CUDA has an error of its own; the CPU's allocator raises a plain RuntimeError."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,141 @@
+"""How likely a model finds given responses: a forward pass over just the tokens that training takes its loss on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from .backends.batches import Row, batches, windows
+from .models import context_length, free_memory, out_of_memory
+from .types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from .prompts import Renderer
+
+
+_CPU_TOKENS = 2048  # a batch for a CPU: what stays in its caches is half as fast again
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """`nll` is the mean negative log-likelihood in nats of a response's `tokens` tokens, its end of turn included, and
+    `values` that of each of them. Of a response that can't be scored `nll` is None, and `error` says why."""
+
+    id: str
+    nll: float | None
+    tokens: int
+    values: tuple[float, ...] = ()
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Without `values`."""
+        row = {"id": self.id, "nll": self.nll, "tokens": self.tokens}
+        return row if self.error is None else {**row, "error": self.error}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Scored:
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class _Row(Row):
+    """Prompt and response; `start` is the place of the first token to score."""
+
+    start: int
+
+
+def score(
+    examples: Iterable[Example],
+    model: PreTrainedModel,
+    renderer: Renderer,
+    batch_tokens: int,
+    done: Container[str] = (),
+) -> Iterator[Scored]:
+    """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), a token at a time, in batches of at
+    most `batch_tokens` tokens, longest first. In fp32 it is the loss of transformers, whatever the batch.
+
+    Those whose id is in `done` are left out, but shape the batches as if they weren't, so that what was interrupted
+    goes on with the same figures. Raises what the model raises, but for too little memory: then the batch is halved.
+    """
+    context = context_length(model.config)
+    if model.device.type == "cpu":
+        batch_tokens = min(batch_tokens, _CPU_TOKENS)
+    for window in windows(examples):
+        if all(example.id in done for example in window):
+            continue
+        rows, failed = _rows(window, renderer, context)
+        for batch in batches(rows, batch_tokens):
+            if any(row.id not in done for row in batch):
+                yield from (scored for scored in _score(model, batch) if scored.id not in done)
+        yield from (scored for scored in failed if scored.id not in done)
+
+
+def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> tuple[list[_Row], list[Scored]]:
+    """The examples as token ids; and an error for each that can't be rendered or is longer than the model's context."""
+    from jinja2 import TemplateError
+
+    rows, failed = [], []
+    for example in examples:
+        try:
+            rendered = renderer.response_row(example.prompt, example.reference)
+        except TemplateError as error:
+            failed.append(Scored(example.id, None, 0, error=f"the chat template refuses it: {error}"))
+            continue
+        start = max(rendered.trained.index(True), 1)  # the first token is predicted from nothing
+        end = len(rendered.trained) - rendered.trained[::-1].index(True)
+        if end == start:
+            failed.append(Scored(example.id, None, 0, error="no token to score"))
+        elif context is not None and end > context:
+            failed.append(Scored(example.id, None, end - start, error="longer than the model's context"))
+        else:
+            rows.append(_Row(example.id, rendered.input_ids[:end], 0, start))
+    return rows, failed
+
+
+def _score(model: PreTrainedModel, batch: list[_Row]) -> list[Scored]:
+    try:
+        values = _token_nlls(model, batch)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    else:
+        return [_scored(row, own) for row, own in zip(batch, values, strict=True)]
+    # Below the handler, whose traceback would hold on to the memory that is to be freed.
+    free_memory()
+    if len(batch) == 1:
+        return [Scored(batch[0].id, None, len(batch[0].ids) - batch[0].start, error="out of memory")]
+    half = (len(batch) + 1) // 2
+    return _score(model, batch[:half]) + _score(model, batch[half:])
+
+
+def _scored(row: _Row, values: list[float]) -> Scored:
+    mean = math.fsum(values) / len(values)
+    if not math.isfinite(mean):
+        return Scored(row.id, None, len(values), error="no finite likelihood")
+    return Scored(row.id, mean, len(values), tuple(values))
+
+
+def _token_nlls(model: PreTrainedModel, batch: list[_Row]) -> list[list[float]]:
+    """Padded on the right, where causal attention never looks, so that no mask is needed and every row stands where it
+    stands alone. Logits are made from the place before the first token that any row is scored on."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    longest, first = max(len(row.ids) for row in batch), min(row.start for row in batch)
+    tokens = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in batch], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=tokens, use_cache=False, logits_to_keep=longest - first + 1).logits
+        parts = [
+            # What stands at place p of the logits predicts the token at `first` + p.
+            cross_entropy(
+                own[row.start - first : len(row.ids) - first].float(), ids[row.start : len(row.ids)], reduction="none"
+            )
+            for row, own, ids in zip(batch, logits, tokens, strict=True)
+        ]
+        values = iter(torch.cat(parts).tolist())  # brought over at once
+    return [list(islice(values, len(part))) for part in parts]
