@@ -36,11 +36,11 @@ $(VENV)/python:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[shift]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev,knowledge]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev,knowledge,shift]'
 	@touch $@
 
 clean:

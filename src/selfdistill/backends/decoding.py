@@ -28,7 +28,7 @@ def decode(
     """The new tokens of each row: up to and with its stop token, or `row.limit` of them."""
     import torch
 
-    tokens, mask, positions = _padded(rows, model.device)
+    tokens, mask, positions = padded(rows, model.device)
     steps = max(row.limit for row in rows)
     limits = torch.tensor([row.limit for row in rows], device=model.device)
     stops = torch.tensor(sorted(stop_ids), device=model.device)
@@ -67,7 +67,7 @@ def decode(
     return [answer[:count] for answer, count in zip(answers.tolist(), counts.tolist(), strict=True)]
 
 
-def _padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Token ids padded on the left, their mask, and positions that count from each prompt's own start; all of shape
     (rows, longest prompt)."""
     import torch

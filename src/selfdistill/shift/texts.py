@@ -1,0 +1,114 @@
+"""Answers compared as texts: the tuned model's as the hypothesis, the seed's as the reference.
+
+Overlaps and cosine are of each prompt's pair, and averaged over prompts as in the paper's code, in [0, 1] (cosine from
+-1). A pair of equal texts counts 1 in each, for texts too that a metric can't read (an empty one, or for ROUGE one
+without Latin letters and digits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..models import pick_device
+from .compared import Compared, Measured, Pair, UnmeasuredError, averaged, ratio
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_INSTALL = "pip install 'selfdistill[shift]'"
+
+
+def bleu4(compared: Compared) -> Measured:
+    """BLEU-4 over words (sacrebleu: 13a tokenisation, exponential smoothing, effective order), a prompt at a time;
+    `corpus` is sacrebleu's corpus BLEU."""
+    return _bleu(compared, "13a")
+
+
+def bleu4_char(compared: Compared) -> Measured:
+    """BLEU-4 over characters (sacrebleu's tokenisation `char`, which drops white space), the figure to put beside the
+    paper's. Its code takes nltk's sentence BLEU of lists of characters, spaces among them, with the same smoothing
+    (https://github.com/sail-sg/sdft, eval/eval_bleu4.py)."""
+    return _bleu(compared, "char")
+
+
+def _bleu(compared: Compared, tokenize: str) -> Measured:
+    try:
+        from sacrebleu.metrics import BLEU
+    except ImportError:
+        raise UnmeasuredError(f"BLEU needs sacrebleu: {_INSTALL}.") from None
+    sentence, corpus = BLEU(tokenize=tokenize, effective_order=True), BLEU(tokenize=tokenize)
+    values = _each(compared, lambda pair: sentence.sentence_score(pair.tuned, [pair.seed]).score / 100)
+    tuned, seed = [pair.tuned for pair in compared.pairs], [pair.seed for pair in compared.pairs]
+    return averaged(values, corpus=corpus.corpus_score(tuned, [seed]).score / 100 if values else None)
+
+
+def rouge_l(compared: Compared) -> Measured:
+    """F1 of the longest common subsequence of words (rouge-score's rougeL, without stemming): lower-cased Latin letters
+    and digits, the rest are gaps. The paper's code cuts words with jieba, and counts punctuation."""
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise UnmeasuredError(f"ROUGE needs rouge-score: {_INSTALL}.") from None
+    scorer = RougeScorer(["rougeL"])
+    return averaged(_each(compared, lambda pair: scorer.score(pair.seed, pair.tuned)["rougeL"].fmeasure))
+
+
+def cosine(compared: Compared) -> Measured:
+    """Cosine of sentence embeddings (Reimers and Gurevych 2019), by default of all-MiniLM-L6-v2 as in the paper's code;
+    it reads the first 256 tokens of an answer."""
+    encoder = _encoder(compared.embedding, pick_device(compared.seed.device))
+    if isinstance(encoder, UnmeasuredError):
+        raise encoder
+    texts = sorted({text for pair in compared.pairs for text in (pair.seed, pair.tuned) if pair.seed != pair.tuned})
+    embedded = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+    rows = dict(zip(texts, embedded.astype("float64"), strict=True))
+    return averaged(_each(compared, lambda pair: float(rows[pair.seed] @ rows[pair.tuned])))
+
+
+@cache
+def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
+    """Kept, and what went wrong too: one try at the hub serves all runs."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        return UnmeasuredError(f"The cosine of embeddings needs sentence-transformers: {_INSTALL}.")
+    try:
+        return SentenceTransformer(name, device=device, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # of the hub, of transformers and of its own, none with a common base
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        return UnmeasuredError(
+            f"The embedding model {name} can't be loaded ({why}); name a folder that holds one in shift.embedding, and "
+            "run `selfdistill shift` again."
+        )
+
+
+def agreement(compared: Compared) -> Measured:
+    """The share of prompts on which both models give the same final answer, by the task's grader: both are right, or
+    both wrong with the same answer read from them. What the grader could not judge is left out."""
+    values = []
+    for pair in compared.pairs:
+        if pair.verdicts is None:
+            raise UnmeasuredError("No grader reads a final answer from each answer of this task.")
+        one, other = pair.verdicts
+        if "unjudged" not in (one.outcome, other.outcome):
+            same = (one.passed and other.passed) or (not one.passed and not other.passed and one.found == other.found)
+            values.append(float(same))
+    if compared.pairs and not values:
+        raise UnmeasuredError("The task's grader could judge none of the answers.")
+    return averaged(values, prompts=len(values))
+
+
+def length_ratio(compared: Compared) -> Measured:
+    """Characters of all tuned answers over those of the seed's: below 1, answers became shorter."""
+    tuned, seed = ([float(len(text)) for text in texts] for texts in (
+        [pair.tuned for pair in compared.pairs], [pair.seed for pair in compared.pairs]
+    ))  # fmt: skip
+    mean, low, high = ratio(tuned, seed)
+    return Measured({"mean": mean, "low": low, "high": high})
+
+
+def _each(compared: Compared, score: Callable[[Pair], Any]) -> list[float]:
+    """A value a pair; rounding must not push one past 1."""
+    return [1.0 if pair.seed == pair.tuned else min(1.0, float(score(pair))) for pair in compared.pairs]
