@@ -324,6 +324,16 @@ class JudgeConfig(Settings):
         return {"path": value} if isinstance(value, str) else value
 
 
+class ShiftConfig(Settings):
+    """How far the tuned models moved from the seed. Answers to `task` are compared: by default AdvBench as in the paper
+    where it is evaluated, else the target. `embedding` is the sentence-transformers model (a folder or hub name) of the
+    cosine; on the seed's answers to `kl_prompts` prompts the KL divergence is estimated."""
+
+    task: str | None = None
+    embedding: str = "sentence-transformers/all-MiniLM-L6-v2"
+    kl_prompts: int = Field(default=128, ge=0)
+
+
 def check_name(what: str, name: str) -> None:
     """Raises ValueError where `name` is no safe file name."""
     if not name or not all(c.isalnum() or c in "-_.=+" for c in name) or name.startswith("."):
@@ -345,7 +355,9 @@ class Recipe(Settings):
     seeds: list[int] = []
     sweep: dict[str, list[Any]] = {}
     evaluate: EvaluateConfig = EvaluateConfig()
+    shift: ShiftConfig = ShiftConfig()
     judge: JudgeConfig | None = None
+    gap: bool = True
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     note: str | None = None
 
@@ -353,7 +365,7 @@ class Recipe(Settings):
     @classmethod
     def _lists(cls, sweep: Any) -> Any:
         """Parameters by their full name, so that `train: {lr: [...]}` is `train.lr`."""
-        flat = _flat(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
+        flat = _flat(sweep) if isinstance(sweep, dict) else {"sweep": None}
         for name, values in flat.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"{name} needs a list of values, as in `n: [500, 1000]`")
@@ -479,7 +491,7 @@ def _written_out(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-_SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "judge", "seeds")
+_SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "judge", "seeds")
 
 
 def _nested(override: str) -> dict[str, Any]:

@@ -17,18 +17,32 @@ from .grading import make_grader
 from .identity import file_identity, model_identity, source_identity
 from .plan_evaluate import HELDOUT, Evaluation
 from .plan_responses import Responses
+from .plan_shift import Shift
 from .prompts import rewriting_layout
 from .rewrite import Rewriter
 from .sandbox import Ran, Run, open_runner
+from .sweep import Point, expand
 from .tasks import Task, get_task
 from .types import Example, Verdict
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe resolved. Making one reads no data and no model weights. Raises RecipeError, DataError, ModelError."""
+    """A recipe resolved, its sweep made into arms. Making one reads no data and no model weights. Raises RecipeError,
+    DataError, ModelError."""
 
     recipe: Recipe
+    points: tuple[Point, ...] = ()
+    """Where the arms stand on the curves of a sweep."""
+    swept: frozenset[str] = frozenset()
+    """The arms that the sweep made."""
+
+    def __post_init__(self) -> None:
+        if self.recipe.sweep:
+            recipe, points = expand(self.recipe, self.target.template, self.source.n)
+            object.__setattr__(self, "swept", recipe.arms.keys() - self.recipe.arms.keys())
+            object.__setattr__(self, "points", points)
+            object.__setattr__(self, "recipe", recipe)
 
     @cached_property
     def target(self) -> Task:
@@ -145,6 +159,14 @@ class Plan:
     def verify_stage(self) -> Stage:
         return self.responses.rewrites().verifying
 
+    @cached_property
+    def gap_stage(self) -> Stage | None:
+        """How likely the seed finds originals and rewrites; None where that isn't wanted, or the seed is known through
+        a server alone."""
+        if not self.recipe.gap or self.recipe.rewrite.backend == "openai":
+            return None
+        return Stage("gap", "rewrite/gap.jsonl", self.answer_settings, (self.verify_stage,), cheap=True)
+
     def train_stage(self, run: str) -> Stage | None:
         """What makes the weights of a run; None for the seed."""
         config = self.runs[run]
@@ -187,6 +209,10 @@ class Plan:
     def evaluation(self) -> Evaluation:
         return Evaluation(self)
 
+    @cached_property
+    def shift(self) -> Shift:
+        return Shift(self)
+
     @property
     def stages(self) -> list[Stage]:
         """All that the recipe comes to. Raises RecipeError here, before anything is paid for, where a name is wrong."""
@@ -194,7 +220,8 @@ class Plan:
         for backend in (self.recipe.rewrite.backend, self.recipe.evaluate.backend, *([judge.backend] if judge else [])):
             check_backend(backend)
         trained = [stage for stage in map(self.train_stage, self.runs) if stage]
-        return [self.data_stage, *self.responses.stages, *trained, *self.evaluation.stages]
+        gap = [self.gap_stage] if self.gap_stage else []
+        return [self.data_stage, *self.responses.stages, *gap, *trained, *self.evaluation.stages, *self.shift.stages]
 
     # ---- arms and their runs
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .config import TaskEntry
@@ -28,7 +30,7 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     measured = [task for task in measured if task.rows]
     tasks = [task.to_json(plan) for task in measured]
     comparisons = corrected([row for task in measured for row in task.comparisons(plan)])
-    acceptance = experiment.counts("verify") or None
+    acceptance, shift = experiment.counts("verify") or None, _shift(experiment, plan)
     return {
         "model": plan.recipe.model.path,
         "task": plan.recipe.task,
@@ -38,14 +40,36 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "tasks": tasks,
         "comparisons": [row.to_json() for row in comparisons],
         "acceptance": acceptance,
+        "sweeps": [point.to_json() for point in plan.points],
+        "gap": experiment.counts("gap") or None,
+        "shift": shift,
         "summary": summarise(plan, tasks, comparisons, acceptance),
-        "notes": _notes(plan, experiment.counts("data")),
+        "notes": _notes(plan, experiment.counts("data")) + _unmeasured(plan, shift),
     }
+
+
+def _shift(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+    """How far each run moved from the seed, where that is measured, without the figures of single prompts."""
+    stages = {run: stage for run in plan.runs if (stage := plan.shift.stage(run)) and experiment.finished(stage)}
+    measured = {run: _read_json(experiment.path(stage.output)) for run, stage in stages.items()}
+    return {run: {key: row[key] for key in row if key != "distributions"} for run, row in measured.items()}
+
+
+def _unmeasured(plan: Plan, shift: Mapping[str, Any]) -> list[str]:
+    """The runs, and the metrics, whose shift could not be measured where others could."""
+    lacking = [run for run in plan.runs if plan.shift.stage(run) and run not in shift] if shift else []
+    notes = [f"The shift of {', '.join(lacking)} is not measured: not evaluated yet."] if lacking else []
+    return notes + list(dict.fromkeys(why for row in shift.values() for why in row["missing"].values()))
 
 
 def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
     """What a reader must know to read the figures."""
     notes = [plan.recipe.note] if plan.recipe.note else []
+    lines = Counter((point.parameter, point.series) for point in plan.points)
+    if single := [f"{parameter} for {series}" for (parameter, series), count in lines.items() if count == 1]:
+        notes.append(f"A sweep with one point is no curve: {', '.join(single)}.")
+    if few := [name for name, arm in plan.recipe.arms.items() if arm.n and arm.n > data.get("train", arm.n)]:
+        notes.append(f"There are {data['train']} rows, fewer than n of {', '.join(few)}; all were used.")
     if "fake" in (plan.recipe.rewrite.backend, plan.recipe.evaluate.backend):
         notes.append("The fake backend made up answers: the figures are of no model.")
     if plan.recipe.sandbox == "none" and any(
@@ -143,7 +167,8 @@ def summarise(
     targets = [task["task"] for task in tasks if task["role"] == "target"]
     others = [task["task"] for task in tasks if task["role"] == "other"]
     by = {(row.task, row.arm, row.against): row for row in comparisons}
-    for arm in plan.recipe.arms:
+    told = [arm for arm in plan.recipe.arms if arm not in plan.swept]  # of the others their curve is told
+    for arm in told:
         rows = [by[task, arm, plan.seed_arm] for task in targets if (task, arm, plan.seed_arm) in by]
         rest = [by[task, arm, plan.seed_arm] for task in others if (task, arm, plan.seed_arm) in by]
         if rows or rest:
@@ -151,10 +176,30 @@ def summarise(
             sentences.append(f"{arm}: " + "; ".join([*on_target, *_tally(rest)]) + ".")
     if low := [task["task"] for task in tasks if (task["scores"].get(plan.seed_arm, {}).get("high") or 1) < _FLOOR]:
         sentences.append(f"The seed itself hardly does {_list(low)}, so there is little to forget in it.")
-    for arm in plan.recipe.arms:
+    sentences += _curves(plan, targets, others, by)
+    for arm in told:
         if twin := plan.twin(arm):
             sentences += _does_it_help(arm, twin, plan.seed_arm, targets, others, by)
     return sentences
+
+
+def _curves(
+    plan: Plan, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
+) -> list[str]:
+    """A sweep's line in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for point in plan.points:
+        changes = {
+            name: [100 * row.difference for task in tasks if (row := by.get((task, point.arm, plan.seed_arm)))]
+            for name, tasks in (("target", targets), ("other tasks", others))
+        }
+        said = " and ".join(f"{fmean(found):+.1f} ({name})" for name, found in changes.items() if found)
+        if said:
+            lines.setdefault((point.parameter, point.series), []).append(f"{point.value}: {said}")
+    return [
+        f"{parameter} for {series}, points of change to the seed at {'; '.join(said)}."
+        for (parameter, series), said in lines.items()
+    ]
 
 
 def _does_it_help(
