@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .grading import make_grader, verify
     from .init import write_recipe
     from .rewrite import Rewriter
-    from .stages import evaluate, regrade, report, rewrite, run, train
+    from .stages import evaluate, regrade, report, rewrite, run, shift, train
+    from .stages_gap import gap
     from .types import Completion, Conversation, Example, Message, Rewrite, Score, Verdict
 
 _HOMES = {
@@ -36,15 +37,16 @@ _HOMES = {
     "grading": "make_grader verify",
     "init": "write_recipe",
     "rewrite": "Rewriter",
-    "stages": "evaluate regrade report rewrite run train",
+    "stages": "evaluate regrade report rewrite run shift train",
+    "stages_gap": "gap",
     "types": "Completion Conversation Example Message Rewrite Score Verdict",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "Completion", "Conversation", "Example", "Experiment", "Message", "Recipe", "Rewrite", "Rewriter", "Score",
-    "SelfDistillError", "Verdict", "check", "evaluate", "export", "load_recipe", "make_grader", "make_recipe",
-    "read_conversations", "regrade", "report", "rewrite", "run", "train", "verify", "write_recipe",
+    "SelfDistillError", "Verdict", "check", "evaluate", "export", "gap", "load_recipe", "make_grader", "make_recipe",
+    "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify", "write_recipe",
 ]  # fmt: skip
 
 

@@ -103,6 +103,34 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def gap(
+    model: Annotated[str, typer.Option(help="A model folder, a hub name such as org/name, or demo.")],
+    data: Annotated[str, typer.Option(help="A data file, a datasets folder, a hub name, or a task to train on.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Score a draw of that many rows.")] = 500,
+    overrides: Overrides = None,
+) -> None:
+    """Say how foreign a dataset's responses are to a model, before anything is rewritten or trained."""
+    from .gap import distribution_lines, record_sentences
+    from .report.text import shorten
+    from .stages_gap import gap as measure
+    from .stages_gap import gap_recipe
+
+    with _progress() as progress:
+        found = measure(gap_recipe(model, data, n, overrides or []), progress)
+    unusable = f", {found.bad:,} more can't be used" if found.bad else ""
+    _heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
+    for line in distribution_lines(found.original):
+        _say("  " + line)
+    if found.foreign:
+        _heading("The most foreign responses, in nats a token")
+    for scored, example in found.foreign:
+        _say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
+    _heading("What that has meant in the runs on record")
+    for sentence in record_sentences():
+        _say("- " + sentence)
+
+
+@app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite, verify, train, evaluate and report; resumes where it was interrupted and skips what is done."""
     from . import stages
@@ -124,6 +152,7 @@ def rewrite(target: Target, overrides: Overrides = None, directory: Directory = 
     with _progress() as progress:
         acceptance = stages.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
+    _say_gap(experiment.counts("gap"))
     _say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
 
 
@@ -149,6 +178,21 @@ def evaluate(target: Target, overrides: Overrides = None, directory: Directory =
     with _progress() as progress:
         verdict = stages.evaluate(experiment, progress, arm or [])
     _show_verdict(verdict, experiment.directory)
+
+
+@app.command()
+def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
+    """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
+    from . import stages
+    from .report.shift import shift_table
+
+    experiment = _experiment(target, overrides, directory)
+    with _progress() as progress:
+        verdict = stages.shift(experiment, progress, arm or [])
+    out.print(shift_table(verdict["shift"]))
+    for sentence in verdict["notes"]:
+        _say("- " + sentence)
+    _say(f"Report: {experiment.path('report.html')}")
 
 
 @app.command()
@@ -256,6 +300,7 @@ def _show_verdict(verdict: dict[str, Any], directory: Path) -> None:
 
     if verdict["acceptance"]:
         out.print(acceptance_lines(verdict["acceptance"]))
+    _say_gap(verdict["gap"])
     if verdict["tasks"]:
         out.print(verdict_table(verdict))
     if headline := Findings.of(verdict).headline():
@@ -263,6 +308,13 @@ def _show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     for sentence in [*verdict["summary"], *verdict["notes"]]:
         _say("- " + sentence)
     _say(f"Report: {directory / 'report.html'}")
+
+
+def _say_gap(counts: dict[str, Any] | None) -> None:
+    from .gap import gap_sentence
+
+    if counts:
+        _say(f"gap: {gap_sentence(counts)}")
 
 
 def _say(text: str) -> None:

@@ -343,8 +343,8 @@ def check_name(what: str, name: str) -> None:
 class Recipe(Settings):
     """An experiment from a dataset to a verdict. `task` fills in data, template and grader where they are left out.
     With `seeds`, every arm is trained once with each. `sweep` makes arms of the others: for each of its parameters (n,
-    mix, template or one of `train`) and each value in its list one, see `sweep.py`. `sandbox` is where programs that a
-    model wrote are run."""
+    mix, template or one of `train`) and each value in its list one, see `sweep.py`. `gap` scores the originals and the
+    rewrites under the model. `sandbox` is where programs that a model wrote are run."""
 
     model: ModelConfig
     task: str | None = None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
 
 from .backends.batches import Row, batches, windows
+from .backends.hf import HFBackend
+from .config import ModelConfig
 from .models import context_length, free_memory, out_of_memory
+from .rows import RowFile, first_occurrences
 from .types import Example
 
 if TYPE_CHECKING:
@@ -73,6 +76,24 @@ def score(
             if any(row.id not in done for row in batch):
                 yield from (scored for scored in _score(model, batch) if scored.id not in done)
         yield from (scored for scored in failed if scored.id not in done)
+
+
+def score_missing(
+    examples: Callable[[], Iterable[Example]], model: ModelConfig, rows: RowFile, progress: Callable[[int, int], None]
+) -> None:
+    """Appends to `rows` the score of each example, of which several may be the same, that isn't there yet. The model is
+    loaded where there is one. Raises ModelError."""
+    first = first_occurrences(example.id for example in examples())
+    total = int(first.sum())
+    missing = sum(example.id not in rows for example in compress(examples(), first))
+    progress(total - missing, total)
+    if not missing:
+        return
+    with HFBackend(model) as backend:
+        scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens, done=rows)
+        for done, scored in enumerate(scores, total - missing + 1):
+            rows.append(scored.to_json())
+            progress(done, total)
 
 
 def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> tuple[list[_Row], list[Scored]]:

@@ -80,6 +80,8 @@ def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
         )
+    if plan.recipe.gap and plan.gap_stage is None and plan.needs_rewrites:
+        notes.append("The gap before training was not measured: the seed is behind a server.")
     if bad := data.get("bad"):
         notes.append(f"{bad} rows of the data couldn't be used; they are in data/bad_rows.jsonl with the reason.")
     if short := data.get("short"):
