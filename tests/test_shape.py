@@ -16,7 +16,7 @@ ROOMS = [
     {"check", "stages"},
     {"verdict", "init"},
     {"plan", "sweep", "report"},
-    {"rewrite", "train", "evaluate", "judge", "harness", "export", "annotations", "gap", "shift"},
+    {"rewrite", "train", "evaluate", "judge", "harness", "export", "annotations", "gap", "shift", "choices", "interpolate"},
     {"completions", "scoring"},
     {"tasks", "backends", "experiment"},
     {"models", "data", "identity"},

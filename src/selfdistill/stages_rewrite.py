@@ -1,0 +1,163 @@
+"""An experiment's data, what the seed answers to it, and the answers that arms train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .backends import open_backend
+from .choices import beside, best, cascade, to_score
+from .completions import LazyBackend, Progress
+from .config import ArmConfig
+from .data import iter_conversations, prepare
+from .errors import StageError
+from .experiment import Experiment
+from .plan import Plan
+from .plan_responses import Candidates
+from .rewrite import Acceptance
+from .rows import RowFile, first_occurrences, read_lines, write_lines
+from .scoring import score_missing
+from .types import Example, Rewrite, content_id
+
+
+def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None:
+    stage = plan.data_stage
+    if experiment.finished(stage):
+        return
+    with experiment.run_stage(stage) as run:
+        progress("data", 0, 0)
+        run.counts = prepare(plan.source, experiment.path("data"), plan.target.load).to_json()
+
+
+def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted: bool = False) -> dict[str, Any]:
+    """Rewriting, verification, and the stop where too little is accepted; then what else arms choose from. Gives the
+    acceptance. Exact duplicates are rewritten once."""
+    prepare_data(experiment, plan, progress)
+    counts = {}
+    if wanted or plan.needs_rewrites:
+        counts = make_candidates(experiment, plan.responses.rewrites(), progress)
+    for arm in plan.responses.chosen:
+        for candidates in plan.responses.candidates(arm):
+            make_candidates(experiment, candidates, progress)
+        _choose(experiment, plan, arm, progress)
+    return counts
+
+
+def make_candidates(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
+    """One answer of the seed to each example, verified. Gives the acceptance; raises StageError where fewer rewrites
+    than `min_accepted` pass."""
+    generating, verifying = candidates.generating, candidates.verifying
+    if not (experiment.finished(generating) and experiment.finished(verifying)):
+        if not experiment.finished(generating):
+            with experiment.run_stage(generating) as run:
+                run.counts = _generate(experiment, candidates, progress)
+        with experiment.run_stage(verifying) as run:
+            run.counts = _verify(experiment, candidates, progress)
+    counts = experiment.counts(verifying.name)
+    least = candidates.plan.recipe.rewrite.min_accepted
+    if counts["rate"] < least and candidates.template is not None and candidates.sample == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
+        raise StageError(
+            f"Only {counts['accepted']} of {counts['rows']} rewrites were accepted ({reasons}), less than "
+            f"rewrite.min_accepted = {least:g}, so SDFT would train on the originals. "
+            f"Look at {experiment.path(verifying.output)}; try another grader here, another template or "
+            "model in a new directory, or lower rewrite.min_accepted."
+        )
+    return counts
+
+
+def _generate(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
+    """Asks once where several examples make one prompt, as they do where no reference is shown."""
+    first = first_occurrences(candidates.rewriter.prompt(example).id for example in _examples(experiment))
+    opener = partial(open_backend, candidates.plan.recipe.rewrite.backend, candidates.model)
+    with LazyBackend(opener) as backend, _completions(experiment, candidates) as rows:
+        told = partial(progress, candidates.generating.name)
+        candidates.rewriter.generate(_those(experiment, first), int(first.sum()), backend, rows, told)
+    return {"rows": int(first.sum())}
+
+
+def _verify(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
+    acceptance, first = Acceptance(), first_occurrences(example.id for example in _examples(experiment))
+    with _completions(experiment, candidates, reading=True) as rows:
+        selected = acceptance.count(candidates.rewriter.select(_those(experiment, first), rows))
+        shown = _counted(selected, int(first.sum()), partial(progress, candidates.verifying.name))
+        written = (_named(rewrite, candidates.source) for rewrite in shown)
+        write_lines(experiment.path(candidates.verifying.output), written)
+    return {**acceptance.to_json(), "duplicates": len(first) - int(first.sum())}
+
+
+def _named(rewrite: Rewrite, source: str) -> dict[str, Any]:
+    row = rewrite.to_json()
+    return {**row, "source": source} if rewrite.verdict.passed else row
+
+
+def _completions(experiment: Experiment, candidates: Candidates, reading: bool = False) -> RowFile:
+    return RowFile(experiment.path(candidates.generating.output), reading)
+
+
+def _examples(experiment: Experiment) -> Iterator[Example]:
+    for conversation in iter_conversations(experiment.path("data", "train.jsonl")):
+        yield from conversation.examples()
+
+
+def _those(experiment: Experiment, wanted: npt.NDArray[np.bool_]) -> Iterator[Example]:
+    return compress(_examples(experiment), wanted)
+
+
+def _counted(rows: Iterable[Rewrite], total: int, progress: Callable[[int, int], None]) -> Iterator[Rewrite]:
+    for done, row in enumerate(rows, 1):
+        yield row
+        if done % 1000 == 0 or done == total:
+            progress(done, total)
+
+
+def _choose(experiment: Experiment, plan: Plan, arm: ArmConfig, progress: Progress) -> None:
+    """Of each example's several candidates the one to train on, where an arm chooses among several."""
+    stage, sets = plan.responses.choices_stage(arm), plan.responses.candidates(arm)
+    if stage is None or len(sets) < 2 or experiment.finished(stage):
+        return
+    sources: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    with experiment.run_stage(stage) as run, ExitStack() as stack:
+        files = [stack.enter_context(RowFile(experiment.path(each.verifying.output), reading=True)) for each in sets]
+        choose = _best(experiment, plan, files, partial(progress, stage.name), stack) if arm.best_of else cascade
+
+        def chosen() -> Iterator[dict[str, Any]]:
+            for row in map(choose, _rows(files)):
+                sources[row["source"]] += 1
+                if "sample" in row:
+                    samples[str(row["sample"])] += 1
+                yield row
+
+        write_lines(experiment.path(stage.output), chosen())
+        run.counts = {"rows": sources.total(), "sources": dict(sources.most_common())}
+        if arm.best_of:
+            run.counts["samples"] = dict(sorted(samples.items()))
+
+
+def _rows(files: Sequence[RowFile]) -> Iterator[list[dict[str, Any]]]:
+    return beside(files, (row["id"] for row in read_lines(files[0].path)))
+
+
+def _best(
+    experiment: Experiment, plan: Plan, files: Sequence[RowFile], progress: Callable[[int, int], None], stack: ExitStack
+) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
+    """The choice of the likeliest, after what it needs is scored. Scores are on file by content, beside the gap's."""
+    model, path = content_id(plan.answer_settings), experiment.path("rewrite", "likelihoods.jsonl")
+
+    def examples() -> Iterator[Example]:
+        return (example for rows in _rows(files) for example in to_score(rows, model))
+
+    with RowFile(path) as scores:
+        score_missing(examples, plan.recipe.model, scores, progress)
+    return partial(best, scores=stack.enter_context(RowFile(path, reading=True)), model=model)
+
+
+__all__ = ["make_candidates", "prepare_data", "rewrite_data"]

@@ -1,0 +1,143 @@
+"""The runs of an experiment's arms: the rows each trains on, its training, or the interpolation that stands for one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import compress
+from typing import Any
+
+import numpy as np
+
+from .completions import Progress
+from .config import ReplayConfig
+from .data import BadRow, assemble, draw, iter_conversations, read_conversations
+from .errors import ExperimentError, StageError
+from .experiment import Experiment, Stage
+from .interpolate import interpolate
+from .plan import Plan
+from .rows import RowFile, read_lines, write_json, write_lines
+from .stages_evaluate import runs_named
+from .types import Conversation, Example, Rewrite, content_id, messages_from_json, messages_json
+
+
+def train_runs(experiment: Experiment, plan: Plan, progress: Progress, arms: Sequence[str] = ()) -> None:
+    """Trains the runs that aren't trained yet: all, or those of the arms named. Interpolated ones come last, with what
+    they are made from."""
+    named = runs_named(plan, arms) or list(plan.runs)
+    for run in named:
+        if plan.runs[run].data != "none":
+            _train(experiment, plan, plan.interpolated_from(run) if plan.runs[run].of else run, progress)
+    for run in named:
+        stage = plan.train_stage(run)
+        if stage and plan.runs[run].of and not experiment.finished(stage):
+            _interpolate(experiment, plan, run, stage)
+
+
+def _train(experiment: Experiment, plan: Plan, run: str, progress: Progress) -> None:
+    from .train import train
+
+    stage = plan.train_stage(run)
+    folder, settings = experiment.path("arms", run), plan.run_train(run)
+    to_merge = settings.merge and settings.method != "full" and not (folder / "merged").is_dir()
+    if stage is None or (experiment.finished(stage) and not to_merge):
+        return
+    sources: Counter[str] = Counter()
+    with experiment.run_stage(stage) as record:
+        path = experiment.path("arms", run, "data.jsonl")
+        write_lines(path, _counted(_run_rows(experiment, plan, run), sources))
+        conversations = (messages_from_json(row["messages"]) for row in read_lines(path))
+        told = partial(progress, f"train {run}")
+        result = train(conversations, plan.recipe.model, settings, folder, _without_loss(told))
+        record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+
+
+def _without_loss(told: Callable[[int, int], None]) -> Callable[[int, int, float | None], None]:
+    return lambda step, steps, _loss: told(step, steps)
+
+
+def _counted(rows: Iterator[dict[str, Any]], sources: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        sources.update(row["sources"])
+        yield row
+
+
+def _interpolate(experiment: Experiment, plan: Plan, run: str, stage: Stage) -> None:
+    """The weights of a run between the seed's and those of another."""
+    config, tuned = plan.runs[run], plan.interpolated_from(run)
+    assert config.alpha is not None
+    with experiment.run_stage(stage) as record:
+        folder = experiment.path("arms", tuned, "model")
+        counts = interpolate(plan.recipe.model, folder, config.alpha, experiment.path("arms", run, "model"))
+        record.counts = {"of": tuned, "alpha": config.alpha, **counts}
+        write_json(experiment.path(stage.output), record.counts)
+
+
+def _run_rows(experiment: Experiment, plan: Plan, run: str) -> Iterator[dict[str, Any]]:
+    """The conversations a run trains on, each assistant turn with the response that its arm's `data` chooses, and last
+    those that are replayed."""
+    config = plan.runs[run]
+    total = experiment.counts("data")["train"]
+    choices = plan.responses.choices_stage(config)
+    ratio = config.data if isinstance(config.data, float) else float(choices is not None)
+    drawn = draw(total, config.n, plan.source.seed)
+    derived = np.zeros(total, bool)
+    rows = np.flatnonzero(drawn)
+    derived[rows[draw(len(rows), round(ratio * len(rows)), plan.source.seed + 1)]] = True
+    with RowFile(experiment.path(choices.output), reading=True) if choices else nullcontext() as chosen:
+        for index, conversation in enumerate(iter_conversations(experiment.path("data", "train.jsonl"))):
+            if drawn[index]:
+                yield _choose(conversation, chosen if derived[index] else None)
+    if config.replay:
+        yield from _replayed(experiment, plan, config.replay, len(rows))
+
+
+def _choose(conversation: Conversation, choices: RowFile | None) -> dict[str, Any]:
+    """A conversation put together from its chosen turns: its messages, and of each turn the example's id and source."""
+    ids: list[str] = []
+    sources: list[str] = []
+
+    def response(example: Example) -> str:
+        ids.append(example.id)
+        if choices is None:
+            sources.append("original")
+            return example.reference
+        row = choices.get(example.id)
+        if row is None:
+            raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
+        sources.append(row["source"])
+        return Rewrite.from_json(row).response
+
+    messages = assemble(conversation, response)
+    return {"messages": messages_json(messages), "ids": ids, "sources": sources}
+
+
+def _replayed(experiment: Experiment, plan: Plan, replay: ReplayConfig, rows: int) -> Iterator[dict[str, Any]]:
+    """Rows of other data as they are, drawn with the data's seed; none that asks what is held out. Raises StageError
+    where there are fewer than `share` asks for."""
+    held = {_asked(row) for row in iter_conversations(experiment.path("data", "heldout.jsonl"))}
+    task, source = plan.replay_source(replay)
+    load, wanted = task.load if task else read_conversations, round(replay.share * rows)
+
+    def usable() -> Iterator[Conversation]:
+        bad: list[BadRow] = []
+        return (row for row in load(source, bad.append) if _asked(row) not in held)
+
+    count = sum(1 for _ in usable())
+    if count < wanted:
+        raise StageError(
+            f"{source.path} has {count} rows to replay, and a share of {replay.share:g} of {rows} rows is {wanted}; "
+            "lower replay.share, or name more data."
+        )
+    for conversation in compress(usable(), draw(count, wanted, plan.source.seed)):
+        ids = [example.id for example in conversation.examples()]
+        yield {"messages": messages_json(conversation.messages), "ids": ids, "sources": ["replay"] * len(ids)}
+
+
+def _asked(conversation: Conversation) -> str:
+    return content_id(messages_json(conversation.examples()[-1].prompt))
+
+
+__all__ = ["train_runs"]
