@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
 from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, run
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.rows import read_lines
+
+__all__ = ["server"]  # a fixture
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 PROGRAMS = [
@@ -176,3 +180,35 @@ def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_
         make_recipe({**values, "seeds": [1, 1]})
     with pytest.raises(RecipeError, match="seed"):
         make_recipe({**values, "arms": {"seed": {"data": "none"}, "a": {"data": "original", "train": {"seed": 3}}}})
+
+
+def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_run(
+    model: Path, tmp_path: Path, server: Server
+) -> None:
+    tasks = [{"task": "alpacaeval-vs-seed", "path": open_questions(tmp_path), "n": 12}]
+    judge = {"backend": "openai", "model": {"path": "judge", "server": {"url": server.url, "retries": 1}}}
+    recipe = make_recipe(recipe_of(model, tmp_path, tasks, judge=judge))
+    asked: list[int] = []
+
+    def item(body: dict[str, Any]) -> int:
+        return int(re.findall(r"about the number (\d+)", body["messages"][-1]["content"])[0])
+
+    def script(body: dict[str, Any], _: int) -> Any:
+        asked.append(item(body))
+        return (500, {}) if asked[-1] == asked[0] else reply("Both say it.\nVerdict: A")
+
+    server.script = script
+    verdict = run(recipe, tmp_path / "run")
+    score = task_of(verdict, "alpacaeval")["scores"]["sdft"]
+    assert score["reasons"]["the judge failed"] == 1  # unjudged, and not a loss
+    assert score["unjudged"] == 1
+    assert score["tied"] + score["errors"] == 11  # who says A in both orders says that they are level
+    server.script = lambda body, _: reply("Verdict: tie")
+    server.bodies.clear()
+    score = task_of(run(recipe, tmp_path / "run"), "alpacaeval")["scores"]["sdft"]
+    assert score["unjudged"] == 0
+    assert server.bodies
+    assert {item(body) for body in server.bodies} == {asked[0]}
+    server.bodies.clear()
+    run(recipe, tmp_path / "run")
+    assert not server.bodies

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
 from .backends import Backend
 from .config import Sampling
 from .errors import StageError
-from .rows import RowFile
+from .rows import RowFile, read_lines, write_lines
 from .types import Completion, Prompt
 
 Progress = Callable[[str, int, int], None]
@@ -53,8 +54,9 @@ def complete(
     sampling: Sampling,
     rows: RowFile,
     progress: Callable[[int, int], None],
-) -> None:
-    """Appends to `rows` the completion of each of the `total` prompts that is not in it yet, as they finish.
+) -> int:
+    """Appends to `rows` the completion of each of the `total` prompts that is not in it yet, as they finish; gives the
+    number of transient failures among them.
 
     What failed is appended last, so that a run that was interrupted tries it again, and its file is that of one that
     was not. Raises StageError when nothing but failures comes back.
@@ -62,7 +64,7 @@ def complete(
     done = len(rows)
     progress(done, total)
     if done >= total:
-        return
+        return 0
     failures: list[Completion] = []
     answered = done
     for completion in backend.get().generate(prompts, sampling, done=rows):
@@ -79,3 +81,12 @@ def complete(
             )
     for completion in failures:
         rows.append(completion.to_json())
+    return sum(completion.transient for completion in failures)
+
+
+def forget_transient(path: Path) -> None:
+    """Takes the transient failures out of a finished file of completions, so that they are asked for again."""
+    if path.is_file():
+        with RowFile(path):  # cuts off a line that was not written to its end
+            pass
+        write_lines(path, (row for row in read_lines(path) if not row.get("transient")))

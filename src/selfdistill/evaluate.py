@@ -29,9 +29,9 @@ def answer(
     rows: RowFile,
     progress: Callable[[int, int], None],
     samples: int = 1,
-) -> None:
-    """Appends to `rows` the arm's `samples` answers to each item that aren't there yet. Items that are the same are
-    asked once, and an item draws the same random numbers in every arm."""
+) -> int:
+    """Appends to `rows` the arm's `samples` answers to each item that aren't there yet; gives the number of transient
+    failures. Items that are the same are asked once, and an item draws the same random numbers in every arm."""
     different = {item.id: item for item in items}
     asked = [
         Prompt(sample_id(item.id, sample), messages)
@@ -39,7 +39,7 @@ def answer(
         for messages in [task.ask(item)]
         for sample in range(samples)
     ]
-    complete(asked, len(asked), backend, sampling, rows, progress)
+    return complete(asked, len(asked), backend, sampling, rows, progress)
 
 
 def sample_id(item_id: str, sample: int) -> str:

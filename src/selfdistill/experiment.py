@@ -99,6 +99,10 @@ class Experiment:
         counts: dict[str, Any] = self.manifest["stages"].get(name, {}).get("counts", {})
         return counts
 
+    def to_retry(self, stage: Stage) -> bool:
+        """Whether a finished stage holds failures that lay with the engine, which another run asks again."""
+        return bool(self.counts(stage.name).get("transient"))
+
     def check(self, stages: Sequence[Stage]) -> None:
         """Raises ExperimentError that names the differing keys where work was done with other settings."""
         records = self.manifest["stages"]

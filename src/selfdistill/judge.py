@@ -28,8 +28,9 @@ def judge(
     rows: RowFile,
     identity: str,
     progress: Callable[[int, int], None],
-) -> None:
-    """Appends to `rows` the judge's reply to each question about `answers` that has none yet.
+) -> int:
+    """Appends to `rows` the judge's reply to each question about `answers` that has none yet; gives the number of
+    transient failures.
 
     `others` are the seed's answers where the task is judged against them. A question is filed under its content and
     `identity` (the judge's: model and settings), so that it is never asked twice, whichever arm or item it comes from.
@@ -42,7 +43,7 @@ def judge(
             prompts.update((prompt.id, prompt) for prompt in _questions(judging, case, identity))
     # The file may hold replies about other answers too, of before an arm was trained anew.
     missing = sum(name not in rows for name in prompts)
-    complete(prompts.values(), len(rows) + missing, backend, sampling, rows, progress)
+    return complete(prompts.values(), len(rows) + missing, backend, sampling, rows, progress)
 
 
 def graded(

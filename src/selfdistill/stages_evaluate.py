@@ -9,7 +9,7 @@ from itertools import compress
 from pathlib import Path
 
 from .backends import open_backend
-from .completions import LazyBackend, Progress
+from .completions import LazyBackend, Progress, forget_transient
 from .config import TaskEntry
 from .data import BadRow, draw, iter_conversations
 from .errors import ExperimentError, StageError
@@ -36,18 +36,20 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
     if untrained := [run for run in named if run not in trained]:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
     runs = list(named) or trained
+    anew: set[tuple[str, str]] = set()  # what was answered in this call, so that what is made of it is made again
     for run in runs:
         model, adapter = plan.run_model(run, experiment.directory)
         # One model load serves all tasks of a run.
         with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
             for entry in asked:
-                _answer(experiment, plan, run, entry, backend, progress)
+                if _answer(experiment, plan, run, entry, backend, progress):
+                    anew.add((run, entry.name))
     judged = [(run, entry) for run in runs for entry in evaluation.entries if evaluation.judge_stage(run, entry)]
     if judged:
-        _judge(experiment, plan, judged, progress)
+        anew |= _judge(experiment, plan, judged, anew, progress)
     for run in runs:
         for entry in evaluation.entries:
-            _grade(experiment, plan, run, entry)
+            _grade(experiment, plan, run, entry, anew=not anew.isdisjoint(_sources(plan, run, entry)))
 
 
 def grade_again(experiment: Experiment, plan: Plan) -> None:
@@ -91,12 +93,19 @@ def _read_items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> list[Ex
     return [Example.from_json(row) for row in read_lines(path)]
 
 
+def _sources(plan: Plan, run: str, entry: TaskEntry) -> set[tuple[str, str]]:
+    """The answers and judgements that an entry's score is made of."""
+    base = plan.evaluation.base(entry)
+    return {(run, entry.name), (run, base.name), *([(plan.seed_arm, base.name)] if base != entry else [])}
+
+
 def _answer(
     experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, backend: LazyBackend, progress: Progress
-) -> None:
+) -> bool:
+    """Whether something was asked: what isn't on file yet, and what failed for the engine's sake."""
     stage, task = plan.evaluation.answer_stage(run, entry), plan.evaluation.task(entry)
-    if experiment.finished(stage):
-        return
+    if experiment.finished(stage) and not experiment.to_retry(stage):
+        return False
     told = partial(progress, f"evaluate {run} {entry.name}")
     with experiment.run_stage(stage) as record:
         if task.harness:
@@ -106,16 +115,27 @@ def _answer(
             record.counts = evaluate_benchmark(plan.evaluation.benchmark(entry), lm, path.parent, told).to_json()
             write_json(path, record.counts)
         else:
-            items = _read_items(experiment, plan, entry)
+            items, sampling = _read_items(experiment, plan, entry), plan.evaluation.sampling(entry)
+            if experiment.to_retry(stage):
+                forget_transient(experiment.path(stage.output))
             with RowFile(experiment.path(stage.output)) as rows:
-                answer(task, items, backend, plan.evaluation.sampling(entry), rows, told, entry.samples)
-            record.counts = {"items": len(items)}
+                transient = answer(task, items, backend, sampling, rows, told, entry.samples)
+            record.counts = {"items": len(items), "transient": transient}
     if not task.judge:
-        _grade(experiment, plan, run, entry)
+        _grade(experiment, plan, run, entry, anew=True)
+    return True
 
 
-def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]], progress: Progress) -> None:
-    """Asks the judge for what it hasn't said yet, after the runs' own models are out of memory."""
+def _judge(
+    experiment: Experiment,
+    plan: Plan,
+    pairs: list[tuple[str, TaskEntry]],
+    anew: set[tuple[str, str]],
+    progress: Progress,
+) -> set[tuple[str, str]]:
+    """Asks the judge for what it hasn't said yet, after the runs' own models are out of memory; gives what it was asked
+    about. `anew` are answers made just now."""
+    asked: set[tuple[str, str]] = set()
     config, evaluation = plan.recipe.judge, plan.evaluation
     identity = evaluation.judge_identity
     assert config is not None
@@ -123,15 +143,22 @@ def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]
         for run, entry in pairs:
             stage = evaluation.judge_stage(run, entry)
             assert stage is not None
-            if experiment.finished(stage) or not all(experiment.finished(source) for source in stage.inputs):
+            said = experiment.finished(stage) and not experiment.to_retry(stage)
+            if said and anew.isdisjoint(_sources(plan, run, entry)):
+                continue
+            if not all(experiment.finished(source) for source in stage.inputs):
                 continue
             with experiment.run_stage(stage) as record, ExitStack() as stack:
                 answers, others = _answers(experiment, plan, run, entry, stack)
+                if experiment.to_retry(stage):
+                    forget_transient(experiment.path(stage.output))
                 rows = stack.enter_context(RowFile(experiment.path(stage.output)))
                 items, told = _read_items(experiment, plan, entry), partial(progress, f"judge {run} {entry.name}")
                 task = evaluation.task(entry)
-                judge(task, items, answers, others, backend, config.sampling, rows, identity, told)
-                record.counts = {"items": len(items)}
+                transient = judge(task, items, answers, others, backend, config.sampling, rows, identity, told)
+                record.counts = {"items": len(items), "transient": transient}
+                asked.add((run, entry.name))
+    return asked
 
 
 def _answers(

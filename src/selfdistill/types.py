@@ -102,16 +102,19 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a backend answers. `finish`: stop (the model ended its turn), length (cut off), or error (with `error`)."""
+    """What a backend answers. `finish`: stop (the model ended its turn), length (cut off), or error (with `error`).
+    A `transient` error lies with the engine and not with the prompt: another run asks again."""
 
     id: str
     text: str
     finish: Finish
     tokens: int = 0
     error: str | None = None
+    transient: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
+        return {**row, "transient": True} if self.transient else row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Completion:

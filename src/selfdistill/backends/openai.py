@@ -129,7 +129,7 @@ class OpenAIBackend:
                         f"The server at {self._endpoint.shown} does not answer ({fault}); see whether it runs, and run "
                         "again. The answers that came are kept."
                     ) from None
-                yield Completion(name, "", "error", error=str(fault))
+                yield Completion(name, "", "error", error=str(fault), transient=True)
             else:
                 self._unanswered = 0
                 yield completion
