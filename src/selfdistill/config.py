@@ -62,6 +62,9 @@ class DataConfig(Settings):
     on_bad_row: Literal["stop", "skip"] = "stop"
 
 
+RECIPES = Path(__file__).with_name("recipes")
+"""The folder of the recipes that ship with the package."""
+
 SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
     # The paper's code samples rewrites and all evaluation but HumanEval like this.
     "paper": {"temperature": 0.95, "top_p": 0.7, "top_k": 50, "max_new_tokens": 512},
@@ -434,11 +437,47 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a YAML recipe; `overrides` are `key=value` with dots in the key and YAML in the value.
+    """Reads a YAML recipe, or one that ships with the package by its name; `overrides` are `key=value` with dots in the
+    key and YAML in the value.
 
     Raises RecipeError that names the key, the reason, and the key that was probably meant.
     """
-    path = Path(path)
+    found = load_recipes(path, overrides)
+    if list(found) != [""]:
+        raise RecipeError(
+            f"{path} holds {len(found)} experiments ({', '.join(found)}); run them with `selfdistill reproduce {path}`."
+        )
+    return found[""]
+
+
+def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipes of a file with `experiments`, each of which changes what stands around them; else the one, with an
+    empty name. Raises RecipeError as `load_recipe` does."""
+    path = recipe_file(path)
+    values = _read_yaml(path)
+    changes = values.pop("experiments", None)
+    if changes is None:
+        return {"": make_recipe(values, overrides, source=str(path))}
+    if not isinstance(changes, dict) or not changes or not all(isinstance(its, dict) for its in changes.values()):
+        raise RecipeError(f"{path}: `experiments` needs names, and for each what it changes.")
+    made = {}
+    for name, its in changes.items():
+        try:
+            check_name("experiment", str(name))
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}.") from None
+        whole = _merge(_written_out(values), _written_out(its))
+        made[str(name)] = make_recipe(whole, overrides, source=f"{path}, {name}")
+    return made
+
+
+def recipe_file(path: Path | str) -> Path:
+    """The file itself, or the one of that name that ships with the package."""
+    shipped = RECIPES / f"{path}.yaml"
+    return shipped if not Path(path).exists() and shipped.is_file() else Path(path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -454,7 +493,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         ) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")
-    return make_recipe(values, overrides, source=str(path))
+    return values
 
 
 def make_recipe(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe") -> Recipe:
