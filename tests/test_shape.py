@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "selfdistill"
 # Rooms from top to bottom. A module imports from its own room and from those below it.
 ROOMS = [
     {"cli", "__main__", "__init__"},
-    {"check", "stages"},
+    {"check", "stages", "reproduce"},
     {"verdict", "init"},
     {"plan", "sweep", "report"},
     {"rewrite", "train", "evaluate", "judge", "harness", "export", "annotations", "gap", "shift", "choices", "interpolate"},

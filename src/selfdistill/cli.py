@@ -143,6 +143,41 @@ def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = 
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="table1 to table5, figure4 to figure9, or a recipe.")],
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="A model in place of the recipe's.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Where experiments are kept; may be shared. [default: runs/NAME]")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="With the demo's model and data, in a few minutes.")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this experiment; may be repeated.")] = None,
+) -> None:
+    """Run a table or figure of the paper, and show our figures beside the paper's; resumes and skips as `run` does."""
+    from . import reproduce as paper
+    from .report.terminal import reproduction_table
+
+    where = directory or _default_directory(Path(name))
+    recipes = paper.experiments(name, overrides or [], model, demo, only or [])
+    with _progress() as progress:
+        made = paper.reproduce(
+            name, recipes, where, lambda own: lambda label, *counts: progress(f"{own} {label}", *counts)
+        )
+    _heading(f"{name}: {made.title}")
+    out.print(reproduction_table(made.figures))
+    if made.shift:
+        from .report.shift import shift_table
+
+        for own, verdict in made.verdicts.items():
+            _heading(own)
+            out.print(shift_table(verdict["shift"]))
+    for note in made.notes:
+        _say("- " + note)
+    for own, recipe in recipes.items():
+        _say(f"Report of {own}: {paper.folder(where, own, recipe) / 'report.html'}")
+
+
+@app.command()
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
     from . import stages
@@ -196,12 +231,35 @@ def shift(target: Target, overrides: Overrides = None, directory: Directory = No
 
 
 @app.command()
-def report(target: Target) -> None:
-    """Write report.html and rewrites.html from what there is."""
+def report(
+    targets: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Experiments' directories.")],
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Write each figure as PNG, PDF and CSV into this folder.")
+    ] = None,
+    path: Annotated[
+        Path | None,
+        typer.Option("--out", help="Page of several experiments. [default: compare.html beside the first DIR]"),
+    ] = None,
+) -> None:
+    """Write report.html and rewrites.html from what there is; of several experiments also a page side by side."""
     from . import stages
+    from .report import write_comparison, write_figures
 
-    experiment = _experiment(target, None, None)
-    _show_verdict(stages.report(experiment), experiment.directory)
+    experiments = [_experiment(target, None, None) for target in targets]
+    for experiment in experiments:
+        verdict = stages.report(experiment)
+        if len(experiments) == 1:
+            _show_verdict(verdict, experiment.directory)
+        else:
+            _say(f"Report: {experiment.directory / 'report.html'}")
+        if figures:
+            folder = figures if len(experiments) == 1 else figures / experiment.directory.resolve().name
+            _say(f"{len(write_figures(experiment.directory, folder))} files of figures: {folder}")
+    if len(experiments) > 1:
+        page = path or experiments[0].directory.resolve().parent / "compare.html"
+        for sentence in write_comparison([experiment.directory for experiment in experiments], page):
+            _say("- " + sentence)
+        _say(f"Side by side: {page}")
 
 
 @app.command()
@@ -236,6 +294,7 @@ def list_names() -> None:
     from .export import FORMATS
     from .grading import GRADERS
     from .prompts import REWRITING
+    from .reproduce import names as paper_names
     from .tasks import TASKS, get_task
 
     _heading("tasks")
@@ -245,7 +304,8 @@ def list_names() -> None:
         needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
         _say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
     tables: dict[str, Any] = {
-        "graders": GRADERS, "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
+        "tables and figures of the paper": paper_names(), "graders": GRADERS,
+        "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
     }  # fmt: skip
     for heading, names in tables.items():
         _heading(heading)

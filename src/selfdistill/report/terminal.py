@@ -8,8 +8,12 @@ from .findings import Findings, Row
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
     from rich.text import Text
+
+    from ..reproduce import Figure
 
 _MAX_COLUMNS = 3  # arms that stand side by side in 80 columns
 _MAX_REASONS = 12
@@ -58,6 +62,34 @@ def _cell(findings: Findings, task: Row, arm: str) -> tuple[Text, Text]:
     word = change["word"]
     said = f"{points(change['difference'])} {WORDS.get(word, ('?', ''))[0]} {word}"
     return Text(value), Text(said, style=_COLORS.get(word, ""))
+
+
+def reproduction_table(figures: Sequence[Figure]) -> Table:
+    """Our figures with their 95 % intervals beside the paper's, a line each: by experiment and task, arm under arm."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("tuned on", "task", "arm", "ours", "paper"):
+        table.add_column(name, justify="right" if name == "paper" else "left", overflow="fold")
+    before: tuple[str, str] | None = None
+    for place, row in enumerate(figures):
+        group = (row.experiment, row.task)
+        first, last = group != before, place + 1 == len(figures) or figures[place + 1].task != row.task
+        ours = "unjudged" if row.ours is None else f"{row.ours:.1f}"
+        bounds = "" if row.low is None or row.high is None else f" [{row.low:.1f}, {row.high:.1f}]"
+        own = row.experiment if before is None or before[0] != row.experiment else ""
+        cells = [
+            own,
+            row.task if first else "",
+            row.arm,
+            ours + bounds,
+            "–" if row.paper is None else f"{row.paper:.1f}",
+        ]
+        table.add_row(*map(Text, cells), end_section=last)
+        before = group
+    return table
 
 
 def acceptance_lines(acceptance: dict[str, Any]) -> str:
