@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 COMMANDS = [
-    "demo", "init", "check", "gap", "run", "reproduce", "rewrite", "train", "evaluate", "report", "regrade", "export", "list"
+    "demo", "init", "check", "gap", "run", "reproduce", "rewrite",
+    "train", "evaluate", "shift", "report", "regrade", "export", "list",
 ]  # fmt: skip
 PAGE = Path(__file__).parent / "cli.md"
 

@@ -82,7 +82,7 @@ def reproduction_table(figures: Sequence[Figure]) -> Table:
         own = row.experiment if before is None or before[0] != row.experiment else ""
         cells = [
             own,
-            row.task if first else "",
+            (row.task + (f" (for {row.stands_for})" if row.stands_for else "")) if first else "",
             row.arm,
             ours + bounds,
             "–" if row.paper is None else f"{row.paper:.1f}",
