@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
@@ -65,17 +65,28 @@ def score(
     Those whose id is in `done` are left out, but shape the batches as if they weren't, so that what was interrupted
     goes on with the same figures. Raises what the model raises, but for too little memory: then the batch is halved.
     """
-    context = context_length(model.config)
-    if model.device.type == "cpu":
-        batch_tokens = min(batch_tokens, _CPU_TOKENS)
+    context, budget = context_length(model.config), _budget(model, batch_tokens)
     for window in windows(examples):
         if all(example.id in done for example in window):
             continue
         rows, failed = _rows(window, renderer, context)
-        for batch in batches(rows, batch_tokens):
+        for batch in batches(rows, budget):
             if any(row.id not in done for row in batch):
                 yield from (scored for scored in _score(model, batch) if scored.id not in done)
         yield from (scored for scored in failed if scored.id not in done)
+
+
+def score_tokens(sequences: Iterable[Sequence[int]], model: PreTrainedModel, batch_tokens: int) -> Iterator[Scored]:
+    """−log f_θ of each token of sequences of token ids, given those before it: `values` from the second token on. The
+    `id` is the sequence's place. Raises as `score` does."""
+    rows = (_Row(str(place), list(ids), 0, 1) for place, ids in enumerate(sequences))
+    for window in windows(rows):
+        for batch in batches(window, _budget(model, batch_tokens)):
+            yield from _score(model, batch)
+
+
+def _budget(model: PreTrainedModel, batch_tokens: int) -> int:
+    return min(batch_tokens, _CPU_TOKENS) if model.device.type == "cpu" else batch_tokens
 
 
 def score_missing(

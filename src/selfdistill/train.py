@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import FREE_TO_CHANGE, ModelConfig, TrainConfig
+from .config import ModelConfig, TrainConfig
 from .errors import ExperimentError, RecipeError
 from .identity import file_identity, model_identity
 from .models import free_memory, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from .rows import write_json
-from .train_data import TrainingData, hashed, prepare
+from .scoring import score_tokens
+from .train_data import TrainingData, hashed, mask_unlikely, prepare
 from .train_guard import clear_errors, quiet, refuse_leaks
 from .train_log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .train_setup import load_weights, lora_config, refused, sft_config
@@ -37,8 +38,9 @@ class TrainResult:
 
     `rows` conversations made `sequences` sequences of `tokens` tokens in all, `trained_tokens` of them with loss.
     `too_long` sequences were over the limit and `untrained` had no token to train on; where that was allowed, `cut`
-    were shortened and `dropped` left out. `loss` is the mean over the last epoch. `seconds`, `tokens_per_second` and
-    `peak_memory_gib` are of the process that finished the training, from step `resumed_from` on.
+    were shortened and `dropped` left out. `masked_tokens` lost their loss to `mask_above`. `loss` is the mean over the
+    last epoch. `seconds`, `tokens_per_second` and `peak_memory_gib` are of the process that finished the training, from
+    step `resumed_from` on.
     """
 
     steps: int
@@ -63,6 +65,7 @@ class TrainResult:
     attention: str
     fingerprint: str
     settings: Mapping[str, Any]
+    masked_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -101,6 +104,8 @@ def train(
         limit = min(settings.max_length, load_context_length(model) or settings.max_length)
         renderer = load_renderer(model)
         data = prepare(hashed(conversations, digest), renderer, limit, settings.allow_unusable_rows)
+        if settings.mask_above is not None:
+            _mask(data, model, settings.mask_above)
         checkpoints, log = directory / "checkpoints", directory / "train.jsonl"
         checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint = last_checkpoint(checkpoints, digest.hexdigest())
@@ -127,10 +132,17 @@ def train(
         return result
 
 
+def _mask(data: TrainingData, model: ModelConfig, above: float) -> None:
+    seed = load_model(model).eval()
+    mask_unlikely(data, score_tokens((ids.tolist() for ids in data.input_ids), seed, model.batch_tokens), above)
+    del seed
+    free_memory()
+
+
 def _described(model: ModelConfig, settings: TrainConfig) -> str:
     """All that decides the weights, but for the rows."""
     parts = [model_identity(model), file_identity(model.layout), model.template_kwargs]
-    return json.dumps([*parts, settings.model_dump(mode="json", exclude=FREE_TO_CHANGE)], sort_keys=True)
+    return json.dumps([*parts, settings.deciding], sort_keys=True)
 
 
 def _finished(directory: Path, fingerprint: str) -> TrainResult:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .prompts import Renderer, TrainingRow
+    from .scoring import Scored
 
 IGNORED = -100
 """The label of a token that no loss is taken on."""
@@ -27,6 +28,7 @@ class TrainingData:
 
     A conversation is one sequence, or several where its template changes earlier turns. `too_long` sequences were over
     the limit: `cut` of them were shortened, the others are among the `dropped`. `untrained` ones had no trained token.
+    `masked_tokens` have lost their loss to `mask_unlikely`.
     """
 
     rows: int = 0
@@ -38,6 +40,7 @@ class TrainingData:
     dropped: int = 0
     tokens: int = 0
     trained_tokens: int = 0
+    masked_tokens: int = 0
 
     def add(self, row: TrainingRow, limit: int) -> None:
         """Takes in the row's first `limit` tokens, or drops it where none of them is trained."""
@@ -55,7 +58,7 @@ class TrainingData:
         self.trained_tokens += int(trained[1:].sum())
 
     def counts(self) -> dict[str, Any]:
-        names = ("rows", "tokens", "trained_tokens", "too_long", "untrained", "cut", "dropped")
+        names = ("rows", "tokens", "trained_tokens", "too_long", "untrained", "cut", "dropped", "masked_tokens")
         return {"sequences": len(self.input_ids), **{name: getattr(self, name) for name in names}}
 
 
@@ -99,6 +102,26 @@ def prepare(conversations: Iterable[Messages], renderer: Renderer, limit: int, a
             "check the data."
         )
     return data
+
+
+def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) -> None:
+    """Takes the loss off the tokens whose negative log-likelihood is `above` so many nats, by the `scores` of the
+    sequences' tokens (Selective Token Masking, Wu et al. 2025, arXiv 2501.14315). Raises StageError."""
+    import numpy as np
+
+    for scored in scores:
+        labels = data.labels[int(scored.id)]
+        if len(scored.values) != len(labels) - 1:
+            raise StageError(
+                f"The tokens of sequence {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
+                "applied; lower model.batch_tokens or train.max_length."
+            )
+        masked = (np.asarray(scored.values) > above) & (labels[1:] != IGNORED)
+        labels[1:][masked] = IGNORED
+        data.masked_tokens += int(masked.sum())
+    data.trained_tokens -= data.masked_tokens
+    if not data.trained_tokens:
+        raise StageError(f"train.mask_above={above:g} leaves no token to train on; raise it (ln 2.5 = 0.916 is usual).")
 
 
 def hashed(conversations: Iterable[Messages], digest: hashlib.blake2b) -> Iterator[Messages]:
