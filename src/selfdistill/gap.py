@@ -152,13 +152,10 @@ def gap_sentence(counts: Mapping[str, Any]) -> str:
         )
     else:
         text = "no response could be scored"
-    return text + "".join(f"; {number} {what}: {reason}" for what, reason, number in _unscored(counts))
-
-
-def _unscored(counts: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
     for what, key in (("originals", "original"), ("rewrites", "rewritten")):
         for reason, number in counts[key]["unscored"].items():
-            yield f"{what} not scored", reason, number
+            text += f"; of the {what} {number:,} not scored ({reason})"
+    return text
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from .data import iter_conversations, prepare
 from .experiment import Experiment
 from .gap import FOREIGN, Distribution, Gap, Measured, gap_rows, responses
 from .plan import Plan
-from .rows import RowFile, read_lines, write_lines
+from .rows import RowFile, first_occurrences, read_lines, write_lines
 from .scoring import Scored, score, score_missing
 from .tasks import TASKS
 from .types import Example, Rewrite, content_id
@@ -46,9 +47,8 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
 
 
 def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
-    """How foreign the recipe's training responses are to its model, as they are: nothing is rewritten or kept.
-
-    Raises RecipeError, DataError and ModelError as a run would."""
+    """How foreign the recipe's training responses are to its model, as they are: nothing is rewritten or kept. Exact
+    duplicates count once. Raises RecipeError, DataError and ModelError as a run would."""
     plan = Plan(recipe)
     source, model = plan.source, recipe.model
     with TemporaryDirectory() as folder:
@@ -59,15 +59,18 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
             for conversation in iter_conversations(Path(folder) / "train.jsonl"):
                 yield from conversation.examples()
 
+        first = first_occurrences(example.id for example in examples())
         found: list[Scored] = []
         original = Distribution()
-        progress("gap", 0, counts.examples)
+        progress("gap", 0, int(first.sum()))
         with HFBackend(model) as backend:
-            for done, scored in enumerate(score(examples(), *backend.loaded(), model.batch_tokens), 1):
+            scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens)
+            for done, scored in enumerate(scores, 1):
                 original.add(scored.nll, scored.tokens, scored.error)
                 found = heapq.nlargest(FOREIGN, [*found, scored], key=_foreignness)
-                progress("gap", done, counts.examples)
-        texts = {example.id: example for example in examples() if example.id in {scored.id for scored in found}}
+                progress("gap", done, int(first.sum()))
+        wanted = {scored.id for scored in found}
+        texts = {example.id: example for example in examples() if example.id in wanted}
     foreign = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
     return Measured(counts.train, counts.rows, counts.bad, original.to_json(), foreign)
 
