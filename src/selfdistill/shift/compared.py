@@ -89,6 +89,8 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float |
     n, table = len(over), np.array([over, under], dtype=float).T
     if n == 0 or table[:, 1].sum() == 0:
         raise UnmeasuredError("No prompt has an answer of both models.")
+    if not np.isfinite(table).all():
+        raise UnmeasuredError("Some values are not finite; look at the tuned model's answers and its training log.")
     mean = float(table[:, 0].sum() / table[:, 1].sum())
     if n < 2:
         return mean, None, None

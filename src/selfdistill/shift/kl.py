@@ -124,4 +124,6 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
             after, wanted = counts[row.id]
             place = slice(seed.shape[1] - after, seed.shape[1] - after + wanted)
             p, q = (torch.log_softmax(logits[index, place].float(), dim=-1) for logits in (seed, tuned))
-            yield float((p.exp() * (p - q)).sum(dim=-1).double().sum()), wanted
+            # Tokens that both models rule out (−∞ − −∞) add nothing.
+            terms = p.exp() * (p - q).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+            yield float(terms.sum(dim=-1).double().sum()), wanted

@@ -20,6 +20,7 @@ _INDEX = "model.safetensors.index.json"
 # What else an adapter may change: its norm is not the one of the factors.
 _REFUSED = (
     "use_dora",
+    "bias",
     "modules_to_save",
     "rank_pattern",
     "alpha_pattern",
@@ -31,9 +32,14 @@ _REFUSED = (
 def parameter_shift(seed: ModelConfig, tuned: ModelConfig, adapter: str | None) -> dict[str, Any]:
     """`norm` ‖Δ‖_F and `relative` ‖Δ‖_F / ‖θ_seed‖_F over all weights, and the same for each weight that changed
     (`layers`). Raises UnmeasuredError where the weights can't be compared."""
-    if adapter is not None:
-        return adapter_shift(Path(adapter), weight_norms(_folder(seed)))
-    return weights_shift(_folder(seed), _folder(tuned))
+    from safetensors import SafetensorError
+
+    try:
+        if adapter is not None:
+            return adapter_shift(Path(adapter), weight_norms(_folder(seed)))
+        return weights_shift(_folder(seed), _folder(tuned))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UnmeasuredError(f"The weights can't be compared: {error}.") from error
 
 
 def adapter_shift(adapter: Path, seed: Mapping[str, float]) -> dict[str, Any]:
@@ -44,8 +50,8 @@ def adapter_shift(adapter: Path, seed: Mapping[str, float]) -> dict[str, Any]:
     from safetensors import safe_open
 
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    refused = [key for key in _REFUSED if config.get(key)]
-    if config.get("peft_type") != "LORA" or refused or config.get("bias", "none") != "none":
+    refused = [key for key in _REFUSED if config.get(key) not in (None, False, "none", {}, [])]
+    if config.get("peft_type") != "LORA" or refused:
         what = ", ".join(refused) or config.get("peft_type")
         raise UnmeasuredError(f"The change by this kind of adapter ({what}) is not only that of its LoRA factors.")
     layers: dict[str, float] = {}
@@ -124,7 +130,7 @@ def _pieces(shape: list[int]) -> Iterator[Any]:
 
 def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """A lazy slice of each weight in a folder, by name."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     index = folder / _INDEX
     if index.is_file():
@@ -133,12 +139,7 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
         names = ["model.safetensors"]
     found: dict[str, Any] = {}
     for name in names:
-        try:
-            file = stack.enter_context(safe_open(folder / name, framework="pt"))
-        except (OSError, SafetensorError) as error:
-            raise UnmeasuredError(
-                f"{folder / name} can't be read ({error}), so the weights can't be compared."
-            ) from None
+        file = stack.enter_context(safe_open(folder / name, framework="pt"))
         found |= {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
     return found
 

@@ -8,7 +8,9 @@ without Latin letters and digits).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..models import pick_device
@@ -23,24 +25,28 @@ _INSTALL = "pip install 'selfdistill[shift]'"
 def bleu4(compared: Compared) -> Measured:
     """BLEU-4 over words (sacrebleu: 13a tokenisation, exponential smoothing, effective order), a prompt at a time;
     `corpus` is sacrebleu's corpus BLEU."""
-    return _bleu(compared, "13a")
+    return _bleu(compared, "13a", lambda text: text)
 
 
 def bleu4_char(compared: Compared) -> Measured:
-    """BLEU-4 over characters (sacrebleu's tokenisation `char`, which drops white space), the figure to put beside the
-    paper's. Its code takes nltk's sentence BLEU of lists of characters, spaces among them, with the same smoothing
-    (https://github.com/sail-sg/sdft, eval/eval_bleu4.py)."""
-    return _bleu(compared, "char")
+    """BLEU-4 over characters, spaces and line ends among them: the figure that the paper's code computes, there with
+    nltk (https://github.com/sail-sg/sdft, eval/eval_bleu4.py). sacrebleu's own `char` drops white space."""
+    return _bleu(compared, "none", _characters)
 
 
-def _bleu(compared: Compared, tokenize: str) -> Measured:
+def _characters(text: str) -> str:
+    """Each character as a word."""
+    return " ".join(f"<{ord(c)}>" if c.isspace() else c for c in text)
+
+
+def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Measured:
     try:
         from sacrebleu.metrics import BLEU
     except ImportError:
         raise UnmeasuredError(f"BLEU needs sacrebleu: {_INSTALL}.") from None
     sentence, corpus = BLEU(tokenize=tokenize, effective_order=True), BLEU(tokenize=tokenize)
-    values = _each(compared, lambda pair: sentence.sentence_score(pair.tuned, [pair.seed]).score / 100)
-    tuned, seed = [pair.tuned for pair in compared.pairs], [pair.seed for pair in compared.pairs]
+    values = _each(compared, lambda pair: sentence.sentence_score(split(pair.tuned), [split(pair.seed)]).score / 100)
+    tuned, seed = [split(pair.tuned) for pair in compared.pairs], [split(pair.seed) for pair in compared.pairs]
     return averaged(values, corpus=corpus.corpus_score(tuned, [seed]).score / 100 if values else None)
 
 
@@ -69,13 +75,23 @@ def cosine(compared: Compared) -> Measured:
 
 @cache
 def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
-    """Kept, and what went wrong too: one try at the hub serves all runs."""
+    """Kept, and what went wrong too: one try serves all runs."""
+    from huggingface_hub import HfApi
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         return UnmeasuredError(f"The cosine of embeddings needs sentence-transformers: {_INSTALL}.")
+    options: dict[str, Any] = {"device": device, "model_kwargs": {"use_safetensors": True}}
     try:
-        return SentenceTransformer(name, device=device, model_kwargs={"use_safetensors": True})
+        if not Path(name).is_dir():
+            name = name if "/" in name else f"sentence-transformers/{name}"
+            with suppress(Exception):
+                return SentenceTransformer(name, local_files_only=True, **options)
+            HfApi().model_info(name, timeout=20)  # fails at once where loading would try for minutes
+        return SentenceTransformer(name, **options)
     except Exception as error:  # of the hub, of transformers and of its own, none with a common base
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         return UnmeasuredError(
