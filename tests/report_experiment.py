@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,109 @@ def made_manifest(arms: list[str], tasks: list[tuple[str, str, str]], rows: int)
         "hardware": {"platform": "Linux-6.1-x86_64", "cpus": 2, "memory_gib": 15.6, "gpus": []},
         "stages": stages,
     }
+
+
+SWEPT = {"n": (500, 1000, 2000, 4000), "mix": (0.0, 0.25, 0.5, 0.75, 1.0)}
+
+
+def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: bool = True, layers: int = 8) -> Path:
+    """An experiment of `write_experiment` with what came later: a gap, arms with several training seeds, sweeps over
+    sample size and mix ratio, and the shift of every run."""
+    how_far = {"vanilla": 1.0, "sdft": 0.12}
+    rows: list[dict[str, Any]] = []
+    for parameter, series in (("n", ("vanilla", "sdft")), ("mix", ("mix",))) if sweeps else ():
+        for name in series:
+            for value in SWEPT[parameter]:
+                arm = f"{name}.n={value}" if parameter == "n" else f"mix={value:g}"
+                rows.append({"parameter": parameter, "series": name, "value": value, "arm": arm})
+                more = value / 4000 if parameter == "n" else 1.0
+                how_far[arm] = more * (1 - 0.88 * value if parameter == "mix" else how_far[name])
+    rates = {
+        arm: tuple(
+            min(seed + 0.2 * (1 - far) + 0.05, 0.95) if not task else max(seed - (seed - 0.2) * far**0.7, 0.02)
+            for task, seed in enumerate(RATES["seed"])
+        )
+        for arm, far in {"seed": 0.0, **how_far}.items()
+    } | {"seed": RATES["seed"]}
+    rewrites = list(made_rewrites(400))
+    write_experiment(directory, rates, rewrites=rewrites)
+    verdict = json.loads((directory / "verdict.json").read_text(encoding="utf-8"))
+    runs = {arm: [f"{arm}@{seed}" for seed in seeds] if len(seeds) > 1 else [arm] for arm in how_far}
+    noise = random.Random("runs")
+    for task in verdict["tasks"] if len(seeds) > 1 else ():
+        task["runs"] = {
+            arm: {run: min(max(task["scores"][arm]["value"] + noise.gauss(0, 0.02), 0), 1) for run in names}
+            for arm, names in runs.items()
+        }
+    for arm in how_far:
+        shutil.rmtree(directory / "arms" / arm)
+        for number, run in enumerate(runs[arm]):
+            write_training(directory / "arms" / run, seed=round(3 * (1 - how_far[arm])) + number)
+            write_shift(directory, run, how_far[arm] * noise.uniform(0.85, 1.1), layers)
+    shift = {path.stem: json.loads(path.read_text()) for path in sorted((directory / "shift").glob("*.json"))}
+    verdict["shift"] = {run: {k: v for k, v in row.items() if k != "distributions"} for run, row in shift.items()}
+    verdict |= {"sweeps": rows, "seeds": list(seeds), "gap": write_gap(directory, rewrites)}
+    write_json(directory / "verdict.json", verdict)
+    return directory
+
+
+def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
+    """rewrite/gap.jsonl; gives the counts. Originals are foreign to the model, rewrites its own."""
+    draw, rows = random.Random("gap"), []
+    for rewrite in rewrites:
+        foreign, own = ({"nll": draw.lognormvariate(mean, 0.4), "tokens": draw.randint(20, 90)} for mean in (0.6, -0.9))
+        chosen = rewrite.source
+        row = {"id": rewrite.example.id, "original": foreign, "rewrite": own if chosen == "rewrite" else None}
+        rows.append(row | {"chosen": chosen})
+    write_rows(directory / "rewrite" / "gap.jsonl", rows)
+    sides = {
+        "original": [row["original"] for row in rows],
+        "rewritten": [row[row["chosen"]] for row in rows],
+    }
+    worst = sorted(rows, key=lambda row: -row["original"]["nll"])[:10]
+    return {
+        name: {"nll": sum(score["nll"] for score in scores) / len(scores), "rows": len(scores)}
+        for name, scores in sides.items()
+    } | {"foreign": [row["id"] for row in worst]}
+
+
+def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
+    """shift/<run>.json of a run that moved `far` in [0, 1]; without embeddings where it is far beyond."""
+    draw = random.Random(run)
+    alike = [min(max(draw.gauss(1 - 0.75 * far, 0.14), 0), 1) for _ in range(200)]
+    close = [min(max(draw.gauss(1 - 0.45 * far, 0.1), -0.2), 1) for _ in range(200)]
+
+    def mean(values: list[float]) -> dict[str, float]:
+        middle = sum(values) / len(values)
+        return {"mean": middle, "low": middle - 0.02, "high": middle + 0.02}
+
+    names = [f"model.layers.{layer}.self_attn.{side}_proj" for layer in range(layers) for side in "qv"]
+    changes = [
+        {"name": name, "norm": far * (0.4 + 0.05 * place), "relative": far * (0.02 + 0.0015 * place)}
+        for place, name in enumerate(names)
+    ]
+    path = directory / "shift" / f"{run}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {
+        "run": run, "prompts": 200, "source": "advbench",
+        "metrics": {
+            "bleu4": mean([value**2 for value in alike]), "bleu4_char": mean([value**1.5 for value in alike]),
+            "rouge_l": mean(alike), "cosine": mean(close), "kl": {"mean": 0.9 * far**1.5, "standard_error": 0.02},
+            "agreement": 1 - 0.6 * far, "length_ratio": 1 - 0.5 * far,
+        },
+        "distributions": {"rouge_l": alike, "cosine": close},
+        "parameters": {"norm": 9 * far, "relative": 0.031 * far, "layers": changes},
+    })  # fmt: skip
+
+
+def write_items(directory: Path, task: str, numbers: Iterable[int]) -> None:
+    rows = [Example.of((Message("user", f"{task} question {number}"),), f"{number}").to_json() for number in numbers]
+    write_rows(directory / "items" / f"{task}.jsonl", rows)
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def poisoned(value: Any, text: str) -> Any:

@@ -61,7 +61,7 @@ def test_pages_fit_and_follow_the_colour_scheme(visit: Any, demo: Path, width: i
         red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (red + green + blue > 600) == (scheme == "light")
     page = visit(demo / "report.html", width, scheme)
-    assert page.locator("svg.plot:visible").count() == 2
+    assert page.locator("svg.plot:visible").count() == 3
     drawn = page.locator("svg.plot:visible use[fill='var(--arm-2)']").first
     blue = {"light": "rgb(15, 95, 196)", "dark": "rgb(114, 178, 255)"}
     assert drawn.evaluate("node => getComputedStyle(node).fill") == blue[scheme]

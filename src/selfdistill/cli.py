@@ -20,6 +20,7 @@ from . import __version__
 from .errors import ExperimentError, InterruptedRunError, SelfDistillError
 
 if TYPE_CHECKING:
+    from .check import Checked
     from .completions import Progress
     from .experiment import Experiment
 
@@ -75,9 +76,26 @@ def init(
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Show the plan, the prompts as the model will see them, what the grader reads, and what is missing."""
     from .check import check as check_recipe
-    from .config import load_recipe
+    from .config import load_recipes
 
-    found = check_recipe(load_recipe(recipe, overrides or []))
+    recipes = load_recipes(recipe, overrides or [])
+    found = {}
+    for name, its in recipes.items():
+        if name:
+            _heading(f"———— {name}")
+        found[name] = check_recipe(its)
+        _show_checked(found[name])
+    if any(checked.missing for checked in found.values()):
+        raise typer.Exit(2)
+    unseen = any(checked.unseen for checked in found.values())
+    command = "reproduce" if list(recipes) != [""] else "run"
+    _say(
+        f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
+        f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or [])])}"
+    )
+
+
+def _show_checked(found: Checked) -> None:
     _heading("Plan")
     for line in found.plan:
         _say("  " + line)
@@ -92,14 +110,12 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
             shown = shown if len(shown) <= 60 else f"… {shown[-58:]}"
             read = verdict.expected or verdict.reason
             _say(f"  {verdict.outcome:8} {read:24.60} {shown}")
-    for heading, lines in (("Worth a look", found.warnings), ("Missing", found.missing)):
+    unseen = "Not looked at, as the hub can't be reached from here"
+    for heading, lines in (("Worth a look", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
         if lines:
             _heading(heading)
             for line in lines:
                 _say("  - " + line)
-    if found.missing:
-        raise typer.Exit(2)
-    _say(f"\nNothing is missing. Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or [])])}")
 
 
 @app.command()
@@ -195,13 +211,16 @@ def rewrite(target: Target, overrides: Overrides = None, directory: Directory = 
 def train(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Train the arms that are not trained yet."""
     from . import stages
+    from .plan import Plan
+    from .stages_evaluate import runs_named
 
     experiment = _experiment(target, overrides, directory)
     with _progress() as progress:
         stages.train(experiment, progress, arm or [])
-    for name in arm or experiment.recipe.arms:
-        if (folder := experiment.path("arms", name, "model")).is_dir():
-            _say(f"{name}: {folder}")
+    plan = Plan(experiment.recipe)
+    for run in runs_named(plan, arm or []) or plan.runs:
+        if (folder := experiment.path("arms", run, "model")).is_dir():
+            _say(f"{run}: {folder}")
 
 
 @app.command()
@@ -344,10 +363,10 @@ def _default_directory(recipe: Path) -> Path:
 
 def _experiment(target: Path, overrides: list[str] | None, directory: Path | None) -> Experiment:
     """The experiment in a directory, or the one that a recipe starts."""
-    from .config import load_recipe
+    from .config import load_recipe, recipe_file
     from .experiment import Experiment
 
-    if target.is_file():
+    if recipe_file(target).is_file():
         return Experiment(directory or _default_directory(target), load_recipe(target, overrides or []))
     if directory is not None:
         raise ExperimentError(f"{target} is a directory already; --dir goes with a recipe.")

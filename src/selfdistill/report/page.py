@@ -9,12 +9,12 @@ from typing import Any
 from ..rows import write_text
 from ..stats import KEPT_MARGIN
 from .answers import answered_tasks, answers_page
+from .figures import METRICS, Material, measure, page_figures, save_figures
 from .findings import Findings
 from .html import render
-from .plots import loss_plot, scores_plot
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .svg import arm_slots, marker_icon
+from .svg import marker_icon
 from .text import BUCKETS, WORDS
 
 _MAX_REASONS = 25
@@ -27,42 +27,97 @@ def write_report(directory: Path) -> Path:
     ExperimentError where `directory` holds no experiment or a damaged one, OSError where it can't be written.
     """
     saved = read_experiment(directory)
-    found = survey(directory)
+    found = survey(directory, first=_foreign(saved))
     if found is not None:
         write_text(directory / "rewrites.html", browser_page(directory, saved.name, found))
     tasks = answered_tasks(directory, saved.verdict)
     if tasks:
         write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
-    write_text(path, _report(saved, found, {task.name: list(task.runs) for task in tasks}))
+    material = _material(saved, found)
+    write_text(path, _report(saved, material, found, {task.name: list(task.runs) for task in tasks}))
     return path
 
 
-def _report(saved: Saved, found: Survey | None, answered: dict[str, list[str]]) -> str:
-    findings = Findings.of(saved.verdict)
-    arms = list(dict.fromkeys([*findings.arms, *saved.training]))
-    slots = arm_slots(arms, findings.seed_arm)
-    training = {arm: saved.training[arm] for arm in arms if saved.training.get(arm)}
+def write_figures(directory: Path, folder: Path) -> list[Path]:
+    """NAME.png, NAME.pdf and NAME.csv of each figure that the report of `directory` has, into `folder`; gives their
+    paths. Raises ExperimentError and OSError as `write_report` does."""
+    saved = read_experiment(directory)
+    return save_figures(_material(saved, survey(directory)), folder)
+
+
+def _material(saved: Saved, found: Survey | None) -> Material:
+    return Material(
+        findings=Findings.of(saved.verdict),
+        training=saved.training,
+        acceptance=_acceptance(saved.verdict.get("acceptance"), found),
+        gap=saved.gap,
+        shift=saved.shift,
+        sweeps=list(saved.verdict.get("sweeps") or []),
+    )
+
+
+def _report(saved: Saved, material: Material, found: Survey | None, answered: dict[str, list[str]]) -> str:
+    findings = material.findings
+    training = {run: rows for run, rows in saved.training.items() if rows}
+    order = list(material.slots)
+    looks = material.slots | {run: material.slots[material.arm_of(run)] for run in [*training, *saved.shift]}
+
+    def place(run: str) -> int:
+        return order.index(material.arm_of(run))
+
     return render(
         "report.html.jinja",
         styles=("base.css", "report.css"),
+        scripts=("report.js",),
         saved=saved,
         findings=findings,
         headline=findings.headline(),
         missing=_missing(saved, findings, found),
-        icons={arm: marker_icon(slot) for arm, slot in slots.items()},
+        icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
         kept_margin=KEPT_MARGIN,
-        scores_plot=scores_plot(findings.tasks, slots, findings.seed_arm) if findings.tasks else None,
-        loss_plot=loss_plot(training, slots) if training else None,
-        training=[_trained(arm, rows, saved.manifest) for arm, rows in training.items()],
-        acceptance=_acceptance(saved.verdict.get("acceptance"), found),
+        figures=page_figures(material),
+        training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
+        acceptance=material.acceptance,
+        foreign=_foreign(saved),
+        shift=_shift({run: saved.shift[run] for run in sorted(saved.shift, key=place)}),
         has_browser=found is not None,
         answered=answered,
         buckets=BUCKETS,
         settings=_settings(saved),
         stages=saved.manifest.get("stages", {}),
     )
+
+
+def _foreign(saved: Saved) -> list[str]:
+    """The ids of the rows that are most foreign to the seed model."""
+    found = (saved.verdict.get("gap") or {}).get("foreign")
+    return [str(row) for row in found] if isinstance(found, list) else []
+
+
+def _shift(shift: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The table of measures of shift: those that some run has; of each run its values, and why one is missing."""
+    metrics = [metric for metric in METRICS if any(measure(row, metric) is not None for row in shift.values())]
+    missing = {pair for row in shift.values() for pair in (row.get("missing") or {}).items()}
+    return {
+        "metrics": {metric: METRICS[metric] for metric in metrics},
+        "runs": {
+            run: [(measure(row, metric), _bounds((row.get("metrics") or {}).get(metric))) for metric in metrics]
+            for run, row in shift.items()
+        },
+        "missing": sorted((METRICS.get(name, name), str(why)) for name, why in missing),
+        "on": sorted({(row.get("source"), row.get("prompts")) for row in shift.values() if row.get("source")}),
+    }
+
+
+def _bounds(value: Any) -> str:
+    """A measure's interval, or its standard error."""
+    if not isinstance(value, dict):
+        return ""
+    if value.get("low") is not None and value.get("high") is not None:
+        return f"[{value['low']:.3f}, {value['high']:.3f}]"
+    return f"± {value['standard_error']:.3f}" if value.get("standard_error") is not None else ""
 
 
 def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str]:

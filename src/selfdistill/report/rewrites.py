@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,10 @@ class Survey:
         return {"rows": self.rows, "accepted": self.accepted, "rate": rate, "reasons": dict(self.reasons.most_common())}
 
 
-def survey(directory: Path, limit: int = MAX_ROWS) -> Survey | None:
-    """Counts the rewrites and draws `limit` of them: half of them kept, half not, as far as there are enough of each.
-    The draw depends on the rows' ids alone. None where nothing was rewritten yet."""
+def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) -> Survey | None:
+    """Counts the rewrites and draws `limit` of them: half of them kept, half not, as far as there are enough of each,
+    those with the ids in `first` among them. The draw depends on the rows' ids alone. None where nothing was rewritten
+    yet."""
     path = directory / REWRITES
     if not path.is_file():
         return None
@@ -61,7 +62,8 @@ def survey(directory: Path, limit: int = MAX_ROWS) -> Survey | None:
             found.reasons[_reason(rewrite, found.reasons)] += 1
         digest = hashlib.blake2b(rewrite.example.id.encode(errors="replace"), digest_size=7).digest()
         draw = draws[rewrite.source]
-        place = (-int.from_bytes(digest, "big"), number, offset, size)
+        rank = 1 if visible(rewrite.example.id) in first else -int.from_bytes(digest, "big")
+        place = (rank, number, offset, size)
         (heapq.heappush if len(draw) < limit else heapq.heappushpop)(draw, place)
     found.places = _choose(draws["rewrite"], draws["original"], limit)
     return found

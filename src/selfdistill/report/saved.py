@@ -15,12 +15,14 @@ from ..errors import ExperimentError
 from .text import visible, visible_json
 
 REWRITES = Path("rewrite", "rewrites.jsonl")
+GAP = Path("rewrite", "gap.jsonl")
 
 
 @dataclass(frozen=True)
 class Saved:
     """The small files of an experiment. Every string in here is `visible` already. `training` maps an arm to the rows
-    of its train.jsonl by step; arms that train nothing, or haven't yet, are not in it."""
+    of its train.jsonl by step; arms that train nothing, or haven't yet, are not in it. `gap` has of the responses
+    before and after rewriting (mean negative log-likelihood a token, tokens), `shift` the rows of shift/<run>.json."""
 
     name: str
     recipe_text: str | None
@@ -28,6 +30,8 @@ class Saved:
     manifest: dict[str, Any]
     verdict: dict[str, Any]
     training: dict[str, list[dict[str, Any]]]
+    gap: dict[str, list[tuple[float, int]]]
+    shift: dict[str, dict[str, Any]]
 
 
 def read_experiment(directory: Path) -> Saved:
@@ -41,13 +45,17 @@ def read_experiment(directory: Path) -> Saved:
         recipe = yaml.safe_load(recipe_text or "") or {}
     except yaml.YAMLError:
         recipe = {}  # the page shows the text, just not the settings taken from it
+    verdict = _read_json(directory / "verdict.json")
+    shift = {visible(path.stem): _read_json(path) for path in sorted(directory.glob("shift/*.json"))}
     return Saved(
         name=visible(directory.resolve().name),
         recipe_text=None if recipe_text is None else visible(recipe_text),
         recipe=visible_json(recipe) if isinstance(recipe, dict) else {},
         manifest=_read_json(directory / "manifest.json"),
-        verdict=_read_json(directory / "verdict.json"),
+        verdict=verdict,
         training={visible(path.parent.name): _read_log(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
+        gap=_read_gap(directory / GAP),
+        shift=(verdict.get("shift") or {}) | shift,
     )
 
 
@@ -86,3 +94,16 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         if row and isinstance(row.get("loss"), int | float) and math.isfinite(row["loss"]) and "step" in row
     }
     return [rows[step] for step in sorted(rows)]
+
+
+def _read_gap(path: Path) -> dict[str, list[tuple[float, int]]]:
+    """Of each original, and of each response that SDFT trains on. Damaged rows are left out."""
+    found: dict[str, list[tuple[float, int]]] = {"original": [], "rewritten": []}
+    for *_, row in read_lines(path) if path.is_file() else ():
+        sides = row or {}
+        for name, side in (("original", "original"), ("rewritten", sides.get("chosen"))):
+            score = sides.get(side) if isinstance(side, str) else None
+            nll = score.get("nll") if isinstance(score, dict) else None
+            if isinstance(score, dict) and isinstance(nll, int | float) and math.isfinite(nll):
+                found[name].append((float(nll), int(score.get("tokens") or 0)))
+    return found

@@ -1,10 +1,15 @@
-"""matplotlib figures as inline SVG that follows the page's colours, light or dark, and its strict content policy."""
+"""The looks of arms, and matplotlib figures as inline SVG that follows the page's colours, light or dark, and its
+strict content policy."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -13,11 +18,40 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Drawn in these, shown as the CSS variable: no other colour is used in a figure.
-INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+_COLORS = 12  # of arms, `--arm-0` ... in base.css
 
-# One colour (`--arm-0` ... in base.css) and one marker for each arm, so that it is not lost in grey or to the
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a figure: it is drawn in no other."""
+
+    ink: str
+    muted: str
+    rule: str
+    paper: str
+    arms: tuple[str, ...]
+
+    def arm(self, slot: int) -> str:
+        return self.arms[slot % len(self.arms)]
+
+
+# A figure for the page is drawn in these, which stand for the page's CSS variables.
+PAGE = Palette("#010101", "#020202", "#030303", "#040404", tuple(f"#0505{slot:02x}" for slot in range(_COLORS)))
+_VARIABLES = {value: f"var(--{name})" for name, value in vars(PAGE).items() if name != "arms"} | {
+    value: f"var(--arm-{slot})" for slot, value in enumerate(PAGE.arms)
+}
+
+
+@cache
+def light_palette() -> Palette:
+    """The page's light colours on white, for figures in files of their own."""
+    css = (files(__package__) / "templates" / "base.css").read_text(encoding="utf-8").split("@media")[0]
+    found = dict(re.findall(r"--([\w-]+): (#\w+)", css))
+    arms = tuple(found[f"arm-{slot}"] for slot in range(_COLORS))
+    return Palette(found["ink"], found["muted"], found["rule"], "#ffffff", arms)
+
+
+# One colour and one marker for each arm, so that it is not lost in grey or to the
 # colour-blind. The second figure makes their areas look alike.
 _MARKERS = (
     ("o", 1.0), ("s", 0.95), ("D", 0.85), ("^", 1.15), ("v", 1.15), ("P", 1.15), ("X", 1.15), ("<", 1.15), (">", 1.15),
@@ -27,22 +61,20 @@ _MARKERS = (
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
-def arm_color(slot: int) -> str:
-    return f"#0505{slot % len(_MARKERS):02x}"
-
-
-def arm_marker(slot: int, size: float) -> dict[str, Any]:
-    """What `Axes.plot` takes to draw the arm's marker, `size` pixels wide."""
+def marker_of(slot: int, size: float) -> tuple[str, float]:
+    """An arm's marker, as matplotlib calls it, and how large it is drawn to look `size` pixels wide."""
     marker, factor = _MARKERS[slot % len(_MARKERS)]
-    return {"marker": marker, "markersize": size * factor, "markeredgecolor": PAPER, "color": arm_color(slot)}
+    return marker, size * factor
 
 
-def arm_slots(arms: list[str], seed_arm: str) -> dict[str, int]:
-    """Which colour and marker an arm has: the seed's, vanilla's and sdft's are always the same."""
+def arm_slots(arms: list[str], seed_arm: str, sweeps: Sequence[dict[str, Any]] = ()) -> dict[str, int]:
+    """Which colour and marker an arm has: the seed's, vanilla's and sdft's are always the same, and the arms of a
+    sweep look like its series (`sweeps` as in verdict.json)."""
     slots = {seed_arm: 0, "vanilla": 1, "sdft": 2}
+    looks = {row["arm"]: row["series"] for row in sweeps if row["arm"] not in slots}
     for arm in arms:
-        slots.setdefault(arm, len(slots))
-    return {arm: slots[arm] for arm in arms}
+        slots.setdefault(looks.get(arm, arm), len(slots))
+    return {arm: slots[looks.get(arm, arm)] for arm in arms}
 
 
 def marker_icon(slot: int) -> Markup:
@@ -61,13 +93,6 @@ def marker_icon(slot: int) -> Markup:
         '<svg class="marker" viewBox="-0.65 -0.65 1.3 1.3" aria-hidden="true">'
         '<path transform="scale({} -{})" d="{}" fill="var(--arm-{})"/></svg>'
     ).format(factor, factor, "".join(steps), slot % len(_MARKERS))
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure measured in CSS pixels."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 72, height / 72), dpi=72, facecolor="none")
 
 
 def inline_svg(figure: Figure, name: str, label: str, css_class: str = "") -> Markup:
@@ -116,7 +141,5 @@ def _plain_attributes(element: ElementTree.Element, name: str, used: set[str]) -
             plain[key] = f"{name}-{value}"
         elif key == "href" or value.startswith("url("):
             plain[key] = value.replace("#", f"#{name}-", 1)
-        elif value.startswith("#0505"):
-            plain[key] = f"var(--arm-{int(value[5:], 16)})"
     element.attrib.clear()
     element.attrib.update(plain)

@@ -1,0 +1,133 @@
+"""What a figure is drawn on: a width in CSS pixels and colours. A function of a canvas draws it for the page, wide and
+narrow (text that shrinks with its picture can't be read), and for files."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..svg import Palette, marker_of
+from ..text import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LINE = 21.0  # of a legend
+_LETTER = 7.6  # of its text, as wide as it gets on average
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, not drawn yet. `label` says what it shows to who can't see it, `caption` how to read it; `header` and
+    `rows` are its data."""
+
+    draw: Callable[[Canvas], Figure]
+    label: str
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """`width` in CSS pixels. All lengths are in these, and down from the top."""
+
+    width: float
+    palette: Palette
+
+    @property
+    def narrow(self) -> bool:
+        return self.width < 500
+
+    def start(self, height: float, legend: Mapping[str, int] | None = None) -> tuple[Figure, float]:
+        """A figure with a legend (name → look) on top and `height` below it, and where that begins."""
+        from matplotlib.figure import Figure
+
+        places, top = self._flow(list(legend or {}))
+        figure = Figure(figsize=(self.width / 72, (top + height) / 72), dpi=72, facecolor="none")
+        for (x, y, name), slot in zip(places, (legend or {}).values(), strict=True):
+            self._entry(figure, x, top + height - y, name, slot)
+        return figure, top
+
+    def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at that place, drawn plainly: no frame, no tick marks."""
+        across, down = figure.get_size_inches() * 72
+        box = (left / across, 1 - (top + height) / down, width / across, height / down)
+        axes = figure.add_axes(box, facecolor="none")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, colors=self.palette.muted, labelsize=12)
+        axes.set_axisbelow(True)
+        return axes
+
+    def grid(self, axes: Axes, axis: Literal["both", "x", "y"]) -> None:
+        axes.grid(axis=axis, color=self.palette.rule, linewidth=1)
+
+    def title(self, axes: Axes, text: str) -> None:
+        """Above the axes, from their left edge."""
+        place: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(
+            text,
+            (0, 1),
+            (0, 9),
+            xycoords="axes fraction",
+            color=self.palette.ink,
+            fontsize=13,
+            fontweight="bold",
+            **place,
+        )
+
+    def note(self, axes: Axes, text: str, **place: Any) -> None:
+        """Quiet text below the axes or beside a value."""
+        axes.annotate(text, color=self.palette.muted, fontsize=12, annotation_clip=False, **place)
+
+    def marker(self, slot: int, size: float) -> dict[str, Any]:
+        """What `Axes.plot` takes to draw an arm's marker, `size` pixels wide."""
+        marker, drawn = marker_of(slot, size)
+        color = self.palette.arm(slot)
+        return {"marker": marker, "markersize": drawn, "markeredgecolor": self.palette.paper, "color": color}
+
+    def columns(self, panels: int, most: int, gap: float = 46.0, left: float = 44.0) -> list[tuple[float, float, int]]:
+        """Of each panel its left edge, width and line, where up to `most` stand side by side."""
+        across = min(most, panels)
+        width = (self.width - left - 18 - gap * (across - 1)) / across
+        return [(left + panel % across * (width + gap), width, panel // across) for panel in range(panels)]
+
+    def _flow(self, names: list[str]) -> tuple[list[tuple[float, float, str]], float]:
+        """Where each name stands, line by line, and where the legend ends."""
+        places, x, y = [], 0.0, _LINE / 2
+        for name in (shorten(name, 60 if self.narrow else 90) for name in names):
+            width = 38 + _LETTER * sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in name)
+            if x and x + width > self.width:
+                x, y = 0.0, y + _LINE
+            places.append((x, y, name))
+            x += width
+        return places, (y + _LINE / 2 + 8 if names else 0.0)
+
+    def _entry(self, figure: Figure, x: float, y: float, name: str, slot: int) -> None:
+        from matplotlib.lines import Line2D
+
+        inches = figure.dpi_scale_trans
+        icon = Line2D([(x + 6) / 72], [y / 72], transform=inches, linestyle="none", **self.marker(slot, 9))
+        figure.add_artist(icon)
+        figure.text(
+            (x + 17) / 72, y / 72, name, transform=inches, color=self.palette.ink, fontsize=13, va="center_baseline"
+        )
+
+
+def geometric(values: Sequence[float]) -> bool:
+    """Whether values are spaced more evenly on a logarithmic axis than on a linear one."""
+    ordered = sorted(set(values))
+    if len(ordered) < 3 or ordered[0] <= 0 or ordered[-1] / ordered[0] < 4:
+        return False
+    return _unevenness([log(value) for value in ordered]) < _unevenness(ordered)
+
+
+def _unevenness(ordered: Sequence[float]) -> float:
+    """The largest gap against the mean one."""
+    gaps = [after - before for before, after in pairwise(ordered)]
+    return max(gaps) * len(gaps) / sum(gaps)

@@ -1,0 +1,122 @@
+"""Forgetting against distribution shift: the paper's Figures 5 to 8 in one view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from ..text import points
+from .canvas import Canvas, Drawing
+from .material import Material, Row, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS = {
+    "bleu4": "BLEU-4",
+    "bleu4_char": "BLEU-4, characters",
+    "rouge_l": "ROUGE-L",
+    "cosine": "embedding cosine",
+    "kl": "KL, nats a token",
+    "agreement": "same answers",
+    "length_ratio": "length ratio",
+    "relative": "parameter change",
+}
+_Point = tuple[str, float]  # a run and its value
+
+
+def forgetting(material: Material) -> Drawing | None:
+    """A point for each run, of three at least: the mean change on the other tasks against each measure of shift, with
+    Spearman's rho."""
+    changes = {run: change for run in material.shift if (change := _change(material, run)) is not None}
+    panels = {
+        metric: found
+        for metric in METRICS
+        if len(found := [(run, x) for run in changes if (x := measure(material.shift[run], metric)) is not None]) > 2
+    }
+    if not panels:
+        return None
+    rho = {metric: _spearman(found, changes) for metric, found in panels.items()}
+    slots = {run: material.slots[material.arm_of(run)] for run in changes}
+    legend = material.legend([material.arm_of(run) for run in changes])
+    said = ", ".join(f"{METRICS[metric]} {_rho(value)}" for metric, value in rho.items())
+    unfinished = len(material.shift) - len(changes)
+    left_out = f" {unfinished} without all of the other tasks are left out." if unfinished else ""
+    return Drawing(
+        draw=lambda canvas: _draw(canvas, panels, changes, rho, slots, legend),
+        label=f"Mean change on the other tasks against measures of shift, Spearman's rho: {said}.",
+        caption="A point for each training: its mean change on the other tasks, in points, against how far its answers "
+        f"or parameters moved. ρ is Spearman's rank correlation over n trainings.{left_out}",
+        header=("arm", "run", "mean change on other tasks", *panels),
+        rows=[
+            (material.arm_of(run), run, change, *(dict(found).get(run) for found in panels.values()))
+            for run, change in changes.items()
+        ],
+    )
+
+
+def measure(shift: Row, metric: str) -> float | None:
+    """A run's value of a measure; None where there is none."""
+    if metric == "relative":
+        return number((shift.get("parameters") or {}).get("relative"))
+    value = (shift.get("metrics") or {}).get(metric)
+    return number(value.get("mean") if isinstance(value, dict) else value)
+
+
+def _change(material: Material, run: str) -> float | None:
+    """A run's mean change on the other tasks: its arm's, and by how much it differs from its arm. None unless it is
+    compared on all of these tasks that any arm is compared on."""
+    arm, found = material.arm_of(run), material.findings
+    changes = []
+    for task in found.tasks:
+        if task["role"] == "target" or not any(found.change(task, other) for other in found.arms):
+            continue
+        row, score = found.change(task, arm), task["scores"].get(arm, {}).get("value")
+        own = (task.get("runs") or {}).get(arm, {}).get(run, score)
+        if row is None or own is None or score is None:
+            return None
+        changes.append(row["difference"] + own - score)
+    return fmean(changes) if changes else None
+
+
+def _spearman(found: Sequence[_Point], changes: dict[str, float]) -> tuple[float | None, int]:
+    """Spearman's rho and n; no rho where one side doesn't vary."""
+    x, y = [value for _, value in found], [changes[run] for run, _ in found]
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        return None, len(x)
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(x, y).statistic), len(x)
+
+
+def _rho(found: tuple[float | None, int]) -> str:
+    value, n = found
+    return f"ρ = {value:+.2f}, n = {n}".replace("-", "−") if value is not None else f"n = {n}"
+
+
+def _draw(
+    canvas: Canvas,
+    panels: dict[str, list[_Point]],
+    changes: dict[str, float],
+    rho: dict[str, tuple[float | None, int]],
+    slots: dict[str, int],
+    legend: dict[str, int],
+) -> Figure:
+    height, step = 150.0, 236.0
+    places = canvas.columns(len(panels), most=3 if canvas.width > 800 else 2)
+    figure, top = canvas.start(step * (places[-1][2] + 1), legend)
+    for (metric, found), (x, width, line) in zip(panels.items(), places, strict=True):
+        axes = canvas.axes(figure, x, top + 44 + step * line, width, height)
+        canvas.grid(axes, "both")
+        axes.axhline(0, color=canvas.palette.muted, linewidth=1)
+        for run, value in found:
+            axes.plot([value], [100 * changes[run]], **canvas.marker(slots[run], 9), zorder=5)
+        axes.margins(0.09)
+        axes.locator_params(axis="x", nbins=4 if width > 180 else 3)
+        axes.locator_params(axis="y", nbins=5)
+        axes.yaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
+        canvas.title(axes, METRICS[metric] + "\n")
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        canvas.note(axes, _rho(rho[metric]), xy=(0, 1), xytext=(0, 9), **place)
+    return figure

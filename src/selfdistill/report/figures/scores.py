@@ -1,0 +1,117 @@
+"""The verdict: what seed and arms score on each task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..findings import Row
+from ..text import percent, shorten
+from .canvas import Canvas, Drawing
+from .material import Material
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_HEADER = (
+    "task",
+    "role",
+    "metric",
+    "arm",
+    "items",
+    "score",
+    "low",
+    "high",
+    "change",
+    "change low",
+    "change high",
+    "word",
+)
+
+
+def verdict(material: Material) -> Drawing | None:
+    """A dumbbell for each arm and task: the seed's score, the arm's, and a band between, with 95 % intervals."""
+    arms, seed = material.leading, material.findings.seed_arm
+    tasks = [task for task in material.findings.tasks if _scored(task, arms)]
+    if not tasks:
+        return None
+    said = "; ".join(
+        f"{task['task']}: " + ", ".join(f"{arm} {percent(task['scores'][arm]['value'])}" for arm in _scored(task, arms))
+        for task in tasks
+    )
+    others = ". Of a sweep its last arm is here" if len(arms) < len(material.findings.arms) else ""
+    return Drawing(
+        draw=lambda canvas: _draw(canvas, tasks, arms, seed),
+        label=f"Scores in percent with 95 % intervals. {said}.",
+        caption=f"Percent of the items that could be judged, with the 95 % interval as a line. A band joins each arm "
+        f"to {seed}{others}.",
+        header=_HEADER,
+        rows=[_row(material, task, arm) for task in tasks for arm in _scored(task, arms)],
+    )
+
+
+def _row(material: Material, task: Row, arm: str) -> list[Any]:
+    score, change = task["scores"][arm], material.findings.change(task, arm) or {}
+    return [
+        task["task"], task["role"], task.get("metric"), arm, score["n"], score["value"], score["low"], score["high"],
+        *(change.get(key) for key in ("difference", "low", "high", "word")),
+    ]  # fmt: skip
+
+
+def _scored(task: Row, arms: dict[str, int]) -> list[str]:
+    return [arm for arm in arms if task["scores"].get(arm, {}).get("value") is not None]
+
+
+def _draw(canvas: Canvas, tasks: list[Row], arms: dict[str, int], seed: str) -> Figure:
+    """Tasks go down the page, y counts pixels; the task's name stands to the left, or on narrow screens above."""
+    pitch = 17.0 if len(arms) <= 4 else 13.0
+    left, head, gap = (14.0, 22.0, 14.0) if canvas.narrow else (min(230.0, canvas.width / 3.4), 0.0, 18.0)
+    plain = canvas.width - left - (14.0 if canvas.narrow else 24.0)
+    blocks = [head + max(pitch * len(_scored(task, arms)), 0 if canvas.narrow else 34) + gap for task in tasks]
+    figure, top = canvas.start(sum(blocks) + 48, arms)
+    axes = canvas.axes(figure, left, top + 24, plain, sum(blocks))
+    axes.set(xlim=(0, 100), ylim=(sum(blocks), 0), xticks=[0, 25, 50, 75, 100], yticks=[])
+    axes.tick_params(labeltop=True)
+    canvas.grid(axes, "x")
+    top = 0.0
+    for task, block in zip(tasks, blocks, strict=True):
+        if top:
+            axes.plot([-100 * left / plain, 100], [top, top], color=canvas.palette.rule, linewidth=1, clip_on=False)
+        _name(canvas, axes, task, top + gap / 2 + 8, 0 if canvas.narrow else 2 - left)
+        _dumbbells(canvas, axes, task, arms, seed, top + gap / 2 + head + pitch / 2, pitch)
+        top += block
+    return figure
+
+
+def _name(canvas: Canvas, axes: Axes, task: Row, y: float, shift: float) -> None:
+    """The task's name at the left edge, its skill under it; on narrow screens (no shift) in one line above the arms."""
+    ink, muted = canvas.palette.ink, canvas.palette.muted
+    place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+    place["bbox"] = {"facecolor": canvas.palette.paper, "edgecolor": "none", "pad": 1.5}
+    letters = 28 if canvas.width > 800 else 22
+    name = shorten(task["task"], 28 if canvas.narrow else letters)
+    skill = task["skill"] if task["skill"] != task["task"] else ""
+    note = "target" if task["role"] == "target" else shorten(skill, letters + 4)
+    if not shift:
+        axes.annotate(f"{name} · {note}" if note else name, (0, y), (0, 0), color=ink, fontsize=13, **place)
+        return
+    axes.annotate(name, (0, y), (shift, 0), color=ink, fontsize=14, fontweight="bold", **place)
+    axes.annotate(note, (0, y + 17), (shift, 0), color=muted, fontsize=12.5, **place)
+
+
+def _dumbbells(
+    canvas: Canvas, axes: Axes, task: Row, arms: dict[str, int], seed: str, top: float, pitch: float
+) -> None:
+    scored = _scored(task, arms)
+    start = 100 * task["scores"][seed]["value"] if seed in scored else None
+    bottom = top + pitch * (len(scored) - 1)
+    if start is not None:
+        axes.plot([start, start], [top, bottom], color=canvas.palette.muted, linewidth=1, linestyle=(0, (2, 3)))
+    for row, arm in enumerate(scored):
+        score, y, look = task["scores"][arm], top + pitch * row, canvas.marker(arms[arm], 8)
+        value, color = 100 * score["value"], look["color"]
+        if start is not None and arm != seed:
+            axes.plot([start, value], [y, y], color=color, linewidth=6, alpha=0.22, solid_capstyle="butt")
+        if score["low"] is not None and score["high"] is not None:
+            axes.plot([100 * score["low"], 100 * score["high"]], [y, y], color=color, linewidth=1.6)
+        axes.plot([value], [y], **look, clip_on=False, zorder=5)
