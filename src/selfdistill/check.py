@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
+from .check_arms import arm_lines, replay_missing
 from .check_evaluate import evaluation_needs, evaluation_prompts, judge_lines
 from .config import Recipe
 from .data import BadRow
@@ -23,13 +24,33 @@ _ROWS = 200
 
 @dataclass
 class Checked:
-    """What was found. `missing` are things to mend before a run; `warnings` are worth a look."""
+    """What was found. `missing` are things to mend before a run; `warnings` are worth a look; `unseen` is what only the
+    hub could tell, which can't be reached."""
 
     plan: list[str] = field(default_factory=list)
     prompts: list[tuple[str, str]] = field(default_factory=list)
     graded: list[tuple[Example, Verdict]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    def add(self, error: SelfDistillError) -> None:
+        """Takes note of something that can't be read."""
+        lines = self.unseen if _for_want_of_a_network(error) else self.missing
+        lines += [str(error)] if str(error) not in lines else []
+
+
+def _for_want_of_a_network(error: BaseException | None) -> bool:
+    """Whether the hub could not be reached, which says nothing of what is asked from it. Libraries wrap such errors."""
+    from httpx import TransportError
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    unreached = (TransportError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError)
+    seen = set[int]()
+    while error is not None and id(error) not in seen and not isinstance(error, unreached):
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return isinstance(error, unreached)
 
 
 def check(recipe: Recipe) -> Checked:
@@ -53,6 +74,8 @@ def check(recipe: Recipe) -> Checked:
         )
     _prompts(plan, rows, found)
     _prerequisites(plan, found)
+    for error in replay_missing(plan):
+        found.add(error)
     found.missing += evaluation_needs(plan)
     found.plan += judge_lines(plan)
     return found
@@ -71,15 +94,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
             f"rewrite   template {plan.target.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
             f"grader {grader}, backend {recipe.rewrite.backend}"
         )
-    for name, arm in recipe.arms.items():
-        if arm.data == "none":
-            yield f"arm       {name}: the model as it is"
-            continue
-        train = plan.recipe.arm_train(arm)
-        data = f"{arm.data:.0%} rewrites" if isinstance(arm.data, float) else arm.data
-        length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
-        seeds = f", seeds {', '.join(map(str, recipe.seeds))}" if recipe.seeds else ""
-        yield f"arm       {name}: {data}, {train.method}, lr {train.lr:g}, {length}, batch {train.batch_size}{seeds}"
+    yield from arm_lines(plan)
     names = [entry.name + (f" (n={entry.n})" if entry.n else "") for entry in plan.evaluation.entries]
     yield f"evaluate  {', '.join(names) if names else 'nothing: name tasks in evaluate.tasks, or set data.heldout'}"
 
@@ -89,7 +104,7 @@ def _first_rows(plan: Plan, found: Checked) -> list[Conversation]:
     try:
         rows = list(islice(plan.target.load(plan.source, bad.append), _ROWS))
     except SelfDistillError as error:
-        found.missing.append(str(error))
+        found.add(error)
         return []
     if not rows:
         found.missing.append(f"{plan.source.path} holds no rows.")
@@ -100,13 +115,14 @@ def _first_rows(plan: Plan, found: Checked) -> list[Conversation]:
 
 
 def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
+    asked = list(evaluation_prompts(plan, rows, found.missing, found.add))
     try:
         check_model_files(plan.recipe.model)
         renderer = load_renderer(plan.recipe.model)
         rewriting = load_renderer(plan.rewriting_model)
         context = load_context_length(plan.recipe.model)
     except SelfDistillError as error:
-        found.missing.append(str(error))
+        found.add(error)
         return
     if rows:
         first = rows[0].examples()[0]
@@ -115,8 +131,7 @@ def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
         _lengths(plan, renderer, rows, context, found)
         _rewriting_lengths(plan, rewriting, rows, context, found)
         _control_tokens(renderer, rows, found)
-    for kind, messages in evaluation_prompts(plan, rows, found.missing):
-        found.prompts.append((kind, renderer.text(messages)))
+    found.prompts += [(kind, renderer.text(messages)) for kind, messages in asked]
 
 
 def _marked(renderer: Renderer, row: Conversation) -> str:

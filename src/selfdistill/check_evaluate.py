@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from .config import ModelConfig, TaskEntry
@@ -21,9 +21,11 @@ _SAMPLE = 50
 _STAND_IN = "This stands in for a sentence of an answer. " * 20
 
 
-def evaluation_prompts(plan: Plan, rows: list[Conversation], missing: list[str]) -> Iterator[tuple[str, Messages]]:
-    """Of each task that is asked the prompt of its first item; what can't be read is added to `missing`. `rows` stand
-    in for those that will be held out."""
+def evaluation_prompts(
+    plan: Plan, rows: list[Conversation], missing: list[str], unread: Callable[[SelfDistillError], None]
+) -> Iterator[tuple[str, Messages]]:
+    """Of each task that is asked the prompt of its first item; what isn't there is added to `missing`, what can't be
+    read given to `unread`. `rows` stand in for those that will be held out."""
     evaluation = plan.evaluation
     for entry in evaluation.entries:
         task = evaluation.task(entry)
@@ -32,7 +34,7 @@ def evaluation_prompts(plan: Plan, rows: list[Conversation], missing: list[str])
         try:
             item = next(_items(plan, entry, rows), None)
         except SelfDistillError as error:
-            missing.append(str(error))
+            unread(error)
             continue
         if item is None and rows:
             missing.append(f"The task '{entry.name}' has no items.")
