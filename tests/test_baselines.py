@@ -312,9 +312,9 @@ def test_check_tells_what_each_arm_trains_on(model: Path, rows: Path, general: P
         "self: the seed's own answers that pass, else originals",
         "cascade: the seed's own answers, else rewrites, else originals",
         "best: the likeliest of 3 rewrites",
-        "half-way: 0.5 of the way from the seed to sdft",
-        "replayed: originals, with 25 % as many rows of general.jsonl",
-        "masked: originals, no loss on tokens over 5 nats",
+        "half-way: 0.5 of the way from the seed to sdft, untrained",
+        f"replayed: original, with 25 % as many rows of {general}",
+        "masked: original, no loss on tokens over 5 nats",
         "dft loss",
     ):
         assert expected in told, told
@@ -386,9 +386,8 @@ def test_dft_weights_each_token_by_its_own_probability(model: Path, tmp_path: Pa
     import torch
 
     config = ModelConfig(path=str(model), dtype="float32")
-    settings = TrainConfig(
-        **{**TRAIN, "batch_size": 6, "micro_batch_size": 6, "max_steps": 1, "extra": {"loss_type": "dft"}}
-    )
+    changes = {"batch_size": 6, "micro_batch_size": 6, "max_steps": 1, "dtype": "float32"}
+    settings = TrainConfig(**{**TRAIN, **changes, "extra": {"loss_type": "dft"}})
     result = train(conversations(), config, settings, tmp_path / "dft")
     weights, renderer = load_model(config).eval(), load_renderer(config)
     data = prepare(conversations(), renderer, 256, False)

@@ -1,0 +1,66 @@
+"""The part of `check` that is about the arms: what each trains on, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from .config import ArmConfig
+from .data import BadRow, read_conversations
+from .errors import SelfDistillError
+from .plan import Plan
+
+
+def arm_lines(plan: Plan) -> Iterator[str]:
+    recipe = plan.recipe
+    if any("self" in arm.uses for arm in recipe.arms.values()):
+        own = recipe.rewrite
+        yield f"self      the training prompts as they are, at most {own.sampling.max_new_tokens} tokens, same grader"
+    for name, arm in recipe.arms.items():
+        if arm.data == "none":
+            yield f"arm       {name}: the model as it is"
+            continue
+        if arm.of:
+            yield f"arm       {name}: {arm.alpha:g} of the way from the seed to {arm.of}, untrained"
+            continue
+        train = recipe.arm_train(arm)
+        length = f"{train.max_steps} steps" if train.max_steps else f"{train.epochs:g} epochs"
+        loss = f", {train.extra['loss_type']} loss" if "loss_type" in train.extra else ""
+        seeds = f", seeds {', '.join(map(str, recipe.seeds))}" if recipe.seeds else ""
+        yield (
+            f"arm       {name}: {_data(plan, arm)}, {train.method}, lr {train.lr:g}, {length}, "
+            f"batch {train.batch_size}{loss}{seeds}"
+        )
+
+
+def _data(plan: Plan, arm: ArmConfig) -> str:
+    named = {
+        "self": "the seed's own answers that pass, else originals",
+        "cascade": "the seed's own answers, else rewrites, else originals",
+    }
+    parts = [f"{arm.data:.0%} rewrites" if isinstance(arm.data, float) else named.get(arm.data, arm.data)]
+    if arm.best_of:
+        share = f"{arm.data:.0%} " if isinstance(arm.data, float) else ""
+        parts = [f"{share}the likeliest of {arm.best_of} rewrites"]
+    if arm.template:
+        parts.append(f"template {arm.template}")
+    if arm.n:
+        parts.append(f"n={arm.n}")
+    if arm.replay:
+        _, source = plan.replay_source(arm.replay)
+        parts.append(f"with {arm.replay.share * 100:g} % as many rows of {source.path}")
+    if (above := plan.recipe.arm_train(arm).mask_above) is not None:
+        parts.append(f"no loss on tokens over {above:g} nats")
+    return ", ".join(parts)
+
+
+def replay_missing(plan: Plan) -> Iterator[SelfDistillError]:
+    """Why rows that are to be replayed can't be read."""
+    for arm in plan.recipe.arms.values():
+        if arm.replay:
+            task, source = plan.replay_source(arm.replay)
+            bad: list[BadRow] = []
+            try:
+                list(islice((task.load if task else read_conversations)(source, bad.append), 1))
+            except SelfDistillError as error:
+                yield error
