@@ -91,14 +91,14 @@ def experiments(
         raise RecipeError(f"{name} has no experiment {', '.join(unknown)}; it has {', '.join(recipes)}.")
     chosen = {own: recipe for own, recipe in recipes.items() if own in (only or recipes)}
     if demo:
-        made = {own: at_demo_scale(recipe, place) for place, (own, recipe) in enumerate(chosen.items())}
+        made = {own: at_demo_scale(recipe) for own, recipe in chosen.items()}
         chosen = {own: make_recipe(values, overrides, source=f"{name}, {own}") for own, values in made.items()}
     return chosen
 
 
-def at_demo_scale(recipe: Recipe, seed: int) -> dict[str, Any]:
-    """The same experiment, as plain values, with the demo's seed model and its skills. `seed` draws its rows, so that
-    experiments that stand for different datasets differ. Raises RecipeError where a task has no counterpart."""
+def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
+    """The same experiment, as plain values, with the demo's seed model and skills, and few rows: for each dataset of the
+    paper another draw."""
     values = recipe.model_dump(mode="json", exclude={"shift"})
     task = DEMO_TRAIN.get(recipe.task or "", recipe.task or "demo-maths")
     small = {
@@ -111,7 +111,7 @@ def at_demo_scale(recipe: Recipe, seed: int) -> dict[str, Any]:
         **values,
         "model": {"path": "demo", "dtype": "float32"},
         "task": task,
-        "data": {"path": task, "n": DEMO_ROWS, "seed": seed},
+        "data": {"path": task, "n": DEMO_ROWS, "seed": [*DEMO_TRAIN, recipe.task].index(recipe.task)},
         "rewrite": {**values["rewrite"], "sampling": {"preset": "paper", "max_new_tokens": 96}, "min_accepted": 0.0},
         "train": values["train"] | small,
         "sweep": recipe.sweep | ({"n": [DEMO_ROWS * n // most for n in recipe.sweep["n"]]} if most > 1 else {}),
