@@ -4,13 +4,17 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: demo test lint format types bench docs install install-dev clean
+.PHONY: demo reproduce-demo test lint format types bench docs install install-dev clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
 
 test: install-dev  ## the tests
 	$(BIN)/python -m pytest -n 2
+
+reproduce-demo: install  ## every table and figure of the paper at demo scale; about half an hour
+	for name in table1 table2 table3 table4 table5 figure4 figure5 figure6 figure7 figure8 figure9; do \
+		$(BIN)/selfdistill reproduce $$name --demo --dir runs/reproduce-demo || exit 1; done
 
 lint: install-dev  ## style and strict types
 	$(BIN)/ruff check .

@@ -97,8 +97,8 @@ def experiments(
 
 
 def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
-    """The same experiment, as plain values, with the demo's seed model and skills, and few rows: for each dataset of the
-    paper another draw."""
+    """The same experiment, as plain values, with the demo's seed model and skills, and few rows: of each dataset of the
+    paper a draw of its own."""
     values = recipe.model_dump(mode="json", exclude={"shift"})
     task = DEMO_TRAIN.get(recipe.task or "", recipe.task or "demo-maths")
     small = {
