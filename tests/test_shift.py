@@ -449,7 +449,9 @@ def test_every_trained_run_is_measured_and_shown(
     main_with("shift", str(where), "--arm", "vanilla")
     shown = capsys.readouterr().out
     assert (where / "shift" / "vanilla.json").stat().st_mtime_ns > written
-    assert all(name in shown for name in (*METRICS, "parameters: norm"))
+    row = next(line for line in shown.splitlines() if line.strip().startswith("full"))
+    assert len(row.split()) == 1 + len(METRICS) + 1
+    assert f"{verdict['shift']['full']['metrics']['rouge_l']['mean']:.3f}" in row
     assert json.loads((where / "verdict.json").read_text())["shift"] == verdict["shift"]
 
 

@@ -44,7 +44,8 @@ def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Mea
         from sacrebleu.metrics import BLEU
     except ImportError:
         raise UnmeasuredError(f"BLEU needs sacrebleu: {_INSTALL}.") from None
-    sentence, corpus = BLEU(tokenize=tokenize, effective_order=True), BLEU(tokenize=tokenize)
+    # `force`: a space before a last full stop is no sign of tokenised text here.
+    sentence, corpus = BLEU(tokenize=tokenize, effective_order=True, force=True), BLEU(tokenize=tokenize, force=True)
     values = _each(compared, lambda pair: sentence.sentence_score(split(pair.tuned), [split(pair.seed)]).score / 100)
     tuned, seed = [split(pair.tuned) for pair in compared.pairs], [split(pair.seed) for pair in compared.pairs]
     return averaged(values, corpus=corpus.corpus_score(tuned, [seed]).score / 100 if values else None)
