@@ -16,7 +16,7 @@ def shift_table(shift: Mapping[str, Mapping[str, Any]]) -> Table:
     table.add_column("run", no_wrap=True)
     metrics = list(dict.fromkeys(name for row in shift.values() for name in row["metrics"]))
     for name in (*metrics, "weights"):
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for run, row in shift.items():
         means = [row["metrics"].get(name, {}).get("mean") for name in metrics]
         parameters = row["parameters"] or {}
