@@ -30,7 +30,7 @@ def beside(files: Sequence[RowFile], ids: Iterable[str]) -> Iterator[list[Row]]:
 
 
 def cascade(rows: Sequence[Row]) -> Row:
-    """The first whose answer passed; where none did, the last, and so the original (arXiv 2509.15157, section 3)."""
+    """The first whose answer passed; where none did, the last, and so the original (arXiv 2509.15157)."""
     return next((row for row in rows if row["source"] != "original"), rows[-1])
 
 

@@ -24,6 +24,8 @@ def interpolate(seed: ModelConfig, tuned: Path, alpha: float, out: Path) -> dict
     the tuned model. A file's tensors at a time are in memory. Gives the counts of tensors and of those changed.
 
     Raises ModelError where the tuned weights don't fit the seed's, or an adapter is no plain LoRA."""
+    if not any(tuned.glob("*.safetensors")):
+        raise ModelError(f"{tuned} holds no weights to interpolate; train the arm again.")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
