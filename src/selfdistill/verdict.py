@@ -22,6 +22,8 @@ from .types import Score
 
 # Where the upper end of the seed's own interval is below this, keeping the score says nothing.
 _FLOOR = 0.1
+# Where more than this share of a task's answers counts neither way, the score is of a chosen few.
+_MANY_LOST = 0.1
 
 
 def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "gap": experiment.counts("gap") or None,
         "shift": shift,
         "summary": summarise(plan, tasks, comparisons, acceptance),
-        "notes": _notes(plan, experiment.counts("data")) + _unmeasured(plan, shift),
+        "notes": _notes(experiment, plan, tasks) + _unmeasured(plan, shift) + _trained_on(experiment, plan),
     }
 
 
@@ -58,13 +60,35 @@ def _shift(experiment: Experiment, plan: Plan) -> dict[str, Any]:
 def _unmeasured(plan: Plan, shift: Mapping[str, Any]) -> list[str]:
     """The runs, and the metrics, whose shift could not be measured where others could."""
     lacking = [run for run in plan.runs if plan.shift.stage(run) and run not in shift] if shift else []
-    notes = [f"The shift of {', '.join(lacking)} is not measured: not evaluated yet."] if lacking else []
+    notes = (
+        [f"The shift of {', '.join(lacking)} is not measured; `selfdistill shift` does, once they are evaluated."]
+        if lacking
+        else []
+    )
     return notes + list(dict.fromkeys(why for row in shift.values() for why in row["missing"].values()))
 
 
-def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
+_SOURCES = {
+    "self": "own answers of the seed",
+    "rewrite": "rewrites",
+    "original": "originals",
+    "replay": "rows of other data",
+}
+
+
+def _trained_on(experiment: Experiment, plan: Plan) -> list[str]:
+    """What the arms that choose among several answers, or mix in other data, came to train on."""
+    notes = []
+    for name, arm in plan.recipe.arms.items():
+        sources = experiment.counts(f"train/{plan.runs_of(name)[0]}").get("sources", {})
+        if sources and ("self" in arm.uses or arm.best_of or arm.replay or arm.template):
+            notes.append(f"{name} trains on " + ", ".join(f"{n} {_SOURCES[key]}" for key, n in sources.items()) + ".")
+    return notes
+
+
+def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know to read the figures."""
-    notes = [plan.recipe.note] if plan.recipe.note else []
+    notes, data = [plan.recipe.note] if plan.recipe.note else [], experiment.counts("data")
     lines = Counter((point.parameter, point.series) for point in plan.points)
     if single := [f"{parameter} for {series}" for (parameter, series), count in lines.items() if count == 1]:
         notes.append(f"A sweep with one point is no curve: {', '.join(single)}.")
@@ -72,10 +96,9 @@ def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
         notes.append(f"There are {data['train']} rows, fewer than n of {', '.join(few)}; all were used.")
     if "fake" in (plan.recipe.rewrite.backend, plan.recipe.evaluate.backend):
         notes.append("The fake backend made up answers: the figures are of no model.")
-    if plan.recipe.sandbox == "none" and any(
-        "sandbox" in plan.evaluation.task(entry).needs for entry in plan.evaluation.entries
-    ):
-        notes.append("sandbox: none. Programs that models wrote were run without a sandbox.")
+    settings = [record["settings"] for record in experiment.manifest["stages"].values()]
+    if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):
+        notes.append("sandbox: none. Programs that a model wrote were run without a sandbox.")
     if contaminated := data.get("contaminated"):
         notes.append(
             f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
@@ -86,7 +109,19 @@ def _notes(plan: Plan, data: Mapping[str, Any]) -> list[str]:
         notes.append(f"{bad} rows of the data couldn't be used; they are in data/bad_rows.jsonl with the reason.")
     if short := data.get("short"):
         notes.append(f"The data holds {short} rows fewer than data.n asks for; all were used.")
+    for task in tasks:
+        if lost := [
+            f"{arm} {score['unjudged'] + score['errors']} of {score['n']}"
+            for arm, score in task["scores"].items()
+            if score["unjudged"] + score["errors"] > _MANY_LOST * score["n"]
+        ]:
+            notes.append(f"{task['task']}: the scores leave out what couldn't be judged ({', '.join(lost)}).")
     return notes
+
+
+def _grader(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    grader = settings.get("grader")
+    return grader if isinstance(grader, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -188,19 +223,21 @@ def summarise(
 def _curves(
     plan: Plan, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
 ) -> list[str]:
-    """A sweep's line in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
-    lines: dict[tuple[str, str], list[str]] = {}
+    """Each line of a sweep in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
+
+    def mean(tasks: Sequence[str], arm: str) -> str:
+        changes = [100 * row.difference for task in tasks if (row := by.get((task, arm, plan.seed_arm)))]
+        return f"{fmean(changes):+.1f}" if changes else "–"
+
+    lines: dict[str, list[str]] = {}
     for point in plan.points:
-        changes = {
-            name: [100 * row.difference for task in tasks if (row := by.get((task, point.arm, plan.seed_arm)))]
-            for name, tasks in (("target", targets), ("other tasks", others))
-        }
-        said = " and ".join(f"{fmean(found):+.1f} ({name})" for name, found in changes.items() if found)
-        if said:
-            lines.setdefault((point.parameter, point.series), []).append(f"{point.value}: {said}")
+        line = point.parameter if point.parameter == point.series else f"{point.parameter}, {point.series}"
+        said = f"{mean(targets, point.arm)} / {mean(others, point.arm)}"
+        if said != "– / –":
+            lines.setdefault(line, []).append(f"{said} at {point.value}")
     return [
-        f"{parameter} for {series}, points of change to the seed at {'; '.join(said)}."
-        for (parameter, series), said in lines.items()
+        f"Along {line}: change to the seed in points (target / mean of the other tasks) {', '.join(said)}."
+        for line, said in lines.items()
     ]
 
 
@@ -218,8 +255,8 @@ def _does_it_help(
         return []
     sentences = []
     forgotten = [task for task in others if (row := by.get((task, twin, seed))) and row.word == "forgot"]
-    better = [task for task in others if task in versus and versus[task].low > 0]
-    worse = [task for task in others if task in versus and versus[task].high < 0]
+    better = [task for task in others if task in versus and versus[task].word == "gained"]
+    worse = [task for task in others if task in versus and versus[task].word == "forgot"]
     if forgotten:
         saved = [task for task in forgotten if task in better]
         sentences.append(
@@ -234,8 +271,9 @@ def _does_it_help(
         sentences.append(f"{arm} does worse than {twin} on {_list(worse)}.")
     for task in targets:
         if row := versus.get(task):
-            relation = "more than" if row.low > 0 else "less than" if row.high < 0 else "about what"
-            sentences.append(f"On {task} {arm} reaches {relation} {twin} does ({_points(row)}).")
+            relation = {"gained": "reaches more than", "forgot": "reaches less than", "kept": "reaches about what"}
+            said = relation.get(row.word, "can't be told apart from what")
+            sentences.append(f"On {task} {arm} {said} {twin} does ({_points(row)}).")
     return sentences
 
 
