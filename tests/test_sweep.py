@@ -229,5 +229,6 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     assert {("sdft.n=8", "vanilla.n=8"), ("mix=0.5", "vanilla"), ("sdft.template=refer", "vanilla")} <= pairs
     assert any("template" in note and "one point" in note for note in verdict["notes"])
     told_of = " ".join(verdict["summary"])
-    assert "n for vanilla" in told_of
+    assert "Along n, vanilla: " in told_of
+    assert "Along mix: " in told_of
     assert "vanilla.n=8:" not in told_of  # a curve is told as one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .findings import Findings, Row
@@ -65,31 +66,30 @@ def _cell(findings: Findings, task: Row, arm: str) -> tuple[Text, Text]:
 
 
 def reproduction_table(figures: Sequence[Figure]) -> Table:
-    """Our figures with their 95 % intervals beside the paper's, a line each: by experiment and task, arm under arm."""
+    """Our figures with their 95 % intervals beside the paper's where it has any: by experiment and task, arm under
+    arm."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("tuned on", "task", "arm", "ours", "paper"):
-        table.add_column(name, justify="right" if name == "paper" else "left", overflow="fold")
-    before: tuple[str, str] | None = None
-    for place, row in enumerate(figures):
-        group = (row.experiment, row.task)
-        first, last = group != before, place + 1 == len(figures) or figures[place + 1].task != row.task
-        ours = "unjudged" if row.ours is None else f"{row.ours:.1f}"
-        bounds = "" if row.low is None or row.high is None else f" [{row.low:.1f}, {row.high:.1f}]"
-        own = row.experiment if before is None or before[0] != row.experiment else ""
-        cells = [
-            own,
-            (row.task + (f" (for {row.stands_for})" if row.stands_for else "")) if first else "",
-            row.arm,
-            ours + bounds,
-            "–" if row.paper is None else f"{row.paper:.1f}",
-        ]
-        table.add_row(*map(Text, cells), end_section=last)
-        before = group
+    table, beside = Table(box=box.SIMPLE_HEAD, pad_edge=False), any(row.paper is not None for row in figures)
+    for name in ("tuned on", "task", "arm", "ours, in %", *(["the paper's"] if beside else [])):
+        table.add_column(name, overflow="fold")
+    before = ""
+    for (own, task), group in groupby(figures, key=lambda row: (row.experiment, row.task)):
+        rows = list(group)
+        for place, row in enumerate(rows):
+            ours = "unjudged" if row.ours is None else f"{row.ours:.1f}{_within(row)}"
+            named = task + (f" (for {row.stands_for})" if row.stands_for else "")
+            cells = [own if own != before else "", "" if place else named, row.arm, ours]
+            cells += ["–" if row.paper is None else f"{row.paper:.1f}"] if beside else []
+            table.add_row(*map(Text, cells), end_section=row is rows[-1])
+            before = own
     return table
+
+
+def _within(row: Figure) -> str:
+    return "" if row.low is None or row.high is None else f" [{row.low:.1f}, {row.high:.1f}]"
 
 
 def acceptance_lines(acceptance: dict[str, Any]) -> str:
