@@ -76,12 +76,13 @@ def _read(directory: Path, name: str, home: Path) -> _Entrant:
     verdict = read_experiment(directory).verdict
     findings = Findings.of(verdict)
     link = quote(os.path.relpath(directory / "report.html", home))
-    return _Entrant(name, link, verdict, findings, {task["task"]: _items(directory, task) for task in findings.tasks})
+    asked = {visible(path.stem): path for path in directory.glob("items/*.jsonl")}
+    items = {task["task"]: _items(asked, task) for task in findings.tasks}
+    return _Entrant(name, link, verdict, findings, items)
 
 
-def _items(directory: Path, task: Row) -> _Items | None:
-    paths = [directory / "items" / f"{name}.jsonl" for name in (task["task"], task.get("answers_of") or task["task"])]
-    path = next(filter(Path.is_file, paths), None)
+def _items(asked: dict[str, Path], task: Row) -> _Items | None:
+    path = asked.get(task["task"]) or asked.get(str(task.get("answers_of")))
     if path is None:
         return None
     return frozenset(Counter(str(row["id"]) for *_, row in read_lines(path) if row and "id" in row).items())

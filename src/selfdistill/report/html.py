@@ -26,7 +26,7 @@ def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), da
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         name: getattr(text, name)
-        for name in ("percent", "bounds", "points", "point_bounds", "p_value", "count", "duration")
+        for name in ("percent", "bounds", "points", "point_bounds", "figure", "p_value", "count", "duration")
     }
     style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -9,13 +9,13 @@ from typing import Any
 from ..rows import write_text
 from ..stats import KEPT_MARGIN
 from .answers import answered_tasks, answers_page
-from .figures import METRICS, Material, measure, page_figures, save_figures
+from .figures import Material, measure, measures, name_of, page_figures, save_figures
 from .findings import Findings
 from .html import render
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .svg import marker_icon
-from .text import BUCKETS, WORDS
+from .text import BUCKETS, WORDS, figure
 
 _MAX_REASONS = 25
 
@@ -97,27 +97,27 @@ def _foreign(saved: Saved) -> list[str]:
 
 
 def _shift(shift: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The table of measures of shift: those that some run has; of each run its values, and why one is missing."""
-    metrics = [metric for metric in METRICS if any(measure(row, metric) is not None for row in shift.values())]
-    missing = {pair for row in shift.values() for pair in (row.get("missing") or {}).items()}
+    """The table of shift: what is measured of some run, and of each run the values with their intervals. Why one is
+    missing is in the verdict's notes."""
+    names = measures(shift.values())
     return {
-        "metrics": {metric: METRICS[metric] for metric in metrics},
+        "metrics": {name: name_of(name) for name in names},
         "runs": {
-            run: [(measure(row, metric), _bounds((row.get("metrics") or {}).get(metric))) for metric in metrics]
+            run: [(measure(row, name), _bounds((row.get("metrics") or {}).get(name))) for name in names]
             for run, row in shift.items()
         },
-        "missing": sorted((METRICS.get(name, name), str(why)) for name, why in missing),
-        "on": sorted({(row.get("source"), row.get("prompts")) for row in shift.values() if row.get("source")}),
+        "on": sorted(
+            {(str(row["source"]), row.get("prompts")) for row in shift.values() if row.get("source")}, key=str
+        ),
     }
 
 
 def _bounds(value: Any) -> str:
     """A measure's interval, or its standard error."""
-    if not isinstance(value, dict):
-        return ""
-    if value.get("low") is not None and value.get("high") is not None:
-        return f"[{value['low']:.3f}, {value['high']:.3f}]"
-    return f"± {value['standard_error']:.3f}" if value.get("standard_error") is not None else ""
+    known = value if isinstance(value, dict) else {}
+    if known.get("low") is not None and known.get("high") is not None:
+        return f"[{figure(known['low'])}, {figure(known['high'])}]"
+    return f"± {figure(known['standard_error'])}" if known.get("standard_error") is not None else ""
 
 
 def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str]:

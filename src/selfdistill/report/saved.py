@@ -46,6 +46,7 @@ def read_experiment(directory: Path) -> Saved:
     except yaml.YAMLError:
         recipe = {}  # the page shows the text, just not the settings taken from it
     verdict = _read_json(directory / "verdict.json")
+    known = verdict.get("shift")  # a file that isn't in it is of older settings
     shift = {visible(path.stem): _read_json(path) for path in sorted(directory.glob("shift/*.json"))}
     return Saved(
         name=visible(directory.resolve().name),
@@ -55,7 +56,7 @@ def read_experiment(directory: Path) -> Saved:
         verdict=verdict,
         training={visible(path.parent.name): _read_log(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
         gap=_read_gap(directory / GAP),
-        shift=(verdict.get("shift") or {}) | shift,
+        shift=shift if known is None else {run: shift.get(run, row) for run, row in known.items()},
     )
 
 

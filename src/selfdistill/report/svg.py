@@ -67,11 +67,21 @@ def marker_of(slot: int, size: float) -> tuple[str, float]:
     return marker, size * factor
 
 
+def series_of(sweeps: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The series of each arm that a sweep made (`sdft.n=500`, `mix=0.25`); an arm of the recipe's own may be a point of
+    a sweep too."""
+    return {
+        row["arm"]: row["series"]
+        for row in sweeps
+        if row["arm"].startswith(row["series"]) and "=" in row["arm"].removeprefix(row["series"])
+    }
+
+
 def arm_slots(arms: list[str], seed_arm: str, sweeps: Sequence[dict[str, Any]] = ()) -> dict[str, int]:
     """Which colour and marker an arm has: the seed's, vanilla's and sdft's are always the same, and the arms of a
     sweep look like its series (`sweeps` as in verdict.json)."""
     slots = {seed_arm: 0, "vanilla": 1, "sdft": 2}
-    looks = {row["arm"]: row["series"] for row in sweeps if row["arm"] not in slots}
+    looks = series_of(sweeps)
     for arm in arms:
         slots.setdefault(looks.get(arm, arm), len(slots))
     return {arm: slots[looks.get(arm, arm)] for arm in arms}

@@ -83,6 +83,11 @@ def point_bounds(low: float, high: float) -> str:
     return f"[{points(low)}, {points(high)}]"
 
 
+def figure(value: float) -> str:
+    """A measure of any size: 0.873, 0.0031, 12.4."""
+    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 10 else f"{value:.3g}"
+
+
 def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ...rows import write_text
 from ..svg import PAGE, inline_svg, light_palette
 from .canvas import Canvas, Drawing
-from .forgetting import METRICS, forgetting, measure
+from .forgetting import forgetting, measure, measures, name_of
 from .material import Material
 from .rewriting import acceptance, gap
 from .scores import verdict
@@ -112,4 +112,7 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@") and value.strip() else value
 
 
-__all__ = ["FIGURES", "METRICS", "Figure", "Material", "Shown", "as_csv", "measure", "page_figures", "save_figures"]
+__all__ = [
+    "FIGURES", "Figure", "Material", "Shown", "as_csv", "measure", "measures", "name_of", "page_figures",
+    "save_figures",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from .material import Material, Row, number
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS = {
+_NAMES = {
     "bleu4": "BLEU-4",
     "bleu4_char": "BLEU-4, characters",
     "rouge_l": "ROUGE-L",
     "cosine": "embedding cosine",
     "kl": "KL, nats a token",
+    "kl_target": "KL, target's prompts",
     "agreement": "same answers",
     "length_ratio": "length ratio",
     "relative": "parameter change",
@@ -32,7 +33,7 @@ def forgetting(material: Material) -> Drawing | None:
     changes = {run: change for run in material.shift if (change := _change(material, run)) is not None}
     panels = {
         metric: found
-        for metric in METRICS
+        for metric in measures(material.shift.values())
         if len(found := [(run, x) for run in changes if (x := measure(material.shift[run], metric)) is not None]) > 2
     }
     if not panels:
@@ -40,7 +41,7 @@ def forgetting(material: Material) -> Drawing | None:
     rho = {metric: _spearman(found, changes) for metric, found in panels.items()}
     slots = {run: material.slots[material.arm_of(run)] for run in changes}
     legend = material.legend([material.arm_of(run) for run in changes])
-    said = ", ".join(f"{METRICS[metric]} {_rho(value)}" for metric, value in rho.items())
+    said = ", ".join(f"{name_of(metric)} {_rho(value)}" for metric, value in rho.items())
     unfinished = len(material.shift) - len(changes)
     left_out = f" {unfinished} without all of the other tasks are left out." if unfinished else ""
     return Drawing(
@@ -54,6 +55,18 @@ def forgetting(material: Material) -> Drawing | None:
             for run, change in changes.items()
         ],
     )
+
+
+def measures(shift: Iterable[Row]) -> list[str]:
+    """What is measured of any run, each metric and the change of the parameters."""
+    shift = list(shift)
+    found = [metric for row in shift for metric in row.get("metrics") or {}]
+    names = [metric for metric in _NAMES if metric in found or metric == "relative"]
+    return [name for name in dict.fromkeys([*names, *found]) if any(measure(row, name) is not None for row in shift)]
+
+
+def name_of(metric: str) -> str:
+    return _NAMES.get(metric, metric.replace("_", " "))
 
 
 def measure(shift: Row, metric: str) -> float | None:
@@ -116,7 +129,7 @@ def _draw(
         axes.locator_params(axis="x", nbins=4 if width > 180 else 3)
         axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
-        canvas.title(axes, METRICS[metric] + "\n")
+        canvas.title(axes, name_of(metric) + "\n")
         place = {"xycoords": "axes fraction", "textcoords": "offset points"}
         canvas.note(axes, _rho(rho[metric]), xy=(0, 1), xytext=(0, 9), **place)
     return figure

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from ..findings import Findings
-from ..svg import arm_slots
+from ..svg import arm_slots, series_of
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Material:
     def leading(self) -> dict[str, int]:
         """Of the arms that look alike one, with its look: the recipe's own, else the last of a sweep's series. The
         others are in the sweep's figure."""
-        swept, chosen = {row["arm"] for row in self.sweeps}, dict[int, str]()
+        swept, chosen = series_of(self.sweeps), dict[int, str]()
         for arm, slot in self.slots.items():
             if slot not in chosen or chosen[slot] in swept:
                 chosen[slot] = arm
@@ -47,7 +47,7 @@ class Material:
 
     def legend(self, arms: Iterable[str]) -> dict[str, int]:
         """The looks of arms, where those of a sweep's series have one."""
-        series = {row["arm"]: row["series"] for row in self.sweeps}
+        series = series_of(self.sweeps)
         names = {slot: series.get(arm, arm) for arm, slot in self.leading.items()}
         return {names[self.slots[arm]]: self.slots[arm] for arm in arms}
 

@@ -7,6 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..svg import series_of
 from .canvas import Canvas, Drawing, geometric
 from .material import Material, Row, number
 
@@ -38,8 +39,9 @@ def sweeps(material: Material) -> Drawing | None:
     found = [point for row in material.sweeps for side in _SIDES if (point := _point(material, row, side))]
     if not found:
         return None
-    slots = {row["series"]: material.slots[row["arm"]] for row in material.sweeps if row["arm"] in material.slots}
-    legend = {series: slot for series, slot in slots.items() if any(point.series == series for point in found)}
+    slots = {arm: material.slots[arm] for arm in material.findings.arms}
+    slots |= {series: material.slots[arm] for arm, series in series_of(material.sweeps).items() if arm in slots}
+    legend = {series: slots.setdefault(series, len(slots)) for series in dict.fromkeys(point.series for point in found)}
     seed = {side: mean for side in _SIDES if (mean := _mean(material, material.findings.seed_arm, side))}
     label = "; ".join(f"{p.arm} {_SIDES[p.side]} {100 * p.score:.1f}" for p in found)
     return Drawing(
@@ -54,7 +56,11 @@ def sweeps(material: Material) -> Drawing | None:
 
 def _point(material: Material, row: Row, side: str) -> _Point | None:
     mean = _mean(material, row["arm"], side)
-    return _Point(row["parameter"], row["series"], row["value"], side, row["arm"], *mean) if mean else None
+    value = row["value"]
+    known = (
+        value if number(value) is not None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    )
+    return _Point(row["parameter"], row["series"], known, side, row["arm"], *mean) if mean else None
 
 
 def _mean(material: Material, arm: str, side: str) -> tuple[float, float, float, int] | None:
