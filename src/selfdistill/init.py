@@ -208,8 +208,7 @@ arms:
   # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
   # mix-0.5: {data: 0.5}      # half of the rows rewritten
   # self: {data: self}        # the model's own answers where they pass, without a look at the reference
-  # half-way: {data: interpolate, of: vanilla, alpha: 0.5}   # weights between seed and vanilla, without training
-  # docs/baselines.md has the others: cascade, best_of, mask_above, dft, replay
+  # half-way: {data: interpolate, of: vanilla, alpha: 0.5}   # weights between seed and vanilla; more: docs/baselines.md
 
 # seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread
 
