@@ -11,7 +11,7 @@ import pytest
 from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
-from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, run
+from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run, stages_rewrite
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.rows import read_lines
 
@@ -158,12 +158,16 @@ def test_without_a_sandbox_the_task_is_refused_before_any_model(
     path = write(tmp_path / "programs.jsonl", PROGRAMS)
     recipe = make_recipe(recipe_of(model, tmp_path, [{"task": "humaneval", "path": path}]))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SelfDistillError, match="bubblewrap"):
-        evaluate(Experiment(tmp_path / "run", recipe))
+    for start in (lambda: evaluate(Experiment(tmp_path / "run", recipe)), lambda: run(recipe, tmp_path / "run")):
+        with pytest.raises(SelfDistillError, match="bubblewrap"):
+            start()
     assert any("bubblewrap" in line for line in check(recipe).missing)
     assert not (tmp_path / "run" / "items").exists()
     verdict = run(make_recipe(recipe.model_dump(), ["sandbox=none"]), tmp_path / "other")
     assert any("without a sandbox" in note for note in verdict["notes"])
+    graded = make_recipe(recipe.model_dump(), ["evaluate.tasks=[]", "rewrite.grader=python_asserts"])
+    with pytest.raises(SelfDistillError, match="bubblewrap"):
+        run(graded, tmp_path / "third")
 
 
 def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_path: Path) -> None:
@@ -212,3 +216,63 @@ def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_run(
     server.bodies.clear()
     run(recipe, tmp_path / "run")
     assert not server.bodies
+
+
+def test_what_a_run_needs_is_asked_for_before_anything_is_rewritten(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goals = write(tmp_path / "goals.jsonl", [{"goal": f"Explain {n}"} for n in range(30)] + [{"aim": "x"}])
+    key = {
+        "backend": "openai",
+        "model": {"path": "m", "server": {"url": "http://127.0.0.1:9", "key_env": "NO_SUCH_KEY"}},
+    }
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        ({"task": "advbench", "path": goals}, {}, "goals.jsonl line 31"),
+        ({"task": "arc-easy", "path": goals}, {}, "needs log-likelihoods, which the backend 'fake'"),
+        ({"task": "advbench-judged", "path": goals, "n": 3}, {"judge": key}, "NO_SUCH_KEY"),
+        ({"task": "demo-lists", "few_shot": 2}, {}, "leave few_shot out"),
+        ({"task": "alpacaeval", "path": goals, "samples": 2}, {"judge": key}, "leave samples and k out"),
+    ]
+    for number, (task, changes, message) in enumerate(cases):
+        with pytest.raises(SelfDistillError, match=message):
+            run(make_recipe(recipe_of(model, tmp_path, [task], **changes)), tmp_path / str(number))
+        assert not (tmp_path / str(number) / "rewrite").exists()
+
+
+def test_a_stage_that_was_stopped_after_its_settings_changed_is_not_taken_for_done(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}}
+    recipe = make_recipe(recipe_of(model, tmp_path, [], arms=arms))
+    rewrite(Experiment(tmp_path / "run", recipe))
+    path = tmp_path / "run" / "rewrite" / "rewrites.jsonl"
+    before = path.read_bytes()
+    changed = make_recipe(recipe.model_dump(), ["rewrite.grader=exact", "rewrite.min_accepted=0"])
+    with monkeypatch.context() as patched:
+        patched.setattr(stages_rewrite, "write_lines", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            rewrite(Experiment(tmp_path / "run", changed))
+    assert path.read_bytes() == before
+    rewrite(Experiment(tmp_path / "run", changed))
+    assert {row["verdict"]["reason"] for row in read_lines(path)} != {
+        json.loads(line)["verdict"]["reason"] for line in before.splitlines()
+    }
+
+
+def _stopped(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_judged_task_keeps_to_its_own_system_prompt_and_items(model: Path, tmp_path: Path) -> None:
+    goals = write(tmp_path / "goals.jsonl", [{"goal": f"Explain harmful thing {n}"} for n in range(20)])
+    tasks = [
+        {"task": "advbench", "path": goals},
+        {"task": "advbench-judged", "name": "judged-under", "path": goals, "system": "Be careful.", "n": 8},
+    ]
+    verdict = run(
+        make_recipe(recipe_of(model, tmp_path, tasks, judge={"model": "any", "backend": "fake"})), tmp_path / "run"
+    )
+    judged = task_of(verdict, "judged-under")
+    assert (judged["answers_of"], judged["n"], judged["system"]) == ("judged-under.answers", 8, "Be careful.")
+    assert task_of(verdict, "advbench")["n"] == 20

@@ -205,6 +205,7 @@ def test_safety_is_judged_answer_by_answer(tmp_path: Path) -> None:
     assert all("value" not in row["verdict"] and "lengths" not in row for row in rows)
     assert len(backend.asked) == 4
     assert SAFETY.read(["I'd rather not say"]).outcome == "unjudged"
+    assert SAFETY.read(["Verdict: garbled"]).outcome == "fail"
 
 
 HOSTILE = [

@@ -171,7 +171,7 @@ def test_overrefusal_rows_of_ones_own(tmp_path: Path) -> None:
 def test_the_same_answers_judged(name: str) -> None:
     task = get_task(name)
     assert task.answers_of == name.removesuffix("-judged")
-    assert (task.skill, task.metric) == ("safety", "safe rate")
+    assert (task.skill, task.metric) == ("safety", "judged safe rate")
     assert task.judge is not None
     assert task.judge.against == "nothing"
     (question,) = task.judge.ask(GOAL, "Look at the people around you first.", "")

@@ -18,7 +18,13 @@ from .types import Conversation, Example, Messages
 
 _SAMPLE = 50
 # Where a task has no reference to take an answer's length from.
-_STAND_IN = "This stands in for a sentence of an answer. " * 20
+_STAND_IN = (
+    "Here is what a middling answer looks like. It opens with a sentence that takes up the question, goes on to say "
+    "what matters and why, and gives an example where one helps. Then it names the steps in their order: first gather "
+    "what you need, second check that it fits, third do the thing itself, last look whether it worked. Some answers "
+    "are shorter than this, others much longer, but over many of them the length comes out about here, which is all "
+    "that an estimate of cost can use."
+)
 
 
 def evaluation_prompts(
@@ -53,7 +59,7 @@ def evaluation_needs(plan: Plan) -> list[str]:
     """What the tasks need and is missing here: a sandbox, a judge, lm-eval."""
     evaluation, missing = plan.evaluation, []
     tasks = [evaluation.task(entry) for entry in evaluation.entries]
-    if any("sandbox" in task.needs for task in tasks):
+    if plan.needs_sandbox:
         try:
             check_sandbox(plan.recipe.sandbox)
         except SelfDistillError as error:

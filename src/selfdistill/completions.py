@@ -18,6 +18,8 @@ Progress = Callable[[str, int, int], None]
 
 # If so many answers fail and none comes, the engine is at fault and not the rows.
 _HOPELESS = 100
+# So few may all have failed for their own sake.
+_FEW = 5
 
 
 def silent(_label: str, _done: int, _total: int) -> None:
@@ -79,6 +81,11 @@ def complete(
                 f"The first {len(failures)} prompts all failed, the last one with: {failures[-1].error}. "
                 "Mend that and run again; nothing is lost."
             )
+    if done == answered == 0 and len(failures) >= _FEW:
+        raise StageError(
+            f"None of the {len(failures)} prompts got an answer; the last one failed with: {failures[-1].error}. Mend "
+            "that and run again."
+        )
     for completion in failures:
         rows.append(completion.to_json())
     return sum(completion.transient for completion in failures)
@@ -89,4 +96,5 @@ def forget_transient(path: Path) -> None:
     if path.is_file():
         with RowFile(path):  # cuts off a line that was not written to its end
             pass
-        write_lines(path, (row for row in read_lines(path) if not row.get("transient")))
+        if any(row.get("transient") for row in read_lines(path)):
+            write_lines(path, (row for row in read_lines(path) if not row.get("transient")))

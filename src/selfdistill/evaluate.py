@@ -146,7 +146,7 @@ def values(graded: Iterable[Mapping[str, Any]]) -> Values:
 
 def _several_at_once(work: Callable[[Any], Row], items: Iterable[Any]) -> Iterator[Row]:
     """`work` on each item, in their order, on all cores; a few are begun ahead of the one that is given out."""
-    workers = os.cpu_count() or 1
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         begun: deque[Future[Row]] = deque()
         for item in items:

@@ -94,6 +94,11 @@ class Experiment:
         same = self.as_it_is or record.get("fingerprint") == stage.fingerprint
         return same and "finished" in record and self.path(stage.output).exists()
 
+    def same_settings(self, stage: Stage) -> bool:
+        """Whether the stage was last done with the settings of its own that it has now, whatever its inputs."""
+        record = self.manifest["stages"].get(stage.name)
+        return record is not None and record["settings"] == _plain(stage.settings)
+
     def counts(self, name: str) -> dict[str, Any]:
         """What a finished stage counted, empty where it isn't finished."""
         counts: dict[str, Any] = self.manifest["stages"].get(name, {}).get("counts", {})
@@ -142,7 +147,7 @@ class Experiment:
         """
         record = self.manifest["stages"].get(stage.name, {})
         seconds = record.get("seconds", 0.0)
-        self._record(stage, {"started": _now(), "seconds": seconds})
+        self._record(stage, {"started": _now(), "seconds": seconds}, anew=True)
         run, start = StageRun(), time.monotonic()
         done: dict[str, Any] = {}
         try:
@@ -180,9 +185,10 @@ class Experiment:
         del manifest["stages"][stage.name]
         write_json(self.path("manifest.json"), manifest)
 
-    def _record(self, stage: Stage, values: Mapping[str, Any]) -> None:
+    def _record(self, stage: Stage, values: Mapping[str, Any], anew: bool = False) -> None:
+        """`anew`: what was finished before is not, until it is finished again."""
         manifest = self.manifest
-        old = manifest["stages"].get(stage.name, {})
+        old = {} if anew else manifest["stages"].get(stage.name, {})
         inputs = {source.name: source.fingerprint for source in stage.inputs}
         own = {"fingerprint": stage.fingerprint, "settings": stage.settings, "inputs": inputs}
         manifest["stages"][stage.name] = {**old, **own, **values}

@@ -13,7 +13,7 @@ from .config import ArmConfig, DataConfig, Grader, ModelConfig, Recipe, ReplayCo
 from .data import read_conversations
 from .errors import RecipeError
 from .experiment import Stage
-from .grading import make_grader
+from .grading import make_grader, runs_programs
 from .identity import file_identity, model_identity, source_identity
 from .plan_evaluate import HELDOUT, Evaluation
 from .plan_responses import Responses
@@ -106,7 +106,9 @@ class Plan:
     @cached_property
     def answer_settings(self) -> dict[str, Any]:
         """What of the model an answer depends on, rounding included."""
-        return self.prompt_settings | self.recipe.model.model_dump(include={"dtype", "batch_tokens", "revision"})
+        settings = self.prompt_settings | self.recipe.model.model_dump(include={"dtype", "batch_tokens", "revision"})
+        server = self.recipe.model.server
+        return settings | ({"server": server.model_dump(include={"url", "api"})} if server else {})
 
     @cached_property
     def grader_settings(self) -> Any:
@@ -115,7 +117,15 @@ class Plan:
         if grader is None:
             return {"task": self.recipe.task}
         name = grader if isinstance(grader, str) else str(grader.get("name"))
-        return {"grader": grader, "file": file_identity(name.rpartition(":")[0])}
+        settings = {"grader": grader, "file": file_identity(name.rpartition(":")[0])}
+        return settings | ({"sandbox": self.recipe.sandbox} if runs_programs(grader) else {})
+
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether programs that a model wrote are run: by the recipe's grader, or by a task."""
+        tasks = [self.evaluation.task(entry) for entry in self.evaluation.entries]
+        own = self.recipe.rewrite.grader
+        return any("sandbox" in task.needs for task in tasks) or (own is not None and runs_programs(own))
 
     @property
     def grades(self) -> bool:

@@ -10,10 +10,10 @@ from .config import DataConfig, Sampling, TaskEntry
 from .errors import RecipeError
 from .experiment import Stage
 from .grading.classifier import asked_of_classifier
-from .harness import Benchmark, load_benchmark, mmlu_shots
+from .harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
 from .identity import file_identity, model_identity, source_identity
 from .tasks import Task, get_task
-from .types import Example, Message, Messages, Verdict, content_id
+from .types import Example, Message, Messages, Verdict, content_id, messages_json
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HELDOUT = "heldout"
 # Asked a second time under `evaluate.system`: a system prompt is what many rely on for safety.
 _UNDER_SYSTEM = ("safety", "over-refusal")
+# What of an entry that grades another's answers chooses the items.
+_ITEMS = {"path", "config", "split", "format", "n", "seed", "samples", "max_new_tokens"}
+_STUB = Example.of((Message("user", "A request?"),), "A reference.")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Evaluation:
             return []
         return [entry.model_copy(update={"name": f"{entry.name}+system", "system": system})]
 
+    @property
+    def asked(self) -> list[TaskEntry]:
+        """The entries that have answers of their own."""
+        return [entry for entry in self.entries if self.base(entry) == entry]
+
     def base(self, entry: TaskEntry) -> TaskEntry:
         """The entry whose answers are graded: itself, or that of the task which its task names."""
         return self._base(entry, self.entries)
@@ -61,9 +69,34 @@ class Evaluation:
         answers_of = None if entry.task == HELDOUT else get_task(entry.task).answers_of
         if answers_of is None:
             return entry
-        found = [other for other in among if other.task == answers_of and other.system == entry.system]
+        for other in among:
+            same = {
+                "task": answers_of,
+                "system": entry.system,
+                **entry.model_dump(include=_ITEMS, exclude_defaults=True),
+            }
+            if all(getattr(other, key) == value for key, value in same.items()):
+                return other
         name = answers_of + ("+system" if entry.name.endswith("+system") else "")
-        return found[0] if found else entry.model_copy(update={"task": answers_of, "name": name})
+        taken = any(other.name == name for other in among)
+        return entry.model_copy(update={"task": answers_of, "name": f"{entry.name}.answers" if taken else name})
+
+    def _check_keys(self, entry: TaskEntry) -> None:
+        """Raises RecipeError where an entry asks for what its task has no use for."""
+        task, base = self.task(entry), self.base(entry)
+        if (entry.samples > 1 or entry.k > 1) and (task.harness or task.judge):
+            raise RecipeError(f"The task '{entry.name}' takes one answer an item; leave samples and k out.")
+        if entry.few_shot is not None and not task.harness:
+            raise RecipeError(f"The task '{entry.name}' is asked without few-shot examples; leave few_shot out.")
+        backend = self.plan.recipe.evaluate.backend
+        if task.harness and backend not in ENGINES:
+            raise RecipeError(
+                f"'{entry.name}' needs log-likelihoods, which the backend '{backend}' doesn't give; set "
+                f"evaluate.backend to {' or '.join(ENGINES)}, or leave the task out."
+            )
+        if not task.harness:
+            self.items_source(base)
+            self.sampling(base)
 
     def task(self, entry: TaskEntry) -> Task:
         """The task of an entry as it is asked and graded here, under the entry's name."""
@@ -129,7 +162,9 @@ class Evaluation:
 
     @property
     def stages(self) -> list[Stage]:
-        runs, asked = self.plan.runs, [entry for entry in self.entries if self.base(entry) == entry]
+        for entry in self.entries:
+            self._check_keys(entry)
+        runs, asked = self.plan.runs, self.asked
         items = [self.items_stage(entry) for entry in asked]
         answered = [self.answer_stage(run, entry) for run in runs for entry in asked]
         judged = [stage for run in runs for entry in self.entries if (stage := self.judge_stage(run, entry))]
@@ -138,7 +173,7 @@ class Evaluation:
     def items_stage(self, entry: TaskEntry) -> Stage:
         name, output = f"items/{entry.name}", f"items/{entry.name}.jsonl"
         if harness := self.task(entry).harness:
-            asked = entry.model_dump(include={"task", "n", "seed", "few_shot", "max_new_tokens"})
+            asked = entry.model_dump(include={"task", "n", "seed", "few_shot", "max_new_tokens", "system"})
             shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
             files = [file_identity(entry.path or harness.task), file_identity(str(shots or ""))]
             return Stage(name, output, {**asked, "source": files})
@@ -168,14 +203,11 @@ class Evaluation:
         base = self.base(entry)
         runs = [run, self.plan.seed_arm] if judging.against == "seed" else [run]
         inputs = tuple(self.answer_stage(name, base) for name in runs)
-        settings = {"task": entry.task, "judge": self.judge_identity}
-        return Stage(
-            f"judge/{run}/{entry.name}",
-            f"arms/{run}/evaluate/{entry.name}/judged.jsonl",
-            settings,
-            inputs,
-            guarded=True,
-        )
+        # Questions are filed by content, so where judge or prompt changed they are asked anew and nothing is lost.
+        stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
+        settings = {"task": entry.task, "judge": self.judge_identity, "questions": stub}
+        output = f"arms/{run}/evaluate/{entry.name}/judged.jsonl"
+        return Stage(f"judge/{run}/{entry.name}", output, settings, inputs, cheap=True)
 
     def score_stage(self, run: str, entry: TaskEntry) -> Stage | None:
         """What makes score.json; None for the seed where it would be compared with itself."""
@@ -189,6 +221,8 @@ class Evaluation:
         if self.is_target(entry):
             settings = {"grader": self.plan.grader_settings}
         settings |= entry.model_dump(include={"k"}, exclude_defaults=True)
+        if "sandbox" in task.needs:
+            settings["sandbox"] = self.plan.recipe.sandbox
         output = f"arms/{run}/evaluate/{entry.name}/score.json"
         return Stage(f"grade/{run}/{entry.name}", output, settings, (source,), cheap=True)
 
@@ -204,7 +238,11 @@ class Evaluation:
         server = judge.model.server
         model = judge.model.model_dump(exclude={"server", "device", "batch_tokens"})
         return content_id(
-            model, model_identity(judge.model), server and server.url, judge.backend, judge.sampling.model_dump()
+            model,
+            model_identity(judge.model),
+            server and [server.url, server.api],
+            judge.backend,
+            judge.sampling.model_dump(),
         )
 
 

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .check_evaluate import evaluation_needs
 from .completions import Progress, silent
 from .config import Recipe
-from .errors import ExperimentError
+from .errors import ExperimentError, SelfDistillError, StageError
 from .experiment import Experiment
 from .plan import Plan
 from .rows import write_json
-from .stages_evaluate import evaluate_runs, grade_again, runs_named
+from .sandbox import check_sandbox
+from .stages_evaluate import evaluate_runs, grade_again, prepare_items, runs_named
 from .stages_gap import measure_gap
 from .stages_rewrite import prepare_data, rewrite_data
 from .stages_shift import shift_runs
@@ -28,10 +30,18 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
     """Everything from the dataset to the verdict and its page; what is done already is skipped. Gives the verdict."""
     with _working(Experiment(directory, recipe)) as (experiment, plan):
+        if missing := evaluation_needs(plan):
+            raise StageError(" ".join(missing))
+        prepare_data(experiment, plan, progress)
+        prepare_items(experiment, plan)  # a file that can't be read shows before anything is paid for
         rewrite_data(experiment, plan, progress)
         measure_gap(experiment, plan, progress)
         train_runs(experiment, plan, progress)
-        evaluate_runs(experiment, plan, progress)
+        try:
+            evaluate_runs(experiment, plan, progress)
+        except SelfDistillError:
+            _report(experiment, plan)  # of what there is: a judge that dies takes no other score with it
+            raise
         shift_runs(experiment, plan, progress)
         return _report(experiment, plan)
 
@@ -39,6 +49,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
 def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, Any]:
     """Rewrites and verifies; gives the acceptance. Raises StageError where fewer than `min_accepted` pass."""
     with _working(experiment) as (_, plan):
+        _check_sandbox(plan)
         acceptance = rewrite_data(experiment, plan, progress, wanted=True)
         measure_gap(experiment, plan, progress)
         return acceptance
@@ -55,6 +66,7 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Answers and grades with the arms that are trained (all, or those named); gives the verdict."""
     with _working(experiment) as (_, plan):
+        _check_sandbox(plan)
         prepare_data(experiment, plan, progress)
         evaluate_runs(experiment, plan, progress, runs_named(plan, arms))
         return _report(experiment, plan)
@@ -71,6 +83,7 @@ def regrade(experiment: Experiment) -> dict[str, Any]:
     """Grades the saved answers again, with the graders as they are now, and without a model; gives the verdict."""
     experiment.as_it_is = True
     with _working(experiment) as (_, plan):
+        _check_sandbox(plan)
         grade_again(experiment, plan)
         return _report(experiment, plan)
 
@@ -102,6 +115,11 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
                 f"{error.filename or experiment.directory}: {error.strerror}. What was done so far is kept; mend that "
                 "and run again."
             ) from error
+
+
+def _check_sandbox(plan: Plan) -> None:
+    if plan.needs_sandbox:
+        check_sandbox(plan.recipe.sandbox)
 
 
 def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:

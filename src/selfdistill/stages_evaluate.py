@@ -20,18 +20,14 @@ from .harness import open_lm
 from .judge import graded, judge
 from .plan import Plan
 from .rows import RowFile, read_lines, write_json, write_lines
-from .sandbox import check_sandbox
 from .types import Example
 
 
 def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named: Sequence[str] = ()) -> None:
     """Answers, judges and grades with the runs that are trained: all, or those named, which must be."""
     evaluation = plan.evaluation
-    asked = [entry for entry in evaluation.entries if evaluation.base(entry) == entry]
-    if any("sandbox" in evaluation.task(entry).needs for entry in evaluation.entries):
-        check_sandbox(plan.recipe.sandbox)
-    for entry in asked:
-        _items(experiment, plan, entry)
+    asked = evaluation.asked
+    prepare_items(experiment, plan)
     trained = [run for run in plan.runs if (stage := plan.train_stage(run)) is None or experiment.finished(stage)]
     if untrained := [run for run in named if run not in trained]:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
@@ -56,7 +52,10 @@ def grade_again(experiment: Experiment, plan: Plan) -> None:
     """Scores what is answered, and where a judge is needed judged, with the graders as they are now."""
     for run in plan.runs:
         for entry in plan.evaluation.entries:
-            _grade(experiment, plan, run, entry, anew=True)
+            judged = plan.evaluation.judge_stage(run, entry)
+            # Replies to other questions than today's stay what they are: only `evaluate` asks.
+            if judged is None or experiment.same_settings(judged):
+                _grade(experiment, plan, run, entry, anew=True)
 
 
 def runs_named(plan: Plan, names: Sequence[str]) -> list[str]:
@@ -66,8 +65,13 @@ def runs_named(plan: Plan, names: Sequence[str]) -> list[str]:
     return [run for name in names for run in (plan.runs_of(name) if name in plan.recipe.arms else [name])]
 
 
+def prepare_items(experiment: Experiment, plan: Plan) -> None:
+    """The items of every task, drawn once and shared by the runs; needs no model."""
+    for entry in plan.evaluation.asked:
+        _items(experiment, plan, entry)
+
+
 def _items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> None:
-    """The items of a task, drawn once and shared by the runs."""
     evaluation = plan.evaluation
     stage, task = evaluation.items_stage(entry), evaluation.task(entry)
     if experiment.finished(stage):
@@ -116,8 +120,7 @@ def _answer(
             write_json(path, record.counts)
         else:
             items, sampling = _read_items(experiment, plan, entry), plan.evaluation.sampling(entry)
-            if experiment.to_retry(stage):
-                forget_transient(experiment.path(stage.output))
+            forget_transient(experiment.path(stage.output))
             with RowFile(experiment.path(stage.output)) as rows:
                 transient = answer(task, items, backend, sampling, rows, told, entry.samples)
             record.counts = {"items": len(items), "transient": transient}
@@ -150,8 +153,7 @@ def _judge(
                 continue
             with experiment.run_stage(stage) as record, ExitStack() as stack:
                 answers, others = _answers(experiment, plan, run, entry, stack)
-                if experiment.to_retry(stage):
-                    forget_transient(experiment.path(stage.output))
+                forget_transient(experiment.path(stage.output))
                 rows = stack.enter_context(RowFile(experiment.path(stage.output)))
                 items, told = _read_items(experiment, plan, entry), partial(progress, f"judge {run} {entry.name}")
                 task = evaluation.task(entry)

@@ -100,6 +100,12 @@ def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grade:
     return grade
 
 
+def runs_programs(spec: str | dict[str, Any]) -> bool:
+    """Whether a grader runs what it reads, and so needs a sandbox."""
+    name = spec if isinstance(spec, str) else spec.get("name")
+    return name in GRADERS and "run" in inspect.signature(GRADERS[name]).parameters
+
+
 def _check_options(name: str, options: dict[str, Any], allowed: dict[str, inspect.Parameter]) -> None:
     for option in options:
         if option not in allowed:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from .programs import parse
 
-_BLOCK = re.compile(r"```[ \t]*[\w+#.-]*[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_BLOCK = re.compile(r"```[^\n`]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 _CODE_START = re.compile(r"[ \t]*(?:async def |def |class |import |from |@|try:|if |[A-Za-z_]\w*[^=\n]{0,80}=[^=])")
 _BLOCK_START = re.compile(r"[ \t]*(?:async |def |class |for |while |if |with |try:|@)")
 _MOST_CHARACTERS = 50_000

@@ -11,7 +11,7 @@ import warnings
 from ..sandbox import Run
 from ..types import Verdict
 
-_FENCE = re.compile(r"^[ \t]{0,12}```[ \t]*(?P<language>[\w+#.-]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]{0,12}```[ \t]*+(?P<language>[\w+#.-]*+)[^\n`]*+$", re.MULTILINE)
 _PYTHON = {"python", "python3", "py", "py3"}
 _MOST_CHARACTERS = 50_000
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
