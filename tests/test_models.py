@@ -74,6 +74,18 @@ def test_a_missing_adapter_is_one_sentence(tmp_path: Path) -> None:
         load_model(config(tiny_model(tmp_path / "m")), adapter=str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("layers", [1, 4])
+def test_an_adapter_for_another_model_is_one_sentence(tmp_path: Path, layers: int) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = load_model(config(tiny_model(tmp_path / "two")))
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    load_model(config(tmp_path / "two"), adapter=str(tmp_path / "adapter"))
+    other = tiny_model(tmp_path / "other", layers=layers)
+    with pytest.raises(ModelError, match="made for another model"):
+        load_model(config(other), adapter=str(tmp_path / "adapter"))
+
+
 def test_weights_of_another_shape_are_one_sentence(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     settings = (folder / "config.json").read_text()

@@ -49,6 +49,7 @@ def tiny_model(
     special: tuple[str, ...] = (),
     context: int = 512,
     seed: int = 0,
+    layers: int = 2,
 ) -> Path:
     """A model folder (config, generation config, safetensors, tokenizer) with random weights. Without `system_role`
     the template raises on a system message; without `chat_template` it is a base model's."""
@@ -61,7 +62,7 @@ def tiny_model(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=context,

@@ -152,11 +152,28 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
     if not (Path(adapter) / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter_config.json, so it is no LoRA adapter; train the arm again.")
     try:
-        return PeftModel.from_pretrained(loaded, adapter)
+        adapted = PeftModel.from_pretrained(loaded, adapter)
+        _check_adapter(adapted, Path(adapter))
+        return adapted
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The adapter in {adapter} can't be loaded over the model ({_first_line(error)}); train the arm again."
         ) from error
+
+
+def _check_adapter(adapted: Any, folder: Path) -> None:
+    """Raises ModelError where the adapter's weights are not those that this model has a place for: PEFT loads what fits
+    of an adapter that was made for another model, and says so in a warning at most."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        return
+    with safe_open(weights, framework="pt") as file:
+        saved = set(file.keys())
+    if saved != set(get_peft_model_state_dict(adapted)):
+        raise ModelError(f"The adapter in {folder} was made for another model than this one; train the arm again.")
 
 
 def load_advice(what: str, model: ModelConfig, error: Exception) -> str:
