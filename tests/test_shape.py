@@ -35,6 +35,7 @@ HEAVY = {
     "scipy",
     "bitsandbytes",
     "lm_eval",
+    "vllm",
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

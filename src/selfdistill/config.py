@@ -30,10 +30,26 @@ class ServerConfig(Settings):
     retries: int = Field(default=6, ge=0)
 
 
+class EngineConfig(Settings):
+    """How `backend: vllm` runs: on how many GPUs, with which share of their memory (left out: vLLM's own), quantised
+    how, and whether it guesses the next tokens from the prompt, where a rewrite finds its reference
+    (`speculate: reference`)."""
+
+    tensor_parallel: int = Field(default=1, gt=0)
+    memory_fraction: float | None = Field(default=None, gt=0, le=1)
+    quantization: str | None = None
+    speculate: Literal["reference"] | None = None
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What an answer depends on, rounding included; what is as by default is left out."""
+        return self.model_dump(exclude={"memory_fraction"}, exclude_defaults=True)
+
+
 class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
-    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, and `labels` is what the
-    labels of a model for the backend `classifier` mean."""
+    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, `engine` how the backend
+    `vllm` runs it, and `labels` is what the labels of a model for the backend `classifier` mean."""
 
     path: str
     revision: str | None = None
@@ -44,6 +60,7 @@ class ModelConfig(Settings):
     batch_tokens: int = Field(default=16384, gt=0)
     trust_remote_code: bool = False
     server: ServerConfig | None = None
+    engine: EngineConfig = EngineConfig()
     labels: dict[str, Literal["safe", "harmful"]] = {}
 
 

@@ -107,8 +107,9 @@ class Plan:
     def answer_settings(self) -> dict[str, Any]:
         """What of the model an answer depends on, rounding included."""
         settings = self.prompt_settings | self.recipe.model.model_dump(include={"dtype", "batch_tokens", "revision"})
-        server = self.recipe.model.server
-        return settings | ({"server": server.model_dump(include={"url", "api"})} if server else {})
+        server, engine = self.recipe.model.server, self.recipe.model.engine.deciding
+        settings |= {"server": server.model_dump(include={"url", "api"})} if server else {}
+        return settings | ({"engine": engine} if engine else {})
 
     @cached_property
     def grader_settings(self) -> Any:

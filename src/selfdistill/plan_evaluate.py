@@ -235,8 +235,9 @@ class Evaluation:
             raise RecipeError(
                 f"A judge is needed for {judged}; name one in `judge.model`, or take these out of evaluate.tasks."
             )
-        server = judge.model.server
-        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens"})
+        server, engine = judge.model.server, judge.model.engine.deciding
+        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens", "engine"})
+        model |= {"engine": engine} if engine else {}
         return content_id(
             model,
             model_identity(judge.model),

@@ -9,6 +9,7 @@ from itertools import compress
 from pathlib import Path
 
 from .backends import open_backend
+from .backends.engine import sharing
 from .completions import LazyBackend, Progress, forget_transient
 from .config import TaskEntry
 from .data import BadRow, draw, iter_conversations
@@ -33,13 +34,14 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
     runs = list(named) or trained
     anew: set[tuple[str, str]] = set()  # what was answered in this call, so that what is made of it is made again
-    for run in runs:
-        model, adapter = plan.run_model(run, experiment.directory)
-        # One model load serves all tasks of a run.
-        with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
-            for entry in asked:
-                if _answer(experiment, plan, run, entry, backend, progress):
-                    anew.add((run, entry.name))
+    models = {run: plan.run_model(run, experiment.directory) for run in runs}
+    with sharing(models.values()):
+        for run, (model, adapter) in models.items():
+            # One model load serves all tasks of a run.
+            with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
+                for entry in asked:
+                    if _answer(experiment, plan, run, entry, backend, progress):
+                        anew.add((run, entry.name))
     judged = [(run, entry) for run in runs for entry in evaluation.entries if evaluation.judge_stage(run, entry)]
     if judged:
         anew |= _judge(experiment, plan, judged, anew, progress)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backends import open_backend
+from .backends.engine import sharing
 from .choices import beside, best, cascade, to_score
 from .completions import LazyBackend, Progress
 from .config import ArmConfig
@@ -41,11 +42,13 @@ def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted:
     acceptance. Exact duplicates are rewritten once."""
     prepare_data(experiment, plan, progress)
     counts = {}
-    if wanted or plan.needs_rewrites:
-        counts = make_candidates(experiment, plan.responses.rewrites(), progress)
+    with sharing([(plan.recipe.model, None)]):
+        if wanted or plan.needs_rewrites:
+            counts = make_candidates(experiment, plan.responses.rewrites(), progress)
+        for arm in plan.responses.chosen:
+            for candidates in plan.responses.candidates(arm):
+                make_candidates(experiment, candidates, progress)
     for arm in plan.responses.chosen:
-        for candidates in plan.responses.candidates(arm):
-            make_candidates(experiment, candidates, progress)
         _choose(experiment, plan, arm, progress)
     return counts
 

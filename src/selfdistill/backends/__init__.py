@@ -36,6 +36,7 @@ class Backend(Protocol):
 
 BACKENDS = {
     "hf": "selfdistill.backends.hf:HFBackend",
+    "vllm": "selfdistill.backends.vllm:VLLMBackend",
     "openai": "selfdistill.backends.openai:OpenAIBackend",
     "classifier": "selfdistill.backends.classifier:ClassifierBackend",
     "fake": "selfdistill.backends.fake:FakeBackend",

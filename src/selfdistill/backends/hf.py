@@ -11,6 +11,7 @@ from ..models import context_length, free_memory, load_model, load_renderer, out
 from ..types import Completion, Prompt
 from .batches import Row, batches, windows
 from .decoding import decode
+from .rendered import failure, to_completion, to_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,25 +57,10 @@ class HFBackend:
 
     def _rows(self, prompts: list[Prompt], sampling: Sampling) -> tuple[list[Row], list[Completion]]:
         """The prompts as token ids; and an error for each that can't be rendered or has no room for an answer."""
-        from jinja2 import TemplateError
-
         model, renderer = self.loaded()
         context = context_length(model.config)
-        rows, failed = [], []
-        for prompt in prompts:
-            try:
-                ids = renderer.ids(prompt.messages)
-            except TemplateError as error:
-                failed.append(_failure(prompt.id, f"the chat template refuses the prompt: {error}"))
-                continue
-            room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(ids))
-            if not ids:
-                failed.append(_failure(prompt.id, "the prompt is empty"))
-            elif room < 1:
-                failed.append(_failure(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}"))
-            else:
-                rows.append(Row(prompt.id, ids, room))
-        return rows, failed
+        made = [to_row(prompt, renderer, sampling, context) for prompt in prompts]
+        return [row for row in made if isinstance(row, Row)], [row for row in made if isinstance(row, Completion)]
 
     def _answer(self, batch: list[Row], sampling: Sampling) -> list[Completion]:
         model, renderer = self.loaded()
@@ -84,29 +70,16 @@ class HFBackend:
             if not out_of_memory(error):
                 raise
         else:
-            return [self._completion(row, ids) for row, ids in zip(batch, answers, strict=True)]
+            return [to_completion(row, ids, renderer) for row, ids in zip(batch, answers, strict=True)]
         # Below the handler, whose traceback would hold on to the memory that is to be freed.
         free_memory()
         if len(batch) == 1:
-            return [_failure(batch[0].id, f"out of memory for one prompt of {len(batch[0].ids)} tokens")]
+            return [failure(batch[0].id, f"out of memory for one prompt of {len(batch[0].ids)} tokens")]
         half = (len(batch) + 1) // 2
         return self._answer(batch[:half], sampling) + self._answer(batch[half:], sampling)
-
-    def _completion(self, row: Row, ids: list[int]) -> Completion:
-        """The text before the stop token. Other special tokens are shown, so that hygiene sees a leaked marker."""
-        _, renderer = self.loaded()
-        stopped = ids[-1] in renderer.stop_ids
-        text = renderer.tokenizer.decode(
-            ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return Completion(row.id, str(text), "stop" if stopped else "length", len(ids))
 
     def loaded(self) -> tuple[PreTrainedModel, Renderer]:
         """The model, its adapter applied, and what renders its prompts, for those who need more than answers."""
         if self._model is None or self._renderer is None:
             raise RuntimeError("HFBackend is a context manager: with HFBackend(model) as backend: ...")
         return self._model, self._renderer
-
-
-def _failure(name: str, reason: str) -> Completion:
-    return Completion(name, "", "error", error=reason)

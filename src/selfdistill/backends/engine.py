@@ -1,0 +1,288 @@
+"""A vLLM engine in processes of its own, which end with it and give back all memory.
+
+Within `sharing` it outlives its backend: one start and one copy of the base serve all runs that put adapters over it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from ..config import EngineConfig, ModelConfig, Sampling
+from ..errors import ModelError
+from ..models import check_model_files, model_source, pick_dtype
+from .batches import Row
+from .openai import row_seed
+
+if TYPE_CHECKING:
+    from vllm import LLM
+    from vllm.lora.request import LoRARequest
+
+INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
+_CPU_CACHE = 4 << 30  # bytes; vLLM's own default is most of the machine's memory
+_AHEAD = 2  # prompts that wait, for one that can be at work: the engine never runs dry, and memory stays bounded
+# Of a guess as many tokens as are worth checking at once; a match of two tokens is enough to make one.
+_SPECULATE = {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an engine is started with. `rank` is the largest of the adapters that it can take, 0 for none."""
+
+    source: str
+    revision: str | None
+    dtype: str
+    device: str
+    trust_remote_code: bool
+    options: EngineConfig
+    rank: int
+
+    @classmethod
+    def of(cls, model: ModelConfig, rank: int) -> Needs:
+        source = model_source(model)
+        return cls(source, model.revision, model.dtype, model.device, model.trust_remote_code, model.engine, rank)
+
+
+class Engine:
+    """vLLM with one model, started. Raises ModelError where it is not installed or does not start."""
+
+    def __init__(self, needs: Needs) -> None:
+        if find_spec("vllm") is None:
+            raise ModelError(f"The backend vllm needs vLLM; {INSTALL}.")
+        self.needs = needs
+        self._adapters: dict[tuple[str, int], LoRARequest] = {}
+        self._asked = 0
+        self.broken = False
+        with NamedTemporaryFile(prefix="selfdistill-vllm-", suffix=".log", delete=False) as log:
+            self._log = Path(log.name)
+        try:
+            with self._logged():
+                self.llm = _start(needs)
+        except Exception as error:  # whatever vLLM, its workers or the model's own code raise
+            raise ModelError(self._told(f"vLLM did not start with {needs.source}", error)) from error
+        scheduler = self.llm.llm_engine.vllm_config.scheduler_config
+        self.room = _AHEAD * int(scheduler.max_num_seqs)
+        self.context = int(self.llm.llm_engine.model_config.max_model_len)
+
+    def stop(self) -> None:
+        """Ends its processes, and with them what they hold of GPU and memory."""
+        with self._logged(), suppress(Exception):
+            self.llm.llm_engine.engine_core.shutdown()
+        self._log.unlink(missing_ok=True)
+
+    def adapter(self, folder: str) -> LoRARequest:
+        """The adapter in `folder`, loaded. Each has a number of its own, which is how vLLM tells them apart. Raises
+        ModelError."""
+        from vllm.lora.request import LoRARequest
+
+        changed = (Path(folder) / "adapter_config.json").stat().st_mtime_ns
+        if (folder, changed) not in self._adapters:
+            number = len(self._adapters) + 1
+            request = LoRARequest(f"adapter-{number}", number, folder)
+            try:
+                with self._logged():
+                    self.llm.llm_engine.add_lora(request)
+            except Exception as error:
+                raise ModelError(self._told(f"vLLM can't load the adapter in {folder}", error)) from error
+            self._adapters[folder, changed] = request
+        return self._adapters[folder, changed]
+
+    def ask(self, row: Row, sampling: Sampling, stop_ids: Collection[int], adapter: LoRARequest | None) -> str:
+        """Puts a prompt in the queue; gives the name under which its answer comes. Raises ValueError where vLLM refuses
+        it."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p if sampling.temperature else 1.0,
+            top_k=sampling.top_k if sampling.temperature else 0,
+            seed=row_seed(sampling.seed, row.id) if sampling.temperature else None,
+            max_tokens=row.limit,
+            stop_token_ids=sorted(stop_ids),
+            ignore_eos=True,  # ours are in stop_token_ids, and nothing of the model's own settings is added to them
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._asked += 1
+        name = str(self._asked)
+        self.llm.llm_engine.add_request(name, tokens_input(row.ids), params, lora_request=adapter)
+        return name
+
+    def finished(self) -> Iterator[tuple[str, list[int], str | None]]:
+        """Waits for the engine's next step; gives the name, new tokens and finish reason of what came to its end.
+
+        Raises ModelError where the engine is gone.
+        """
+        try:
+            outputs = self.llm.llm_engine.step()
+        except Exception as error:
+            self.broken = True
+            told = self._told("vLLM stopped while it answered", error)
+            raise ModelError(f"{told} The answers that came are kept; run again.") from error
+        for output in outputs:
+            if output.finished:
+                yield output.request_id, list(output.outputs[0].token_ids), output.outputs[0].finish_reason
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Takes back prompts that nobody waits for any more."""
+        if names := list(names):
+            with suppress(Exception):  # an engine that is gone has none
+                self.llm.llm_engine.abort_request(names)
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """What vLLM and the processes that it starts write goes to a file: none of it runs into the command's own
+        output, and where something fails, the file has the reason."""
+        with self._log.open("ab") as file:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            kept = [(number, os.dup(number)) for number in (1, 2)]
+            try:
+                for number, _ in kept:
+                    os.dup2(file.fileno(), number)
+                yield
+            finally:
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                for number, own in kept:
+                    os.dup2(own, number)
+                    os.close(own)
+
+    def _told(self, what: str, error: Exception) -> str:
+        """What happened, why in vLLM's own words, and what to do."""
+        why = _reason(self._log.read_text(encoding="utf-8", errors="replace")) or _one_line(str(error) or repr(error))
+        advice = "change what it names in model.engine, or choose the backend hf"
+        if "memory" in why.lower():
+            advice = "free some, or set model.engine.memory_fraction"
+        return f"{what} ({why}); {advice}. Its whole log is {self._log}."
+
+
+def _start(needs: Needs) -> LLM:
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report its use to its makers
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a forked process can't use CUDA where we have
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    logging.getLogger("vllm").setLevel(logging.WARNING)
+    options, device = needs.options, str(current_platform.device_type)
+    if needs.device != "auto" and needs.device != device:
+        raise ValueError(f"this vLLM computes on {device}, and model.device is {needs.device}")
+    settings: dict[str, Any] = {}
+    if options.memory_fraction is not None:
+        settings["gpu_memory_utilization"] = options.memory_fraction
+    elif device == "cpu":
+        settings["kv_cache_memory_bytes"] = _CPU_CACHE
+    if options.speculate:
+        settings["speculative_config"] = dict(_SPECULATE)
+    if needs.rank:
+        settings |= {"enable_lora": True, "max_lora_rank": next(rank for rank in _RANKS if rank >= needs.rank)}
+    check_model_files(ModelConfig(path=needs.source, revision=needs.revision))
+    return LLM(
+        needs.source,
+        revision=needs.revision,
+        tokenizer_revision=needs.revision,
+        dtype=pick_dtype(needs.dtype, device),
+        trust_remote_code=needs.trust_remote_code,
+        tensor_parallel_size=options.tensor_parallel,
+        quantization=options.quantization,
+        max_model_len=-1,  # the model's own, or what the memory has room for
+        enable_prefix_caching=True,
+        enforce_eager=device == "cpu",  # compiling takes longer than it saves there
+        generation_config="vllm",  # nothing of the model's own generation settings
+        **settings,
+    )
+
+
+def adapter_rank(folder: str) -> int:
+    """The largest rank in a LoRA adapter. Raises ModelError where there is none, or one that vLLM can't take."""
+    try:
+        config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+        rank = max(config["r"], *(config.get("rank_pattern") or {}).values())
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{folder} holds no readable adapter_config.json; train the arm again.") from None
+    if rank > _RANKS[-1]:
+        raise ModelError(
+            f"The adapter in {folder} has rank {rank}, and vLLM takes up to {_RANKS[-1]}; choose the backend hf, or "
+            "train with `merge: true` and answer with the merged model."
+        )
+    return int(rank)
+
+
+@dataclass
+class _Shared:
+    ranks: dict[Needs, int]
+    engine: Engine | None = None
+
+
+_shared: _Shared | None = None
+
+
+@contextmanager
+def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
+    """Within, an engine stays up when its backend closes, for the next one that needs the same, and stops when another
+    is needed. It takes all adapters of `models` (a model, and an adapter's folder over it) that go over its model."""
+    global _shared
+    ranks: dict[Needs, int] = {}
+    for model, folder in models:
+        if folder is not None and (Path(folder) / "adapter_config.json").is_file():
+            base = Needs.of(model, 0)
+            ranks[base] = max(ranks.get(base, 0), adapter_rank(folder))
+    _shared = _Shared(ranks)
+    try:
+        yield
+    finally:
+        last, _shared = _shared.engine, None
+        if last is not None:
+            last.stop()
+
+
+def acquire(model: ModelConfig, adapter: str | None) -> Engine:
+    """An engine for `model`, with room for `adapter`. Raises ModelError."""
+    rank = adapter_rank(adapter) if adapter else 0
+    if _shared is None:
+        return Engine(Needs.of(model, rank))
+    needs = Needs.of(model, max(rank, _shared.ranks.get(Needs.of(model, 0), 0)))
+    if _shared.engine is None or _shared.engine.needs != needs:
+        if _shared.engine is not None:
+            _shared.engine.stop()  # before the next one starts: each takes most of the memory
+            _shared.engine = None
+        _shared.engine = Engine(needs)
+    return _shared.engine
+
+
+def release(engine: Engine) -> None:
+    """Stops it, unless it is shared and well."""
+    if _shared is not None and _shared.engine is engine:
+        if not engine.broken:
+            return
+        _shared.engine = None
+    engine.stop()
+
+
+_ERROR = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception)): (.+)$")
+_POINTERS = ("root cause", "initialization failed", "Engine core", "EngineCore")
+
+
+def _reason(log: str) -> str | None:
+    """The last error in vLLM's log that is one of its own, and not a pointer to another."""
+    found = [match for line in log.splitlines() if (match := _ERROR.search(line))]
+    told = [match for match in found if not any(pointer in match[2] for pointer in _POINTERS)]
+    return _one_line(f"{told[-1][1]}: {told[-1][2]}") if told else None
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:300].rstrip(".")
