@@ -293,7 +293,7 @@ def test_the_first_ten_bad_rows_are_listed(tmp_path: Path) -> None:
         good(two)
     assert "2 rows can't be used:\n  two.jsonl line 2: not JSON" in str(told.value)
     assert "  two.jsonl line 3: is not an object" in str(told.value)
-    assert "data.on_bad_row" in str(told.value)
+    assert "on_bad_row" in str(told.value)
     many = write(tmp_path / "many.jsonl", "oops\n" * 50)
     with pytest.raises(DataError) as told:
         good(many)

@@ -289,6 +289,7 @@ class TaskEntry(Settings):
     config: str | None = None
     split: str | None = None
     format: str | None = None
+    on_bad_row: Literal["stop", "skip"] | None = None
     n: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32 - 1)
     max_new_tokens: int | None = Field(default=None, gt=0)

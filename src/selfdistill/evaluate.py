@@ -65,8 +65,10 @@ def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int
         return next(row for row in graded if row["bucket"] not in JUDGED)
     passed = sum(row["bucket"] == "passed" for row in judged)
     value = pass_at_k(len(judged), passed, k)
-    verdict = Verdict("pass" if value > 0.5 else "fail", "samples pass", f"pass@{k}", f"{passed}/{len(judged)}", value)
-    return row_of(item.id, bucket(Completion(item.id, "", "stop"), verdict), verdict)
+    enough = value >= 0.5
+    verdict = Verdict("pass" if enough else "fail", "samples pass", f"pass@{k}", f"{passed}/{len(judged)}", value)
+    cut = all(row["bucket"] == "truncated" for row in judged)
+    return row_of(item.id, "passed" if enough else "truncated" if cut else "failed", verdict)
 
 
 def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:

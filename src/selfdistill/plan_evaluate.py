@@ -130,7 +130,7 @@ class Evaluation:
 
     def items_source(self, entry: TaskEntry) -> DataConfig | None:
         """Where a task's items are; None for the rows that `data.heldout` sets aside."""
-        changes = entry.model_dump(include={"path", "config", "split", "format"}, exclude_none=True)
+        changes = entry.model_dump(include={"path", "config", "split", "format", "on_bad_row"}, exclude_none=True)
         own = self.plan.source
         default = own if entry.task == HELDOUT else get_task(entry.task).test
         if entry.task == HELDOUT and entry.path is None:

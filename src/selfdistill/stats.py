@@ -75,7 +75,7 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
 class Comparison:
     """An arm against another on the same `n` items: `gained` are better in the arm, `lost` in the other. `difference`
     of the means, with its 95 % interval. `p_holm` is the p-value corrected for all tasks of this pair of arms (Holm
-    1979); `needed` is about how many items it would take to tell, where these can't."""
+    1979); `needed` is about how many items it would take to tell, where these can't and each arm is one run."""
 
     task: str
     arm: str
@@ -91,6 +91,7 @@ class Comparison:
     word: Word
     p_holm: float
     needed: int | None = None
+    runs: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -135,6 +136,7 @@ def compare(task: str, arm: str, against: str, mine: Sequence[Values], other: Se
         test="mcnemar" if exact else "paired bootstrap",
         word=word(low, high, p_value),
         p_holm=p_value,
+        runs=max(len(mine), len(other)),
     )
 
 
@@ -150,7 +152,9 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
             row = comparisons[i]
             p_holm = min(1.0, max(p_holm, (len(ranked) - rank) * row.p_value))
             said = word(row.low, row.high, p_holm)
-            needed = _needed(row, len(ranked)) if said == "can't tell" else None
+            # The spread of training seeds does not shrink with more items.
+            countable = said == "can't tell" and row.runs == 1
+            needed = _needed(row, len(ranked)) if countable else None
             found[i] = replace(row, p_holm=p_holm, word=said, needed=needed)
     return [found[i] for i in range(len(comparisons))]
 

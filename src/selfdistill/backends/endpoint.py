@@ -125,8 +125,10 @@ def retry_after(value: str | None) -> float | None:
 def _urls(server: ServerConfig) -> tuple[str, str]:
     """The server's address as it is shown, and where requests go. Raises RecipeError."""
     parts = urlsplit(server.url)
-    if parts.username or parts.password:
-        raise RecipeError("server.url holds a user or password, which would be saved; use server.key_env instead.")
+    if parts.username or parts.password or re.search(r"key|token|secret|sig", parts.query, re.IGNORECASE):
+        raise RecipeError(
+            "server.url holds a user, a password or a key, which would be saved; use server.key_env instead."
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RecipeError(f"server.url '{server.url}' is no address; write one such as http://localhost:8000/v1.")
     path = parts.path.rstrip("/")

@@ -88,8 +88,8 @@ def good_rows(
     if bad and not skip:
         count = "1 row" if bad == 1 else f"{bad} rows" if bad < _LISTED else f"at least {bad} rows"
         raise DataError(
-            f"{config.path}: {count} can't be used:\n{_list(listed)}\nMend the file, or set data.on_bad_row to skip, "
-            "which moves such rows to bad_rows.jsonl."
+            f"{config.path}: {count} can't be used:\n{_list(listed)}\nMend the file, or set on_bad_row to skip "
+            "(in data, or in the task's entry), which sets such rows aside and counts them."
         )
     if not good and bad:
         raise DataError(f"{config.path}: none of its {bad} rows can be used; check data.format.\n{_list(listed)}")
