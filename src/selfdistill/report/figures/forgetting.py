@@ -117,7 +117,7 @@ def _draw(
     legend: dict[str, int],
 ) -> Figure:
     height, step = 150.0, 236.0
-    places = canvas.columns(len(panels), most=3 if canvas.width > 800 else 2)
+    places = canvas.columns(len(panels), most=3 if canvas.width > 800 else 2, left=58)
     figure, top = canvas.start(step * (places[-1][2] + 1), legend)
     for (metric, found), (x, width, line) in zip(panels.items(), places, strict=True):
         axes = canvas.axes(figure, x, top + 44 + step * line, width, height)
@@ -129,6 +129,8 @@ def _draw(
         axes.locator_params(axis="x", nbins=4 if width > 180 else 3)
         axes.locator_params(axis="y", nbins=5)
         axes.yaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
+        if x == places[0][0]:
+            axes.set_ylabel("mean change, points", color=canvas.palette.muted, fontsize=12)
         canvas.title(axes, name_of(metric) + "\n")
         place = {"xycoords": "axes fraction", "textcoords": "offset points"}
         canvas.note(axes, _rho(rho[metric]), xy=(0, 1), xytext=(0, 9), **place)

@@ -91,7 +91,8 @@ def gap(material: Material) -> Drawing | None:
 def _middle(rows: list[tuple[float, int]]) -> str:
     tokens = sum(n for _, n in rows)
     perplexity = exp(min(sum(nll * n for nll, n in rows) / tokens, 99)) if tokens else float("nan")
-    return f"mean {sum(nll for nll, _ in rows) / len(rows):.2f}, perplexity {perplexity:.3g}"
+    mean = sum(nll for nll, _ in rows) / len(rows)
+    return f"mean {mean:.2f}, perplexity {f'{perplexity:.3g}' if perplexity < 1000 else count(perplexity)}"
 
 
 def _draw_gap(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIDES = {"target": "target", "other": "other tasks, mean"}
+_SIDES = {"target": "target, percent", "other": "mean of the other tasks, percent"}
 _NAMES = {"n": "training rows", "mix": "mix ratio", "data": "mix ratio", "train.lr": "learning rate"}
 
 
@@ -41,9 +41,12 @@ def sweeps(material: Material) -> Drawing | None:
         return None
     slots = {arm: material.slots[arm] for arm in material.findings.arms}
     slots |= {series: material.slots[arm] for arm, series in series_of(material.sweeps).items() if arm in slots}
-    legend = {series: slots.setdefault(series, len(slots)) for series in dict.fromkeys(point.series for point in found)}
+    legend = {material.findings.seed_arm: 0}
+    legend |= {
+        series: slots.setdefault(series, len(slots)) for series in dict.fromkeys(point.series for point in found)
+    }
     seed = {side: mean for side in _SIDES if (mean := _mean(material, material.findings.seed_arm, side))}
-    label = "; ".join(f"{p.arm} {_SIDES[p.side]} {100 * p.score:.1f}" for p in found)
+    label = "; ".join(f"{p.arm} {p.side} {100 * p.score:.1f}" for p in found)
     return Drawing(
         draw=lambda canvas: _draw(canvas, found, slots, legend, {side: mean[0] for side, mean in seed.items()}),
         label=f"Scores along each swept setting, in percent: {label}.",
