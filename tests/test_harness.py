@@ -16,7 +16,7 @@ from tiny import tiny_model, tiny_tokenizer
 from selfdistill.backends.hf import HFBackend
 from selfdistill.config import ModelConfig, TaskEntry
 from selfdistill.demo import SEED
-from selfdistill.errors import DataError, ModelError, RecipeError, StageError
+from selfdistill.errors import DataError, RecipeError, StageError
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Message, Score, Verdict
 
@@ -92,7 +92,7 @@ def load(name: str, path: Path | None, **settings: Any) -> Benchmark:
 def opened(model: Path | str = "demo", adapter: Path | None = None, **settings: Any) -> Iterator[Any]:
     config = ModelConfig(path=str(model), dtype="float32", device="cpu", **settings)
     with HFBackend(config, adapter and str(adapter)) as backend:
-        yield open_lm("hf", config, None, lambda: backend)
+        yield open_lm("hf", config, lambda: backend)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_the_model_is_fed_what_the_renderer_makes(layout: str, adds_bos: bool, t
     with HFBackend(config) as backend:
         weights, renderer = backend.loaded()
         weights.register_forward_pre_hook(lambda _module, args: fed.extend(args[0].tolist()))
-        evaluate(benchmark, open_lm("hf", config, None, lambda: backend), tmp_path / "out")
+        evaluate(benchmark, open_lm("hf", config, lambda: backend), tmp_path / "out")
 
     def question(row: dict[str, Any]) -> str:
         lines = [f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True)]
@@ -481,13 +481,7 @@ def test_nothing_of_the_process_is_left_changed(
 
 def test_engines_without_log_likelihoods_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"'openai'.*hf or vllm"):
-        open_lm("openai", ModelConfig(path="demo"), None, lambda: pytest.fail("no model is needed"))
-
-
-def test_vllm_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.harness.engine.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="pip install vllm"):
-        open_lm("vllm", ModelConfig(path="demo"), None, lambda: pytest.fail("no model is needed"))
+        open_lm("openai", ModelConfig(path="demo"), lambda: pytest.fail("no model is needed"))
 
 
 def test_without_lm_eval_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,8 @@ def _answer(
     with experiment.run_stage(stage) as record:
         if task.harness:
             path = experiment.path(stage.output)
-            model, adapter = plan.run_model(run, experiment.directory)
-            lm = open_lm(plan.recipe.evaluate.backend, model, adapter, backend.get)
+            model, _ = plan.run_model(run, experiment.directory)
+            lm = open_lm(plan.recipe.evaluate.backend, model, backend.get)
             record.counts = evaluate_benchmark(plan.evaluation.benchmark(entry), lm, path.parent, told).to_json()
             write_json(path, record.counts)
         else:

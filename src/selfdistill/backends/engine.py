@@ -211,7 +211,7 @@ def adapter_rank(folder: str) -> int:
     """The largest rank in a LoRA adapter. Raises ModelError where there is none, or one that vLLM can't take."""
     try:
         config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-        rank = max(config["r"], *(config.get("rank_pattern") or {}).values())
+        rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{folder} holds no readable adapter_config.json; train the arm again.") from None
     if rank > _RANKS[-1]:

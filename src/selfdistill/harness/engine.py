@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend
 from ..config import ModelConfig
-from ..errors import ModelError, RecipeError
-from ..models import context_length, load_renderer, model_source
+from ..errors import RecipeError
+from ..models import context_length, model_source
 from ..types import messages_from_json
 from .quiet import quiet
 
@@ -23,22 +20,15 @@ ENGINES = ("hf", "vllm")
 _LOGITS = 1 << 28
 
 
-def open_lm(engine: str, model: ModelConfig, adapter: str | None, backend: Callable[[], Backend]) -> Any:
-    """lm-eval's view of a model (an `lm_eval.api.model.LM`) in our layout. For `hf` the model that `backend()` holds,
-    adapter and all, so that one load serves every task; for `vllm` an engine of lm-eval's own with `adapter`.
-
-    Raises RecipeError for an engine that gives no log-likelihoods, ModelError where vLLM is missing.
-    """
-    if engine == "hf":
-        return _hf(model, backend())
-    if engine != "vllm":
+def open_lm(engine: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
+    """lm-eval's view (an `lm_eval.api.model.LM`), in our layout, of the model that `backend()` holds, adapter and all,
+    so that one load serves every task. Raises RecipeError for an engine that gives no log-likelihoods."""
+    if engine not in ENGINES:
         raise RecipeError(
             f"The backend '{engine}' gives no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
             f"{' or '.join(ENGINES)}."
         )
-    if find_spec("vllm") is None:
-        raise ModelError("The backend vllm needs vLLM; install it with `pip install vllm`.")
-    return _vllm(model, adapter)
+    return (_hf if engine == "hf" else _vllm)(model, backend())
 
 
 def _hf(model: ModelConfig, backend: Any) -> Any:
@@ -80,26 +70,42 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
         )
 
 
-def _vllm(model: ModelConfig, adapter: str | None) -> Any:
-    from lm_eval.models.vllm_causallms import VLLM
+def _vllm(model: ModelConfig, backend: Any) -> Any:
+    import copy
+    from unittest.mock import patch
 
-    renderer = load_renderer(model)
-    rank = json.loads((Path(adapter) / "adapter_config.json").read_text())["r"] if adapter else 0
+    from lm_eval.models import vllm_causallms
 
-    class ChatVLLM(VLLM):  # type: ignore[misc,unused-ignore]
+    llm, adapter, renderer = backend.loaded()
+
+    class ChatVLLM(vllm_causallms.VLLM):  # type: ignore[misc,unused-ignore]
+        """lm-eval's VLLM with our layout, which counts the prompts that it cuts."""
+
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)
 
-    with quiet():
-        return ChatVLLM(
+        def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
+            room = self.max_length - 1  # vLLM makes a token of its own after those that are scored
+            self.cut = len({key[0] for key, context, answer in requests if len(context) + len(answer) > room})
+            return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+        def generate_until(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
+            lengths = [len(self.tok_encode(r.args[0])) + r.args[1]["max_gen_toks"] for r in requests]
+            self.cut = sum(length > self.max_length for length in lengths)
+            return super().generate_until(requests, *args, **kwargs)
+
+    # Its constructor starts an engine of its own, and has no way to be given one.
+    with quiet(), patch.object(vllm_causallms, "LLM", lambda **_: llm):
+        lm = ChatVLLM(
             pretrained=model_source(model),
             revision=model.revision,
-            dtype=model.dtype,
+            tokenizer_revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             add_bos_token=False,
-            lora_local_path=adapter,
-            max_lora_rank=max(16, rank),
         )
+    lm.tokenizer = copy.deepcopy(renderer.tokenizer)
+    lm.lora_request = adapter
+    return lm
 
 
 def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:
