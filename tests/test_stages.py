@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.cli import main
 from selfdistill.errors import ExperimentError, StageError
+
+__all__ = ["server"]  # a fixture
 
 
 class Done(NamedTuple):
@@ -402,3 +405,23 @@ def test_rewriting_survives_kill_9_byte_for_byte(
         file.write(b'{"id": "00')  # a torn line, as a kill in the middle of a write leaves
     assert command("rewrite", path, "--dir", tmp_path / "killed").code == 0
     assert tree(tmp_path / "killed") == whole
+
+
+def test_rewrites_that_failed_for_the_servers_sake_are_asked_again_until_an_arm_is_trained(
+    rows: Path, tmp_path: Path, server: Server
+) -> None:
+    values = recipe_of(Path("demo"), rows, evaluate={"tasks": []}, gap=False)
+    values["model"] = {"path": "demo", "server": {"url": server.url, "retries": 0, "api": "completions"}}
+    values["rewrite"] |= {"backend": "openai", "min_accepted": 0}
+    recipe = make_recipe(values)
+    server.script = lambda _body, number: (500, {}) if number in (3, 5) else reply("The answer is 4.")
+    assert (
+        rewrite(Experiment(tmp_path / "run", recipe))["reasons"]["backend error: the server says N: , after N try"] == 2
+    )
+    asked = len(server.bodies)
+    server.script = lambda _body, _number: reply("The answer is 4.")
+    again = rewrite(Experiment(tmp_path / "run", recipe))
+    assert len(server.bodies) == asked + 2
+    assert not any("backend error" in reason for reason in again["reasons"])
+    rewrite(Experiment(tmp_path / "run", recipe))
+    assert len(server.bodies) == asked + 2

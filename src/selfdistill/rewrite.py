@@ -53,9 +53,10 @@ class Rewriter:
         backend: LazyBackend,
         rows: RowFile,
         progress: Callable[[int, int], None],
-    ) -> None:
-        """ỹ ~ f_θ(· | c, x, y) for each of the `total` different examples whose completion isn't in `rows` yet."""
-        complete(map(self.prompt, examples), total, backend, self.sampling, rows, progress)
+    ) -> int:
+        """ỹ ~ f_θ(· | c, x, y) for each of the `total` different examples whose completion isn't in `rows` yet; gives
+        the number of transient failures."""
+        return complete(map(self.prompt, examples), total, backend, self.sampling, rows, progress)
 
     def select(self, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
         """ỹ' of each example (eq. 4): the rewrite with its verdict; `Rewrite.response` falls back to the original."""

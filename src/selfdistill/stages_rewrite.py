@@ -15,11 +15,11 @@ import numpy.typing as npt
 from .backends import open_backend
 from .backends.engine import sharing
 from .choices import beside, best, cascade, to_score
-from .completions import LazyBackend, Progress
+from .completions import LazyBackend, Progress, forget_transient
 from .config import ArmConfig
 from .data import iter_conversations, prepare
 from .errors import StageError
-from .experiment import Experiment
+from .experiment import Experiment, Stage
 from .plan import Plan
 from .plan_responses import Candidates
 from .rewrite import Acceptance
@@ -57,12 +57,14 @@ def make_candidates(experiment: Experiment, candidates: Candidates, progress: Pr
     """One answer of the seed to each example, verified. Gives the acceptance; raises StageError where fewer rewrites
     than `min_accepted` pass."""
     generating, verifying = candidates.generating, candidates.verifying
-    if not (experiment.finished(generating) and experiment.finished(verifying)):
-        if not experiment.finished(generating):
+    generated = experiment.finished(generating) and not _ask_again(experiment, generating)
+    if not (generated and experiment.finished(verifying)):
+        first = first_occurrences(example.id for example in _examples(experiment))
+        if not generated:
             with experiment.run_stage(generating) as run:
-                run.counts = _generate(experiment, candidates, progress)
+                run.counts = _generate(experiment, candidates, first, progress)
         with experiment.run_stage(verifying) as run:
-            run.counts = _verify(experiment, candidates, progress)
+            run.counts = _verify(experiment, candidates, first, progress)
     counts = experiment.counts(verifying.name)
     least = candidates.plan.recipe.rewrite.min_accepted
     if counts["rate"] < least and candidates.template is not None and candidates.sample == 0:
@@ -76,18 +78,30 @@ def make_candidates(experiment: Experiment, candidates: Candidates, progress: Pr
     return counts
 
 
-def _generate(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
+def _ask_again(experiment: Experiment, generating: Stage) -> bool:
+    """Whether prompts that failed for the engine's sake are asked again: until an arm is trained on what there is."""
+    trained = any(name.startswith("train/") for name in experiment.manifest["stages"])
+    return experiment.to_retry(generating) and not trained
+
+
+def _generate(
+    experiment: Experiment, candidates: Candidates, first: npt.NDArray[np.bool_], progress: Progress
+) -> dict[str, Any]:
     """Asks once where several examples make one prompt, as they do where no reference is shown."""
-    first = first_occurrences(candidates.rewriter.prompt(example).id for example in _examples(experiment))
+    if candidates.template is None:
+        first = first_occurrences(candidates.rewriter.prompt(example).id for example in _examples(experiment))
+    forget_transient(experiment.path(candidates.generating.output))
     opener = partial(open_backend, candidates.plan.recipe.rewrite.backend, candidates.model)
     with LazyBackend(opener) as backend, _completions(experiment, candidates) as rows:
         told = partial(progress, candidates.generating.name)
-        candidates.rewriter.generate(_those(experiment, first), int(first.sum()), backend, rows, told)
-    return {"rows": int(first.sum())}
+        transient = candidates.rewriter.generate(_those(experiment, first), int(first.sum()), backend, rows, told)
+    return {"rows": int(first.sum()), "transient": transient}
 
 
-def _verify(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
-    acceptance, first = Acceptance(), first_occurrences(example.id for example in _examples(experiment))
+def _verify(
+    experiment: Experiment, candidates: Candidates, first: npt.NDArray[np.bool_], progress: Progress
+) -> dict[str, Any]:
+    acceptance = Acceptance()
     with _completions(experiment, candidates, reading=True) as rows:
         selected = acceptance.count(candidates.rewriter.select(_those(experiment, first), rows))
         shown = _counted(selected, int(first.sum()), partial(progress, candidates.verifying.name))
