@@ -415,9 +415,8 @@ def test_rewrites_that_failed_for_the_servers_sake_are_asked_again_until_an_arm_
     values["rewrite"] |= {"backend": "openai", "min_accepted": 0}
     recipe = make_recipe(values)
     server.script = lambda _body, number: (500, {}) if number in (3, 5) else reply("The answer is 4.")
-    assert (
-        rewrite(Experiment(tmp_path / "run", recipe))["reasons"]["backend error: the server says N: , after N try"] == 2
-    )
+    first = rewrite(Experiment(tmp_path / "run", recipe))
+    assert sum(number for reason, number in first["reasons"].items() if "backend error" in reason) == 2
     asked = len(server.bodies)
     server.script = lambda _body, _number: reply("The answer is 4.")
     again = rewrite(Experiment(tmp_path / "run", recipe))
