@@ -41,16 +41,18 @@ def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted:
     """Rewriting, verification, and the stop where too little is accepted; then what else arms choose from. Gives the
     acceptance. Exact duplicates are rewritten once."""
     prepare_data(experiment, plan, progress)
-    counts = {}
+    sets = [plan.responses.rewrites()] if wanted or plan.needs_rewrites else []
+    sets += [candidates for arm in plan.responses.chosen for candidates in plan.responses.candidates(arm)]
     with sharing([(plan.recipe.model, None)]):
-        if wanted or plan.needs_rewrites:
-            counts = make_candidates(experiment, plan.responses.rewrites(), progress)
-        for arm in plan.responses.chosen:
-            for candidates in plan.responses.candidates(arm):
-                make_candidates(experiment, candidates, progress)
+        made = {each.generating.name: make_candidates(experiment, each, progress) for each in _different(sets)}
     for arm in plan.responses.chosen:
         _choose(experiment, plan, arm, progress)
-    return counts
+    return made.get(plan.rewrite_stage.name, {})
+
+
+def _different(sets: list[Candidates]) -> Iterable[Candidates]:
+    """Arms share the sets that they choose from."""
+    return {each.generating.name: each for each in sets}.values()
 
 
 def make_candidates(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
