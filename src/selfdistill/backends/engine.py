@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import EngineConfig, ModelConfig, Sampling
 from ..errors import ModelError
-from ..models import check_model_files, model_source, pick_dtype
+from ..models import model_source, pick_dtype
 from .batches import Row
 from .openai import row_seed
 
@@ -69,8 +69,18 @@ class Engine:
         try:
             with self._logged():
                 self.llm = _start(needs)
+                logging.getLogger("vllm").setLevel(logging.ERROR)  # what it says here would run into a progress bar
+        except ModelError:
+            self._log.unlink()
+            raise
         except Exception as error:  # whatever vLLM, its workers or the model's own code raise
-            raise ModelError(self._told(f"vLLM did not start with {needs.source}", error)) from error
+            why = self._reason(error)
+            advice = "change what it names in model.engine, or choose the backend hf"
+            if "memory" in why.lower():
+                advice = "free some, or set model.engine.memory_fraction"
+            raise ModelError(
+                f"vLLM did not start with {needs.source} ({why}); {advice}. Its whole log is {self._log}."
+            ) from error
         scheduler = self.llm.llm_engine.vllm_config.scheduler_config
         self.room = _AHEAD * int(scheduler.max_num_seqs)
         self.context = int(self.llm.llm_engine.model_config.max_model_len)
@@ -79,7 +89,8 @@ class Engine:
         """Ends its processes, and with them what they hold of GPU and memory."""
         with self._logged(), suppress(Exception):
             self.llm.llm_engine.engine_core.shutdown()
-        self._log.unlink(missing_ok=True)
+        if not self.broken:
+            self._log.unlink(missing_ok=True)
 
     def adapter(self, folder: str) -> LoRARequest:
         """The adapter in `folder`, loaded. Each has a number of its own, which is how vLLM tells them apart. Raises
@@ -94,7 +105,10 @@ class Engine:
                 with self._logged():
                     self.llm.llm_engine.add_lora(request)
             except Exception as error:
-                raise ModelError(self._told(f"vLLM can't load the adapter in {folder}", error)) from error
+                raise ModelError(
+                    f"vLLM can't load the adapter in {folder} ({_one_line(str(error))}); train the arm again, or "
+                    "choose the backend hf."
+                ) from error
             self._adapters[folder, changed] = request
         return self._adapters[folder, changed]
 
@@ -130,8 +144,10 @@ class Engine:
             outputs = self.llm.llm_engine.step()
         except Exception as error:
             self.broken = True
-            told = self._told("vLLM stopped while it answered", error)
-            raise ModelError(f"{told} The answers that came are kept; run again.") from error
+            raise ModelError(
+                f"vLLM stopped while it answered ({self._reason(error)}); run again, the answers that came are kept. "
+                f"Its whole log is {self._log}."
+            ) from error
         for output in outputs:
             if output.finished:
                 yield output.request_id, list(output.outputs[0].token_ids), output.outputs[0].finish_reason
@@ -161,13 +177,11 @@ class Engine:
                     os.dup2(own, number)
                     os.close(own)
 
-    def _told(self, what: str, error: Exception) -> str:
-        """What happened, why in vLLM's own words, and what to do."""
-        why = _reason(self._log.read_text(encoding="utf-8", errors="replace")) or _one_line(str(error) or repr(error))
-        advice = "change what it names in model.engine, or choose the backend hf"
-        if "memory" in why.lower():
-            advice = "free some, or set model.engine.memory_fraction"
-        return f"{what} ({why}); {advice}. Its whole log is {self._log}."
+    def _reason(self, error: Exception) -> str:
+        """Why, in vLLM's own words: the last error in its log that is no pointer to another, else `error` itself."""
+        found = map(_ERROR.search, self._log.read_text(encoding="utf-8", errors="replace").splitlines())
+        told = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
+        return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else str(error) or repr(error))
 
 
 def _start(needs: Needs) -> LLM:
@@ -177,10 +191,12 @@ def _start(needs: Needs) -> LLM:
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    logging.getLogger("vllm").setLevel(logging.WARNING)
     options, device = needs.options, str(current_platform.device_type)
     if needs.device != "auto" and needs.device != device:
-        raise ValueError(f"this vLLM computes on {device}, and model.device is {needs.device}")
+        raise ModelError(
+            f"The vLLM that is installed computes on {device}, and model.device is {needs.device}; leave model.device "
+            "out (CUDA_VISIBLE_DEVICES says on which GPUs)."
+        )
     settings: dict[str, Any] = {}
     if options.memory_fraction is not None:
         settings["gpu_memory_utilization"] = options.memory_fraction
@@ -190,7 +206,6 @@ def _start(needs: Needs) -> LLM:
         settings["speculative_config"] = dict(_SPECULATE)
     if needs.rank:
         settings |= {"enable_lora": True, "max_lora_rank": next(rank for rank in _RANKS if rank >= needs.rank)}
-    check_model_files(ModelConfig(path=needs.source, revision=needs.revision))
     return LLM(
         needs.source,
         revision=needs.revision,
@@ -224,7 +239,7 @@ def adapter_rank(folder: str) -> int:
 
 @dataclass
 class _Shared:
-    ranks: dict[Needs, int]
+    models: list[tuple[ModelConfig, str | None]]
     engine: Engine | None = None
 
 
@@ -234,14 +249,10 @@ _shared: _Shared | None = None
 @contextmanager
 def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
     """Within, an engine stays up when its backend closes, for the next one that needs the same, and stops when another
-    is needed. It takes all adapters of `models` (a model, and an adapter's folder over it) that go over its model."""
+    is needed. It has room for all adapters in `models` (a model, and an adapter's folder over it) that go over its
+    own. Costs nothing where no engine is asked for."""
     global _shared
-    ranks: dict[Needs, int] = {}
-    for model, folder in models:
-        if folder is not None and (Path(folder) / "adapter_config.json").is_file():
-            base = Needs.of(model, 0)
-            ranks[base] = max(ranks.get(base, 0), adapter_rank(folder))
-    _shared = _Shared(ranks)
+    _shared = _Shared(list(models))
     try:
         yield
     finally:
@@ -252,10 +263,11 @@ def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
 
 def acquire(model: ModelConfig, adapter: str | None) -> Engine:
     """An engine for `model`, with room for `adapter`. Raises ModelError."""
-    rank = adapter_rank(adapter) if adapter else 0
+    base = Needs.of(model, 0)
+    others = [] if _shared is None else [folder for other, folder in _shared.models if Needs.of(other, 0) == base]
+    needs = replace(base, rank=max((adapter_rank(folder) for folder in {adapter, *others} if folder), default=0))
     if _shared is None:
-        return Engine(Needs.of(model, rank))
-    needs = Needs.of(model, max(rank, _shared.ranks.get(Needs.of(model, 0), 0)))
+        return Engine(needs)
     if _shared.engine is None or _shared.engine.needs != needs:
         if _shared.engine is not None:
             _shared.engine.stop()  # before the next one starts: each takes most of the memory
@@ -275,13 +287,6 @@ def release(engine: Engine) -> None:
 
 _ERROR = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception)): (.+)$")
 _POINTERS = ("root cause", "initialization failed", "Engine core", "EngineCore")
-
-
-def _reason(log: str) -> str | None:
-    """The last error in vLLM's log that is one of its own, and not a pointer to another."""
-    found = [match for line in log.splitlines() if (match := _ERROR.search(line))]
-    told = [match for match in found if not any(pointer in match[2] for pointer in _POINTERS)]
-    return _one_line(f"{told[-1][1]}: {told[-1][2]}") if told else None
 
 
 def _one_line(text: str) -> str:
