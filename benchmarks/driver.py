@@ -18,6 +18,7 @@ RECIPE = """
 model: demo
 data: {path: %s}
 rewrite: {backend: fake, grader: final_number, template: using}
+gap: false
 """
 MEASURED = """
 import resource, sys

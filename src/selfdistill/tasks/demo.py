@@ -17,7 +17,7 @@ from ..types import Conversation, Example, Message, Verdict
 from . import Task
 
 # How many rows a split holds; `data.n` draws from them.
-_ROWS = {"train": 4000, "dev": 250, "test": 250}
+_ROWS = {"train": 4000, "dev": 200, "test": 200}
 
 Grade = Callable[[Example, str], Verdict]
 
