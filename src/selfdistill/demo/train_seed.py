@@ -17,7 +17,7 @@ from typing import Any
 
 from .lessons import Lesson, lesson
 
-STEPS = 4000
+STEPS = 6000
 TOKENS_PER_STEP = 2000
 VOCABULARY = 1536
 COPY_STEPS = 300  # on repeated random tokens; without them copying is hardly ever learnt
@@ -178,6 +178,17 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) ->
     return sum(last) / len(last)
 
 
+def fresh_loss(model: Any, tokenizer: Any, seed: int) -> float:
+    """The mean loss on lessons that were not trained on, in float32."""
+    import torch
+
+    losses = []
+    with torch.no_grad():
+        for _, (ids, labels) in zip(range(20), batches(tokenizer, seed + 1_000_003), strict=False):
+            losses.append(model(input_ids=ids, labels=labels).loss.item())
+    return sum(losses) / len(losses)
+
+
 def save(model: Any, tokenizer: Any, out: Path) -> None:
     """Writes a folder that `transformers` loads as it is, the weights in bf16."""
     import torch
@@ -215,8 +226,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer)}", flush=True)
     copy_steps = 0 if args.start else min(COPY_STEPS, args.steps // 4)
     loss = train(model, tokenizer, args.steps, args.seed, copy_steps)
+    before = fresh_loss(model.eval(), tokenizer, args.seed)
     save(model, tokenizer, args.out)
-    print(f"loss {loss:.4f}; saved to {args.out}")
+    after = fresh_loss(model.float(), tokenizer, args.seed)
+    print(f"loss {loss:.4f}; on fresh lessons {before:.4f}, and {after:.4f} as cast to bf16; saved to {args.out}")
 
 
 if __name__ == "__main__":
