@@ -5,13 +5,13 @@ Within `sharing` it outlives its backend: one start and one copy of the base ser
 
 from __future__ import annotations
 
+import io
 import json
-import logging
 import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +38,8 @@ _SPECULATE = {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_max
 
 @dataclass(frozen=True)
 class Needs:
-    """What an engine is started with. `rank` is the largest of the adapters that it can take, 0 for none."""
+    """What an engine is started with. `rank` is the largest of the adapters that it can take, 0 for none; `targets` are
+    the modules that they change, none for any."""
 
     source: str
     revision: str | None
@@ -46,12 +47,13 @@ class Needs:
     device: str
     trust_remote_code: bool
     options: EngineConfig
-    rank: int
+    rank: int = 0
+    targets: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, model: ModelConfig, rank: int) -> Needs:
+    def of(cls, model: ModelConfig) -> Needs:
         source = model_source(model)
-        return cls(source, model.revision, model.dtype, model.device, model.trust_remote_code, model.engine, rank)
+        return cls(source, model.revision, model.dtype, model.device, model.trust_remote_code, model.engine)
 
 
 class Engine:
@@ -67,9 +69,9 @@ class Engine:
         with NamedTemporaryFile(prefix="selfdistill-vllm-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
         try:
-            with self._logged():
+            # Its logger keeps the stream that is there when it starts.
+            with self._logged(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 self.llm = _start(needs)
-                logging.getLogger("vllm").setLevel(logging.ERROR)  # what it says here would run into a progress bar
         except ModelError:
             self._log.unlink()
             raise
@@ -136,21 +138,24 @@ class Engine:
         return name
 
     def finished(self) -> Iterator[tuple[str, list[int], str | None]]:
-        """Waits for the engine's next step; gives the name, new tokens and finish reason of what came to its end.
-
-        Raises ModelError where the engine is gone.
-        """
-        try:
+        """Waits for the engine's next step; gives the name, new tokens and finish reason of what came to its end."""
+        with self.watched():
             outputs = self.llm.llm_engine.step()
+        for output in outputs:
+            if output.finished:
+                yield output.request_id, list(output.outputs[0].token_ids), output.outputs[0].finish_reason
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raises ModelError where the engine dies within."""
+        try:
+            yield
         except Exception as error:
             self.broken = True
             raise ModelError(
                 f"vLLM stopped while it answered ({self._reason(error)}); run again, the answers that came are kept. "
                 f"Its whole log is {self._log}."
             ) from error
-        for output in outputs:
-            if output.finished:
-                yield output.request_id, list(output.outputs[0].token_ids), output.outputs[0].finish_reason
 
     def forget(self, names: Iterable[str]) -> None:
         """Takes back prompts that nobody waits for any more."""
@@ -206,6 +211,8 @@ def _start(needs: Needs) -> LLM:
         settings["speculative_config"] = dict(_SPECULATE)
     if needs.rank:
         settings |= {"enable_lora": True, "max_lora_rank": next(rank for rank in _RANKS if rank >= needs.rank)}
+        # What no adapter changes is computed without. On CPU log-likelihoods need this, for the output layer.
+        settings["lora_target_modules"] = sorted(needs.targets) or None
     return LLM(
         needs.source,
         revision=needs.revision,
@@ -222,19 +229,20 @@ def _start(needs: Needs) -> LLM:
     )
 
 
-def adapter_rank(folder: str) -> int:
-    """The largest rank in a LoRA adapter. Raises ModelError where there is none, or one that vLLM can't take."""
+def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
+    """The largest rank in a LoRA adapter, and the names of the modules that it changes, none where they are a pattern.
+    Raises ModelError where there is no adapter, or one that vLLM can't take."""
     try:
         config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
         rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
+        targets = config["target_modules"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelError(f"{folder} holds no readable adapter_config.json; train the arm again.") from None
     if rank > _RANKS[-1]:
         raise ModelError(
-            f"The adapter in {folder} has rank {rank}, and vLLM takes up to {_RANKS[-1]}; choose the backend hf, or "
-            "train with `merge: true` and answer with the merged model."
+            f"The adapter in {folder} has rank {rank}, and vLLM takes up to {_RANKS[-1]}; choose the backend hf."
         )
-    return int(rank)
+    return int(rank), frozenset(targets) if isinstance(targets, list) else frozenset()
 
 
 @dataclass
@@ -263,9 +271,11 @@ def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
 
 def acquire(model: ModelConfig, adapter: str | None) -> Engine:
     """An engine for `model`, with room for `adapter`. Raises ModelError."""
-    base = Needs.of(model, 0)
-    others = [] if _shared is None else [folder for other, folder in _shared.models if Needs.of(other, 0) == base]
-    needs = replace(base, rank=max((adapter_rank(folder) for folder in {adapter, *others} if folder), default=0))
+    needs = Needs.of(model)
+    others = [] if _shared is None else [folder for other, folder in _shared.models if Needs.of(other) == needs]
+    if shapes := [adapter_shape(folder) for folder in {adapter, *others} if folder]:
+        targets = frozenset().union(*(names for _, names in shapes)) if all(names for _, names in shapes) else ()
+        needs = replace(needs, rank=max(rank for rank, _ in shapes), targets=frozenset(targets))
     if _shared is None:
         return Engine(needs)
     if _shared.engine is None or _shared.engine.needs != needs:

