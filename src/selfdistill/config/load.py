@@ -1,0 +1,135 @@
+"""From YAML files and `key=value` overrides to recipes, and back to YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..errors import RecipeError
+from .problems import problem
+from .recipe import Recipe
+from .settings import check_name, merge
+from .train import DEFAULT_ARMS
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""The folder of the recipes that ship with the package."""
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a YAML recipe, or one that ships with the package by its name; `overrides` are `key=value` with dots in the
+    key and YAML in the value.
+
+    Raises RecipeError that names the key, the reason, and the key that was probably meant.
+    """
+    found = load_recipes(path, overrides)
+    if list(found) != [""]:
+        raise RecipeError(
+            f"{path} holds {len(found)} experiments ({', '.join(found)}); run them with `selfdistill reproduce {path}`."
+        )
+    return found[""]
+
+
+def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipes of a file with `experiments`, each of which changes what stands around them; else the one, with an
+    empty name. Raises RecipeError as `load_recipe` does."""
+    path = recipe_file(path)
+    values = _read_yaml(path)
+    changes = values.pop("experiments", None)
+    if changes is None:
+        return {"": make_recipe(values, overrides, source=str(path))}
+    if not isinstance(changes, dict) or not changes or not all(isinstance(its, dict) for its in changes.values()):
+        raise RecipeError(f"{path}: `experiments` needs names, and for each what it changes.")
+    made = {}
+    for name, its in changes.items():
+        try:
+            check_name("experiment", str(name))
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}.") from None
+        whole = merge(_written_out(values), _written_out(its))
+        made[str(name)] = make_recipe(whole, overrides, source=f"{path}, {name}")
+    return made
+
+
+def recipe_file(path: Path | str) -> Path:
+    """The file itself, or the one of that name that ships with the package."""
+    shipped = RECIPES / f"{path}.yaml"
+    return shipped if not Path(path).exists() and shipped.is_file() else Path(path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is no text"
+        raise RecipeError(
+            f"{path}{where} is not readable as YAML ({why}); mend it, or let `selfdistill init` write one."
+        ) from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")
+    return values
+
+
+def make_recipe(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe") -> Recipe:
+    """A checked recipe from plain values. Raises RecipeError."""
+    values = _written_out(values)
+    for override in overrides:
+        changes = _written_out(_nested(override))
+        if "arms" in changes and not values.get("arms"):
+            values["arms"] = {name: arm.model_dump() for name, arm in DEFAULT_ARMS.items()}
+        values = merge(values, changes)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = [problem(detail, Recipe) for detail in error.errors()]
+        raise RecipeError(f"{source}: " + "; ".join(dict.fromkeys(problems)) + ".") from None
+
+
+def save_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every setting written out."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _written_out(values: dict[str, Any]) -> dict[str, Any]:
+    """`model: NAME`, `data: FILE` and `sampling: paper` written out, and sections with nothing in them left out."""
+    values = {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
+    for key in ("model", "data"):
+        if isinstance(values.get(key), str):
+            values[key] = {"path": values[key]}
+    for key in ("rewrite", "evaluate"):
+        section = values.get(key)
+        if isinstance(section, dict) and isinstance(section.get("sampling"), str):
+            values[key] = {**section, "sampling": {"preset": section["sampling"]}}
+    return values
+
+
+_SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "judge", "seeds")
+
+
+def _nested(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"'{override}' is no override; write key=value, for example train.lr=2e-5.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"The value in '{override}' is not readable as YAML; put it in quotes.") from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-4 (no dot) as a string; nobody means that.
+        with suppress(ValueError):
+            value = float(value)
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested

@@ -1,0 +1,41 @@
+"""A validation error as a phrase, with the key that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def problem(detail: Any, model: type[BaseModel]) -> str:
+    """One of the errors of validating `model`: the key with its path, and what to do about it."""
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        known = sorted(set(_keys(model)))
+        leaf = location[-1]
+        parent = ".".join(
+            part for part, before in zip(location[:-1], ["", *location], strict=False) if before != "arms"
+        )
+        siblings = [k for k in known if k.rpartition(".")[0] == parent.removesuffix(".0")]
+        near = difflib.get_close_matches(leaf, [k.rpartition(".")[2] for k in siblings], n=1)
+        near = near or [k for k in known if k.rpartition(".")[2] == leaf][:1]
+        near = near or difflib.get_close_matches(key, known, n=1)
+        return f"unknown key `{key}`" + (f" (did you mean `{near[0]}`?)" if near else "")
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        return f"`{key}` is missing"
+    where = f"`{key}`: " if key else ""
+    given = "" if detail["type"] in ("value_error",) else f", not {detail['input']!r}"
+    return f"{where}{message[0].lower()}{message[1:]}{given}"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        candidates = [info.annotation, *getattr(info.annotation, "__args__", ())]
+        for inner in candidates:
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _keys(inner, f"{prefix}{name}.")
