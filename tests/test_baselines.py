@@ -21,7 +21,7 @@ from selfdistill.models import load_model, load_renderer
 from selfdistill.plan import Plan
 from selfdistill.rows import RowFile
 from selfdistill.train import train
-from selfdistill.train_data import IGNORED, TrainingData, mask_unlikely, prepare
+from selfdistill.train.data import IGNORED, TrainingData, mask_unlikely, prepare
 from selfdistill.types import Message, Messages
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}

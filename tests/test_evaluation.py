@@ -11,9 +11,10 @@ import pytest
 from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
-from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run, stages_rewrite
+from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.rows import read_lines
+from selfdistill.stages import rewriting
 
 __all__ = ["server"]  # a fixture
 
@@ -250,7 +251,7 @@ def test_a_stage_that_was_stopped_after_its_settings_changed_is_not_taken_for_do
     before = path.read_bytes()
     changed = make_recipe(recipe.model_dump(), ["rewrite.grader=exact", "rewrite.min_accepted=0"])
     with monkeypatch.context() as patched:
-        patched.setattr(stages_rewrite, "write_lines", _stopped)
+        patched.setattr(rewriting, "write_lines", _stopped)
         with pytest.raises(KeyboardInterrupt):
             rewrite(Experiment(tmp_path / "run", changed))
     assert path.read_bytes() == before

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .init import write_recipe
     from .rewrite import Rewriter
     from .stages import evaluate, regrade, report, rewrite, run, shift, train
-    from .stages_gap import gap
+    from .stages.gap import gap
     from .types import Completion, Conversation, Example, Message, Rewrite, Score, Verdict
 
 _HOMES = {
@@ -38,7 +38,7 @@ _HOMES = {
     "init": "write_recipe",
     "rewrite": "Rewriter",
     "stages": "evaluate regrade report rewrite run shift train",
-    "stages_gap": "gap",
+    "stages.gap": "gap",
     "types": "Completion Conversation Example Message Rewrite Score Verdict",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -128,8 +128,8 @@ def gap(
     """Say how foreign a dataset's responses are to a model, before anything is rewritten or trained."""
     from .gap import distribution_lines, record_sentences
     from .report.text import shorten
-    from .stages_gap import gap as measure
-    from .stages_gap import gap_recipe
+    from .stages.gap import gap as measure
+    from .stages.gap import gap_recipe
 
     with _progress() as progress:
         found = measure(gap_recipe(model, data, n, overrides or []), progress)
@@ -212,7 +212,7 @@ def train(target: Target, overrides: Overrides = None, directory: Directory = No
     """Train the arms that are not trained yet."""
     from . import stages
     from .plan import Plan
-    from .stages_evaluate import runs_named
+    from .stages.evaluation import runs_named
 
     experiment = _experiment(target, overrides, directory)
     with _progress() as progress:

@@ -1,6 +1,6 @@
 """The method: the seed model rewrites each response (eq. 3), and a rewrite that passes its check replaces it (eq. 4).
 
-Read this first. `prompts.py` holds the rewriting templates, `grading/` the checks, `stages.py` what happens around it.
+Read this first. `prompts.py` holds the rewriting templates, `grading/` the checks, `stages/` what happens around it.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .errors import ExperimentError, StageError
-from .rows import write_json, write_lines
+from ..errors import ExperimentError, StageError
+from ..rows import write_json, write_lines
 
 Progress = Callable[[int, int, float], None]
 _WHOLE = "whole.json"

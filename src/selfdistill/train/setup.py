@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Adapter, ModelConfig, TrainConfig
-from .errors import RecipeError, StageError
-from .models import load_model
+from ..config import Adapter, ModelConfig, TrainConfig
+from ..errors import RecipeError, StageError
+from ..models import load_model
 
 if TYPE_CHECKING:
     import torch

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .check_evaluate import evaluation_needs
-from .completions import Progress, silent
-from .config import Recipe
-from .errors import ExperimentError, SelfDistillError, StageError
-from .experiment import Experiment
-from .plan import Plan
-from .rows import write_json
-from .sandbox import check_sandbox
-from .stages_evaluate import evaluate_runs, grade_again, prepare_items, runs_named
-from .stages_gap import measure_gap
-from .stages_rewrite import prepare_data, rewrite_data
-from .stages_shift import shift_runs
-from .stages_train import train_runs
-from .verdict import make_verdict
+from ..check.evaluation import evaluation_needs
+from ..completions import Progress, silent
+from ..config import Recipe
+from ..errors import ExperimentError, SelfDistillError, StageError
+from ..experiment import Experiment
+from ..plan import Plan
+from ..rows import write_json
+from ..sandbox import check_sandbox
+from ..verdict import make_verdict
+from .distribution_shift import shift_runs
+from .evaluation import evaluate_runs, grade_again, prepare_items, runs_named
+from .gap import measure_gap
+from .rewriting import prepare_data, rewrite_data
+from .training import train_runs
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -123,7 +123,7 @@ def _check_sandbox(plan: Plan) -> None:
 
 
 def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:
-    from .report import write_report
+    from ..report import write_report
 
     verdict = make_verdict(experiment, plan)
     write_json(experiment.path("verdict.json"), verdict)

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from .config import ModelConfig, TaskEntry
-from .data import BadRow
-from .errors import SelfDistillError
-from .harness import check_installed
-from .judge import judge_cost, token_counter
-from .models import check_model_files
-from .plan import Plan
-from .sandbox import check_sandbox
-from .types import Conversation, Example, Messages
+from ..config import ModelConfig, TaskEntry
+from ..data import BadRow
+from ..errors import SelfDistillError
+from ..harness import check_installed
+from ..judge import judge_cost, token_counter
+from ..models import check_model_files
+from ..plan import Plan
+from ..sandbox import check_sandbox
+from ..types import Conversation, Example, Messages
 
 _SAMPLE = 50
 # Where a task has no reference to take an answer's length from.

@@ -8,22 +8,22 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from .backends import check_backend
-from .config import ArmConfig, DataConfig, Grader, ModelConfig, Recipe, ReplayConfig, TrainConfig
-from .data import read_conversations
-from .errors import RecipeError
-from .experiment import Stage
-from .grading import make_grader, runs_programs
-from .identity import file_identity, model_identity, source_identity
-from .plan_evaluate import HELDOUT, Evaluation
-from .plan_responses import Responses
-from .plan_shift import Shift
-from .prompts import rewriting_layout
-from .rewrite import Rewriter
-from .sandbox import Ran, Run, open_runner
-from .sweep import Point, expand
-from .tasks import Task, get_task
-from .types import Example, Verdict
+from ..backends import check_backend
+from ..config import ArmConfig, DataConfig, Grader, ModelConfig, Recipe, ReplayConfig, TrainConfig
+from ..data import read_conversations
+from ..errors import RecipeError
+from ..experiment import Stage
+from ..grading import make_grader, runs_programs
+from ..identity import file_identity, model_identity, source_identity
+from ..prompts import rewriting_layout
+from ..rewrite import Rewriter
+from ..sandbox import Ran, Run, open_runner
+from ..sweep import Point, expand
+from ..tasks import Task, get_task
+from ..types import Example, Verdict
+from .evaluation import HELDOUT, Evaluation
+from .responses import Responses
+from .shift import Shift
 
 
 @dataclass(frozen=True)

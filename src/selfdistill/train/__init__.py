@@ -1,7 +1,7 @@
 """Fine-tuning (eq. 2 and 5 of the paper): from an arm's conversations to an adapter or full weights, by TRL's trainer.
 
 The rows are tokenised by `prompts.Renderer` and handed over with their labels, so that TRL applies no template, cuts
-nothing and masks nothing of its own. With `train_setup` and `models` the only importer of trl and peft.
+nothing and masks nothing of its own. With `setup` and `models` the only importer of trl and peft.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import ModelConfig, TrainConfig
-from .errors import ExperimentError, RecipeError
-from .identity import file_identity, model_identity
-from .models import free_memory, load_context_length, load_model, load_renderer, pick_device, pick_dtype
-from .rows import write_json
-from .scoring import score_tokens
-from .train_data import TrainingData, hashed, mask_unlikely, prepare
-from .train_guard import clear_errors, quiet, refuse_leaks
-from .train_log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
-from .train_setup import load_weights, lora_config, refused, sft_config
-from .types import Messages
+from ..config import ModelConfig, TrainConfig
+from ..errors import ExperimentError, RecipeError
+from ..identity import file_identity, model_identity
+from ..models import free_memory, load_context_length, load_model, load_renderer, pick_device, pick_dtype
+from ..rows import write_json
+from ..scoring import score_tokens
+from ..types import Messages
+from .data import TrainingData, hashed, mask_unlikely, prepare
+from .guard import clear_errors, quiet, refuse_leaks
+from .log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
+from .setup import load_weights, lora_config, refused, sft_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

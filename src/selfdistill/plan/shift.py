@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .config import TaskEntry
-from .errors import RecipeError
-from .experiment import Stage
+from ..config import TaskEntry
+from ..errors import RecipeError
+from ..experiment import Stage
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from . import Plan
 
 # What the paper compares answers on.
 _PAPERS = "advbench"

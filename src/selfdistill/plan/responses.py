@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import ArmConfig, ModelConfig
-from .errors import RecipeError
-from .experiment import Stage
-from .prompts import load_template
-from .rewrite import Rewriter
-from .types import content_id
+from ..config import ArmConfig, ModelConfig
+from ..errors import RecipeError
+from ..experiment import Stage
+from ..prompts import load_template
+from ..rewrite import Rewriter
+from ..types import content_id
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from . import Plan
 
 
 @dataclass(frozen=True)

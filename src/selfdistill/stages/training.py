@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from .completions import Progress
-from .config import ReplayConfig
-from .data import BadRow, assemble, draw, iter_conversations, read_conversations
-from .errors import ExperimentError, StageError
-from .experiment import Experiment, Stage
-from .interpolate import interpolate
-from .plan import Plan
-from .rows import RowFile, read_lines, write_json, write_lines
-from .stages_evaluate import runs_named
-from .types import Conversation, Example, Rewrite, content_id, messages_from_json, messages_json
+from ..completions import Progress
+from ..config import ReplayConfig
+from ..data import BadRow, assemble, draw, iter_conversations, read_conversations
+from ..errors import ExperimentError, StageError
+from ..experiment import Experiment, Stage
+from ..interpolate import interpolate
+from ..plan import Plan
+from ..rows import RowFile, read_lines, write_json, write_lines
+from ..types import Conversation, Example, Rewrite, content_id, messages_from_json, messages_json
+from .evaluation import runs_named
 
 
 def train_runs(experiment: Experiment, plan: Plan, progress: Progress, arms: Sequence[str] = ()) -> None:
@@ -37,7 +37,7 @@ def train_runs(experiment: Experiment, plan: Plan, progress: Progress, arms: Seq
 
 
 def _train(experiment: Experiment, plan: Plan, run: str, progress: Progress) -> None:
-    from .train import train
+    from ..train import train
 
     stage = plan.train_stage(run)
     folder, settings = experiment.path("arms", run), plan.run_train(run)

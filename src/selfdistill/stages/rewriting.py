@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .backends import open_backend
-from .backends.engine import sharing
-from .choices import beside, best, cascade, to_score
-from .completions import LazyBackend, Progress, forget_transient
-from .config import ArmConfig
-from .data import iter_conversations, prepare
-from .errors import StageError
-from .experiment import Experiment, Stage
-from .plan import Plan
-from .plan_responses import Candidates
-from .rewrite import Acceptance
-from .rows import RowFile, first_occurrences, read_lines, write_lines
-from .scoring import score_missing
-from .types import Example, Rewrite, content_id
+from ..backends import open_backend
+from ..backends.engine import sharing
+from ..choices import beside, best, cascade, to_score
+from ..completions import LazyBackend, Progress, forget_transient
+from ..config import ArmConfig
+from ..data import iter_conversations, prepare
+from ..errors import StageError
+from ..experiment import Experiment, Stage
+from ..plan import Plan
+from ..plan.responses import Candidates
+from ..rewrite import Acceptance
+from ..rows import RowFile, first_occurrences, read_lines, write_lines
+from ..scoring import score_missing
+from ..types import Example, Rewrite, content_id
 
 
 def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None:

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import Any
 
-from .completions import Progress
-from .config import TaskEntry
-from .data import draw
-from .errors import ExperimentError
-from .experiment import Experiment
-from .models import free_memory
-from .plan import Plan
-from .rows import read_lines, write_json
-from .shift import Compared, Pair, Sample, check_same_prompts, measure
-from .types import Completion, Example, Prompt, Verdict
+from ..completions import Progress
+from ..config import TaskEntry
+from ..data import draw
+from ..errors import ExperimentError
+from ..experiment import Experiment
+from ..models import free_memory
+from ..plan import Plan
+from ..rows import read_lines, write_json
+from ..shift import Compared, Pair, Sample, check_same_prompts, measure
+from ..types import Completion, Example, Prompt, Verdict
 
 
 def shift_runs(

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .config import DataConfig, Sampling, TaskEntry
-from .errors import RecipeError
-from .experiment import Stage
-from .grading.classifier import asked_of_classifier
-from .harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
-from .identity import file_identity, model_identity, source_identity
-from .tasks import Task, get_task
-from .types import Example, Message, Messages, Verdict, content_id, messages_json
+from ..config import DataConfig, Sampling, TaskEntry
+from ..errors import RecipeError
+from ..experiment import Stage
+from ..grading.classifier import asked_of_classifier
+from ..harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
+from ..identity import file_identity, model_identity, source_identity
+from ..tasks import Task, get_task
+from ..types import Example, Message, Messages, Verdict, content_id, messages_json
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from . import Plan
 
 HELDOUT = "heldout"
 # Asked a second time under `evaluate.system`: a system prompt is what many rely on for safety.

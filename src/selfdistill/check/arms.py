@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from .config import ArmConfig
-from .data import BadRow, read_conversations
-from .errors import SelfDistillError
-from .plan import Plan
+from ..config import ArmConfig
+from ..data import BadRow, read_conversations
+from ..errors import SelfDistillError
+from ..plan import Plan
 
 
 def arm_lines(plan: Plan) -> Iterator[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ExperimentError, SelfDistillError, StageError
+from ..errors import ExperimentError, SelfDistillError, StageError
 
 _WRITE_FAILURES = ("PytorchStreamWriter", "inline_container", "No space left", "I/O error", "File too large")
 

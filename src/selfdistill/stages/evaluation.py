@@ -8,20 +8,20 @@ from functools import partial
 from itertools import compress
 from pathlib import Path
 
-from .backends import open_backend
-from .backends.engine import sharing
-from .completions import LazyBackend, Progress, forget_transient
-from .config import TaskEntry
-from .data import BadRow, draw, iter_conversations
-from .errors import ExperimentError, StageError
-from .evaluate import answer, grade, summarise
-from .experiment import Experiment
-from .harness import evaluate as evaluate_benchmark
-from .harness import open_lm
-from .judge import graded, judge
-from .plan import Plan
-from .rows import RowFile, read_lines, write_json, write_lines
-from .types import Example
+from ..backends import open_backend
+from ..backends.engine import sharing
+from ..completions import LazyBackend, Progress, forget_transient
+from ..config import TaskEntry
+from ..data import BadRow, draw, iter_conversations
+from ..errors import ExperimentError, StageError
+from ..evaluate import answer, grade, summarise
+from ..experiment import Experiment
+from ..harness import evaluate as evaluate_benchmark
+from ..harness import open_lm
+from ..judge import graded, judge
+from ..plan import Plan
+from ..rows import RowFile, read_lines, write_json, write_lines
+from ..types import Example
 
 
 def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named: Sequence[str] = ()) -> None:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
-from .check_arms import arm_lines, replay_missing
-from .check_evaluate import evaluation_needs, evaluation_prompts, judge_lines
-from .config import Recipe
-from .data import BadRow
-from .errors import SelfDistillError
-from .models import check_model_files, load_context_length, load_renderer, pick_device
-from .plan import Plan
-from .plan_evaluate import HELDOUT
-from .prompts import Renderer
-from .types import Conversation, Example, Verdict
+from ..config import Recipe
+from ..data import BadRow
+from ..errors import SelfDistillError
+from ..models import check_model_files, load_context_length, load_renderer, pick_device
+from ..plan import Plan
+from ..plan.evaluation import HELDOUT
+from ..prompts import Renderer
+from ..types import Conversation, Example, Verdict
+from .arms import arm_lines, replay_missing
+from .evaluation import evaluation_needs, evaluation_prompts, judge_lines
 
 _ROWS = 200
 

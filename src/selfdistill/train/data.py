@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, StageError
-from .types import Messages, messages_json
+from ..errors import DataError, StageError
+from ..types import Messages, messages_json
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .prompts import Renderer, TrainingRow
-    from .scoring import Scored
+    from ..prompts import Renderer, TrainingRow
+    from ..scoring import Scored
 
 IGNORED = -100
 """The label of a token that no loss is taken on."""
