@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import time
-import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from . import __version__
-from .errors import ExperimentError, InterruptedRunError, SelfDistillError
+from .. import __version__
+from ..errors import ExperimentError, SelfDistillError
+from .progress import show_progress
+from .show import err, out, say, say_gap, say_heading, show_checked, show_verdict, visible
 
 if TYPE_CHECKING:
-    from .check import Checked
-    from .completions import Progress
-    from .experiment import Experiment
+    from ..experiment import Experiment
 
 app = typer.Typer(
     help="Fine-tune a chat model on your data without forgetting: self-distillation fine-tuning (SDFT, arXiv "
@@ -31,9 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_SHOWN = 2000  # characters of each end of a prompt that `check` shows
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's directory, or a recipe to start one.")]
@@ -52,7 +44,7 @@ def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where the experiment is kept.")] = Path("runs/demo"),
 ) -> None:
     """Show the whole of SDFT on the small seed model that comes with the package, in a few minutes on a CPU."""
-    from .demo import RECIPE
+    from ..demo import RECIPE
 
     run(RECIPE, overrides, directory)
 
@@ -65,57 +57,34 @@ def init(
     force: Annotated[bool, typer.Option(help="Overwrite a recipe that is there.")] = False,
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
-    from .init import write_recipe
+    from ..init import write_recipe
 
     for line in write_recipe(model, data, to, force=force):
-        _say(line)
-    _say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
+        say(line)
+    say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
 
 
 @app.command()
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Show the plan, the prompts as the model will see them, what the grader reads, and what is missing."""
-    from .check import check as check_recipe
-    from .config import load_recipes
+    from ..check import check as check_recipe
+    from ..config import load_recipes
 
     recipes = load_recipes(recipe, overrides or [])
     found = {}
     for name, its in recipes.items():
         if name:
-            _heading(f"———— {name}")
+            say_heading(f"———— {name}")
         found[name] = check_recipe(its)
-        _show_checked(found[name])
+        show_checked(found[name])
     if any(checked.missing for checked in found.values()):
         raise typer.Exit(2)
     unseen = any(checked.unseen for checked in found.values())
     command = "reproduce" if list(recipes) != [""] else "run"
-    _say(
+    say(
         f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
         f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or [])])}"
     )
-
-
-def _show_checked(found: Checked) -> None:
-    _heading("Plan")
-    for line in found.plan:
-        _say("  " + line)
-    for kind, text in found.prompts:
-        _heading(f"Prompt: {kind}")
-        left = len(text) - 2 * _SHOWN
-        _say(text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters left out …\n{text[-_SHOWN:]}")
-    if found.graded:
-        _heading("What the grader reads from the first original responses")
-        for example, verdict in found.graded:
-            shown = " ".join(example.reference.split())
-            shown = shown if len(shown) <= 60 else f"… {shown[-58:]}"
-            read = verdict.expected or verdict.reason
-            _say(f"  {verdict.outcome:8} {read:24.60} {shown}")
-    unseen = "Not looked at, as the hub can't be reached from here"
-    for heading, lines in (("Worth a look", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
-        if lines:
-            _heading(heading)
-            for line in lines:
-                _say("  - " + line)
 
 
 @app.command()
@@ -126,36 +95,36 @@ def gap(
     overrides: Overrides = None,
 ) -> None:
     """Say how foreign a dataset's responses are to a model, before anything is rewritten or trained."""
-    from .gap import distribution_lines, record_sentences
-    from .report.text import shorten
-    from .stages.gap import gap as measure
-    from .stages.gap import gap_recipe
+    from ..gap import distribution_lines, record_sentences
+    from ..report.text import shorten
+    from ..stages.gap import gap as measure
+    from ..stages.gap import gap_recipe
 
-    with _progress() as progress:
+    with show_progress() as progress:
         found = measure(gap_recipe(model, data, n, overrides or []), progress)
     unusable = f", {found.bad:,} more can't be used" if found.bad else ""
-    _heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
+    say_heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
     for line in distribution_lines(found.original):
-        _say("  " + line)
+        say("  " + line)
     if found.foreign:
-        _heading("The most foreign responses, in nats a token")
+        say_heading("The most foreign responses, in nats a token")
     for scored, example in found.foreign:
-        _say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
-    _heading("What that has meant in the runs on record")
+        say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
+    say_heading("What that has meant in the runs on record")
     for sentence in record_sentences():
-        _say("- " + sentence)
+        say("- " + sentence)
 
 
 @app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite, verify, train, evaluate and report; resumes where it was interrupted and skips what is done."""
-    from . import stages
-    from .config import load_recipe
+    from .. import stages
+    from ..config import load_recipe
 
     where = directory or _default_directory(recipe)
-    with _progress() as progress:
+    with show_progress() as progress:
         verdict = stages.run(load_recipe(recipe, overrides or []), where, progress)
-    _show_verdict(verdict, where)
+    show_verdict(verdict, where)
 
 
 @app.command()
@@ -170,83 +139,83 @@ def reproduce(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this experiment; may be repeated.")] = None,
 ) -> None:
     """Run a table or figure of the paper, and show our figures beside the paper's; resumes and skips as `run` does."""
-    from . import reproduce as paper
-    from .report.terminal import reproduction_table
+    from .. import reproduce as paper
+    from ..report.terminal import reproduction_table
 
     where = directory or _default_directory(Path(name))
     recipes = paper.experiments(name, overrides or [], model, demo, only or [])
-    with _progress() as progress:
+    with show_progress() as progress:
         made = paper.reproduce(
             name, recipes, where, lambda own: lambda label, *counts: progress(f"{own} {label}", *counts)
         )
-    _heading(f"{name}: {made.title}")
+    say_heading(f"{name}: {made.title}")
     out.print(reproduction_table(made.figures))
     if made.shift:
-        from .report.shift import shift_table
+        from ..report.shift import shift_table
 
         for own, verdict in made.verdicts.items():
-            _heading(own)
+            say_heading(own)
             out.print(shift_table(verdict["shift"]))
     for note in made.notes:
-        _say("- " + note)
+        say("- " + note)
     for own, recipe in recipes.items():
-        _say(f"Report of {own}: {paper.folder(where, own, recipe) / 'report.html'}")
+        say(f"Report of {own}: {paper.folder(where, own, recipe) / 'report.html'}")
 
 
 @app.command()
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
-    from . import stages
-    from .report.terminal import acceptance_lines
+    from .. import stages
+    from ..report.terminal import acceptance_lines
 
     experiment = _experiment(target, overrides, directory)
-    with _progress() as progress:
+    with show_progress() as progress:
         acceptance = stages.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
-    _say_gap(experiment.counts("gap"))
-    _say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
+    say_gap(experiment.counts("gap"))
+    say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
 
 
 @app.command()
 def train(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Train the arms that are not trained yet."""
-    from . import stages
-    from .plan import Plan
-    from .stages.evaluation import runs_named
+    from .. import stages
+    from ..plan import Plan
+    from ..stages.evaluation import runs_named
 
     experiment = _experiment(target, overrides, directory)
-    with _progress() as progress:
+    with show_progress() as progress:
         stages.train(experiment, progress, arm or [])
     plan = Plan(experiment.recipe)
     for run in runs_named(plan, arm or []) or plan.runs:
         if (folder := experiment.path("arms", run, "model")).is_dir():
-            _say(f"{run}: {folder}")
+            say(f"{run}: {folder}")
 
 
 @app.command()
 def evaluate(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Answer and grade the recipe's tasks with every arm that is trained."""
-    from . import stages
+    from .. import stages
 
     experiment = _experiment(target, overrides, directory)
-    with _progress() as progress:
+    with show_progress() as progress:
         verdict = stages.evaluate(experiment, progress, arm or [])
-    _show_verdict(verdict, experiment.directory)
+    show_verdict(verdict, experiment.directory)
 
 
 @app.command()
 def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
-    from . import stages
-    from .report.shift import shift_table
+    from .. import stages
+    from ..report.shift import shift_table
 
     experiment = _experiment(target, overrides, directory)
-    with _progress() as progress:
+    with show_progress() as progress:
         verdict = stages.shift(experiment, progress, arm or [])
     out.print(shift_table(verdict["shift"]))
     for sentence in verdict["notes"]:
-        _say("- " + sentence)
-    _say(f"Report: {experiment.path('report.html')}")
+        say("- " + sentence)
+    say(f"Report: {experiment.path('report.html')}")
 
 
 @app.command()
@@ -261,33 +230,33 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html and rewrites.html from what there is; of several experiments also a page side by side."""
-    from . import stages
-    from .report import write_comparison, write_figures
+    from .. import stages
+    from ..report import write_comparison, write_figures
 
     experiments = [_experiment(target, None, None) for target in targets]
     for experiment in experiments:
         verdict = stages.report(experiment)
         if len(experiments) == 1:
-            _show_verdict(verdict, experiment.directory)
+            show_verdict(verdict, experiment.directory)
         else:
-            _say(f"Report: {experiment.directory / 'report.html'}")
+            say(f"Report: {experiment.directory / 'report.html'}")
         if figures:
             folder = figures if len(experiments) == 1 else figures / experiment.directory.resolve().name
-            _say(f"{len(write_figures(experiment.directory, folder))} files of figures: {folder}")
+            say(f"{len(write_figures(experiment.directory, folder))} files of figures: {folder}")
     if len(experiments) > 1:
         page = path or experiments[0].directory.resolve().parent / "compare.html"
         for sentence in write_comparison([experiment.directory for experiment in experiments], page):
-            _say("- " + sentence)
-        _say(f"Side by side: {page}")
+            say("- " + sentence)
+        say(f"Side by side: {page}")
 
 
 @app.command()
 def regrade(target: Target) -> None:
     """Grade the saved answers again, without a model."""
-    from . import stages
+    from .. import stages
 
     experiment = _experiment(target, None, None)
-    _show_verdict(stages.regrade(experiment), experiment.directory)
+    show_verdict(stages.regrade(experiment), experiment.directory)
 
 
 @app.command()
@@ -300,35 +269,35 @@ def export(
     arm: Annotated[str, typer.Option(help="Whose training data.")] = "sdft",
 ) -> None:
     """Hand the chosen responses to your own training stack, or answers to alpaca_eval."""
-    from .export import export as export_data
+    from ..export import export as export_data
 
     written = export_data(_experiment(target, None, None).directory, to, path, arm)
-    _say(f"Wrote {written}")
+    say(f"Wrote {written}")
 
 
 @app.command(name="list")
 def list_names() -> None:
     """List tasks, graders, templates, backends and export formats."""
-    from .backends import BACKENDS
-    from .export import FORMATS
-    from .grading import GRADERS
-    from .prompts import REWRITING
-    from .reproduce import names as paper_names
-    from .tasks import TASKS, get_task
+    from ..backends import BACKENDS
+    from ..export import FORMATS
+    from ..grading import GRADERS
+    from ..prompts import REWRITING
+    from ..reproduce import names as paper_names
+    from ..tasks import TASKS, get_task
 
-    _heading("tasks")
+    say_heading("tasks")
     for name in TASKS:
         task = get_task(name)
         wanted = {"lm-eval": task.harness, "a judge": task.judge, "a sandbox": "sandbox" in task.needs}
         needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
-        _say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
+        say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
     tables: dict[str, Any] = {
         "tables and figures of the paper": paper_names(), "graders": GRADERS,
         "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
     }  # fmt: skip
     for heading, names in tables.items():
-        _heading(heading)
-        _say("  " + ", ".join(names))
+        say_heading(heading)
+        say("  " + ", ".join(names))
 
 
 @app.callback(invoke_without_command=True)
@@ -353,7 +322,7 @@ def main() -> None:
     except SelfDistillError as error:
         if debug:
             raise
-        err.print(f"[bold red]Error:[/bold red] {escape(_visible(str(error)))}", soft_wrap=True)
+        err.print(f"[bold red]Error:[/bold red] {escape(visible(str(error)))}", soft_wrap=True)
         sys.exit(2)
 
 
@@ -363,111 +332,11 @@ def _default_directory(recipe: Path) -> Path:
 
 def _experiment(target: Path, overrides: list[str] | None, directory: Path | None) -> Experiment:
     """The experiment in a directory, or the one that a recipe starts."""
-    from .config import load_recipe, recipe_file
-    from .experiment import Experiment
+    from ..config import load_recipe, recipe_file
+    from ..experiment import Experiment
 
     if recipe_file(target).is_file():
         return Experiment(directory or _default_directory(target), load_recipe(target, overrides or []))
     if directory is not None:
         raise ExperimentError(f"{target} is a directory already; --dir goes with a recipe.")
     return Experiment.open(target, overrides or [])
-
-
-def _show_verdict(verdict: dict[str, Any], directory: Path) -> None:
-    from .report.findings import Findings
-    from .report.terminal import acceptance_lines, verdict_table
-
-    if verdict["acceptance"]:
-        out.print(acceptance_lines(verdict["acceptance"]))
-    _say_gap(verdict["gap"])
-    if verdict["tasks"]:
-        out.print(verdict_table(verdict))
-    if headline := Findings.of(verdict).headline():
-        _heading(headline)
-    for sentence in [*verdict["summary"], *verdict["notes"]]:
-        _say("- " + sentence)
-    _say(f"Report: {directory / 'report.html'}")
-
-
-def _say_gap(counts: dict[str, Any] | None) -> None:
-    from .gap import gap_sentence
-
-    if counts:
-        _say(f"gap: {gap_sentence(counts)}")
-
-
-def _say(text: str) -> None:
-    """A line of text as it is, with control codes shown; only a terminal's width breaks it."""
-    out.print(_visible(text), markup=False, soft_wrap=not out.is_terminal)
-
-
-def _heading(text: str) -> None:
-    out.print(f"\n[bold]{escape(text)}[/bold]")
-
-
-def _visible(text: str) -> str:
-    """Control codes and direction marks shown, not obeyed; other text as it is."""
-    return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _obeyed(c) else c for c in text)
-
-
-def _obeyed(character: str) -> bool:
-    marks = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    return unicodedata.category(character) in ("Cc", "Cs") or character in marks
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Shows long work, and says what an interruption leaves."""
-    try:
-        with _bars() if err.is_terminal else nullcontext(_plain_progress()) as progress:
-            yield progress
-    except KeyboardInterrupt:
-        raise InterruptedRunError("Stopped: what was done is kept, and the same command goes on from there.") from None
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """Bars with rate and time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=err) as bars:
-        ids: dict[str, Any] = {}
-
-        def show(label: str, done: int, total: int) -> None:
-            if label not in ids:
-                ids[label] = bars.add_task(label, total=total or None, rate="")
-            bar = bars.tasks[ids[label]]
-            rate = f"{bar.speed:.1f}/s" if bar.speed else ""
-            bars.update(ids[label], completed=done, total=total or None, rate=rate)
-
-        yield show
-
-
-def _plain_progress() -> Progress:
-    started: dict[str, float] = {}
-    told: dict[str, float] = {}
-
-    def show(label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        started.setdefault(label, now)
-        if done < total and now - told.get(label, -60.0) < 10:
-            return
-        told[label] = now
-        took = now - started[label]
-        left = f", {took * (total - done) / done:.0f} s left" if took > 5 and 0 < done < total else ""
-        err.print(f"{label}: {done}/{total} ({took:.0f} s{left})" if total else f"{label} …", markup=False)
-
-    return show
-
-
-if __name__ == "__main__":
-    main()

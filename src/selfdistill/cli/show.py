@@ -1,0 +1,82 @@
+"""What the command shows: a recipe looked over, a verdict, single lines."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from ..check import Checked
+
+_SHOWN = 2000  # characters of each end of a prompt that `check` shows
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def show_checked(found: Checked) -> None:
+    say_heading("Plan")
+    for line in found.plan:
+        say("  " + line)
+    for kind, text in found.prompts:
+        say_heading(f"Prompt: {kind}")
+        left = len(text) - 2 * _SHOWN
+        say(text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters left out …\n{text[-_SHOWN:]}")
+    if found.graded:
+        say_heading("What the grader reads from the first original responses")
+        for example, verdict in found.graded:
+            shown = " ".join(example.reference.split())
+            shown = shown if len(shown) <= 60 else f"… {shown[-58:]}"
+            read = verdict.expected or verdict.reason
+            say(f"  {verdict.outcome:8} {read:24.60} {shown}")
+    unseen = "Not looked at, as the hub can't be reached from here"
+    for heading, lines in (("Worth a look", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
+        if lines:
+            say_heading(heading)
+            for line in lines:
+                say("  - " + line)
+
+
+def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
+    from ..report.findings import Findings
+    from ..report.terminal import acceptance_lines, verdict_table
+
+    if verdict["acceptance"]:
+        out.print(acceptance_lines(verdict["acceptance"]))
+    say_gap(verdict["gap"])
+    if verdict["tasks"]:
+        out.print(verdict_table(verdict))
+    if headline := Findings.of(verdict).headline():
+        say_heading(headline)
+    for sentence in [*verdict["summary"], *verdict["notes"]]:
+        say("- " + sentence)
+    say(f"Report: {directory / 'report.html'}")
+
+
+def say_gap(counts: dict[str, Any] | None) -> None:
+    from ..gap import gap_sentence
+
+    if counts:
+        say(f"gap: {gap_sentence(counts)}")
+
+
+def say(text: str) -> None:
+    """A line of text as it is, with control codes shown; only a terminal's width breaks it."""
+    out.print(visible(text), markup=False, soft_wrap=not out.is_terminal)
+
+
+def say_heading(text: str) -> None:
+    out.print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def visible(text: str) -> str:
+    """Control codes and direction marks shown, not obeyed; other text as it is."""
+    return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _obeyed(c) else c for c in text)
+
+
+def _obeyed(character: str) -> bool:
+    marks = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return unicodedata.category(character) in ("Cc", "Cs") or character in marks
