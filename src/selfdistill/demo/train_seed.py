@@ -182,7 +182,7 @@ def fresh_loss(model: Any, tokenizer: Any, seed: int) -> float:
     """The mean loss on lessons that were not trained on, in float32."""
     import torch
 
-    losses = []
+    losses: list[float] = []
     with torch.no_grad():
         for _, (ids, labels) in zip(range(20), batches(tokenizer, seed + 1_000_003), strict=False):
             losses.append(model(input_ids=ids, labels=labels).loss.item())
