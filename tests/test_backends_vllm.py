@@ -14,7 +14,7 @@ import pytest
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.engine import sharing
-from selfdistill.config import EngineConfig, ModelConfig, Sampling
+from selfdistill.config import EngineConfig, ModelConfig, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import ModelError
 from selfdistill.prompts import REWRITING, rewriting_messages
@@ -26,7 +26,7 @@ slow_start = pytest.mark.timeout(600)
 
 DEMO = ModelConfig(path="demo", dtype="float32", device="cpu")
 GREEDY = Sampling(max_new_tokens=64)
-DRAWN = Sampling(temperature=1.5, top_p=0.95, top_k=50, max_new_tokens=40)
+DRAWN = Sampling(temperature=2.0, top_p=0.98, top_k=50, max_new_tokens=40)
 ROWS = 32
 # Two engines round differently where two tokens are as good as equally likely.
 NEARLY_ALL = ROWS - 2
@@ -119,8 +119,10 @@ def test_sampled_answers_depend_on_seed_and_row_and_not_on_order(shared: None, p
     drawn = answers("vllm", prompts, DRAWN)
     assert equal(drawn, answers("vllm", prompts[::-1], DRAWN)) >= NEARLY_ALL
     assert equal(drawn, answers("vllm", prompts, DRAWN.model_copy(update={"seed": 1}))) < ROWS // 2
-    twins = [Prompt(str(number), prompts[0].messages) for number in range(8)]
-    assert len({completion.text for completion in answers("vllm", twins, DRAWN).values()}) > 1
+    twins = [Prompt(str(number), prompts[0].messages) for number in range(96)]  # more at once than one step takes in
+    assert len({completion.text for completion in answers("vllm", twins, DRAWN).values()}) > 10
+    refused = answers("vllm", prompts[:2], DRAWN.model_copy(update={"temperature": 50.0}))
+    assert all("temperature" in (completion.error or "") for completion in refused.values())
 
 
 @slow_start
@@ -195,6 +197,35 @@ def test_an_adapter_that_cant_be_loaded_is_told_and_the_engine_goes_on(
         pass
     assert len(str(caught.value)) < 1000
     assert len(answers("vllm", prompts[:2], GREEDY, adapters[0])) == 2
+
+
+@slow_start
+def test_knowledge_tasks_ask_the_same_engine_and_find_what_hf_finds(
+    shared: None, adapters: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    from selfdistill.harness import evaluate, load_benchmark, open_lm
+
+    rows = [
+        {
+            "sentence": f"The {c} cup beat the mug, as _ was light.",
+            "option1": "the cup",
+            "option2": "mug",
+            "answer": "1",
+        }
+        for c in ("red", "green", "blue", "white")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = load_benchmark(get_task("winogrande"), TaskEntry(task="winogrande", path=str(tmp_path / "rows.jsonl")))
+    found: dict[str, list[float]] = {}
+    for name in ("hf", "vllm"):
+        with open_backend(name, DEMO, adapters[0]) as backend:
+            lm = open_lm(name, DEMO, lambda opened=backend: opened)  # type: ignore[misc]
+            evaluate(benchmark, lm, tmp_path / name)
+        answers = map(json.loads, (tmp_path / name / "answers.jsonl").read_text().splitlines())
+        found[name] = [likelihood for answer in answers for likelihood in answer["log_likelihoods"]]
+    assert found["vllm"] == pytest.approx(found["hf"], abs=1e-3)
+    assert len(set(found["hf"])) == 8
 
 
 @needs_vllm

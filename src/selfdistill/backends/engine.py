@@ -25,7 +25,7 @@ from .batches import Row
 from .openai import row_seed
 
 if TYPE_CHECKING:
-    from vllm import LLM
+    from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
 INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
@@ -116,25 +116,20 @@ class Engine:
 
     def ask(self, row: Row, sampling: Sampling, stop_ids: Collection[int], adapter: LoRARequest | None) -> str:
         """Puts a prompt in the queue; gives the name under which its answer comes. Raises ValueError where vLLM refuses
-        it."""
-        from vllm import SamplingParams
+        it, ModelError where the engine is gone."""
         from vllm.inputs import tokens_input
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
-        params = SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p if sampling.temperature else 1.0,
-            top_k=sampling.top_k if sampling.temperature else 0,
-            seed=row_seed(sampling.seed, row.id) if sampling.temperature else None,
-            max_tokens=row.limit,
-            stop_token_ids=sorted(stop_ids),
-            ignore_eos=True,  # ours are in stop_token_ids, and nothing of the model's own settings is added to them
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
         self._asked += 1
         name = str(self._asked)
-        self.llm.llm_engine.add_request(name, tokens_input(row.ids), params, lora_request=adapter)
+        with self.watched(ValueError):
+            try:
+                params = _params(row, sampling, stop_ids)
+                self.llm.llm_engine.add_request(name, tokens_input(row.ids), params, lora_request=adapter)
+            except EngineDeadError:
+                raise
+            except Exception as error:  # vLLM's own classes for it have moved from version to version
+                raise ValueError(_one_line(str(error))) from error
         return name
 
     def finished(self) -> Iterator[tuple[str, list[int], str | None]]:
@@ -146,10 +141,12 @@ class Engine:
                 yield output.request_id, list(output.outputs[0].token_ids), output.outputs[0].finish_reason
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Raises ModelError where the engine dies within."""
+    def watched(self, *harmless: type[Exception]) -> Iterator[None]:
+        """Raises ModelError where the engine dies within; `harmless` errors pass."""
         try:
             yield
+        except harmless:
+            raise
         except Exception as error:
             self.broken = True
             raise ModelError(
@@ -189,6 +186,24 @@ class Engine:
         return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else str(error) or repr(error))
 
 
+def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    drawn = sampling.temperature > 0
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p if drawn else 1.0,
+        top_k=sampling.top_k if drawn else 0,
+        seed=row_seed(sampling.seed, row.id) if drawn else None,
+        max_tokens=row.limit,
+        stop_token_ids=sorted(stop_ids),
+        ignore_eos=True,  # ours are in stop_token_ids, and nothing of the model's own settings is added to them
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
 def _start(needs: Needs) -> LLM:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report its use to its makers
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -203,6 +218,10 @@ def _start(needs: Needs) -> LLM:
             "out (CUDA_VISIBLE_DEVICES says on which GPUs)."
         )
     settings: dict[str, Any] = {}
+    if device == "cpu":
+        # Compiling takes longer than it saves. Of a prompt taken in parts, seeded sampling fails ("CPU Generator does
+        # not use offset", vLLM 0.32).
+        settings |= {"enforce_eager": True, "enable_chunked_prefill": False}
     if options.memory_fraction is not None:
         settings["gpu_memory_utilization"] = options.memory_fraction
     elif device == "cpu":
@@ -223,7 +242,6 @@ def _start(needs: Needs) -> LLM:
         quantization=options.quantization,
         max_model_len=-1,  # the model's own, or what the memory has room for
         enable_prefix_caching=True,
-        enforce_eager=device == "cpu",  # compiling takes longer than it saves there
         generation_config="vllm",  # nothing of the model's own generation settings
         **settings,
     )
