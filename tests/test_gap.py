@@ -195,6 +195,8 @@ def test_the_record_is_that_of_the_log() -> None:
     assert f"still forgets {words[maths.sdft[0]]} of the {words[maths.others]} other tasks" in said
     assert f"by {maths.sdft[1]} points on average over the {words[maths.others]}" in said
     assert f"vanilla forgets all {words[maths.vanilla[0]]}, by {maths.vanilla[1]}" in said
+    record = " ".join(record_sentences())
+    assert f"with {maths.sdft[1]} points over all {maths.others}" in record
     assert "one toy model" in " ".join(record_sentences())
 
 

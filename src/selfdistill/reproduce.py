@@ -84,6 +84,8 @@ def experiments(
     """
     if not recipe_file(name).is_file():
         raise RecipeError(f"There is no '{name}' to reproduce; choose {', '.join(names())}, or name a recipe.")
+    if demo and model:
+        raise RecipeError("--demo brings a model of its own; leave --model out.")
     changes = [f"model.path={model}"] if model else []
     recipes = load_recipes(name, changes if demo else [*changes, *overrides])
     recipes = {own or Path(name).stem: recipe for own, recipe in recipes.items()}
@@ -151,7 +153,7 @@ def reproduce(
 
 def beside_paper(name: str, verdicts: dict[str, dict[str, Any]]) -> Reproduction:
     """Each score of the verdicts (experiment → verdict.json) beside the paper's, where its text has it."""
-    known = paper().get(name, {})
+    known = paper().get(Path(name).stem, {})
     rows = [
         _figure(known.get("experiments", {}).get(own, {}), own, arm, task, verdict["model"] == "demo")
         for own, verdict in verdicts.items()
@@ -160,7 +162,12 @@ def beside_paper(name: str, verdicts: dict[str, dict[str, Any]]) -> Reproduction
         if arm in task["scores"]
     ]
     notes = [f"The paper: {known['claim']}"] if "claim" in known else []
-    notes += [f"The paper's figures are of {paper()['model']} where the experiment names no other."] if known else []
+    models = ", ".join(dict.fromkeys(verdict["model"] for verdict in verdicts.values()))
+    notes += (
+        [f"Ours are of {models}. The paper's are of {paper()['model']} where the experiment names no other."]
+        if known
+        else []
+    )
     notes += paper()["differs"] if known else []
     notes += dict.fromkeys(note for verdict in verdicts.values() for note in verdict["notes"])
     return Reproduction(known.get("title", name), rows, verdicts, notes, known.get("shift", False))

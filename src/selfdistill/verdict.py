@@ -39,6 +39,11 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "arms": list(plan.recipe.arms),
         "seed_arm": plan.seed_arm,
         "seeds": plan.recipe.seeds,
+        "twins": {
+            arm: {"against": twin, "equal": twin == plan.equal_twin(arm)}
+            for arm in plan.recipe.arms
+            if (twin := plan.twin(arm))
+        },
         "tasks": tasks,
         "comparisons": [row.to_json() for row in comparisons],
         "acceptance": acceptance,
@@ -109,6 +114,15 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
         notes.append(f"{bad} rows of the data couldn't be used; they are in data/bad_rows.jsonl with the reason.")
     if short := data.get("short"):
         notes.append(f"The data holds {short} rows fewer than data.n asks for; all were used.")
+    for run in plan.runs:
+        if cut := experiment.counts(f"train/{run}").get("cut"):
+            notes.append(f"{run}: {cut} rows were cut at train.max_length, and so are trained on without their end.")
+    if absent := [
+        f"{', '.join(arms)} on {task['task']}"
+        for task in tasks
+        if (arms := [arm for arm in plan.recipe.arms if arm not in task["scores"] and _scored(plan, arm, task)])
+    ]:
+        notes.append(f"Not evaluated yet: {'; '.join(absent)}.")
     for task in tasks:
         if lost := [
             f"{arm} {score['unjudged'] + score['errors']} of {score['n']}"
@@ -117,6 +131,12 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
         ]:
             notes.append(f"{task['task']}: the scores leave out what couldn't be judged ({', '.join(lost)}).")
     return notes
+
+
+def _scored(plan: Plan, arm: str, task: Mapping[str, Any]) -> bool:
+    """False for the seed where the others are judged against it."""
+    entry = next(entry for entry in plan.evaluation.entries if entry.name == task["task"])
+    return plan.evaluation.score_stage(plan.runs_of(arm)[0], entry) is not None
 
 
 def _grader(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -227,7 +247,7 @@ def _curves(
 
     def mean(tasks: Sequence[str], arm: str) -> str:
         changes = [100 * row.difference for task in tasks if (row := by.get((task, arm, plan.seed_arm)))]
-        return f"{fmean(changes):+.1f}" if changes else "–"
+        return f"{fmean(changes):+.1f}" if changes and len(changes) == len(tasks) else "–"
 
     lines: dict[str, list[str]] = {}
     for point in plan.points:
@@ -254,7 +274,7 @@ def _does_it_help(
     if not versus:
         return []
     sentences = []
-    forgotten = [task for task in others if (row := by.get((task, twin, seed))) and row.word == "forgot"]
+    forgotten = [task for task in others if task in versus and by[task, twin, seed].word == "forgot"]
     better = [task for task in others if task in versus and versus[task].word == "gained"]
     worse = [task for task in others if task in versus and versus[task].word == "forgot"]
     if forgotten:

@@ -58,7 +58,7 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, R
 def recipe_file(path: Path | str) -> Path:
     """The file itself, or the one of that name that ships with the package."""
     shipped = RECIPES / f"{path}.yaml"
-    return shipped if not Path(path).exists() and shipped.is_file() else Path(path)
+    return shipped if not Path(path).is_file() and shipped.is_file() else Path(path)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -272,18 +272,35 @@ class Plan:
         return f"{self.runs[run].of}{run[len(run.partition('@')[0]) :]}"
 
     def twin(self, arm: str) -> str | None:
-        """The arm that differs from this one only in that it trains on the originals as they are: on all their tokens
-        alike, and on nothing beside them. Of an interpolated arm, that of the arm which it is made from."""
+        """The arm on the originals that this one is compared with: that of the very same training but for the data,
+        else (of an arm that weighs tokens its own way, or replays) the plain one. Of an interpolated arm, that of the
+        arm which it is made from."""
+        return self.equal_twin(arm) or self._plain_twin(arm)
+
+    def equal_twin(self, arm: str) -> str | None:
+        """The arm that differs from this one only in that it trains on the originals."""
         own = self.recipe.trained_arm(self.recipe.arms[arm])
-        if own.data == "none":
+        if own.data in ("none", "original", 0.0):
             return None
+        return next((name for name in self._on_originals(arm) if self._training(name) == self._training(arm)), None)
+
+    def _plain_twin(self, arm: str) -> str | None:
+        if self.recipe.trained_arm(self.recipe.arms[arm]).data == "none":
+            return None
+        plain = self._training(arm, plain=True)
+        return next((name for name in self._on_originals(arm) if self._training(name) == plain), None)
+
+    def _on_originals(self, arm: str) -> list[str]:
+        return [name for name, other in self.recipe.arms.items() if other.data in ("original", 0.0) and name != arm]
+
+    def _training(self, arm: str, plain: bool = False) -> tuple[Any, ...]:
+        """What an arm's training depends on but its data; `plain` with every token alike, and nothing beside."""
+        own = self.recipe.trained_arm(self.recipe.arms[arm])
         trained = self.recipe.arm_train(own)
-        extra = {key: value for key, value in trained.extra.items() if key != "loss_type"}
-        settings = (own.n, trained.model_copy(update={"mask_above": None, "extra": extra}))
-        for name, other in self.recipe.arms.items():
-            if other.data == "original" and not other.replay and (other.n, self.recipe.arm_train(other)) == settings:
-                return name if name != arm else None
-        return None
+        if plain:
+            extra = {key: value for key, value in trained.extra.items() if key != "loss_type"}
+            trained = trained.model_copy(update={"mask_above": None, "extra": extra})
+        return own.n or self.source.n, trained.deciding, None if plain else own.replay
 
     def run_model(self, run: str, directory: Path) -> tuple[ModelConfig, str | None]:
         """The model that answers for a run, and its adapter's folder if it has one."""

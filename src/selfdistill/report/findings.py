@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -20,12 +21,14 @@ class Findings:
     seed_arm: str
     tasks: list[Row]
     comparisons: list[Row]
+    twins: dict[str, Row]
 
     @classmethod
     def of(cls, verdict: Row) -> Findings:
         tasks = sorted(verdict.get("tasks", []), key=lambda task: task["role"] != "target")  # stable
         seed = verdict.get("seed_arm", "seed")
-        return cls(list(verdict.get("arms", [])), seed, tasks, list(verdict.get("comparisons", [])))
+        comparisons, twins = list(verdict.get("comparisons", [])), dict(verdict.get("twins", {}))
+        return cls(list(verdict.get("arms", [])), seed, tasks, comparisons, twins)
 
     def change(self, task: Row, arm: str) -> Row | None:
         """The comparison of an arm with the seed on a task."""
@@ -43,6 +46,7 @@ class Findings:
             {
                 "arm": arm,
                 "against": against,
+                "equal": self.twins.get(arm, {}).get("equal", True),
                 "rows": sorted(rows, key=lambda row: order.get(row["task"], len(order))),
                 "words": dict(Counter(row["word"] for row in rows).most_common()),
             }
@@ -61,11 +65,13 @@ class Findings:
                 rows.append({"task": task["task"], "arm": arm, "runs": values, "mean": mean, "spread": spread})
         return rows
 
-    def glance(self) -> list[Row]:
-        """Of each compared arm its change on the targets, and what became of the other tasks: word → task names."""
+    def glance(self, shared_by: Sequence[str] = ()) -> list[Row]:
+        """Of each compared arm its change on the targets, and what became of the other tasks: word → task names. Of
+        arms that are told together, `shared_by`, only the tasks that all of them are evaluated on."""
         rows = []
-        for arm in self.arms:
-            changes = [(task, row) for task in self.tasks if (row := self.change(task, arm))]
+        tasks = [task for task in self.tasks if all(self.change(task, arm) for arm in shared_by)]
+        for arm in shared_by or self.arms:
+            changes = [(task, row) for task in tasks if (row := self.change(task, arm))]
             others: dict[str, list[str]] = {}
             for word in ("forgot", "can't tell", "kept", "gained"):
                 names = [task["task"] for task, row in changes if task["role"] != "target" and row["word"] == word]
@@ -78,19 +84,26 @@ class Findings:
         return rows
 
     def headline(self) -> str:
-        """The verdict in a sentence or two: of the first arm trained on rewrites and its twin trained on originals, or
-        of the first two arms where there are no twins."""
-        glance = {row["arm"]: row for row in self.glance()}
-        pair = next(((pair["against"], pair["arm"]) for pair in self.pairs()), tuple(glance)[:2])
-        told = [glance[arm] for arm in pair if arm in glance]
+        """The verdict in a sentence or two: of the first arm on rewrites and its twin on the originals, equal but for
+        the data, or of the first two arms where there are no such twins."""
+        compared = [row["arm"] for row in self.glance()]
+        equal = ((pair["against"], pair["arm"]) for pair in self.pairs() if pair["equal"])
+        arms = [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
+        told = self.glance(arms)
         if not told:
             return ""
         targets = dict.fromkeys(change["task"] for row in told for change in row["targets"])
         sentences = [_on_target(told, task) for task in targets]
         if total := max(row["total"] for row in told):
             said = " and ".join(f"{row['arm']} forgot {_forgotten(row)}" for row in told)
-            sentences.insert(0, f"Of {total} other {'task' if total == 1 else 'tasks'}, {said}.")
+            others = "task" if total == 1 else "tasks"
+            sentences.insert(0, f"Of {total} other {others}{' so far' if self._partly(arms) else ''}, {said}.")
         return " ".join(sentences)
+
+    def _partly(self, arms: Sequence[str]) -> bool:
+        """Whether a task that one of the arms is evaluated on is still missing in another."""
+        found = [sum(self.change(task, arm) is not None for arm in arms) for task in self.tasks]
+        return any(0 < count < len(arms) for count in found)
 
 
 def _forgotten(row: Row) -> str:

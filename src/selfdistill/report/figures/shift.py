@@ -121,8 +121,8 @@ def layers(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw_layers(canvas, lines, slots),
         label=f"Relative change of the parameters by layer: {said}.",
-        caption="Frobenius norm of the change of a layer's weights in percent of the norm of the seed's; of several "
-        "training seeds the mean.",
+        caption="Frobenius norm of the change of a layer's weights that moved, in percent of the norm of the seed's: "
+        "with LoRA of those that it adapts, so methods are not to be compared. Of several training seeds the mean.",
         header=("arm", "layer", "relative change"),
         rows=[(arm, *point) for arm, points in lines.items() for point in points],
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDES = {"target": "target, percent", "other": "mean of the other tasks, percent"}
-_NAMES = {"n": "training rows", "mix": "mix ratio", "data": "mix ratio", "train.lr": "learning rate"}
+_NAMES = {"n": "training rows", "mix": "mix ratio", "train.lr": "learning rate"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def _mean(material: Material, arm: str, side: str) -> tuple[float, float, float,
     if not found or len(found) < len(values):
         return None
     mean, n = fmean(found), len(found)
-    down = hypot(*(value - (number(score.get("low")) or 0.0) for value, score in zip(found, scores, strict=True))) / n
-    up = hypot(*((number(score.get("high")) or 1.0) - value for value, score in zip(found, scores, strict=True))) / n
+    ends = [(number(score.get("low")), number(score.get("high"))) for score in scores]
+    down = hypot(*(value - (0.0 if low is None else low) for value, (low, _) in zip(found, ends, strict=True))) / n
+    up = hypot(*((1.0 if high is None else high) - value for value, (_, high) in zip(found, ends, strict=True))) / n
     return mean, max(mean - down, 0.0), min(mean + up, 1.0), n
 
 
