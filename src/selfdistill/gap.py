@@ -172,8 +172,8 @@ class Recorded:
     sdft: tuple[int, float] = (0, 0.0)
 
 
-# From docs/log.md: the gaps are in "The demo seed" (mean NLL of a target token), what was forgotten is in "The demo, as
-# it ships". Nothing stands here that wasn't measured.
+# From docs/log.md: the gaps are in "The demo seed" (mean NLL of a target token), what was forgotten is in "The demo
+# with 800 rows". Nothing stands here that wasn't measured.
 RECORD = (
     Recorded("the demo's seed", "demo-maths", 1.91, 0.06, others=8, vanilla=(8, 88.6), sdft=(4, 3.2)),
     Recorded("the demo's seed", "demo-tool", 3.06, 0.26),
