@@ -63,5 +63,5 @@ def test_answers_stream() -> None:
 
 
 def test_an_unknown_backend_is_named() -> None:
-    with pytest.raises(RecipeError, match="There is no backend 'gpu'; choose one of hf, vllm, openai, classifier, fake"):
+    with pytest.raises(RecipeError, match="There is no backend 'gpu'; choose one of hf, vllm, openai"):
         open_backend("gpu", MODEL)
