@@ -191,7 +191,7 @@ def test_what_failed_for_the_servers_sake_is_asked_again_by_the_next_run(
     model: Path, tmp_path: Path, server: Server
 ) -> None:
     tasks = [{"task": "alpacaeval-vs-seed", "path": open_questions(tmp_path), "n": 12}]
-    judge = {"backend": "openai", "model": {"path": "judge", "server": {"url": server.url, "retries": 1}}}
+    judge = {"backend": "openai", "model": {"path": "judge", "server": {"url": server.url, "retries": 3}}}
     recipe = make_recipe(recipe_of(model, tmp_path, tasks, judge=judge))
     asked: list[int] = []
 
