@@ -2,12 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+from selfdistill.cli import main
+from selfdistill.errors import SelfDistillError
+from selfdistill.sandbox import check_sandbox
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +33,44 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SELFDISTILL_DATA names no folder")
     return Path(folder)
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """All that was printed, with all white space as one blank."""
+        return " ".join((self.out + self.err).split())
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command in this process (a fresh one takes seconds to import torch): its exit code and what it printed."""
+
+    def call(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["selfdistill", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> str:
+    """The name of the sandbox; tests that need it are skipped where it can't be had."""
+    try:
+        check_sandbox("bubblewrap")
+    except SelfDistillError as error:
+        pytest.skip(f"no sandbox here: {error}")
+    return "bubblewrap"
 
 
 @pytest.fixture(scope="module")

@@ -112,14 +112,8 @@ def test_safety_is_asked_with_and_without_the_system_prompt(model: Path, tmp_pat
     assert "Refuse what harms." not in shown["evaluation of advbench"]
 
 
+@pytest.mark.usefixtures("bubblewrap")
 def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("selfdistill.sandbox")
-    try:
-        from selfdistill.sandbox import check_sandbox
-
-        check_sandbox("bubblewrap")
-    except SelfDistillError as error:
-        pytest.skip(str(error))
     path = write(tmp_path / "programs.jsonl", PROGRAMS)
     tasks = [{"task": "humaneval", "path": path, "samples": 3, "k": 2}]
     values = recipe_of(model, tmp_path, tasks, arms={"seed": {"data": "none"}})

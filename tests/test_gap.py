@@ -3,18 +3,17 @@
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Done
 from tiny import tiny_model
 
 from selfdistill import Experiment, gap, make_recipe, rewrite, stages
 from selfdistill.backends.hf import HFBackend
-from selfdistill.cli import main
 from selfdistill.config import ModelConfig
 from selfdistill.gap import RECORD, Gap, record_sentences
 from selfdistill.plan import Plan
@@ -200,22 +199,7 @@ def test_the_record_is_that_of_the_log() -> None:
     assert "one toy model" in " ".join(record_sentences())
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["selfdistill", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
-
-
-def test_the_command_alone(model: Path, data: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_the_command_alone(model: Path, data: Path, command: Callable[..., Done]) -> None:
     with data.open("a") as file:
         file.write('{"question": "Why?"}\n')
     everything = gap(make_recipe(recipe_of(model, data), ["data.on_bad_row=skip"])).original
@@ -237,7 +221,7 @@ def test_the_command_alone(model: Path, data: Path, command: Callable[..., tuple
 
 
 def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
-    model: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+    model: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [{"prompt": f"Say\n{n}\x1b[31m", "completion": "a\n" * n + "end"} for n in range(1, 25)]
@@ -257,7 +241,7 @@ def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
 )  # fmt: skip
 def test_what_a_user_can_mend_is_one_sentence(
     model_path: str | None, data_path: str | None, said: str, model: Path, data: Path,
-    command: Callable[..., tuple[int, str, str]],
+    command: Callable[..., Done],
 ) -> None:  # fmt: skip
     code, _, err = command("gap", "--model", model_path or model, "--data", data_path or data)
     assert code == 2
@@ -265,9 +249,7 @@ def test_what_a_user_can_mend_is_one_sentence(
     assert "Traceback" not in err
 
 
-def test_rewriting_says_what_the_gap_is(
-    model: Path, data: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_rewriting_says_what_the_gap_is(model: Path, data: Path, tmp_path: Path, command: Callable[..., Done]) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_of(model, data)), encoding="utf-8")
     code, out, _ = command("rewrite", path, "--dir", tmp_path / "run")

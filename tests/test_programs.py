@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from selfdistill.config import DataConfig, make_recipe
 from selfdistill.data import BadRow
-from selfdistill.errors import DataError, RecipeError, SelfDistillError
+from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.plan import Plan
-from selfdistill.sandbox import Limits, Ran, Run, check_sandbox, open_runner
+from selfdistill.sandbox import Limits, Ran, Run, open_runner
 from selfdistill.tasks import get_task
 from selfdistill.types import Example, Message, Verdict
 
@@ -269,12 +269,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def run() -> Run:
-    try:
-        check_sandbox("bubblewrap")
-    except SelfDistillError as error:
-        pytest.skip(f"no sandbox here: {error}")
-    return open_runner("bubblewrap")
+def run(bubblewrap: str) -> Run:
+    return open_runner(bubblewrap)
 
 
 @pytest.mark.skipif(DATA is None, reason="SELFDISTILL_DATA is not set")

@@ -2,15 +2,14 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Done
 
 from selfdistill.check import check
-from selfdistill.cli import main
 from selfdistill.config import RECIPES, load_recipe, load_recipes, make_recipe
 from selfdistill.errors import RecipeError
 from selfdistill.plan import Plan
@@ -18,24 +17,6 @@ from selfdistill.reproduce import DEMO_TASKS, DEMO_TRAIN, at_demo_scale, beside_
 
 FAKE = ("rewrite.backend=fake", "evaluate.backend=fake", "train.max_steps=1", "gap=false")
 OF_THE_PAPER = [(name, own) for name in names() for own in load_recipes(name)]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """The command in this process: its exit code, and what it printed with all white space as one blank."""
-
-    def call(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["selfdistill", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        done = capsys.readouterr()
-        return code, " ".join((done.out + done.err).split())
-
-    return call
 
 
 def test_each_table_and_figure_has_a_recipe_and_each_recipe_of_one_its_figures() -> None:
@@ -93,38 +74,38 @@ def test_check_passes_without_model_and_network(path: Path, tmp_path: Path, monk
 
 
 def test_check_names_the_file_of_openfunctions_and_looks_at_every_experiment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, said = command("check", "table4")
-    assert code == 2
-    assert "sdft/data/openfunction/openfunction_train.json" in said
-    assert "sdft/data/openfunction/openfunction_test.json" in said
-    code, said = command("check", "figure9", "model=demo", "model.layout=chat")
-    assert all(f"———— {own}" in said for own in ("openfunctions", "gsm8k", "magicoder"))
-    assert "Missing" in said  # OpenFunctions' file, in one of the three
-    assert code == 2
+    done = command("check", "table4")
+    assert done.code == 2
+    assert "sdft/data/openfunction/openfunction_train.json" in done.said
+    assert "sdft/data/openfunction/openfunction_test.json" in done.said
+    done = command("check", "figure9", "model=demo", "model.layout=chat")
+    assert all(f"———— {own}" in done.said for own in ("openfunctions", "gsm8k", "magicoder"))
+    assert "Missing" in done.said  # OpenFunctions' file, in one of the three
+    assert done.code == 2
 
 
 def test_a_table_runs_at_demo_scale_and_another_in_its_folder_trains_nothing(
-    tmp_path: Path, command: Callable[..., tuple[int, str]]
+    tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     where = tmp_path / "shared"
-    code, said = command("reproduce", "table1", "--demo", "--only", "gsm8k", "--dir", where, *FAKE)
-    assert code == 0, said
-    assert "demo-maths (for gsm8k)" in said
-    assert "34.4" in said  # the paper's for SDFT
-    assert "Demo scale" in said
-    assert "Its code samples all evaluation" in said
+    done = command("reproduce", "table1", "--demo", "--only", "gsm8k", "--dir", where, *FAKE)
+    assert done.code == 0, done.said
+    assert "demo-maths (for gsm8k)" in done.said
+    assert "34.4" in done.said  # the paper's for SDFT
+    assert "Demo scale" in done.said
+    assert "Its code samples all evaluation" in done.said
     rows = json.loads((where / "table1.json").read_text())["figures"]
     assert {(row["arm"], row["task"]) for row in rows} == {
         (arm, task) for arm in ("seed", "vanilla", "sdft") for task in ("demo-maths", "demo-tool", "demo-code")
     }
     weights = {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*")}
     assert weights
-    code, said = command("reproduce", "table2", "--demo", "--only", "gsm8k", "--dir", where, *FAKE)
-    assert code == 0, said
-    assert "train vanilla" not in said
+    done = command("reproduce", "table2", "--demo", "--only", "gsm8k", "--dir", where, *FAKE)
+    assert done.code == 0, done.said
+    assert "train vanilla" not in done.said
     assert {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*")} == weights
 
 
@@ -181,7 +162,7 @@ def test_the_papers_figures_are_those_of_its_text(real_data: Path) -> None:
                 assert set(values.values()) <= there, name
 
 
-def test_an_own_file_with_experiments(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
+def test_an_own_file_with_experiments(tmp_path: Path, command: Callable[..., Done]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "model: m\ntask: gsm8k\ntrain: {lr: 1.0e-3}\nexperiments: {a: {}, b: {train: {epochs: 1}, model: n}}"
@@ -190,8 +171,8 @@ def test_an_own_file_with_experiments(tmp_path: Path, command: Callable[..., tup
     assert [(its.model.path, its.train.epochs, its.train.lr, its.train.warmup) for its in recipes.values()] == [
         ("m", 2, 1e-3, 0.1), ("n", 1, 1e-3, 0.1),
     ]  # fmt: skip
-    code, said = command("run", path)
-    assert (code, "holds 2 experiments (a, b); run them with" in said) == (2, True)
+    done = command("run", path)
+    assert (done.code, "holds 2 experiments (a, b); run them with" in done.said) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -204,10 +185,10 @@ def test_an_own_file_with_experiments(tmp_path: Path, command: Callable[..., tup
     ],
 )
 def test_mistakes_are_one_sentence(
-    arguments: list[str], message: str, command: Callable[..., tuple[int, str]], tmp_path: Path
+    arguments: list[str], message: str, command: Callable[..., Done], tmp_path: Path
 ) -> None:
-    code, said = command("reproduce", *arguments, "--dir", tmp_path)
-    assert (code, message in said) == (2, True), said
+    done = command("reproduce", *arguments, "--dir", tmp_path)
+    assert (done.code, message in done.said) == (2, True), done.said
 
 
 @pytest.mark.parametrize("experiments", ["[]", "3", "{}", "{a: 1}", "{../a: {}}"])

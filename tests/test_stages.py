@@ -10,23 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from conftest import Done
 from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
-from selfdistill.cli import main
 from selfdistill.errors import ExperimentError, StageError
 
 __all__ = ["server"]  # a fixture
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 TRAIN = {"max_steps": 3, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
@@ -264,23 +258,6 @@ def test_report_of_a_run_that_only_rewrote(model: Path, rows: Path, tmp_path: Pa
     assert (tmp_path / "run" / "rewrites.html").is_file()
     with pytest.raises(ExperimentError, match="Not trained yet: sdft"):
         evaluate(experiment, arms=["sdft"])
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """The command in this process (a fresh one takes seconds to import torch): its exit code and what it printed."""
-
-    def call(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["selfdistill", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return call
 
 
 def write_recipe_file(tmp_path: Path, values: dict[str, Any]) -> Path:

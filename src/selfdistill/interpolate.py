@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
 from .errors import ModelError
-from .models import model_source
+from .identity import model_source
 
 if TYPE_CHECKING:
     from torch import Tensor

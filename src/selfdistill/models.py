@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
 from .errors import ModelError
-from .identity import model_source as model_source
+from .identity import model_source
 from .prompts import Renderer
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, Sampling
 from ..errors import ModelError
-from ..models import check_model_files, free_memory, load_advice, model_source, pick_device, pick_dtype
+from ..identity import model_source
+from ..models import check_model_files, free_memory, load_advice, pick_device, pick_dtype
 from ..types import Completion, Messages, Prompt
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import EngineConfig, ModelConfig, Sampling
 from ..errors import ModelError
-from ..models import model_source, pick_dtype
+from ..identity import model_source
+from ..models import pick_dtype
 from .batches import Row
 from .openai import row_seed
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..backends import Backend
 from ..config import ModelConfig
 from ..errors import RecipeError
-from ..models import context_length, model_source
+from ..identity import model_source
+from ..models import context_length
 from ..types import messages_from_json
 from .quiet import quiet
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
-from ..models import model_source
+from ..identity import model_source
 from .compared import UnmeasuredError
 
 _PIECE = 2**24  # elements of a weight that are read at a time

@@ -198,4 +198,4 @@ def _grade(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, anew:
         write_json(folder / "score.json", record.counts)
 
 
-__all__ = ["evaluate_runs", "grade_again", "runs_named"]
+__all__ = ["evaluate_runs", "grade_again", "prepare_items", "runs_named"]
