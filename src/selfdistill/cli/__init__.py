@@ -177,13 +177,27 @@ def rewrite(target: Target, overrides: Overrides = None, directory: Directory = 
 
 
 @app.command()
-def train(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
+def train(
+    target: Target,
+    overrides: Overrides = None,
+    directory: Directory = None,
+    arm: Arms = None,
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="Show each arm's launch command, for a job scheduler to run.")
+    ] = False,
+) -> None:
     """Train the arms that are not trained yet."""
     from .. import stages
     from ..plan import Plan
     from ..stages.evaluation import runs_named
 
     experiment = _experiment(target, overrides, directory)
+    if print_command:
+        with show_progress() as progress:
+            commands = stages.train_commands(experiment, progress, arm or [])
+        for words in commands.values():
+            say(shlex.join(words))
+        return
     with show_progress() as progress:
         stages.train(experiment, progress, arm or [])
     plan = Plan(experiment.recipe)

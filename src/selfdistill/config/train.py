@@ -16,6 +16,20 @@ class Adapter(Settings):
     targets: list[str] | Literal["all-linear"] = ["q_proj", "v_proj"]
 
 
+class Launch(Settings):
+    """Training in several processes, by `accelerate launch`: so many `processes`, as an accelerate `config` file says,
+    or both. A file is needed for anything but copies of the model on this machine's devices (DDP)."""
+
+    processes: int | None = Field(default=None, gt=0)
+    config: str | None = None
+
+    @model_validator(mode="after")
+    def _says_how(self) -> Launch:
+        if self.processes is None and self.config is None:
+            raise ValueError("say how many `processes`, or name an accelerate `config` file")
+        return self
+
+
 class TrainConfig(Settings):
     """Fine-tuning (eq. 2 and 5) as in the paper's appendix A unless said otherwise. `batch_size` is rows a step, made
     of micro-batches of `micro_batch_size`. No loss is taken on tokens whose negative log-likelihood under the seed is
@@ -39,6 +53,7 @@ class TrainConfig(Settings):
     packing: bool = False
     save_every: int = Field(default=100, gt=0)
     merge: bool = False
+    launch: Launch | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     extra: dict[str, Any] = {}
 
@@ -59,7 +74,7 @@ class TrainConfig(Settings):
 
 # What may change between an interruption and going on, as the advice for too little memory asks for: it changes how the
 # weights are reached, not which.
-FREE_TO_CHANGE = {"micro_batch_size", "gradient_checkpointing", "save_every", "merge"}
+FREE_TO_CHANGE = {"micro_batch_size", "gradient_checkpointing", "save_every", "merge", "launch"}
 
 
 class ReplayConfig(Settings):

@@ -22,7 +22,7 @@ from .distribution_shift import shift_runs
 from .evaluation import evaluate_runs, grade_again, prepare_items, runs_named
 from .gap import measure_gap
 from .rewriting import prepare_data, rewrite_data
-from .training import train_runs
+from .training import launch_commands, train_runs
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -61,6 +61,16 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
         rewrite_data(experiment, plan, progress)
         measure_gap(experiment, plan, progress)
         train_runs(experiment, plan, progress, arms)
+
+
+def train_commands(
+    experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """The command of each arm that isn't trained yet (all, or those named), for a job scheduler; rewrites first where
+    one needs it. `train` and `run` take what the command has finished. Raises RecipeError without `train.launch`."""
+    with _working(experiment) as (_, plan):
+        rewrite_data(experiment, plan, progress)
+        return launch_commands(experiment, plan, arms)
 
 
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
@@ -131,4 +141,4 @@ def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     return verdict
 
 
-__all__ = ["evaluate", "regrade", "report", "rewrite", "run", "shift", "train"]
+__all__ = ["evaluate", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands"]

@@ -14,7 +14,7 @@ import numpy as np
 from ..completions import Progress
 from ..config import ReplayConfig
 from ..data import BadRow, assemble, draw, iter_conversations, read_conversations
-from ..errors import ExperimentError, StageError
+from ..errors import ExperimentError, RecipeError, StageError
 from ..experiment import Experiment, Stage
 from ..interpolate import interpolate
 from ..plan import Plan
@@ -38,6 +38,7 @@ def train_runs(experiment: Experiment, plan: Plan, progress: Progress, arms: Seq
 
 def _train(experiment: Experiment, plan: Plan, run: str, progress: Progress) -> None:
     from ..train import train
+    from ..train.launch import launch
 
     stage = plan.train_stage(run)
     folder, settings = experiment.path("arms", run), plan.run_train(run)
@@ -46,12 +47,36 @@ def _train(experiment: Experiment, plan: Plan, run: str, progress: Progress) -> 
         return
     sources: Counter[str] = Counter()
     with experiment.run_stage(stage) as record:
-        path = experiment.path("arms", run, "data.jsonl")
+        path = folder / "data.jsonl"
         write_lines(path, _counted(_run_rows(experiment, plan, run), sources))
         conversations = (messages_from_json(row["messages"]) for row in read_lines(path))
-        told = partial(progress, f"train {run}")
-        result = train(conversations, plan.recipe.model, settings, folder, _without_loss(told))
+        told = _without_loss(partial(progress, f"train {run}"))
+        if settings.launch and not (folder / "train.json").is_file():
+            launch(path, plan.recipe.model, settings, folder, told)
+        result = train(conversations, plan.recipe.model, settings, folder, told)
         record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+
+
+def launch_commands(experiment: Experiment, plan: Plan, arms: Sequence[str] = ()) -> dict[str, list[str]]:
+    """For a job scheduler: of each run that isn't trained yet the command that trains it, its data written. Raises
+    RecipeError where a run has no `train.launch`."""
+    from ..train.launch import launch_command
+
+    commands = {}
+    for run in runs_named(plan, arms) or list(plan.runs):
+        stage = plan.train_stage(run)
+        if stage is None or plan.runs[run].of or experiment.finished(stage):
+            continue
+        folder, settings = experiment.path("arms", run), plan.run_train(run)
+        if (folder / "train.json").is_file():
+            continue
+        if settings.launch is None:
+            raise RecipeError(
+                f"The arm {run} has no train.launch; set train.launch.processes to how many there will be."
+            )
+        write_lines(folder / "data.jsonl", _run_rows(experiment, plan, run))
+        commands[run] = launch_command(folder / "data.jsonl", plan.recipe.model, settings, folder)
+    return commands
 
 
 def _without_loss(told: Callable[[int, int], None]) -> Callable[[int, int, float | None], None]:
@@ -140,4 +165,4 @@ def _asked(conversation: Conversation) -> str:
     return content_id(messages_json(conversation.examples()[-1].prompt))
 
 
-__all__ = ["train_runs"]
+__all__ = ["launch_commands", "train_runs"]

@@ -198,6 +198,8 @@ def _export(trainer: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> N
     """Adapter or weights as safetensors, tokenizer, configuration as loaded."""
     weights = trainer.accelerator.unwrap_model(trainer.model)
     weights.config, weights.generation_config = trainer.configs_as_loaded
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(folder))  # a collective where several processes share the weights
     if not trainer.is_world_process_zero():
         return

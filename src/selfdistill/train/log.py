@@ -44,7 +44,8 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def mark_whole(checkpoint: Path, fingerprint: str) -> None:
     """Written last: a checkpoint without this mark, or with files of other sizes, is not resumed from."""
-    files = {path.name: path.stat().st_size for path in checkpoint.iterdir() if path.is_file()}
+    found = (path for path in checkpoint.rglob("*") if path.is_file())
+    files = {str(path.relative_to(checkpoint)): path.stat().st_size for path in found}
     write_json(checkpoint / _WHOLE, {"fingerprint": fingerprint, "files": files})
 
 
@@ -122,6 +123,8 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
                     on_progress(state.global_step, state.max_steps, logs["loss"])
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()  # every process has written its part
             if state.is_world_process_zero:
                 mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", fingerprint)
             self.time = time.perf_counter()  # saving is no part of the training rate
@@ -135,7 +138,9 @@ def measured(trainer: Any, seconds: float) -> dict[str, Any]:
 
     parameters = list(trainer.model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if not all(torch.isfinite(parameter).all() for parameter in trained):
+    # Of weights that several processes share each looks at its part.
+    parts = (parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained)
+    if not all(torch.isfinite(part).all() for part in parts):
         raise StageError("The trained weights hold NaN or infinity; lower train.lr, or set train.dtype=float32.")
     tokens = next(row["num_tokens"] for row in reversed(trainer.state.log_history) if "num_tokens" in row)
     return {

@@ -128,8 +128,8 @@ def sft_config(settings: TrainConfig, device: str, dtype: torch.dtype, sequences
         raise RecipeError(refused(error)) from error
     if config.n_gpu > 1:
         raise StageError(
-            f"{config.n_gpu} GPUs are visible to one process; start it with `torchrun --nproc-per-node "
-            f"{config.n_gpu}`, or choose one with CUDA_VISIBLE_DEVICES=0."
+            f"{config.n_gpu} GPUs are visible to one process; set train.launch.processes={config.n_gpu}, or choose one "
+            "with CUDA_VISIBLE_DEVICES=0."
         )
     return config
 
