@@ -209,7 +209,7 @@ HARMLESS = {
     "names": "refused(socket.getaddrinfo, 'example.org', 80)",
     "passwords": "refused(open, '/etc/passwd')\nrefused(open, '/etc/shadow')",
     "up and down": "refused(open, '/tmp/../../../../../etc/passwd')\nrefused(os.listdir, '/etc')",
-    "homes": "refused(os.listdir, '/home')\nrefused(os.listdir, '/root')\nrefused(os.listdir, '/var')",
+    "homes": "refused(os.listdir, '/home')\nrefused(open, '/root/.bashrc')\nrefused(os.listdir, '/var')",
     "proc": "for name in ('1/environ', 'self/environ', 'self/mem', 'self/root'): refused(open, f'/proc/{name}')",
     "sys": "refused(os.listdir, '/sys')\nrefused(os.listdir, '/proc')",
     "root": "assert set(os.listdir('/')) <= {'tmp', 'dev', 'usr', 'lib', 'lib64', *sys.base_prefix.split('/')}",
