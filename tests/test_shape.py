@@ -37,6 +37,7 @@ HEAVY = {
     "bitsandbytes",
     "lm_eval",
     "vllm",
+    "ray",
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

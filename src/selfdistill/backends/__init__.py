@@ -38,6 +38,7 @@ BACKENDS = {
     "hf": "selfdistill.backends.hf:HFBackend",
     "vllm": "selfdistill.backends.vllm:VLLMBackend",
     "openai": "selfdistill.backends.openai:OpenAIBackend",
+    "ray": "selfdistill.backends.ray:RayBackend",
     "classifier": "selfdistill.backends.classifier:ClassifierBackend",
     "fake": "selfdistill.backends.fake:FakeBackend",
 }

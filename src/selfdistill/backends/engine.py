@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
+    from .pool import Pool
+
 INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
 _CPU_CACHE = 4 << 30  # bytes; vLLM's own default is most of the machine's memory
@@ -265,12 +267,20 @@ def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
 
 
 @dataclass
-class _Shared:
+class Shared:
+    """What stays up within `sharing`: an engine in this process's care, or replicas on a cluster."""
+
     models: list[tuple[ModelConfig, str | None]]
     engine: Engine | None = None
+    pool: Pool | None = None
 
 
-_shared: _Shared | None = None
+_shared: Shared | None = None
+
+
+def shared() -> Shared | None:
+    """None outside `sharing`."""
+    return _shared
 
 
 @contextmanager
@@ -279,13 +289,15 @@ def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
     is needed. It has room for all adapters in `models` (a model, and an adapter's folder over it) that go over its
     own. Costs nothing where no engine is asked for."""
     global _shared
-    _shared = _Shared(list(models))
+    _shared = Shared(list(models))
     try:
         yield
     finally:
-        last, _shared = _shared.engine, None
-        if last is not None:
-            last.stop()
+        last, _shared = _shared, None
+        if last.engine is not None:
+            last.engine.stop()
+        if last.pool is not None:
+            last.pool.stop()
 
 
 def acquire(model: ModelConfig, adapter: str | None) -> Engine:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
-from ..config import Recipe
+from ..backends.pool import ray_missing
+from ..config import ModelConfig, Recipe
 from ..data import BadRow
 from ..errors import SelfDistillError
 from ..models import check_model_files, load_context_length, load_renderer, pick_device
@@ -92,11 +93,15 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     if plan.needs_rewrites:
         yield (
             f"rewrite   template {plan.target.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
-            f"grader {grader}, backend {recipe.rewrite.backend}"
+            f"grader {grader}, backend {_engine(recipe.model, recipe.rewrite.backend)}"
         )
     yield from arm_lines(plan)
     names = [entry.name + (f" (n={entry.n})" if entry.n else "") for entry in plan.evaluation.entries]
     yield f"evaluate  {', '.join(names) if names else 'nothing: name tasks in evaluate.tasks, or set data.heldout'}"
+
+
+def _engine(model: ModelConfig, backend: str) -> str:
+    return f"ray ({model.ray.replicas} × {model.ray.backend})" if backend == "ray" else backend
 
 
 def _first_rows(plan: Plan, found: Checked) -> list[Conversation]:
@@ -188,5 +193,7 @@ def _prerequisites(plan: Plan, found: Checked) -> None:
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
     methods = {plan.recipe.arm_train(arm).method for arm in plan.recipe.arms.values() if arm.data != "none"}
+    for config in {id(model.ray): model.ray for model, backend in plan.asked if backend == "ray"}.values():
+        found.missing += ray_missing(config)
     if "qlora" in methods and find_spec("bitsandbytes") is None:
         found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")

@@ -72,7 +72,7 @@ def evaluation_needs(plan: Plan) -> list[str]:
             missing.append(str(error))
     judge = plan.recipe.judge
     if judge and any(task.judge for task in tasks):
-        missing += _judge_missing(judge.model, judge.backend)
+        missing += _judge_missing(judge.model, judge.model.answering(judge.backend))
     return list(dict.fromkeys(missing))
 
 
@@ -92,7 +92,7 @@ def judge_lines(plan: Plan) -> list[str]:
     config, evaluation = plan.recipe.judge, plan.evaluation
     if config is None:
         return []
-    lines, counter = [], None if config.backend == "classifier" else token_counter(config.model)
+    lines, counter = [], None if config.model.answering(config.backend) == "classifier" else token_counter(config.model)
     for entry in evaluation.entries:
         judging = evaluation.task(entry).judge
         if judging is None:

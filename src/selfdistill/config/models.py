@@ -37,10 +37,33 @@ class EngineConfig(Settings):
         return self.model_dump(exclude={"memory_fraction"}, exclude_defaults=True)
 
 
+class RayConfig(Settings):
+    """How `backend: ray` runs: `replicas` of the backend `backend`, each with so many GPUs and CPU cores, on the Ray
+    cluster at `address`: `host:port`, or `auto` for the one that this machine belongs to. Left out, a Ray of its own is
+    started on this machine. Of all this, an answer depends on `backend` alone."""
+
+    backend: str = "hf"
+    replicas: int = Field(default=1, gt=0)
+    gpus: float = Field(default=1, ge=0)
+    cpus: float = Field(default=1, gt=0)
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> RayConfig:
+        if self.backend == "ray":
+            raise ValueError("ray.backend is what each replica runs: hf, vllm or another, not ray")
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError("ray.gpus is a whole number, or a share of one GPU")
+        if self.address and self.address.startswith("ray://"):
+            raise ValueError("ray.address is host:port or auto; run the command on a machine of the cluster")
+        return self
+
+
 class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
     `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, `engine` how the backend
-    `vllm` runs it, and `labels` is what the labels of a model for the backend `classifier` mean."""
+    `vllm` runs it, `ray` how the backend `ray` spreads it over machines, and `labels` is what the labels of a model for
+    the backend `classifier` mean."""
 
     path: str
     revision: str | None = None
@@ -52,7 +75,20 @@ class ModelConfig(Settings):
     trust_remote_code: bool = False
     server: ServerConfig | None = None
     engine: EngineConfig = EngineConfig()
+    ray: RayConfig = RayConfig()
     labels: dict[str, Literal["safe", "harmful"]] = {}
+
+    @model_validator(mode="after")
+    def _gpus_suffice(self) -> ModelConfig:
+        if self.ray.backend == "vllm" and 0 < self.ray.gpus < self.engine.tensor_parallel:
+            raise ValueError(
+                f"engine.tensor_parallel {self.engine.tensor_parallel} needs as many GPUs a replica; set ray.gpus to it"
+            )
+        return self
+
+    def answering(self, backend: str) -> str:
+        """The backend that answers where the recipe names `backend`: of `ray`, the one on its replicas."""
+        return self.ray.backend if backend == "ray" else backend
 
 
 SAMPLING_PRESETS: dict[str, dict[str, Any]] = {

@@ -174,7 +174,7 @@ class Plan:
     def gap_stage(self) -> Stage | None:
         """How likely the seed finds originals and rewrites; None where that isn't wanted, or the seed is known through
         a server alone."""
-        if not self.recipe.gap or self.recipe.rewrite.backend == "openai":
+        if not self.recipe.gap or self.recipe.model.answering(self.recipe.rewrite.backend) == "openai":
             return None
         return Stage("gap", "rewrite/gap.jsonl", self.answer_settings, (self.verify_stage,), cheap=True)
 
@@ -225,11 +225,18 @@ class Plan:
         return Shift(self)
 
     @property
+    def asked(self) -> list[tuple[ModelConfig, str]]:
+        """Each model that is asked for answers, and the backend that the recipe names for it."""
+        recipe, judge = self.recipe, self.recipe.judge
+        answering = [(recipe.model, recipe.rewrite.backend), (recipe.model, recipe.evaluate.backend)]
+        return answering + ([(judge.model, judge.backend)] if judge else [])
+
+    @property
     def stages(self) -> list[Stage]:
         """All that the recipe comes to. Raises RecipeError here, before anything is paid for, where a name is wrong."""
-        judge = self.recipe.judge
-        for backend in (self.recipe.rewrite.backend, self.recipe.evaluate.backend, *([judge.backend] if judge else [])):
+        for model, backend in self.asked:
             check_backend(backend)
+            check_backend(model.answering(backend))
         trained = [stage for stage in map(self.train_stage, self.runs) if stage]
         gap = [self.gap_stage] if self.gap_stage else []
         return [self.data_stage, *self.responses.stages, *gap, *trained, *self.evaluation.stages, *self.shift.stages]

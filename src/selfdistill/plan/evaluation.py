@@ -110,7 +110,7 @@ class Evaluation:
         if entry.system:
             task = _asked_under(task, entry.system)
         judge = self.plan.recipe.judge
-        if task.judge and judge and judge.backend == "classifier":
+        if task.judge and judge and judge.model.answering(judge.backend) == "classifier":
             task = replace(task, judge=asked_of_classifier(task.judge))
         metric = f"pass@{entry.k}" if entry.samples > 1 else task.metric
         return replace(task, name=entry.name, metric=metric)
@@ -187,7 +187,8 @@ class Evaluation:
     def answer_stage(self, run: str, entry: TaskEntry) -> Stage:
         """The answers of a run; of a task of lm-eval's its score too."""
         trained, harness = self.plan.train_stage(run), self.task(entry).harness
-        settings = {**self.plan.answer_settings, "backend": self.plan.recipe.evaluate.backend}
+        backend = self.plan.recipe.model.answering(self.plan.recipe.evaluate.backend)
+        settings = {**self.plan.answer_settings, "backend": backend}
         if not harness:
             settings |= {"sampling": self.sampling(entry).model_dump()}
             settings |= entry.model_dump(include={"system", "samples"}, exclude_defaults=True)
@@ -236,13 +237,13 @@ class Evaluation:
                 f"A judge is needed for {judged}; name one in `judge.model`, or take these out of evaluate.tasks."
             )
         server, engine = judge.model.server, judge.model.engine.deciding
-        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens", "engine"})
+        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens", "engine", "ray"})
         model |= {"engine": engine} if engine else {}
         return content_id(
             model,
             model_identity(judge.model),
             server and [server.url, server.api],
-            judge.backend,
+            judge.model.answering(judge.backend),
             judge.sampling.model_dump(),
         )
 

@@ -56,9 +56,14 @@ class Candidates:
             grade=target.grade,
             sampling=own.sampling,
             hygiene=own.hygiene,
-            model=content_id(own.backend, self.plan.answer_settings),
+            model=content_id(self.backend, self.plan.answer_settings),
             sample=self.sample,
         )
+
+    @property
+    def backend(self) -> str:
+        """What answers depend on: on several machines they are those of one."""
+        return self.model.answering(self.plan.recipe.rewrite.backend)
 
     @property
     def model(self) -> ModelConfig:
@@ -71,7 +76,8 @@ class Candidates:
         template = self.rewriter.template
         settings = {
             **self.plan.answer_settings,
-            **self.plan.recipe.rewrite.model_dump(mode="json", include={"backend", "sampling"}),
+            **self.plan.recipe.rewrite.model_dump(mode="json", include={"sampling"}),
+            "backend": self.backend,
             "template": asdict(template) if template else None,
             **({"sample": self.sample} if self.sample else {}),
         }

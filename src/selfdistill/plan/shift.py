@@ -51,7 +51,8 @@ class Shift:
     @cached_property
     def models_answer(self) -> bool:
         """Whether the answers on file are of weights that can be loaded here."""
-        return self.plan.recipe.evaluate.backend not in ("fake", "openai", "classifier")
+        recipe = self.plan.recipe
+        return recipe.model.answering(recipe.evaluate.backend) not in ("fake", "openai", "classifier")
 
     def stages_of(self, run: str) -> tuple[Stage, ...]:
         """Of a run's answers to the source, and their grades: what a comparison reads."""
