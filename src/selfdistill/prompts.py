@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from .config.plain_yaml import parse_yaml
 from .errors import ModelError, RecipeError
 from .types import Example, Message, Messages, messages_json
 
@@ -95,17 +94,16 @@ def load_template(name: str) -> RewritingTemplate:
     if name in REWRITING:
         return REWRITING[name]
     path = Path(name)
-    if not path.is_file():
+    if not _is_file(path):
         raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else {"user": text}
+        values: Any = parse_yaml(text) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**values)
-        if not all(
-            part is None or isinstance(part, str) for part in (template.user, template.system, template.prefill)
-        ):
+        parts = (template.user, template.system or "", template.prefill or "")
+        if not all(isinstance(part, str) for part in parts):
             raise TypeError("its parts are texts")
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RecipeError(f"The template {path} is not usable: {error}; it has user, system and prefill.") from None
     missing = [slot for slot in ("{instruction}", "{reference}") if slot not in template.user]
     if missing:
@@ -261,9 +259,19 @@ def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | N
             "or a Jinja file)."
         )
     path = Path(layout)
-    if not path.is_file():
+    if not _is_file(path):
         raise RecipeError(f"model.layout '{layout}' is neither chat, alpaca nor a file with a Jinja chat template.")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The template model.layout names, {path}, can't be read: {error}.") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long a name, for one
+        return False
 
 
 def _fold_system(messages: Messages) -> Messages:

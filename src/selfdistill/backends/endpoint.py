@@ -94,7 +94,7 @@ class Endpoint:
             said = response.json()
             said = said.get("error", said.get("detail", said.get("message", said)))
             said = said.get("message", said) if isinstance(said, dict) else said
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             said = "an HTML page" if response.text.lstrip()[:1] == "<" else response.text
         told = self._told(said if isinstance(said, str) else json.dumps(said))
         return f"{response.status_code}: {told}" if told else str(response.status_code)

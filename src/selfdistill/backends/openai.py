@@ -222,7 +222,7 @@ class OpenAIBackend:
             finish = choice.get("finish_reason")
             if not isinstance(text, str):
                 raise TypeError
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise FaultError(f"a reply that is no completion: {self._endpoint.reason(response)}") from None
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None

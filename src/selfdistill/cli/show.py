@@ -69,7 +69,7 @@ def say(text: str) -> None:
 
 
 def say_heading(text: str) -> None:
-    out.print(f"\n[bold]{escape(text)}[/bold]")
+    out.print(f"\n[bold]{escape(visible(text))}[/bold]")
 
 
 def visible(text: str) -> str:

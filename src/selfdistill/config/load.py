@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import RecipeError
+from .plain_yaml import parse_yaml
 from .problems import problem
 from .recipe import Recipe
 from .settings import check_name, merge
@@ -58,22 +59,25 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, R
 def recipe_file(path: Path | str) -> Path:
     """The file itself, or the one of that name that ships with the package."""
     shipped = RECIPES / f"{path}.yaml"
-    return shipped if not Path(path).is_file() and shipped.is_file() else Path(path)
+    try:
+        return shipped if not Path(path).is_file() and shipped.is_file() else Path(path)
+    except OSError:  # a name that is too long, a folder that may not be looked into: reading it says so
+        return Path(path)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
     except IsADirectoryError:
         raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is no text"
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
+    except ValueError as error:  # UnicodeDecodeError is one
+        why = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise RecipeError(
-            f"{path}{where} is not readable as YAML ({why}); mend it, or let `selfdistill init` write one."
+            f"{path} is not readable as YAML ({why}); mend it, or let `selfdistill init` write one."
         ) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")
@@ -122,8 +126,8 @@ def _nested(override: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise RecipeError(f"'{override}' is no override; write key=value, for example train.lr=2e-5.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except ValueError:
         raise RecipeError(f"The value in '{override}' is not readable as YAML; put it in quotes.") from None
     if isinstance(value, str):
         # YAML 1.1 reads 1e-4 (no dot) as a string; nobody means that.

@@ -28,8 +28,12 @@ def problem(detail: Any, model: type[BaseModel]) -> str:
     if detail["type"] == "missing":
         return f"`{key}` is missing"
     where = f"`{key}`: " if key else ""
-    given = "" if detail["type"] in ("value_error",) else f", not {detail['input']!r}"
+    given = "" if detail["type"] in ("value_error",) else f", not {_short(repr(detail['input']))}"
     return f"{where}{message[0].lower()}{message[1:]}{given}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]} …"
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -30,7 +30,7 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
     elif (letter := _letter(reference)) is not None:
         expected, found = letter, _letter(text)
     else:
-        expected, found = _bare(reference) or None, _bare(_announced(text) or text)
+        expected, found = _option(reference) or None, _option(text)
     if expected is None:
         return Verdict("unjudged", "no choice in the reference")
     if found is None:
@@ -71,5 +71,6 @@ def _label(text: str, labels: Sequence[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _bare(text: str) -> str:
-    return text.strip(_FRAME).casefold()
+def _option(text: str) -> str:
+    """What is announced, else the whole text, without marks around it."""
+    return (_announced(text) or text).strip(_FRAME).casefold()

@@ -19,7 +19,7 @@ _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 # Digits in any script, thousands by comma, a quotient of two, and 5 1/2. `18 9` is two; `x2` and `3rd` are none.
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?+"
 _NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_./])(?:(?P<whole>\d{1,9}) (?=\d{1,3}/\d{1,3}(?![/.,]?\d)))?+"
+    r"(?<![A-Za-z_./\d])(?:(?P<whole>\d{1,9}) (?=\d{1,3}/\d{1,3}(?![/.,]?\d)))?+"
     rf"(?:{_DIGITS}|\.\d++)"
     r"(?:[eE][+-]?\d{1,3}(?!\w))?+"
     rf"(?:/(?P<below>{_DIGITS})(?!/))?+"
@@ -30,8 +30,11 @@ _CURRENCY = "$€£¥₹"
 _BEFORE_MINUS = " \t\n([{=:,*\"'`~≈<>|" + _CURRENCY
 _MOST_DIGITS = 1000
 
+# What can't be seen parts no number, nor its sign: soft hyphen, what has no width, direction marks, BOM.
+_UNSEEN = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _SYMBOLS = str.maketrans(
     {"−": "-", "－": "-", "，": ",", "．": ".", "／": "/", "⁄": "/", "％": "%", "＃": "#", "＄": "$"}
+    | dict.fromkeys(_UNSEEN, "")
 )
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _LATEX = (

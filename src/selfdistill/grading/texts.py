@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import regex
-
-from ..errors import RecipeError
 from ..types import Verdict
+from . import patterns
+from .schemas import canonical, validator
 
-_SECONDS = 1.0
+if TYPE_CHECKING:
+    import regex
+
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)```", re.DOTALL | re.IGNORECASE)
 
 
@@ -37,10 +38,7 @@ def regular_expression(reference: str, text: str, *, pattern: str) -> Verdict:
 
     Raises RecipeError where the pattern is no regular expression.
     """
-    try:
-        compiled = regex.compile(str(pattern))
-    except regex.error as error:
-        raise RecipeError(f"The grader's pattern {pattern!r} is no regular expression: {error}.") from None
+    compiled = patterns.compiled(str(pattern))
     try:
         found = _last_match(compiled, text)
         if not compiled.groups:
@@ -61,7 +59,7 @@ def regular_expression(reference: str, text: str, *, pattern: str) -> Verdict:
 
 def _last_match(compiled: regex.Pattern[str], text: str) -> str | None:
     match = None
-    for match in compiled.finditer(text, timeout=_SECONDS):  # noqa: B007 (the last one is what is wanted)
+    for match in compiled.finditer(text, timeout=patterns.SECONDS):  # noqa: B007 (the last one is what is wanted)
         if not compiled.groups:
             break
     if match is None:
@@ -75,38 +73,34 @@ def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = Non
     With `schema`, a JSON Schema, whether the text's JSON is valid against it, in place of being equal. Raises
     RecipeError where the schema is none.
     """
-    validator = _validator(schema) if schema is not None else None
+    valid = validator(schema) if schema is not None else None
     expected, found = _read_json(reference), _read_json(text)
     if expected is None and schema is None:
         return Verdict("unjudged", "no json in the reference")
     shown = None if expected is None else expected[1]
     if found is None:
         return Verdict("fail", "no json found", shown)
-    if validator is not None:
-        try:
-            problem = next(validator.iter_errors(found[0]), None)
-        except RecursionError:
-            return Verdict("fail", "json nested too deeply")
-        if problem is not None:
-            return Verdict("fail", "not valid against the schema", str(problem.json_path), found[1])
-        return Verdict("pass", "valid against the schema", found=found[1])
+    if valid is not None:
+        return _against(valid, *found)
     if expected is not None and expected[1] == found[1]:
         return Verdict("pass", "same json", shown, found[1])
     return Verdict("fail", "json differs", shown, found[1])
 
 
-def _validator(schema: dict[str, Any]) -> Any:
-    import jsonschema
-    from referencing import Registry
+def _against(valid: Any, value: Any, shown: str) -> Verdict:
+    from referencing.exceptions import Unresolvable
 
-    if not isinstance(schema, dict):
-        raise RecipeError("The grader `json` takes its `schema` as a mapping: a JSON Schema written out in the recipe.")
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise RecipeError(f"The grader's `schema` is no JSON Schema: {error.message}.") from None
-    return kind(schema, registry=Registry())  # an empty registry: a $ref never fetches anything
+        problem = next(valid.iter_errors(value), None)
+    except RecursionError:
+        return Verdict("fail", "json nested too deeply")
+    except TimeoutError:
+        return Verdict("unjudged", "pattern took too long")
+    except Unresolvable:
+        return Verdict("unjudged", "a $ref of the schema leads nowhere")
+    if problem is not None:
+        return Verdict("fail", "not valid against the schema", str(problem.json_path), shown)
+    return Verdict("pass", "valid against the schema", found=shown)
 
 
 def _read_json(text: str) -> tuple[Any, str] | None:
@@ -115,21 +109,10 @@ def _read_json(text: str) -> tuple[Any, str] | None:
     for source in (text, block[1] if block else ""):
         try:
             value = json.loads(source, parse_constant=_refuse)
-            return value, json.dumps(_plain(value), ensure_ascii=False, sort_keys=True)
+            return value, canonical(value)
         except (ValueError, RecursionError):
             continue
     return None
-
-
-def _plain(value: Any) -> Any:
-    """1.0 is 1, as JSON has one kind of number."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
 
 
 def _refuse(constant: str) -> None:

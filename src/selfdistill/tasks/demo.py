@@ -32,7 +32,7 @@ def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterat
 def _last_words(example: Example, text: str) -> Verdict:
     """Lists: the answer is what the text ends with, however it is introduced and punctuated."""
     expected = str(example.extra["answer"])
-    found = re.sub(r"\W+$", "", text.strip())
+    found = _without_marks(text)
     if not found:
         return Verdict("fail", "empty", expected, None)
     before = found.removesuffix(expected)
@@ -40,6 +40,14 @@ def _last_words(example: Example, text: str) -> Verdict:
     if before != found and not re.search(r"(,\s*|\w)$", before):
         return Verdict("pass", "same result", expected, expected)
     return Verdict("fail", "result differs", expected, found[-60:])
+
+
+def _without_marks(text: str) -> str:
+    """`text` up to its last letter, digit or underscore."""
+    end = len(text)
+    while end and not (text[end - 1].isalnum() or text[end - 1] == "_"):
+        end -= 1
+    return text[:end].lstrip()
 
 
 def _helps(example: Example, text: str) -> Verdict:

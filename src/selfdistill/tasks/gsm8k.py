@@ -18,7 +18,7 @@ SYSTEM = (
     "The answer is N, where N is a number."
 )
 _CALCULATION = re.compile(r"<<[^<>]*+>>")
-_FINAL = re.compile(r"\n#### ([^\n]+)\s*\Z")
+_FINAL = re.compile(r"\n#### ([^\n]+)\Z")
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
@@ -31,7 +31,9 @@ def _as_in_paper(message: Message) -> Message:
     """Calculator annotations such as <<48/2=24>> left out, and `#### 72` as the sentence `The answer is 72.`"""
     if message.role != "assistant":
         return message
-    return replace(message, content=_FINAL.sub(r"\nThe answer is \1.", _CALCULATION.sub("", message.content)))
+    text = _CALCULATION.sub("", message.content)
+    final = _FINAL.search(text.rstrip())
+    return replace(message, content=f"{text[: final.start()]}\nThe answer is {final[1]}." if final else text)
 
 
 def ask(example: Example) -> Messages:

@@ -1,0 +1,118 @@
+"""JSON Schema with a bound on its time: jsonschema's, but for the keywords that search a user's pattern in what a model
+wrote, or compare every item with every other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import RecipeError
+from .patterns import SECONDS, compiled
+
+
+def validator(schema: Any) -> Any:
+    """A validator whose searches together end after a second, with TimeoutError.
+
+    Raises RecipeError where `schema` is none, or holds a pattern that can't be used.
+    """
+    import jsonschema
+    from referencing import Registry
+
+    if not isinstance(schema, dict):
+        raise RecipeError("The grader `json` takes its `schema` as a mapping: a JSON Schema written out in the recipe.")
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    _check_patterns(schema)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise RecipeError(f"The grader's `schema` is no JSON Schema: {error.message}.") from None
+    except RecursionError:
+        raise RecipeError("The grader's `schema` is nested too deeply; write it flatter.") from None
+    extend: Any = jsonschema.validators.extend
+    return extend(kind, _Searches().keywords())(schema, registry=Registry())  # an empty registry: a $ref never fetches anything
+
+
+def _check_patterns(schema: Any) -> None:
+    """Compiles every pattern. What is named so within `enum` or `properties` is compiled too, and seldom no pattern."""
+    found = {"unevaluatedProperties": False, "patternProperties": False}
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            found.update(dict.fromkeys(found.keys() & value.keys(), True))
+            own = value.get("patternProperties")
+            for pattern in [value.get("pattern"), *(own if isinstance(own, dict) else ())]:
+                if isinstance(pattern, str):
+                    compiled(pattern)
+            waiting += value.values()
+    if all(found.values()):  # jsonschema would search for these patterns by itself, without an end
+        raise RecipeError("A `schema` with patternProperties can't have unevaluatedProperties; leave one of them out.")
+
+
+class _Searches:
+    """The keywords of one validation, which share its time."""
+
+    def __init__(self) -> None:
+        self._start = time.thread_time()
+
+    def keywords(self) -> dict[str, Any]:
+        return {
+            "pattern": self._pattern,
+            "patternProperties": self._pattern_properties,
+            "additionalProperties": self._additional_properties,
+            "uniqueItems": self._unique_items,
+        }
+
+    def _found(self, pattern: str, text: str) -> bool:
+        left = SECONDS - (time.thread_time() - self._start)
+        return compiled(pattern).search(text, timeout=max(left, 0.001)) is not None
+
+    def _pattern(self, validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
+        if validator.is_type(value, "string") and not self._found(pattern, value):
+            yield _error(f"does not match {pattern!r}")
+
+    def _pattern_properties(self, validator: Any, patterns: dict[str, Any], value: Any, _schema: Any) -> Iterator[Any]:
+        for pattern, inner in patterns.items() if validator.is_type(value, "object") else ():
+            for key, item in value.items():
+                if self._found(pattern, key):
+                    yield from validator.descend(item, inner, path=key, schema_path=pattern)
+
+    def _additional_properties(self, validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+        for key, item in value.items() if validator.is_type(value, "object") else ():
+            if key in schema.get("properties", {}):
+                continue
+            if not any(self._found(pattern, key) for pattern in schema.get("patternProperties", {})):
+                if allowed is False:
+                    yield _error("has a property that is not allowed")
+                elif validator.is_type(allowed, "object"):
+                    yield from validator.descend(item, allowed, path=key)
+
+    def _unique_items(self, validator: Any, wanted: bool, value: Any, _schema: Any) -> Iterator[Any]:
+        if wanted and validator.is_type(value, "array") and len({canonical(item) for item in value}) < len(value):
+            yield _error("holds an item twice")
+
+
+def _error(message: str) -> Any:
+    from jsonschema import ValidationError
+
+    return ValidationError(message)
+
+
+def canonical(value: Any) -> str:
+    """One spelling of equal JSON values. Raises ValueError where a number is infinite."""
+    return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """1.0 is 1, as JSON has one kind of number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,117 @@
+"""Gives every parser and grader hostile input: `python tests/fuzz/run.py --inputs 200000`.
+
+Hypothesis makes the inputs, shrinks what fails to its least form, and prints it. `--seconds` with `--coverage` lets
+atheris (pip install atheris) look for inputs that reach new lines. Ends with a table of what each target was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from targets import TARGETS, Target
+
+SLOW = 2.0  # seconds of processor time for one input
+_PHASES = (Phase.generate, Phase.shrink)
+
+
+class Slow(AssertionError):
+    """An input took longer than `SLOW`."""
+
+
+class Counted:
+    """A target's check, with how often it was asked and how long its slowest input took."""
+
+    def __init__(self, check: Callable[[Any], None]) -> None:
+        self.check, self.inputs, self.slowest = check, 0, 0.0
+
+    def __call__(self, made: Any) -> None:
+        self.inputs += 1
+        start = time.process_time()
+        faulthandler.dump_traceback_later(120, exit=True)  # what hangs in C code can't be interrupted, but shown
+        try:
+            self.check(made)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        self.slowest = max(self.slowest, time.process_time() - start)
+        if time.process_time() - start > SLOW:
+            raise Slow(f"took {time.process_time() - start:.1f} seconds")
+
+
+def fuzz(target: Target, inputs: int, number: int) -> Counted:
+    """`inputs` inputs by hypothesis; raises what the first that fails raises."""
+    counted = Counted(target.check)
+
+    @settings(
+        max_examples=inputs, database=None, deadline=None, phases=_PHASES, suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )  # fmt: skip
+    @seed(number)
+    @given(target.inputs)
+    def run(made: Any) -> None:
+        counted(made)
+
+    run()
+    return counted
+
+
+def shares(inputs: int, targets: list[Target]) -> dict[str, int]:
+    whole = sum(target.share for target in targets)
+    return {target.name: max(1, round(inputs * target.share / whole)) for target in targets}
+
+
+def cover(target: Target, seconds: int) -> None:
+    """Atheris in place of random choice; it does not return."""
+    import atheris
+
+    counted = Counted(target.check)
+
+    @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(target.inputs)
+    def run(made: Any) -> None:
+        counted(made)
+
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}"], run.hypothesis.fuzz_one_input)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=20_000, help="in all, over the targets")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="targets whose name holds this")
+    parser.add_argument("--coverage", type=int, metavar="SECONDS", help="atheris on the one target of --only")
+    asked = parser.parse_args()
+    targets = [target for target in TARGETS if asked.only in target.name]
+    if asked.coverage:
+        (target,) = targets
+        cover(target, asked.coverage)
+    total = failed = 0
+    print("| target | inputs | slowest, s | found |\n|---|---|---|---|")
+    for target in targets:
+        count, slowest, found = 0, 0.0, "nothing"
+        try:
+            counted = fuzz(target, shares(asked.inputs, targets)[target.name], asked.seed)
+            count, slowest = counted.inputs, counted.slowest
+        except Exception as error:
+            failed += 1
+            found = f"{type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"
+            traceback.print_exc()
+        total += count
+        print(f"| {target.name} | {count:,} | {slowest:.2f} | {found} |", flush=True)
+    print(f"| all {len(targets)} | {total:,} | | {failed or 'nothing'} |")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
