@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
-import socket
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from math import ceil
 from typing import Any
 
 from ..config import ModelConfig, RayConfig
 from ..errors import ModelError, SelfDistillError
 from ..types import Completion
+from .cluster import LOOK, Cluster, reason
 from .replica import ALONE, Models, Replica, Work
 
-INSTALL = "install it with `pip install 'selfdistill[ray]'`"
-_LOOK = 5.0  # seconds between two looks at the cluster
-_HEAD_GONE = 30.0  # seconds without its head node; after 60 Ray would end this process
 _LOADS = 3  # so often a replica may fail to start, and
 _DEATHS = 8  # so often die, in a row and without an answer, before it is given up
-_STORE = 1 << 28  # bytes of shared memory for a Ray of our own, through which next to nothing goes
 
 
 @dataclass
@@ -51,10 +42,7 @@ class Pool:
         self._exhausted = False  # whether `_parts` is read to its end
         self._again: deque[Work] = deque()  # what a lost replica was at
         self._answers: deque[Completion] = deque()
-        self._looked = 0.0
-        self._head_seen = time.monotonic()
-        connect(config)
-        self._head = _address()
+        self._cluster = Cluster(config)
 
     def load(self, model: ModelConfig, adapter: str | None) -> None:
         """Has every replica load a model, those that are up in place of the one before; waits for the first."""
@@ -99,9 +87,8 @@ class Pool:
         import ray
 
         calls = {slot.call: slot for slot in self._slots if slot.call is not None}
-        ready, _ = ray.wait(list(calls), num_returns=1, timeout=_LOOK)
-        if time.monotonic() - self._looked > _LOOK:
-            self._look()
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=LOOK)
+        self._cluster.look(idle=all(slot.loading for slot in self._slots))
         if not ready:
             return
         slot = calls[ready[0]]
@@ -159,29 +146,27 @@ class Pool:
         ray.kill(slot.actor)
         lost = {id(work): (work, wanted) for work, wanted in slot.given.values()}
         for work, wanted in lost.values():
-            self._do_again(work.left(wanted), _reason(error))
+            self._do_again(work.left(wanted), reason(error))
         slot.deaths += 1
         self._slots.remove(slot)
         if slot.deaths < (_LOADS if slot.loading else _DEATHS):
             self._start(slot.deaths)
             return
-        told = f"A replica of the backend ray was given up, having died {slot.deaths} times in a row ({_reason(error)})"
+        told = f"A replica of the backend ray was given up, having died {slot.deaths} times in a row ({reason(error)})"
         if not self._slots:
             raise ModelError(f"{told}, and it was the last one; what was answered is kept, mend that and run again.")
         logging.getLogger(__name__).warning("%s; %d are left.", told, len(self._slots))
 
-    def _do_again(self, work: Work, reason: str) -> None:
+    def _do_again(self, work: Work, why: str) -> None:
         if work.failures <= ALONE:
             # Innocent work before suspects, of which each is alone.
             self._again.append(work) if work.alone else self._again.appendleft(work)
         elif work.joins and len(work.prompts) > 1:
             self._again.extend(work.split())
         else:
-            told = f"{work.failures} replicas died over it ({reason})"
+            told = f"{work.failures} replicas died over it ({why})"
             failed = (Completion(name, "", "error", error=told, transient=True) for name in sorted(work.wanted))
             self._answers.extend(failed)
-
-    # ---- the cluster
 
     def _fill(self) -> None:
         while len(self._slots) < self.config.replicas:
@@ -197,99 +182,3 @@ class Pool:
 
     def _ask_to_load(self, slot: Slot) -> None:
         slot.loading, slot.call = True, slot.actor.load.remote(*self._load)
-
-    def _look(self) -> None:
-        """Raises ModelError where the cluster is gone, or has no node left on which a replica has room."""
-        import ray
-
-        self._looked = time.monotonic()
-        try:
-            socket.create_connection(self._head, timeout=_LOOK).close()
-            self._head_seen = time.monotonic()
-        except OSError:
-            if time.monotonic() - self._head_seen > _HEAD_GONE:
-                raise ModelError(
-                    f"The Ray cluster's head at {self._head[0]}:{self._head[1]} can't be reached any more; what was "
-                    "answered is kept, start the cluster again and run again."
-                ) from None
-            return
-        if all(slot.loading for slot in self._slots) and not any(map(self._fits, ray.nodes())):
-            raise ModelError(
-                f"No node of the Ray cluster has the {self.config.gpus:g} GPUs and {self.config.cpus:g} CPUs of a "
-                "replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have them."
-            )
-
-    def _fits(self, node: dict[str, Any]) -> bool:
-        there = node["Resources"]
-        wanted = {"GPU": self.config.gpus, "CPU": self.config.cpus}
-        return bool(node["Alive"]) and all(there.get(name, 0) >= number for name, number in wanted.items())
-
-
-def ray_missing(config: RayConfig) -> list[str]:
-    """What is missing here that can be told without joining a cluster, a sentence each."""
-    if find_spec("ray") is None:
-        return [f"The backend ray needs Ray; {INSTALL}."]
-    wanted = config.replicas * config.gpus
-    if config.address or not wanted:
-        return []
-    import torch
-
-    there = torch.cuda.device_count()
-    advice = "set model.ray.gpus to 0 to compute on CPUs, or name a cluster in model.ray.address"
-    return [f"model.ray asks for {wanted:g} GPUs, and there are {there} here; {advice}."] if wanted > there else []
-
-
-def connect(config: RayConfig) -> None:
-    """Joins the cluster at `config.address`, or starts a Ray of our own, which ends with this process; one that this
-    process is connected to already is used as it is. Raises ModelError."""
-    if find_spec("ray") is None:
-        raise ModelError(f"The backend ray needs Ray; {INSTALL}.")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report its use to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do anyway, and warns of
-    import ray
-
-    if ray.is_initialized():
-        return
-    # Ray prints what befalls replicas into the command's own output; it is told where it matters.
-    ray._private.worker.print_to_stdstream = lambda *_args, **_kwargs: None
-    own = {
-        "include_dashboard": False,
-        "num_cpus": max(ceil(config.replicas * config.cpus), os.cpu_count() or 1),
-        "object_store_memory": _STORE,
-    }
-    try:
-        ray.init(
-            address=config.address or "local",
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **({} if config.address else own),
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"The Ray cluster at {config.address} can't be joined" if config.address else "Ray does not start"
-        raise ModelError(
-            f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
-        ) from error
-
-
-def _address() -> tuple[str, int]:
-    """Of the cluster's head."""
-    import ray
-
-    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _reason(error: Exception) -> str:
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, Exception):
-        return _one_line(str(cause) or repr(cause))
-    text = str(error)
-    if "node" in text and re.search(r"node (has )?(died|dead|crashed)|node_died|NODE_DIED", text):
-        return "its node was lost"
-    if "memory" in type(error).__name__.lower():
-        return "its node ran out of memory"
-    return "its process was killed or crashed, as when memory runs out"
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()[:300].rstrip(".")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
-from ..backends.pool import ray_missing
+from ..backends.cluster import ray_missing
 from ..config import ModelConfig, Recipe
 from ..data import BadRow
 from ..errors import SelfDistillError

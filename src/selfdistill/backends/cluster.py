@@ -1,0 +1,125 @@
+"""The Ray cluster that replicas run on: joined or started, and watched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from importlib.util import find_spec
+from math import ceil
+from typing import Any
+
+from ..config import RayConfig
+from ..errors import ModelError
+
+INSTALL = "install it with `pip install 'selfdistill[ray]'`"
+LOOK = 5.0  # seconds between two looks at the cluster
+_HEAD_GONE = 30.0  # seconds without its head node; after 60 Ray would end this process
+_STORE = 1 << 28  # bytes of shared memory for a Ray of our own, through which next to nothing goes
+
+
+class Cluster:
+    """The cluster at `config.address`, or a Ray of our own on this machine, which ends with this process. Raises
+    ModelError where it can't be joined."""
+
+    def __init__(self, config: RayConfig) -> None:
+        self._config = config
+        connect(config)
+        import ray
+
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head = (host.strip("[]"), int(port))
+        self._looked, self._head_seen = 0.0, time.monotonic()
+
+    def look(self, idle: bool) -> None:
+        """Every few seconds. Raises ModelError where the cluster is gone, or where no replica is up (`idle`) and no
+        node has room for one."""
+        import ray
+
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        try:
+            socket.create_connection(self._head, timeout=LOOK).close()
+            self._head_seen = time.monotonic()
+        except OSError:
+            if time.monotonic() - self._head_seen > _HEAD_GONE:
+                raise ModelError(
+                    f"The Ray cluster's head at {self._head[0]}:{self._head[1]} can't be reached any more; what was "
+                    "answered is kept, start the cluster again and run again."
+                ) from None
+            return
+        if idle and not any(map(self._fits, ray.nodes())):
+            raise ModelError(
+                f"No node of the Ray cluster has the {self._config.gpus:g} GPUs and {self._config.cpus:g} CPUs of a "
+                "replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have them."
+            )
+
+    def _fits(self, node: dict[str, Any]) -> bool:
+        there = node["Resources"]
+        wanted = {"GPU": self._config.gpus, "CPU": self._config.cpus}
+        return bool(node["Alive"]) and all(there.get(name, 0) >= number for name, number in wanted.items())
+
+
+def ray_missing(config: RayConfig) -> list[str]:
+    """What is missing here that can be told without joining a cluster, a sentence each."""
+    if find_spec("ray") is None:
+        return [f"The backend ray needs Ray; {INSTALL}."]
+    wanted = config.replicas * config.gpus
+    if config.address or not wanted:
+        return []
+    import torch
+
+    there = torch.cuda.device_count()
+    advice = "set model.ray.gpus to 0 to compute on CPUs, or name a cluster in model.ray.address"
+    return [f"model.ray asks for {wanted:g} GPUs, and there are {there} here; {advice}."] if wanted > there else []
+
+
+def connect(config: RayConfig) -> None:
+    """Joins the cluster at `config.address`, or starts a Ray of our own, which ends with this process; one that this
+    process is connected to already is used as it is. Raises ModelError."""
+    if find_spec("ray") is None:
+        raise ModelError(f"The backend ray needs Ray; {INSTALL}.")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report its use to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do anyway, and warns of
+    import ray
+
+    if ray.is_initialized():
+        return
+    # Ray prints what befalls replicas into the command's own output; it is told where it matters.
+    ray._private.worker.print_to_stdstream = lambda *_args, **_kwargs: None
+    own = {
+        "include_dashboard": False,
+        "num_cpus": max(ceil(config.replicas * config.cpus), os.cpu_count() or 1),
+        "object_store_memory": _STORE,
+    }
+    try:
+        ray.init(
+            address=config.address or "local",
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            **({} if config.address else own),
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"The Ray cluster at {config.address} can't be joined" if config.address else "Ray does not start"
+        raise ModelError(
+            f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Exception):
+        return _one_line(str(cause) or repr(cause))
+    text = str(error)
+    if "node" in text and re.search(r"node (has )?(died|dead|crashed)|node_died|NODE_DIED", text):
+        return "its node was lost"
+    if "memory" in type(error).__name__.lower():
+        return "its node ran out of memory"
+    return "its process was killed or crashed, as when memory runs out"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()[:300].rstrip(".")
