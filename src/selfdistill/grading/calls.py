@@ -205,9 +205,18 @@ def function_call_paper(reference: str, text: str) -> Verdict:
     call = _PAPER_CALL.match(_standardise(reference))
     if call is None:
         return Verdict("unjudged", "no call in the reference")
-    if re.search(r"\b" + re.escape(call[0]), _standardise(text)):
+    if _occurs(call[0], _standardise(text)):
         return Verdict("pass", "same call", call[0], call[0])
     return Verdict("fail", "call not found", call[0])
+
+
+def _occurs(call: str, text: str) -> bool:
+    """Whether `call` stands in `text`, not as the end of a longer name. No regular expression: Python would keep every
+    reference's."""
+    at = text.find(call)
+    while at > 0 and (text[at - 1].isalnum() or text[at - 1] == "_"):
+        at = text.find(call, at + 1)
+    return at >= 0
 
 
 def _standardise(text: str) -> str:

@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"```[^\n`]*+\n(.*?)(?:```|\Z)", re.DOTALL)
 _CODE_START = re.compile(r"[ \t]*(?:async def |def |class |import |from |@|try:|if |[A-Za-z_]\w*[^=\n]{0,80}=[^=])")
 _BLOCK_START = re.compile(r"[ \t]*(?:async |def |class |for |while |if |with |try:|@)")
 _MOST_CHARACTERS = 50_000
-_MOST_TRIES = 200
+_MOST_TRIES, _MOST_PARSED = 200, 1_000_000
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -46,18 +46,22 @@ def complete_function(prompt: str, name: str, answer: str) -> str | None:
 
 
 class _Tries:
-    """Parses the longest beginning of lines that is Python; no more than `_MOST_TRIES` times an answer."""
+    """Parses the longest beginning of lines that is Python; no more than `_MOST_TRIES` times an answer, nor more than
+    `_MOST_PARSED` characters in all."""
 
     def __init__(self) -> None:
-        self.left = _MOST_TRIES
+        self.left, self._characters = _MOST_TRIES, _MOST_PARSED
 
     def longest(self, lines: Sequence[str]) -> tuple[ast.Module | None, int]:
         """The tree and how many lines it took. An error's line says where to cut."""
         end = len(lines)
         while end > 0 and self.left > 0:
-            self.left -= 1
+            source = "\n".join(lines[:end])
+            self.left, self._characters = self.left - 1, self._characters - len(source)
+            if self._characters < 0:
+                self.left = 0
             try:
-                return parse("\n".join(lines[:end])), end
+                return parse(source), end
             except SyntaxError as error:
                 end = min(end, error.lineno or end) - 1
             except (ValueError, RecursionError, MemoryError):
