@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import os
 import re
 import sys
@@ -255,15 +256,16 @@ def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
     Raises ModelError where there is no adapter, or one that vLLM can't take."""
     try:
         config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-        rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
+        rank = max(map(operator.index, [config["r"], *(config.get("rank_pattern") or {}).values()]))
         targets = config["target_modules"]
-    except (OSError, ValueError, KeyError, TypeError):
+        modules = frozenset(map(str, targets)) if isinstance(targets, list) else frozenset[str]()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{folder} holds no readable adapter_config.json; train the arm again.") from None
     if rank > _RANKS[-1]:
         raise ModelError(
             f"The adapter in {folder} has rank {rank}, and vLLM takes up to {_RANKS[-1]}; choose the backend hf."
         )
-    return int(rank), frozenset(targets) if isinstance(targets, list) else frozenset()
+    return rank, modules
 
 
 @dataclass
