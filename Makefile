@@ -13,7 +13,7 @@ demo: install  ## the main job: SDFT on the seed model that ships with the packa
 test: install-dev  ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-reproduce-demo: install  ## every table and figure of the paper at demo scale; about half an hour
+reproduce-demo: install  ## every table and figure of the paper at demo scale; about a quarter of an hour
 	for name in table1 table2 table3 table4 table5 figure4 figure5 figure6 figure7 figure8 figure9; do \
 		$(BIN)/selfdistill reproduce $$name --demo --dir runs/reproduce-demo || exit 1; done
 
