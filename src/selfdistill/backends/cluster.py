@@ -118,6 +118,9 @@ def reason(error: Exception) -> str:
         return "its node was lost"
     if "memory" in type(error).__name__.lower():
         return "its node ran out of memory"
+    told = re.search(r"Worker exit detail: (.*)", text)
+    if told and "connection error" not in told[1]:
+        return _one_line(told[1])
     return "its process was killed or crashed, as when memory runs out"
 
 

@@ -14,6 +14,7 @@ from ..types import Completion
 from .cluster import LOOK, Cluster, reason
 from .replica import ALONE, Models, Replica, Work
 
+_CLOSING = 30.0  # seconds that a replica gets to free its memory by itself
 _LOADS = 3  # so often a replica may fail to start, and
 _DEATHS = 8  # so often die, in a row and without an answer, before it is given up
 
@@ -59,6 +60,8 @@ class Pool:
         import ray
 
         slots, self._slots = self._slots, []
+        if closing := [slot.actor.close.remote() for slot in slots if not slot.loading and not slot.given]:
+            ray.wait(closing, num_returns=len(closing), timeout=_CLOSING)
         for slot in slots:
             ray.kill(slot.actor)
 

@@ -85,6 +85,12 @@ class Replica:
         except SelfDistillError as error:
             raise type(error)(f"{error} (This was on the node {node}.)") from error
 
+    def close(self) -> None:
+        """Frees what the backend holds; the process may then be ended."""
+        self._idle.wait()
+        self._opened.close()
+        self._stack.close()
+
     def exchange(self, work: Work | None) -> tuple[list[Completion], bool]:
         """Takes `work` in and waits until something happens; gives what is answered, and whether more work is wanted.
         Raises what the backend raised."""

@@ -1,0 +1,44 @@
+"""A backend for tests of replicas: answers with the number of its process, slowly, and dies of some prompts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Container, Iterable, Iterator
+from typing import Any
+
+from selfdistill.backends import BACKENDS
+from selfdistill.config import ModelConfig, Sampling
+from selfdistill.models import check_model_files
+from selfdistill.types import Completion, Prompt
+
+
+class TellingBackend:
+    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
+        self.model, self.adapter = model, adapter
+
+    def __enter__(self) -> TellingBackend:
+        check_model_files(self.model)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def generate(
+        self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
+    ) -> Iterator[Completion]:
+        for prompt in prompts:
+            asked = prompt.messages[-1].content
+            time.sleep(0.002)
+            if asked == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if asked == "fail":
+                raise RuntimeError("the GPU fell off the bus")
+            if prompt.id not in done and asked != "say nothing":
+                yield Completion(prompt.id, f"{os.getpid()} {self.adapter}", "stop", 1)
+
+
+def register() -> None:
+    """In each process of Ray's, and here."""
+    BACKENDS["telling"] = "telling:TellingBackend"
