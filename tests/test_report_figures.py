@@ -397,7 +397,7 @@ def test_other_items_are_refused_and_named(tmp_path: Path) -> None:
         "100 in common."
     )
     heads = columns(tmp_path / "out" / "x.html")
-    assert heads[heads.index("tools") + 1 :][:2] == ["code items of a, c", "code items of b"]
+    assert heads[heads.index("tools") + 1 :][:2] == ["code as asked by a, c", "code as asked by b"]
     assert refused in Page(tmp_path / "out" / "x.html").text
     assert 'href="../a/report.html"' in (tmp_path / "out" / "x.html").read_text()
 
@@ -428,6 +428,17 @@ def test_another_metric_is_another_column(tmp_path: Path) -> None:
     write_json(paths[1] / "verdict.json", verdict)
     (refused,) = write_comparison(paths, tmp_path / "x.html")
     assert "win rate" in refused
+
+
+def test_what_is_asked_in_another_way_is_another_column(tmp_path: Path) -> None:
+    paths = experiments(tmp_path, a=range(5), b=range(5))
+    for path, temperature in zip(paths, (0.0, 0.95), strict=True):
+        verdict = verdict_of(path)
+        verdict["tasks"][0]["asked"] = {"system": None, "temperature": temperature}
+        write_json(path / "verdict.json", verdict)
+    (refused,) = write_comparison(paths, tmp_path / "x.html")
+    assert "asked or scored otherwise in a (200 items, " in refused
+    assert refused.endswith("temperature 0.0) and b (200 items, accuracy, temperature 0.95).")
 
 
 def test_experiments_of_one_name_and_half_finished_ones(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
 def _shift(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     """How far each run moved from the seed, where that is measured, without the figures of single prompts."""
     stages = {run: stage for run in plan.runs if (stage := plan.shift.stage(run)) and experiment.finished(stage)}
+    for stage in stages.values():
+        experiment.check_files(stage)
     measured = {run: _read_json(experiment.path(stage.output)) for run, stage in stages.items()}
     return {run: {key: row[key] for key in row if key != "distributions"} for run, row in measured.items()}
 
@@ -162,6 +164,8 @@ class _Measured:
         for arm in plan.recipe.arms:
             stages = [evaluation.score_stage(run, entry) for run in plan.runs_of(arm)]
             if all(stage and experiment.finished(stage) for stage in stages):
+                for stage in filter(None, stages):
+                    experiment.check_files(stage)
                 folders = [experiment.path(stage.output).parent for stage in stages if stage]
                 rows[arm] = [list(read_lines(folder / "verdicts.jsonl")) for folder in folders]
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
@@ -175,6 +179,7 @@ class _Measured:
             "metric": self.task.metric,
             "answers_of": self.answers_of,
             "system": self.entry.system,
+            "asked": plan.evaluation.manner(self.entry),
             "n": max(score.n for scores in self.scores.values() for score in scores),
             "scores": {arm: self._score(arm).to_json() for arm in self.rows},
             "runs": {

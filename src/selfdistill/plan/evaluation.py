@@ -158,6 +158,12 @@ class Evaluation:
         changes = {"max_new_tokens": entry.max_new_tokens} if entry.max_new_tokens else {}
         return sampling.model_copy(update=changes)
 
+    def manner(self, entry: TaskEntry) -> dict[str, Any]:
+        """How its answers are drawn, which a score depends on beside the items. lm-eval decides on its own sampling."""
+        base = self.base(entry)
+        sampling = {} if self.task(base).harness else self.sampling(base).model_dump(exclude={"seed"})
+        return {**base.model_dump(include={"system", "few_shot", "samples"}), "k": entry.k, **sampling}
+
     # ---- stages
 
     @property
@@ -192,9 +198,12 @@ class Evaluation:
         if not harness:
             settings |= {"sampling": self.sampling(entry).model_dump()}
             settings |= entry.model_dump(include={"system", "samples"}, exclude_defaults=True)
-        output = f"arms/{run}/evaluate/{entry.name}/{'score.json' if harness else 'answers.jsonl'}"
+        folder, name = f"arms/{run}/evaluate/{entry.name}", f"answer/{run}/{entry.name}"
         inputs = (self.items_stage(entry), *([trained] if trained else []))
-        return Stage(f"answer/{run}/{entry.name}", output, settings, inputs)
+        if harness:
+            beside = (f"{folder}/answers.jsonl", f"{folder}/verdicts.jsonl")
+            return Stage(name, f"{folder}/score.json", settings, inputs, beside=beside)
+        return Stage(name, f"{folder}/answers.jsonl", settings, inputs, by_row=True)
 
     def judge_stage(self, run: str, entry: TaskEntry) -> Stage | None:
         """None where no judge is asked: of a task without one, and of the seed against itself."""
@@ -208,7 +217,7 @@ class Evaluation:
         stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
         settings = {"task": entry.task, "judge": self.judge_identity, "questions": stub}
         output = f"arms/{run}/evaluate/{entry.name}/judged.jsonl"
-        return Stage(f"judge/{run}/{entry.name}", output, settings, inputs, cheap=True)
+        return Stage(f"judge/{run}/{entry.name}", output, settings, inputs, cheap=True, by_row=True)
 
     def score_stage(self, run: str, entry: TaskEntry) -> Stage | None:
         """What makes score.json; None for the seed where it would be compared with itself."""
@@ -224,8 +233,9 @@ class Evaluation:
         settings |= entry.model_dump(include={"k"}, exclude_defaults=True)
         if "sandbox" in task.needs:
             settings["sandbox"] = self.plan.recipe.sandbox
-        output = f"arms/{run}/evaluate/{entry.name}/score.json"
-        return Stage(f"grade/{run}/{entry.name}", output, settings, (source,), cheap=True)
+        folder = f"arms/{run}/evaluate/{entry.name}"
+        beside = (f"{folder}/verdicts.jsonl",)
+        return Stage(f"grade/{run}/{entry.name}", f"{folder}/score.json", settings, (source,), True, beside=beside)
 
     @cached_property
     def judge_identity(self) -> str:

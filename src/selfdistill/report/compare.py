@@ -1,8 +1,9 @@
-"""compare.html: several experiments side by side, each arm's score on each task. Scores on different items are never
-put into one column."""
+"""compare.html: several experiments side by side, each arm's score on each task. Scores on different items, or
+of answers that were drawn otherwise, are never put into one column."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -35,11 +36,12 @@ class _Entrant:
 
 @dataclass(frozen=True)
 class _Column:
-    """A task with one set of items, and the experiments that asked these."""
+    """A task with one set of items asked in one way, and the experiments that asked these."""
 
     task: str
     metric: str
     items: _Items | None
+    asked: Row
     entrants: list[str]
 
 
@@ -103,8 +105,9 @@ def _columns(entrants: Sequence[_Entrant]) -> list[_Column]:
     for entrant in entrants:
         for task in entrant.findings.tasks:
             items, metric = entrant.items[task["task"]], str(task.get("metric") or "score")
-            key = (task["task"], metric, entrant.name if items is None else items)
-            columns.setdefault(key, _Column(task["task"], metric, items, [])).entrants.append(entrant.name)
+            asked = task.get("asked") or {}
+            key = (task["task"], metric, entrant.name if items is None else items, json.dumps(asked, sort_keys=True))
+            columns.setdefault(key, _Column(task["task"], metric, items, asked, [])).entrants.append(entrant.name)
     order = list(dict.fromkeys(column.task for column in columns.values()))
     return sorted(columns.values(), key=lambda column: order.index(column.task))
 
@@ -115,23 +118,32 @@ def _refused(columns: Sequence[_Column]) -> list[str]:
     for task in dict.fromkeys(column.task for column in columns):
         own = [column for column in columns if column.task == task]
         if len(own) > 1:
-            told = " and ".join(f"{', '.join(column.entrants)} ({_asked(column)})" for column in own)
+            told = " and ".join(f"{', '.join(column.entrants)} ({_told(column, own)})" for column in own)
             known = [column.items for column in own if column.items is not None]
-            shared = f", {count(len(frozenset.intersection(*known)))} in common" if len(known) == len(own) else ""
-            sentences.append(f"{task} is not compared in one column: other items of {told}{shared}.")
+            same = len(known) == len(own) and len(set(known)) == 1
+            shared = "" if same or len(known) < len(own) else f", {_common(known)} in common"
+            how = "asked or scored otherwise in" if same else "other items of"
+            sentences.append(f"{task} is not compared in one column: {how} {told}{shared}.")
     return sentences
 
 
-def _asked(column: _Column) -> str:
+def _common(known: Sequence[_Items]) -> str:
+    return count(len(frozenset.intersection(*known)))
+
+
+def _told(column: _Column, own: Sequence[_Column]) -> str:
+    """A column's items, and what differs among `own` in how they were asked."""
     if column.items is None:
         return "not on file"
-    return f"{count(sum(times for _, times in column.items))} items, {column.metric}"
+    differing = [name for name in column.asked if len({json.dumps(other.asked.get(name)) for other in own}) > 1]
+    ways = [f"{name} {visible(str(column.asked[name]))}" for name in differing]
+    return ", ".join([f"{count(sum(n for _, n in column.items))} items", column.metric, *ways])
 
 
 def _label(column: _Column, columns: Sequence[_Column]) -> str:
     """What tells a column from others of its task: whose items they are."""
     alone = sum(other.task == column.task for other in columns) == 1
-    return "" if alone else f"items of {', '.join(column.entrants)}"
+    return "" if alone else f"as asked by {', '.join(column.entrants)}"
 
 
 def _cells(entrant: _Entrant, arm: str, columns: Sequence[_Column]) -> list[tuple[Row, Row | None, bool] | None]:
