@@ -20,9 +20,11 @@ from tiny import CHATML, tiny_tokenizer
 
 from selfdistill.backends import endpoint, open_backend, openai
 from selfdistill.backends.endpoint import retry_after
-from selfdistill.config import ModelConfig, Sampling
-from selfdistill.errors import ModelError, RecipeError, SelfDistillError
+from selfdistill.check import check
+from selfdistill.config import ModelConfig, Recipe, Sampling
+from selfdistill.errors import ModelError, RecipeError, SelfDistillError, StageError
 from selfdistill.prompts import Renderer
+from selfdistill.stages import run
 from selfdistill.types import Completion, Message, Prompt
 
 if TYPE_CHECKING:
@@ -286,6 +288,7 @@ FATAL = {
     "401": ((401, refusal(f"Incorrect API key provided: {KEY}")), "check the key in TEST_KEY"),
     "403": ((403, {}), "check the key in TEST_KEY"),
     "404": ((404, refusal("The model `judge` does not exist")), "`judge` does not exist.* check model.path"),
+    "400 for the model": ((400, refusal("judge is not a valid model ID")), "not a valid model ID.* check model.path"),
     "405": ((405, Raw(b"<html>")), "an HTML page.*often in /v1"),
     "302": ((302, Raw(b""), {"Location": "/login"}), "302"),
     "402": ((402, refusal("no credit left")), "no credit left"),
@@ -484,3 +487,22 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 def test_any_retry_after_is_a_bounded_wait(value: str) -> None:
     seconds = retry_after(value)
     assert seconds is None or 0 <= seconds <= endpoint._LONGEST_ASKED_WAIT
+
+
+def test_check_and_run_say_that_the_key_is_missing_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_KEY", raising=False)
+    server = {"url": "http://127.0.0.1:9/v1", "key_env": "TEST_KEY"}
+    recipe = Recipe.model_validate(
+        {
+            "model": {"path": "demo", "server": server},
+            "task": "demo-maths",
+            "data": {"path": "demo-maths", "n": 4},
+            "rewrite": {"backend": "openai"},
+        }
+    )
+    assert [line for line in check(recipe).missing if "TEST_KEY" in line]
+    with pytest.raises(StageError, match=r"TEST_KEY \(server.key_env\) is not set"):
+        run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.jsonl"))

@@ -14,10 +14,12 @@ import pytest
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.engine import sharing
-from selfdistill.config import EngineConfig, ModelConfig, Sampling, TaskEntry
+from selfdistill.check import check
+from selfdistill.config import EngineConfig, ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.demo import SEED
-from selfdistill.errors import ModelError
+from selfdistill.errors import ModelError, StageError
 from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.stages import run
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
 
@@ -264,6 +266,34 @@ def test_without_vllm_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'selfdistill\[vllm\]'"):
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"dtype": "float16"}))
+
+
+def test_check_and_run_say_what_the_engine_needs_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
+    recipe = Recipe.model_validate(
+        {
+            "model": {"path": "demo"},
+            "task": "demo-maths",
+            "data": {"path": "demo-maths", "n": 4},
+            "evaluate": {"backend": "vllm", "tasks": ["demo-maths"]},
+            "arms": {
+                "seed": {"data": "none"},
+                "high": {"data": "original", "train": {"adapter": {"r": 1024}}},
+                "low": {"data": "original"},
+            },
+        }
+    )
+    missing = " ".join(check(recipe).missing)
+    assert "needs vLLM; install it with `pip install 'selfdistill[vllm]'`" in missing
+    assert "The arm high trains an adapter of rank 1024, and vLLM takes up to 512; lower train.adapter.r" in missing
+    assert "arm low" not in missing
+    with pytest.raises(StageError, match=r"needs vLLM; .* rank 1024"):
+        run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.jsonl"))
+    on_hf = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"backend": "hf"})})
+    assert check(on_hf).missing == []
 
 
 def test_an_adapter_of_too_high_a_rank_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROUTES = {"chat": "/chat/completions", "completions": "/completions"}
 _RETRIED = {408, 409, 425, 429}  # and all from 500 on
+_UNKNOWN_MODEL = re.compile(r"pinned to|(unknown|no such|invalid) model|not found|not exist|not a valid", re.I)
 _CONNECT_TIMEOUT = 10.0
 _LONGEST_ASKED_WAIT = 300.0  # seconds; more than this no Retry-After gets
 
@@ -81,7 +82,7 @@ class Endpoint:
             name = self._config.key_env
             advice = f"check the key in {name}" if name else "name its key's environment variable in server.key_env"
             raise ModelError(f"The server at {self.shown} refuses access ({status}); {advice}.")
-        if status in (404, 405) or (status != 200 and status < 400):
+        if status in (404, 405) or (status != 200 and status < 400) or _no_model(response, body["model"]):
             raise ModelError(
                 f"The server at {self.shown} has no such model or address ({self.reason(response)}); check model.path, "
                 "and that server.url ends as the server's API does, often in /v1."
@@ -103,6 +104,12 @@ class Endpoint:
         """On one line, shortened, and without the key, should the server have repeated it."""
         text = text.replace(self._key, "***") if self._key else text
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:300]
+
+
+def _no_model(response: httpx.Response, model: str) -> bool:
+    """Whether the request is refused for the model that it names, which some servers say with a 400."""
+    named = response.status_code in (400, 422) and model in response.text
+    return named and _UNKNOWN_MODEL.search(response.text) is not None
 
 
 def retry_after(value: str | None) -> float | None:

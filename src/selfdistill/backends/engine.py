@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
+LARGEST_RANK = _RANKS[-1]
 _CPU_CACHE = 4 << 30  # bytes; vLLM's own default is most of the machine's memory
 _AHEAD = 2  # prompts that wait, for one that can be at work: the engine never runs dry, and memory stays bounded
 # Of a guess as many tokens as are worth checking at once; a match of two tokens is enough to make one.
@@ -64,8 +65,8 @@ class Engine:
     """vLLM with one model, started. Raises ModelError where it is not installed or does not start."""
 
     def __init__(self, needs: Needs) -> None:
-        if find_spec("vllm") is None:
-            raise ModelError(f"The backend vllm needs vLLM; {INSTALL}.")
+        if missing := vllm_missing():
+            raise ModelError(missing[0])
         self.needs = needs
         self._adapters: dict[tuple[str, int], LoRARequest] = {}
         self._asked = 0
@@ -251,6 +252,11 @@ def _start(needs: Needs) -> LLM:
     )
 
 
+def vllm_missing() -> list[str]:
+    """A sentence where vLLM is not installed."""
+    return [] if find_spec("vllm") else [f"The backend vllm needs vLLM; {INSTALL}."]
+
+
 def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
     """The largest rank in a LoRA adapter, and the names of the modules that it changes, none where they are a pattern.
     Raises ModelError where there is no adapter, or one that vLLM can't take."""
@@ -261,9 +267,9 @@ def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
         modules = frozenset(map(str, targets)) if isinstance(targets, list) else frozenset[str]()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(f"{folder} holds no readable adapter_config.json; train the arm again.") from None
-    if rank > _RANKS[-1]:
+    if rank > LARGEST_RANK:
         raise ModelError(
-            f"The adapter in {folder} has rank {rank}, and vLLM takes up to {_RANKS[-1]}; choose the backend hf."
+            f"The adapter in {folder} has rank {rank}, and vLLM takes up to {LARGEST_RANK}; choose the backend hf."
         )
     return rank, modules
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 
-from ..backends.cluster import ray_missing
 from ..config import ModelConfig, Recipe
 from ..data import BadRow
 from ..errors import SelfDistillError
@@ -193,7 +192,5 @@ def _prerequisites(plan: Plan, found: Checked) -> None:
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
     methods = {plan.recipe.arm_train(arm).method for arm in plan.recipe.arms.values() if arm.data != "none"}
-    for config in {id(model.ray): model.ray for model, backend in plan.asked if backend == "ray"}.values():
-        found.missing += ray_missing(config)
     if "qlora" in methods and find_spec("bitsandbytes") is None:
         found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")

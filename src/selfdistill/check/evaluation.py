@@ -15,6 +15,7 @@ from ..models import check_model_files
 from ..plan import Plan
 from ..sandbox import check_sandbox
 from ..types import Conversation, Example, Messages
+from .engines import engine_needs
 
 _SAMPLE = 50
 # Where a task has no reference to take an answer's length from.
@@ -56,8 +57,8 @@ def _items(plan: Plan, entry: TaskEntry, rows: list[Conversation]) -> Iterator[E
 
 
 def evaluation_needs(plan: Plan) -> list[str]:
-    """What the tasks need and is missing here: a sandbox, a judge, lm-eval."""
-    evaluation, missing = plan.evaluation, []
+    """What a run needs and is missing here: engines, a sandbox, a judge, lm-eval."""
+    evaluation, missing = plan.evaluation, list(engine_needs(plan))
     tasks = [evaluation.task(entry) for entry in evaluation.entries]
     if plan.needs_sandbox:
         try:
