@@ -53,8 +53,9 @@ class Cluster:
             return
         if idle and not any(map(self._fits, ray.nodes())):
             raise ModelError(
-                f"No node of the Ray cluster has the {self._config.gpus:g} GPUs and {self._config.cpus:g} CPUs of a "
-                "replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have them."
+                f"No node that is up in the Ray cluster has the {self._config.gpus:g} GPUs and {self._config.cpus:g} "
+                "CPUs of a replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have "
+                "them."
             )
 
     def _fits(self, node: dict[str, Any]) -> bool:
