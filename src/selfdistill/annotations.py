@@ -66,7 +66,7 @@ def _rows(path: Path) -> list[Any]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} can't be read ({error.strerror}); check the file.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}); check that it is an annotations.json.") from error
     if not isinstance(rows, list):
         raise DataError(f"{path} holds no list of comparisons; check that it is an annotations.json.")

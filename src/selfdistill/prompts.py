@@ -216,13 +216,19 @@ class Renderer:
         return self._raw(messages, generate)
 
     def _raw(self, messages: Messages, generate: bool) -> str:
-        rendered = self.tokenizer.apply_chat_template(
-            messages_json(messages),
-            chat_template=self._template,
-            add_generation_prompt=generate,
-            tokenize=False,
-            **self._kwargs,
-        )
+        from jinja2 import TemplateError
+
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages_json(messages),
+                chat_template=self._template,
+                add_generation_prompt=generate,
+                tokenize=False,
+                **self._kwargs,
+            )
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+            # A template may do anything wrong that a program can; what it asks for by `raise_exception` is no more.
+            raise TemplateError(f"{type(error).__name__}: {error}") from error
         assert isinstance(rendered, str)
         return rendered
 

@@ -131,7 +131,11 @@ def retry_after(value: str | None) -> float | None:
 
 def _urls(server: ServerConfig) -> tuple[str, str]:
     """The server's address as it is shown, and where requests go. Raises RecipeError."""
-    parts = urlsplit(server.url)
+    try:
+        parts = urlsplit(server.url)
+        parts.hostname, parts.port  # noqa: B018 (they are read when they are asked for)
+    except ValueError as error:
+        raise RecipeError(f"server.url is no address ({error}); write one such as http://localhost:8000/v1.") from None
     if parts.username or parts.password or re.search(r"key|token|secret|sig", parts.query, re.IGNORECASE):
         raise RecipeError(
             "server.url holds a user, a password or a key, which would be saved; use server.key_env instead."

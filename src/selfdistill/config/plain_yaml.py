@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-_MOST_VALUES = 100_000
+_MOST_VALUES, _MOST_CHARACTERS = 100_000, 1_000_000
 
 
 def parse_yaml(text: str) -> Any:
@@ -15,6 +15,8 @@ def parse_yaml(text: str) -> Any:
     Raises ValueError, whose message is the reason with its line: what is no YAML, a date or number that is none, too
     deep nesting, and aliases that hold themselves or come to more than 100,000 values when they are written out.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
     try:
         value = yaml.safe_load(text)
         _count(value, {})

@@ -20,7 +20,7 @@ def validator(schema: Any) -> Any:
     import jsonschema
     from referencing import Registry
 
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
         raise RecipeError("The grader `json` takes its `schema` as a mapping: a JSON Schema written out in the recipe.")
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     _check_patterns(schema)
@@ -31,7 +31,9 @@ def validator(schema: Any) -> Any:
     except RecursionError:
         raise RecipeError("The grader's `schema` is nested too deeply; write it flatter.") from None
     extend: Any = jsonschema.validators.extend
-    return extend(kind, _Searches().keywords())(schema, registry=Registry())  # an empty registry: a $ref never fetches anything
+    return extend(kind, _Searches().keywords())(
+        schema, registry=Registry()
+    )  # an empty registry: a $ref never fetches anything
 
 
 def _check_patterns(schema: Any) -> None:

@@ -44,7 +44,7 @@ def regular_expression(reference: str, text: str, *, pattern: str) -> Verdict:
         if not compiled.groups:
             return Verdict("fail", "no match") if found is None else Verdict("pass", "matches", found=found)
         expected = _last_match(compiled, reference)
-    except TimeoutError:
+    except (TimeoutError, MemoryError):
         return Verdict("unjudged", "pattern took too long")
     if expected is None:
         return Verdict("unjudged", "no match in the reference")
@@ -94,7 +94,7 @@ def _against(valid: Any, value: Any, shown: str) -> Verdict:
         problem = next(valid.iter_errors(value), None)
     except RecursionError:
         return Verdict("fail", "json nested too deeply")
-    except TimeoutError:
+    except (TimeoutError, MemoryError):
         return Verdict("unjudged", "pattern took too long")
     except Unresolvable:
         return Verdict("unjudged", "a $ref of the schema leads nowhere")
