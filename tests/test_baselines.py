@@ -322,6 +322,17 @@ def test_check_tells_what_each_arm_trains_on(model: Path, rows: Path, general: P
         assert expected in told, told
 
 
+def test_check_warns_where_no_grader_tells_right_from_wrong_and_of_an_embedding_that_is_not_there(
+    model: Path, rows: Path, tmp_path: Path
+) -> None:
+    values = recipe_of(model, rows, arms={**SEED, "own": {"data": "self"}}, shift={"embedding": str(tmp_path / "no")})
+    warned = " ".join(check(make_recipe(values)).warnings)
+    assert "No grader" not in warned
+    assert f"there is no folder {tmp_path / 'no'}" in warned
+    values["rewrite"] = {"backend": "fake"}
+    assert "right or wrong, and own would train on it" in " ".join(check(make_recipe(values)).warnings)
+
+
 def conversations(count: int = 6) -> list[Messages]:
     return [(Message("user", f"What is {n}?"), Message("assistant", f"It is {n}, I think.")) for n in range(count)]
 

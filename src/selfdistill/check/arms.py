@@ -54,6 +54,15 @@ def _data(plan: Plan, arm: ArmConfig) -> str:
     return ", ".join(parts)
 
 
+def arm_warnings(plan: Plan) -> Iterator[str]:
+    own = [name for name, arm in plan.recipe.arms.items() if "self" in arm.uses]
+    if own and not plan.grades:
+        yield (
+            f"No grader is named, so every whole answer of the seed's own passes, right or wrong, and {', '.join(own)} "
+            "would train on it. Name one in rewrite.grader."
+        )
+
+
 def replay_missing(plan: Plan) -> Iterator[SelfDistillError]:
     """Why rows that are to be replayed can't be read."""
     for arm in plan.recipe.arms.values():

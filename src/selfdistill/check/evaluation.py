@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 
 from ..config import ModelConfig, TaskEntry
 from ..data import BadRow
@@ -75,6 +76,16 @@ def evaluation_needs(plan: Plan) -> list[str]:
     if judge and any(task.judge for task in tasks):
         missing += _judge_missing(judge.model, judge.model.answering(judge.backend))
     return list(dict.fromkeys(missing))
+
+
+def shift_warnings(plan: Plan) -> Iterator[str]:
+    name = plan.recipe.shift.embedding
+    path_like = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if plan.shift.source and path_like and not Path(name).is_dir():
+        yield (
+            f"shift.embedding: there is no folder {name}, so the shift will lack the cosine of embeddings; name one "
+            "that holds a sentence-transformers model."
+        )
 
 
 def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
