@@ -21,7 +21,8 @@ ROOMS = [
     {"completions", "scoring"},
     {"tasks", "backends", "experiment"},
     {"models", "data", "identity"},
-    {"grading", "prompts", "demo", "stats", "rows"},
+    {"grading", "prompts", "demo", "stats", "manifest"},
+    {"rows"},
     {"config", "sandbox"},
     {"types", "errors"},
 ]  # fmt: skip

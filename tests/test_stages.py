@@ -241,6 +241,7 @@ def test_regrade_needs_no_model_and_follows_the_answers(model: Path, rows: Path,
     answers = where / "arms" / "seed" / "evaluate" / "demo-safety" / "answers.jsonl"
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
     for line in lines:
+        del line["crc"]  # changed by hand
         line.update(text="I'm sorry, but I cannot do that.", finish="stop", error=None)
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
     again = regrade(Experiment.open(where))

@@ -10,7 +10,7 @@ from types import TracebackType
 from .backends import Backend
 from .config import Sampling
 from .errors import StageError
-from .rows import RowFile, read_lines, write_lines
+from .rows import RowFile, read_lines, seal_line, write_lines
 from .types import Completion, Prompt
 
 Progress = Callable[[str, int, int], None]
@@ -94,7 +94,7 @@ def complete(
 def forget_transient(path: Path) -> None:
     """Takes the transient failures out of a finished file of completions, so that they are asked for again."""
     if path.is_file():
-        with RowFile(path):  # cuts off a line that was not written to its end
+        with RowFile(path):  # takes out what was not written to its end, or is damaged
             pass
         if any(row.get("transient") for row in read_lines(path)):
-            write_lines(path, (row for row in read_lines(path) if not row.get("transient")))
+            write_lines(path, (row for row in read_lines(path) if not row.get("transient")), seal_line)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import platform
-import sys
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .config import Recipe, load_recipe, save_recipe
 from .errors import ExperimentError, SelfDistillError
-from .rows import write_json, write_text
+from .manifest import Checksums, ManifestFile, gpus, new_manifest, now
+from .rows import put_aside, write_text
 from .types import content_id
 
-_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "numpy", "scipy")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,9 @@ class Stage:
     `output` is the file or folder that it makes last, in the experiment's directory. A stage that is `cheap` is made
     anew where its settings changed; the others stop there, unless they are not finished and their partial work is
     `guarded` by keys of its own.
+
+    `beside` are the other files that it makes, or folders of them. A stage that works `by_row` asks again for the rows
+    that its output lacks; any other makes all of it again.
     """
 
     name: str
@@ -40,6 +39,8 @@ class Stage:
     inputs: tuple[Stage, ...] = ()
     cheap: bool = False
     guarded: bool = False
+    beside: tuple[str, ...] = ()
+    by_row: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -61,6 +62,7 @@ class Experiment:
         self.recipe = recipe
         self.as_it_is = False
         """Take what is finished for what it is, without a look at the model and the data that it came from."""
+        self._manifest, self._checksums = ManifestFile(self.directory), Checksums()
 
     @classmethod
     def open(cls, directory: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -77,22 +79,53 @@ class Experiment:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Versions, hardware, and of each stage fingerprint, settings, counts and seconds."""
-        try:
-            manifest: dict[str, Any] = json.loads(self.path("manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {"stages": {}}
-        except ValueError:
-            raise ExperimentError(
-                f"{self.path('manifest.json')} is damaged; use another directory with --dir, or delete this one."
-            ) from None
-        return manifest
+        """Versions, hardware, and of each stage fingerprint, settings, counts, seconds and its files' checksums. To be
+        read only."""
+        return self._manifest.read()
 
     def finished(self, stage: Stage) -> bool:
-        """Whether the stage was done with these settings, and what it made is still there."""
+        """Whether the stage was done with these settings, and what it made is still there as it was written."""
         record = self.manifest["stages"].get(stage.name, {})
-        same = self.as_it_is or record.get("fingerprint") == stage.fingerprint
-        return same and "finished" in record and self.path(stage.output).exists()
+        if self.as_it_is:
+            return "finished" in record and self.path(stage.output).exists()
+        same = record.get("fingerprint") == stage.fingerprint and "finished" in record
+        return same and self.path(stage.output).exists() and not self._changed_files(record)
+
+    def check_files(self, stage: Stage) -> None:
+        """Raises ExperimentError where a file of a finished stage is not as it was written."""
+        if changed := self._changed_files(self.manifest["stages"].get(stage.name, {})):
+            raise ExperimentError(
+                f"{self.path(changed[0])} is not as it was written: damaged, or changed by hand. `selfdistill run` "
+                "makes it again, and keeps what is there under another name."
+            )
+
+    def _changed_files(self, record: Mapping[str, Any]) -> list[str]:
+        """The files of a finished stage that are gone, or not as they were written."""
+        files: Mapping[str, str] = record.get("files", {})
+        return [name for name, checksum in files.items() if self._checksums.of(self.path(name)) != checksum]
+
+    def _files(self, stage: Stage) -> dict[str, str]:
+        """The files that a stage has made, with their checksums."""
+        paths = [self.path(name) for name in (stage.output, *stage.beside)]
+        found = [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        return {
+            str(path.relative_to(self.directory)): self._checksums.of(path)
+            for path in found
+            if path.is_file() and path.suffix != ".damaged"
+        }
+
+    def _put_changed_aside(self, stage: Stage, record: Mapping[str, Any]) -> None:
+        """Before a stage is done again: what it would overwrite, though someone may have changed it, is kept."""
+        for name in self._changed_files(record) if record.get("fingerprint") == stage.fingerprint else []:
+            path, output = self.path(name), self.path(stage.output)
+            if path.parent != output.parent and output.exists():
+                put_aside(output)  # it says that a folder is whole
+            if not path.exists():
+                _log.warning("%s is gone, and made again.", path)
+            elif stage.by_row:
+                _log.warning("%s is not as it was written; rows that are missing are made again.", path)
+            else:
+                _log.warning("%s is not as it was written; put aside as %s and made again.", path, put_aside(path).name)
 
     def same_settings(self, stage: Stage) -> bool:
         """Whether the stage was last done with the settings of its own that it has now, whatever its inputs."""
@@ -133,10 +166,10 @@ class Experiment:
         self.check(stages)
         if not self.manifest.get("selfdistill"):
             if self.directory.exists() and any(
-                p.name not in ("lock", "recipe.yaml.partial") for p in self.directory.iterdir()
+                p.name != "lock" and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
-            write_json(self.path("manifest.json"), _new_manifest())
+            self._manifest.write(new_manifest())
         write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
     @contextmanager
@@ -147,12 +180,13 @@ class Experiment:
         """
         record = self.manifest["stages"].get(stage.name, {})
         seconds = record.get("seconds", 0.0)
-        self._record(stage, {"started": _now(), "seconds": seconds}, anew=True)
+        self._put_changed_aside(stage, record)
+        self._record(stage, {"started": now(), "seconds": seconds}, anew=True)
         run, start = StageRun(), time.monotonic()
         done: dict[str, Any] = {}
         try:
             yield run
-            done = {"counts": run.counts, "finished": _now()}
+            done = {"counts": run.counts, "finished": now(), "files": self._files(stage)}
         except SelfDistillError:
             if not record:
                 self._forget(stage)
@@ -181,9 +215,8 @@ class Experiment:
             yield
 
     def _forget(self, stage: Stage) -> None:
-        manifest = self.manifest
-        del manifest["stages"][stage.name]
-        write_json(self.path("manifest.json"), manifest)
+        stages = {name: record for name, record in self.manifest["stages"].items() if name != stage.name}
+        self._manifest.write({**self.manifest, "stages": stages})
 
     def _record(self, stage: Stage, values: Mapping[str, Any], anew: bool = False) -> None:
         """`anew`: what was finished before is not, until it is finished again."""
@@ -191,9 +224,9 @@ class Experiment:
         old = {} if anew else manifest["stages"].get(stage.name, {})
         inputs = {source.name: source.fingerprint for source in stage.inputs}
         own = {"fingerprint": stage.fingerprint, "settings": stage.settings, "inputs": inputs}
-        manifest["stages"][stage.name] = {**old, **own, **values}
-        manifest["hardware"]["gpus"] = _gpus() or manifest["hardware"].get("gpus", [])
-        write_json(self.path("manifest.json"), manifest)
+        stages = {**manifest["stages"], stage.name: {**old, **own, **values}}
+        hardware = {**manifest["hardware"], "gpus": gpus() or manifest["hardware"].get("gpus", [])}
+        self._manifest.write({**manifest, "hardware": hardware, "stages": stages})
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:
@@ -215,36 +248,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _new_manifest() -> dict[str, Any]:
-    return {
-        "selfdistill": __version__,
-        "created": _now(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "hardware": {
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "gpus": [],
-        },
-        "stages": {},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _gpus() -> list[str]:
-    """Those that torch sees; none before it is loaded, as what doesn't load it uses none."""
-    torch = sys.modules.get("torch")
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []

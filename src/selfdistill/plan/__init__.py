@@ -160,7 +160,8 @@ class Plan:
     def data_stage(self) -> Stage:
         settings = self.source.model_dump(exclude={"path"})
         source = {"task": self.recipe.task, "source": source_identity(self.source)}
-        return Stage("data", "data/train.jsonl", source | settings)
+        beside = ("data/heldout.jsonl", "data/bad_rows.jsonl")
+        return Stage("data", "data/train.jsonl", source | settings, beside=beside)
 
     @property
     def rewrite_stage(self) -> Stage:
@@ -188,7 +189,8 @@ class Plan:
             trained = self.train_stage(towards)
             assert trained is not None
             share = {"of": towards, "alpha": config.alpha}
-            return Stage(f"train/{run}", f"arms/{run}/interpolation.json", share, (trained,))
+            output = f"arms/{run}/interpolation.json"
+            return Stage(f"train/{run}", output, share, (trained,), beside=(f"arms/{run}/model",))
         settings = {
             **self.prompt_settings,
             "data": config.data,
@@ -199,7 +201,8 @@ class Plan:
         }
         choices = self.responses.choices_stage(config)
         inputs = (self.data_stage, *([choices] if choices else []))
-        return Stage(f"train/{run}", f"arms/{run}/train.json", settings, inputs, guarded=True)
+        made = (f"arms/{run}/data.jsonl", f"arms/{run}/model")
+        return Stage(f"train/{run}", f"arms/{run}/train.json", settings, inputs, guarded=True, beside=made)
 
     def replay_source(self, replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
         """Where the rows to replay are, and the task that reads them if it isn't the user's own data."""

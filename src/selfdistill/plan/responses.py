@@ -82,7 +82,8 @@ class Candidates:
             **({"sample": self.sample} if self.sample else {}),
         }
         name = f"rewrite/{self.name}".rstrip("/")
-        return Stage(name, f"{self.folder}/completions.jsonl", settings, (self.plan.data_stage,), guarded=True)
+        output, inputs = f"{self.folder}/completions.jsonl", (self.plan.data_stage,)
+        return Stage(name, output, settings, inputs, guarded=True, by_row=True)
 
     @cached_property
     def verifying(self) -> Stage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate import sample_id
+from ..rows import parse_line
 from ..types import Example, Verdict
 from .findings import Findings
 from .html import embed_json, render
@@ -61,7 +61,7 @@ class Rows:
             return None
         with self.path.open("rb") as file:
             file.seek(self._offsets[key])
-            return self._parse(json.loads(file.readline()))
+            return self._parse(parse_line(file.readline()))
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..rows import parse_line
 from ..types import Rewrite
 from .html import render
 from .saved import REWRITES, read_lines
@@ -108,7 +108,7 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, offset in found.places:
             file.seek(offset)
-            rewrite = Rewrite.from_json(json.loads(file.readline()))
+            rewrite = Rewrite.from_json(parse_line(file.readline()))
             example, completion, verdict = rewrite.example, rewrite.completion, rewrite.verdict
             yield {
                 "row": number,

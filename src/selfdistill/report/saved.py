@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import ExperimentError
+from ..rows import parse_line
 from .text import visible, visible_json
 
 REWRITES = Path("rewrite", "rewrites.jsonl")
@@ -67,7 +68,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, int, dict[str, Any] | Non
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                row = json.loads(line)
+                row = parse_line(line)
             except ValueError:
                 row = None
             yield number, offset, len(line), row if isinstance(row, dict) else None

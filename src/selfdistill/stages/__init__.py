@@ -24,7 +24,7 @@ from .gap import measure_gap
 from .rewriting import prepare_data, rewrite_data
 from .training import launch_commands, train_runs
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:

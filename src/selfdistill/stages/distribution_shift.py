@@ -32,6 +32,8 @@ def shift_runs(
             continue
         unfinished = [source for source in stage.inputs if not experiment.finished(source)]
         if unfinished:
+            for source in unfinished:
+                experiment.check_files(source)
             left_out[run] = f"not evaluated yet ({', '.join(source.name for source in unfinished)})"
         elif anew or not experiment.finished(stage):
             with experiment.run_stage(stage) as record:

@@ -29,6 +29,9 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
     evaluation = plan.evaluation
     asked = evaluation.asked
     prepare_items(experiment, plan)
+    for run in named or plan.runs:
+        if training := plan.train_stage(run):
+            experiment.check_files(training)
     trained = [run for run in plan.runs if (stage := plan.train_stage(run)) is None or experiment.finished(stage)]
     if untrained := [run for run in named if run not in trained]:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
