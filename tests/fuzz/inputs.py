@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+
+from selfdistill.types import Example, Message
 
 ODD = [
     "\x00", "\r", "\r\n", "\n", " ", "\t", "\x0b", "\x1c", "\x1b[31m", "\x1b]0;x\x07", "\x7f", "\x85", "\xa0", "\xad",
@@ -61,3 +69,33 @@ def damaged(whole: Sequence[bytes]) -> st.SearchStrategy[bytes]:
 def json_bytes(value: Any) -> bytes:
     """As Python writes it: NaN and half surrogate pairs, too, which not every reader takes."""
     return json.dumps(value).encode()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A strategy for inputs, and a check of one, which raises where something is wrong: another exception than those
+    that a user can mend, a row lost or changed, a verdict that hangs on what it should not."""
+
+    name: str
+    inputs: st.SearchStrategy[Any]
+    check: Callable[[Any], None]
+    share: float = 1.0
+    """How many inputs it is given beside the others; less for what takes long."""
+
+
+@cache
+def folder() -> Path:
+    """A folder for the files that targets read."""
+    made = Path(tempfile.mkdtemp(prefix="selfdistill-fuzz-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def written(name: str, data: bytes) -> Path:
+    path = folder() / name
+    path.write_bytes(data)
+    return path
+
+
+def example(reference: str, asked: str = "What is asked?", **extra: Any) -> Example:
+    return Example.of((Message("user", asked),), reference, extra)

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from answers import OPTIONS, ran
+from inputs import example
+
+from selfdistill.backends.fake import _plausible
+from selfdistill.cli.show import visible
+from selfdistill.config import Hygiene
+from selfdistill.errors import RecipeError
+from selfdistill.grading import GRADERS, hygiene, make_grader
+from selfdistill.grading.functions import complete_function
+from selfdistill.grading.judged import read_pairwise, read_safety
+from selfdistill.init import _LETTER, _NUMBER
+from selfdistill.prompts import fill
+from selfdistill.tasks import demo, gsm8k
+from selfdistill.types import Completion, Message
 
 LENGTH = 100_000
 
 UNITS = [
-    "1", "1,", "1.", "1/", "-1", " ", "\n", " \n", "\t", "\r", "!", ".", ",", ":", "$", "(", ")", "[", "{", "[{", '{"a":',
-    '"', "'", "\\", "\\'", "`", "```", "```\n", "```python\n", "a", "A", "é", "٣", "１", "a ", "a.", "a(", "f(1)\n", "f('",
-    "(A", "(A)", "####", "#### ", "####:", "\n#### ", "answer is ", "Answer:", "label:", "\\boxed{", "\\frac{1", "\\text{",
+    "1", "1,", "1.", "1/", "-1", " ", "\n", " \n", "\t", "\r", "!", ".", ",", ":", "$", "(", ")", "[", "{", "[{",
+    '{"a":',
+    '"', "'", "\\", "\\'", "`", "```", "```\n", "```python\n", "a", "A", "é", "٣", "１", "a ", "a.", "a(", "f(1)\n",
+    "f('",
+    "(A", "(A)", "####", "#### ", "####:", "\n#### ", "answer is ", "Answer:", "label:", "\\boxed{", "\\frac{1",
+    "\\text{",
     "1e", "5 1/2 ", "- f(", "1. a ", "\n1. a", "I'm ", "I cannot ", "I'm sorry ", "as an AI ", "<|", "<", "<<", "<a ",
-    "\x1b[", "\x1b[0;", "verdict ", "verdict: a\n", "my final ", "tie ", "def f():\n", "    ", "x = (\n", "import a\n",
+    "\x1b[", "\x1b[0;", "verdict ", "verdict: a\n", "my final ", "tie ", "def f():\n", "    ", "x = (\n",
+    "import a\n",
     "@a\n", "if 1:\n", "lambda: ", "=", "==", "{x}", "{", "{instruction}", "reference answer:", "the instruction ",
     "你", "ab1", "{},[],", "0,", "[],1,", "e\u0301", "\u200b", "\u202e", "😀", "\ud800",
 ]  # fmt: skip
@@ -29,18 +49,53 @@ FRAMES = [
 ]
 
 
-def long_texts(every_pair: bool = False) -> Iterator[tuple[str, str]]:
-    """A name and a text for every unit in every frame; with `every_pair` also for every two units in turns."""
+def long_texts() -> Iterator[tuple[str, str]]:
+    """A name and a text for every unit in every frame."""
     for unit in UNITS:
         for before, after in FRAMES:
-            yield f"{before!r} {unit!r}* {after!r}", before + _filled(unit) + after
-    if every_pair:
-        for first in UNITS:
-            for second in UNITS:
-                if first != second:
-                    yield f"({first!r} {second!r})*", _filled(first + second)
-                    yield f"{first!r}* {second!r}*", _filled(first, LENGTH // 2) + _filled(second, LENGTH // 2)
+            yield f"{before!r} {unit!r}* {after!r}", before + (unit * (LENGTH // len(unit) + 1))[:LENGTH] + after
 
 
-def _filled(unit: str, length: int = LENGTH) -> str:
-    return (unit * (length // len(unit) + 1))[:length]
+def _graded(name: str) -> Callable[[str], object]:
+    """As the answer to two references, and as its own reference."""
+    grade = make_grader({"name": name, **OPTIONS.get(name, {})}, ran)  # type: ignore[arg-type]
+    references = example("f(a=1)"), example("#### 12")
+    return lambda text: [grade(reference, text) for reference in (*references, example(text))]
+
+
+def _hygiene(text: str) -> None:
+    for reference in ("short", text):
+        hygiene.check(example(reference), Completion("0" * 16, text, "stop"), Hygiene())
+
+
+def _schema(text: str) -> None:
+    grade = make_grader(
+        {"name": "json", "schema": {"type": "array", "uniqueItems": True, "items": {"pattern": "(?:a|aa)+$"}}}
+    )
+    grade(example(""), text)
+
+
+def _pattern(text: str) -> None:
+    with suppress(RecipeError):
+        make_grader({"name": "regex", "pattern": text})
+
+
+_CALLS, _CHOICE = GRADERS["function_call"], GRADERS["choice"]
+READERS: dict[str, Callable[[str], object]] = {
+    **{f"grader {name}": _graded(name) for name in GRADERS},
+    "parameters of a call": lambda text: _CALLS("f(a=1)", "f(a=1)", instruction="\nParameters:\n" + text),
+    "labels": lambda text: _CHOICE("yes", text, labels=["yes", "no"]),
+    "schema": _schema,
+    "pattern": _pattern,
+    "hygiene": _hygiene,
+    "function in an answer": lambda text: complete_function("def f(x):\n    'd'\n", "f", text),
+    "judge's replies": lambda text: (read_pairwise([text, text]), read_safety([text])),
+    "templates": lambda text: fill(text, {"x": text}),
+    "gsm8k's answers": lambda text: gsm8k._as_in_paper(Message("assistant", text)),
+    "demo's lists": lambda text: demo.LISTS.grade(example("r", answer="a, b"), text),
+    "demo's programs": lambda text: demo.CODE.grade(example("r", answer="assert f(2) == (lambda x: x * 2)(2)"), text),
+    "init's guess": lambda text: (_NUMBER.search(text.strip()), _LETTER.fullmatch(text.strip())),
+    "terminal": visible,
+    "fake backend": lambda text: _plausible((Message("user", "reference answer:" + text),)),
+}
+"""What reads long texts: all that has a regular expression or a loop over what a model or a dataset wrote."""

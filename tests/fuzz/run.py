@@ -1,7 +1,8 @@
 """Gives every parser and grader hostile input: `python tests/fuzz/run.py --inputs 200000`.
 
-Hypothesis makes the inputs, shrinks what fails to its least form, and prints it. `--seconds` with `--coverage` lets
-atheris (pip install atheris) look for inputs that reach new lines. Ends with a table of what each target was given.
+Hypothesis makes the inputs, shrinks what fails to its least form, and prints it. With `--long` texts of 100,000
+characters follow, for whatever reads what a model wrote. `--coverage SECONDS` instead lets atheris (which is to be
+installed) look for inputs that reach new lines of one target. A table says what each target was given.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from targets import TARGETS, Target
+from inputs import Target
+from long import READERS, long_texts
+from targets import TARGETS
 
 SLOW = 2.0  # seconds of processor time for one input
 _PHASES = (Phase.generate, Phase.shrink)
 
 
-class Slow(AssertionError):
+class SlowError(AssertionError):
     """An input took longer than `SLOW`."""
 
 
@@ -44,7 +48,7 @@ class Counted:
             faulthandler.cancel_dump_traceback_later()
         self.slowest = max(self.slowest, time.process_time() - start)
         if time.process_time() - start > SLOW:
-            raise Slow(f"took {time.process_time() - start:.1f} seconds")
+            raise SlowError(f"took {time.process_time() - start:.1f} seconds")
 
 
 def fuzz(target: Target, inputs: int, number: int) -> Counted:
@@ -61,6 +65,18 @@ def fuzz(target: Target, inputs: int, number: int) -> Counted:
         counted(made)
 
     run()
+    return counted
+
+
+def read_long(read: Callable[[str], object]) -> Counted:
+    """Every text of `long_texts`; raises what the first that fails raises."""
+    counted = Counted(read)
+    for name, text in long_texts():
+        try:
+            counted(text)
+        except Exception as error:
+            error.add_note(f"of the text {name}")
+            raise
     return counted
 
 
@@ -90,26 +106,30 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000, help="in all, over the targets")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="targets whose name holds this")
+    parser.add_argument("--long", action="store_true", help="also texts of 100,000 characters")
     parser.add_argument("--coverage", type=int, metavar="SECONDS", help="atheris on the one target of --only")
     asked = parser.parse_args()
     targets = [target for target in TARGETS if asked.only in target.name]
     if asked.coverage:
         (target,) = targets
         cover(target, asked.coverage)
+    counts = shares(asked.inputs, targets)
+    work = [(target.name, partial(fuzz, target, counts[target.name], asked.seed)) for target in targets]
+    if asked.long:
+        work += [(f"long: {name}", partial(read_long, READERS[name])) for name in READERS if asked.only in name]
     total = failed = 0
     print("| target | inputs | slowest, s | found |\n|---|---|---|---|")
-    for target in targets:
-        count, slowest, found = 0, 0.0, "nothing"
+    for name, job in work:
+        counted, found = Counted(lambda made: None), "nothing"
         try:
-            counted = fuzz(target, shares(asked.inputs, targets)[target.name], asked.seed)
-            count, slowest = counted.inputs, counted.slowest
+            counted = job()
         except Exception as error:
             failed += 1
             found = f"{type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"
             traceback.print_exc()
-        total += count
-        print(f"| {target.name} | {count:,} | {slowest:.2f} | {found} |", flush=True)
-    print(f"| all {len(targets)} | {total:,} | | {failed or 'nothing'} |")
+        total += counted.inputs
+        print(f"| {name} | {counted.inputs:,} | {counted.slowest:.2f} | {found} |", flush=True)
+    print(f"| all {len(work)} | {total:,} | | {failed or 'nothing'} |")
     return 1 if failed else 0
 
 
