@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 from pathlib import Path
@@ -55,27 +56,29 @@ def losses(directory: Path) -> list[float]:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every batch that reaches the model, in order."""
-    from trl import SFTTrainer
+    from transformers import Trainer
 
     batches: list[dict[str, Any]] = []
-    original = SFTTrainer.compute_loss
+    original = Trainer.training_step
 
     def spy(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         batches.append({name: value.tolist() for name, value in inputs.items() if hasattr(value, "tolist")})
         return original(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(SFTTrainer, "compute_loss", spy)
+    monkeypatch.setattr(Trainer, "training_step", spy)
     return batches
 
 
 def rows_seen(batches: list[dict[str, Any]]) -> list[tuple[list[int], list[int]]]:
-    """Ids and labels of each row, without its padding."""
-    rows = []
+    """Ids and labels of each row; a batch has them one after another, each from position 0 on."""
+    rows: list[tuple[list[int], list[int]]] = []
     for batch in batches:
-        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
-            length = sum(mask)
-            assert labels[length:] == [-100] * (len(labels) - length)
-            rows.append((ids[:length], labels[:length]))
+        names = ("input_ids", "labels", "position_ids")
+        for token, label, position in zip(*(batch[name][0] for name in names), strict=True):
+            if position == 0:
+                rows.append(([], []))
+            rows[-1][0].append(token)
+            rows[-1][1].append(label)
     return rows
 
 
@@ -244,6 +247,50 @@ def test_packed_rows_have_the_loss_of_single_rows(model, tmp_path):
     packed = settings(packing=True, max_length=whole, batch_size=1, micro_batch_size=1)
     train(ROWS, model, packed, tmp_path / "packed")
     assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "single"), rel=1e-4)
+
+
+def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
+    import torch
+
+    from selfdistill.train.unpadded import register_attention, response_loss
+
+    weights: Any = load_model(model, dtype=torch.float32, attn_implementation=register_attention())
+
+    def pack(*rows: list[int]) -> dict[str, Any]:
+        ids = torch.tensor([[token for row in rows for token in row]])
+        starts = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+        positions = torch.tensor([[i for row in rows for i in range(len(row))]])
+        return {"input_ids": ids, "position_ids": positions, "cu_seq_lens_q": starts, "cu_seq_lens_k": starts}
+
+    def gradients(batch: dict[str, Any], labelled: slice) -> list[Any]:
+        """Of the loss on some of the tokens alone."""
+        labels = torch.full_like(batch["input_ids"], -100)
+        labels[0, labelled] = batch["input_ids"][0, labelled]
+        loss = response_loss(weights, {**batch, "labels": labels}, 1, 1)
+        return list(torch.autograd.grad(loss, list(weights.parameters())))
+
+    earlier, later, other = list(range(10, 22)), list(range(40, 58)), list(range(90, 102))
+    alone = weights(**pack(later)).logits[0]
+    torch.testing.assert_close(weights(**pack(earlier, later)).logits[0, 12:], alone)
+    assert weights(**pack(earlier, later)).logits[0, 12:].equal(weights(**pack(other, later)).logits[0, 12:])
+    expected = gradients(pack(later), slice(1, None))
+    for first in (earlier, other):
+        for found, wanted in zip(gradients(pack(first, later), slice(13, None)), expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    one_row = {"input_ids": pack(earlier, later)["input_ids"]}
+    assert not torch.allclose(weights(**one_row).logits[0, 12:], alone, atol=0.1), "as one row they do see each other"
+
+
+def test_rows_one_after_another_train_as_padded_ones(model, tmp_path, monkeypatch):
+    rows = [chat(f"Count to {i}", " ".join(map(str, range(i + 1)))) for i in range(0, 32, 4)]
+    train(rows, model, settings(), tmp_path / "unpadded")
+    module = importlib.import_module("selfdistill.train")  # by the name alone it is the function
+    monkeypatch.setattr(module, "fits", lambda config: False)
+    padded = train(rows, model, settings(), tmp_path / "padded")
+    assert padded.attention == "eager"
+    assert losses(tmp_path / "unpadded") == pytest.approx(losses(tmp_path / "padded"), rel=1e-5)
+    counts = [row["tokens_per_second"] > 0 for name in ("padded", "unpadded") for row in log_of(tmp_path / name)]
+    assert all(counts)
 
 
 def test_packing_that_cuts_rows_together_is_refused(model, tmp_path):

@@ -78,15 +78,19 @@ def context_length(config: Any) -> int | None:
 
 def load_context_length(model: ModelConfig) -> int | None:
     """`context_length` without the weights."""
+    return context_length(load_config(model))
+
+
+def load_config(model: ModelConfig) -> Any:
+    """The model's configuration. Raises ModelError."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
+        return AutoConfig.from_pretrained(
             model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(load_advice("configuration", model, error)) from error
-    return context_length(config)
 
 
 def pick_device(name: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import ModelConfig, TrainConfig
 from ..errors import ExperimentError, RecipeError
 from ..identity import file_identity, model_identity
-from ..models import free_memory, load_context_length, load_model, load_renderer, pick_device, pick_dtype
+from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from ..rows import write_json
 from ..scoring import score_tokens
 from ..types import Messages
@@ -27,6 +27,8 @@ from .data import TrainingData, hashed, mask_unlikely, prepare
 from .guard import clear_errors, quiet, refuse_leaks
 from .log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .setup import load_weights, lora_config, refused, sft_config
+from .trainer import trainer_class
+from .unpadded import fits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,12 +112,13 @@ def train(
         checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint = last_checkpoint(checkpoints, digest.hexdigest())
         trainer = _trainer(data, renderer.tokenizer, model, settings, checkpoints)
-        trainer.add_callback(recorder(log, digest.hexdigest(), on_progress))
+        record = recorder(log, digest.hexdigest(), on_progress)
+        trainer.add_callback(record)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         result = TrainResult(
             **data.counts(),
-            **measured(trainer, time.perf_counter() - started),
+            **measured(trainer, record.tokens_at_start, time.perf_counter() - started),
             loss=last_epoch_loss(log),
             resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
             fingerprint=digest.hexdigest(),
@@ -169,16 +172,16 @@ def _trainer(
     """TRL's trainer over the loaded model, ready to train."""
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import SFTTrainer
 
     device = pick_device(model.device)
     dtype = pick_dtype(settings.dtype, device)
-    config = sft_config(settings, device, dtype, len(data.input_ids), checkpoints)
-    weights = load_weights(model, settings, device, dtype)
+    unpadded = device == "cpu" and settings.extra.get("padding_free", True) and fits(load_config(model))
+    config = sft_config(settings, device, dtype, unpadded, len(data.input_ids), checkpoints)
+    weights = load_weights(model, settings, device, dtype, unpadded)
     configs = copy.deepcopy((weights.config, weights.generation_config))
     adapter = None if settings.method == "full" else lora_config(settings.adapter, weights)
     try:
-        trainer: Any = SFTTrainer(
+        trainer: Any = trainer_class()(
             model=weights,
             args=config,
             train_dataset=Dataset.from_dict({"input_ids": data.input_ids, "labels": data.labels}),

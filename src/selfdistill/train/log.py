@@ -78,7 +78,7 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
-        tokens = 0.0
+        tokens_at_start = tokens = 0
         time = 0.0
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -86,6 +86,7 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
                 rewind_log(log, state.global_step)
             if args.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
+            self.tokens_at_start = self.tokens = state.num_input_tokens_seen
             self.time = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -102,8 +103,8 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
                     "train.lr, add train.warmup, or set train.dtype=float32."
                 )
             now = time.perf_counter()
-            rate = (logs["num_tokens"] - self.tokens) / max(now - self.time, 1e-9)
-            self.tokens, self.time = logs["num_tokens"], now
+            rate = (state.num_input_tokens_seen - self.tokens) / max(now - self.time, 1e-9)
+            self.tokens, self.time = state.num_input_tokens_seen, now
             norm = logs.get("grad_norm", math.nan)
             if state.is_world_process_zero:
                 row = {
@@ -132,8 +133,9 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
     return Recorder()
 
 
-def measured(trainer: Any, seconds: float) -> dict[str, Any]:
-    """What a finished trainer tells for `TrainResult`. Raises StageError where the weights are no numbers."""
+def measured(trainer: Any, tokens_at_start: int, seconds: float) -> dict[str, Any]:
+    """What a finished trainer tells for `TrainResult`; `seconds` are those since it had seen `tokens_at_start`. Raises
+    StageError where the weights are no numbers."""
     import torch
 
     parameters = list(trainer.model.parameters())
@@ -142,7 +144,7 @@ def measured(trainer: Any, seconds: float) -> dict[str, Any]:
     parts = (parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained)
     if not all(torch.isfinite(part).all() for part in parts):
         raise StageError("The trained weights hold NaN or infinity; lower train.lr, or set train.dtype=float32.")
-    tokens = next(row["num_tokens"] for row in reversed(trainer.state.log_history) if "num_tokens" in row)
+    tokens = trainer.state.num_input_tokens_seen - tokens_at_start
     return {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch, 4),

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 from ..config import Adapter, ModelConfig, TrainConfig
 from ..errors import RecipeError, StageError
 from ..models import load_model
+from .unpadded import register_attention
 
 if TYPE_CHECKING:
     import torch
 
 
-def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: torch.dtype) -> Any:
+def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool) -> Any:
     """Weights are float32 and computed with in `dtype`; on a GPU a base that is frozen is held in `dtype` too."""
     import torch
 
     options: dict[str, Any] = {}
     if device == "cpu":
-        options["attn_implementation"] = "eager"  # with bfloat16 a fifth faster than SDPA for a small model
+        # Eager attention is with bfloat16 a fifth faster than SDPA for a small model.
+        options["attn_implementation"] = register_attention() if unpadded else "eager"
     if settings.method == "qlora":
         from transformers import BitsAndBytesConfig
         from transformers.utils import is_bitsandbytes_available
@@ -69,7 +71,9 @@ def lora_config(adapter: Adapter, weights: Any) -> Any:
     )
 
 
-def sft_config(settings: TrainConfig, device: str, dtype: torch.dtype, sequences: int, checkpoints: Path) -> Any:
+def sft_config(
+    settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool, sequences: int, checkpoints: Path
+) -> Any:
     """TRL's configuration: what our settings decide, defaults, and over the defaults the user's `extra`."""
     import torch
     from trl import SFTConfig
@@ -101,10 +105,12 @@ def sft_config(settings: TrainConfig, device: str, dtype: torch.dtype, sequences
         "fp16": dtype == torch.float16,
         "use_cpu": device == "cpu",
         "disable_tqdm": True,
+        "include_num_input_tokens_seen": "all" if unpadded or settings.packing else "non_padding",
         "logging_nan_inf_filter": False,  # it would show the mean loss in place of NaN
     }
     warmed = "constant_with_warmup" if settings.warmup else "constant"
     defaults = {
+        "padding_free": unpadded and not settings.packing,  # a pack is free of it anyway
         "lr_scheduler_type": warmed if settings.schedule == "constant" else settings.schedule,
         "logging_steps": 1 if steps <= 10_000 else 10,
         "save_total_limit": 2,

@@ -1,0 +1,181 @@
+"""LoRA training of a random 30M Llama on GSM8K rows: ours against plain TRL and against LLaMA-Factory.
+
+Same rows, tokens, model, LoRA settings, learning rate, dtype, threads, and tokens a batch. Each round trains on its
+share of the rows, one epoch, every trainer in turn in a fresh process; the time is that of the training loop alone. The
+figure is the median of the rounds' ratios of response tokens a second, so that a machine's slow minutes touch all. The
+baselines recompute activations, as they do by default and ours doesn't; `--same-checkpointing` turns that off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from llama30m import make_llama30m
+
+from selfdistill.config import ModelConfig, TrainConfig
+from selfdistill.models import load_renderer
+from selfdistill.types import Message, Messages
+
+HERE = Path(__file__).parent
+LENGTH = 1024
+UNPACKED = {"batch_size": 8, "packed": False}
+PACKED = {"batch_size": 2, "micro_batch_size": 1, "packed": True}
+
+
+def question_rows(rows: int) -> list[dict[str, str]]:
+    """GSM8K's training rows where SELFDISTILL_DATA names the folder of real data, else the demo's."""
+    from itertools import islice
+
+    from selfdistill.tasks import get_task
+
+    real = Path(os.environ.get("SELFDISTILL_DATA", ""), "gsm8k", "train.jsonl")
+    if real.is_file():
+        lines = real.read_text(encoding="utf-8").splitlines()[:rows]
+        return [{key: json.loads(line)[key] for key in ("question", "answer")} for line in lines]
+    task = get_task("demo-maths")
+    assert task.train is not None
+    examples = (example for row in task.load(task.train) for example in row.examples())
+    return [{"question": e.prompt[-1].content, "answer": e.reference} for e in islice(examples, rows)]
+
+
+def conversations(job: dict[str, Any]) -> list[Messages]:
+    rows = json.loads(Path(job["folder"], job["rows"]).read_text(encoding="utf-8"))
+    return [(Message("user", row["question"]), Message("assistant", row["answer"])) for row in rows]
+
+
+def train_ours(job: dict[str, Any]) -> dict[str, Any]:
+    from transformers import Trainer
+
+    from selfdistill.train import train
+
+    clock: list[float] = []
+    inner = Trainer._inner_training_loop
+
+    def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        done = inner(self, *args, **kwargs)
+        clock.append(time.perf_counter() - start)
+        return done
+
+    Trainer._inner_training_loop = timed
+    settings = TrainConfig(
+        lr=job["lr"], epochs=1, batch_size=job["batch_size"], micro_batch_size=job["micro_batch_size"],
+        max_length=LENGTH, packing=job["packed"], dtype="bfloat16" if job["bf16"] else "float32",
+    )  # fmt: skip
+    losses: list[float] = []
+    model = ModelConfig(path=job["model"], device="cpu")
+    result = train(conversations(job), model, settings, Path(job["folder"], "ours"), lambda *row: losses.append(row[2]))
+    return {"seconds": clock[0], "losses": losses, "trained_tokens": result.trained_tokens}
+
+
+def train_trl(job: dict[str, Any]) -> dict[str, Any]:
+    """TRL as its defaults are, given the same token ids and labels."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    renderer = load_renderer(ModelConfig(path=job["model"]))
+    rows = [row for messages in conversations(job) for row in renderer.training_rows(messages)]
+    labels = [[i if t else -100 for i, t in zip(row.input_ids, row.trained, strict=True)] for row in rows]
+    config = SFTConfig(
+        output_dir=str(Path(job["folder"], "trl")), per_device_train_batch_size=job["micro_batch_size"],
+        gradient_accumulation_steps=job["batch_size"] // job["micro_batch_size"], learning_rate=job["lr"],
+        lr_scheduler_type="cosine", num_train_epochs=1, logging_steps=1, max_length=LENGTH, packing=job["packed"],
+        save_strategy="no", report_to="none", use_cpu=True, bf16=job["bf16"], seed=0, data_seed=0,
+        gradient_checkpointing=job["checkpointing"],
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32"),
+        args=config,
+        train_dataset=Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": labels}),
+        processing_class=renderer.tokenizer,
+        peft_config=LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+    )
+    start = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - start
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {"seconds": seconds, "losses": losses, "trained_tokens": sum(i != -100 for row in labels for i in row)}
+
+
+TRAINERS = {"ours": train_ours, "trl": train_trl}
+
+
+def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
+    """One training in a fresh process: response tokens a second, and the losses."""
+    script = [str(HERE / "train_llamafactory.py")] if name == "llamafactory" else [__file__, "--one", name]
+    job = {**job, "folder": tempfile.mkdtemp(dir=job["folder"])}
+    Path(job["folder"], job["rows"]).write_text(json.dumps(job.pop("content")), encoding="utf-8")
+    words = [python, *script, json.dumps(job)]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if "MEASURED" not in done.stdout:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.rpartition("MEASURED")[2])
+    return {**found, "rate": found["trained_tokens"] / found["seconds"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--micro-batch-size", type=int, default=2, help="rows a micro-batch, without packing")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--float32", action="store_true", help="instead of bfloat16")
+    parser.add_argument("--llamafactory", help="python of an environment with llamafactory 0.9.5")
+    parser.add_argument("--same-checkpointing", action="store_true", help="no gradient checkpointing in any trainer")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("job", nargs="?", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print("\nMEASURED", json.dumps(TRAINERS[args.one](json.loads(args.job))))
+        return
+    names = ["ours", "trl", *(["llamafactory"] if args.llamafactory else [])]
+    rows = question_rows(args.rows)
+    common = {
+        "rows": "rows.json", "max_length": LENGTH, "lr": args.lr, "bf16": not args.float32,
+        "checkpointing": not args.same_checkpointing, "micro_batch_size": args.micro_batch_size,
+    }  # fmt: skip
+    print(
+        "| packed | against | ours, response tokens/s | theirs | ratio (range) | loss: ours, theirs | apart at most |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(make_llama30m(Path(folder, "model")))
+        for kind in (PACKED, UNPACKED):
+            found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for part in range(args.rounds):
+                job = {**common, **kind, "model": model, "folder": folder, "content": rows[part :: args.rounds]}
+                for name in names:
+                    python = args.llamafactory if name == "llamafactory" else sys.executable
+                    found[name].append(run(name, python, job))
+            for name in names[1:]:
+                print(line(found["ours"], found[name], name, bool(kind["packed"])), flush=True)
+
+
+def line(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, packed: bool) -> str:
+    """The mean losses are of all steps. Step by step they are compared where the batches are the same rows."""
+    pairs = list(zip(ours, theirs, strict=True))
+    assert all(one["trained_tokens"] == other["trained_tokens"] for one, other in pairs), "not the same tokens"
+    ratios = sorted(one["rate"] / other["rate"] for one, other in pairs)
+    means = [statistics.mean(loss for run in runs for loss in run["losses"]) for runs in (ours, theirs)]
+    steps = [zip(one["losses"], other["losses"], strict=False) for one, other in pairs]
+    apart = "other batches" if packed else f"{max(abs(a - b) for pair in steps for a, b in pair):.4f}"
+    rates = [statistics.median(run["rate"] for run in runs) for runs in (ours, theirs)]
+    return (
+        f"| {'yes' if packed else 'no'} | {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {statistics.median(ratios):.2f} "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {means[0]:.4f}, {means[1]:.4f} | {apart} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
