@@ -229,7 +229,9 @@ class OpenAIBackend:
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
         if finish in ("stop", "length"):
             return Completion(name, text, finish, tokens)
-        return Completion(name, text, "error", tokens, f"the server ended the answer with '{finish}'")
+        return Completion(
+            name, text, "error", tokens, f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
+        )
 
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
