@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import ExperimentError, SelfDistillError
 from .progress import show_progress
 from .show import err, out, say, say_gap, say_heading, show_checked, show_verdict, visible
+from .stop import EXIT_CODE, stopping
 
 if TYPE_CHECKING:
     from ..experiment import Experiment
@@ -325,19 +326,25 @@ def options(
 
 
 def main() -> None:
-    """The command. What a user can mend is one sentence and exit code 2; `--debug` shows the traceback."""
+    """The command. What a user can mend is one sentence and exit code 2, SIGTERM code 143; `--debug` shows the
+    traceback."""
     debug = "--debug" in sys.argv[1:]
     if debug:  # before or after the command
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     # Threads that spin while they wait make a small model on a busy CPU up to ten times slower; torch reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app()
-    except SelfDistillError as error:
-        if debug:
+    with stopping() as stop:
+        try:
+            app()
+        except SelfDistillError as error:
+            if debug and not stop.asked:
+                raise
+            err.print(f"[bold red]Error:[/bold red] {escape(visible(str(error)))}", soft_wrap=True)
+            sys.exit(EXIT_CODE if stop.asked else 2)
+        except BaseException:
+            if stop.asked:  # whatever a library made of the interruption
+                sys.exit(EXIT_CODE)
             raise
-        err.print(f"[bold red]Error:[/bold red] {escape(visible(str(error)))}", soft_wrap=True)
-        sys.exit(2)
 
 
 def _default_directory(recipe: Path) -> Path:

@@ -125,6 +125,13 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
                 f"{error.filename or experiment.directory}: {error.strerror}. What was done so far is kept; mend that "
                 "and run again."
             ) from error
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # torch on a CPU
+                raise
+            raise StageError(
+                "There is too little memory. What was done so far is kept; free some, or lower model.batch_tokens or "
+                "train.micro_batch_size, and run again."
+            ) from error
 
 
 def _check_sandbox(plan: Plan) -> None:

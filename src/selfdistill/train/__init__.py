@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,21 @@ from ..config import ModelConfig, TrainConfig
 from ..errors import ExperimentError, RecipeError
 from ..identity import file_identity, model_identity
 from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
-from ..rows import write_json
+from ..rows import file_checksum, write_json
 from ..scoring import score_tokens
 from ..types import Messages
 from .data import TrainingData, hashed, mask_unlikely, prepare
 from .guard import clear_errors, quiet, refuse_leaks
 from .log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .setup import load_weights, lora_config, refused, sft_config
+from .stop import saving_on_sigterm
 from .trainer import trainer_class
 from .unpadded import fits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class TrainResult:
     `too_long` sequences were over the limit and `untrained` had no token to train on; where that was allowed, `cut`
     were shortened and `dropped` left out. `masked_tokens` lost their loss to `mask_above`. `loss` is the mean over the
     last epoch. `seconds`, `tokens_per_second` and `peak_memory_gib` are of the process that finished the training, from
-    step `resumed_from` on.
+    step `resumed_from` on; `weights` are the checksums of the files in `model/`.
     """
 
     steps: int
@@ -68,6 +72,7 @@ class TrainResult:
     fingerprint: str
     settings: Mapping[str, Any]
     masked_tokens: int = 0
+    weights: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -97,7 +102,7 @@ def train(
     """
     digest = hashlib.blake2b(_described(model, settings).encode(), digest_size=8)
     with clear_errors(directory), quiet():
-        if (directory / "train.json").is_file():
+        if _is_finished(directory):
             for _ in hashed(conversations, digest):
                 pass
             result = _finished(directory, digest.hexdigest())
@@ -115,7 +120,8 @@ def train(
         record = recorder(log, digest.hexdigest(), on_progress)
         trainer.add_callback(record)
         started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with saving_on_sigterm(trainer):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         result = TrainResult(
             **data.counts(),
             **measured(trainer, record.tokens_at_start, time.perf_counter() - started),
@@ -125,6 +131,7 @@ def train(
             settings=settings.model_dump(mode="json"),
         )
         _export(trainer, renderer.tokenizer, directory / "model")
+        result = replace(result, weights=_weights(directory / "model"))
         main_process = trainer.is_world_process_zero()
         del trainer
         free_memory()
@@ -146,6 +153,25 @@ def _described(model: ModelConfig, settings: TrainConfig) -> str:
     """All that decides the weights, but for the rows."""
     parts = [model_identity(model), file_identity(model.layout), model.template_kwargs]
     return json.dumps([*parts, settings.deciding], sort_keys=True)
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    return {path.name: file_checksum(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _is_finished(directory: Path) -> bool:
+    """Whether train.json is there, and the weights as it says; else the training starts over."""
+    try:
+        weights = json.loads((directory / "train.json").read_text(encoding="utf-8")).get("weights")
+    except FileNotFoundError:
+        return False
+    except (ValueError, AttributeError):
+        return True  # `_finished` says so
+    if weights in (None, _weights(directory / "model")):
+        return True
+    _log.warning("The weights in %s are not as they were written; trained again.", directory / "model")
+    (directory / "train.json").unlink()
+    return False
 
 
 def _finished(directory: Path, fingerprint: str) -> TrainResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExperimentError, StageError
-from ..rows import write_json, write_lines
+from ..rows import file_checksum, write_json, write_lines
 
 Progress = Callable[[int, int, float], None]
 _WHOLE = "whole.json"
@@ -26,7 +26,7 @@ def last_checkpoint(folder: Path, fingerprint: str) -> Path | None:
     found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
     for checkpoint in found:
         whole = _read_json(checkpoint / _WHOLE)
-        if whole is None or any(_size(checkpoint / name) != size for name, size in whole["files"].items()):
+        if whole is None or any(_changed(checkpoint / name, was) for name, was in whole["files"].items()):
             shutil.rmtree(checkpoint, ignore_errors=True)
         elif whole["fingerprint"] != fingerprint:
             raise ExperimentError(
@@ -43,9 +43,9 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def mark_whole(checkpoint: Path, fingerprint: str) -> None:
-    """Written last: a checkpoint without this mark, or with files of other sizes, is not resumed from."""
+    """Written last: a checkpoint without this mark, or with files that are not as they were, is not resumed from."""
     found = (path for path in checkpoint.rglob("*") if path.is_file())
-    files = {str(path.relative_to(checkpoint)): path.stat().st_size for path in found}
+    files = {str(path.relative_to(checkpoint)): file_checksum(path) for path in found}
     write_json(checkpoint / _WHOLE, {"fingerprint": fingerprint, "files": files})
 
 
@@ -178,8 +178,9 @@ def _read_json(path: Path) -> Any:
         return None
 
 
-def _size(path: Path) -> int:
+def _changed(path: Path, was: str | int) -> bool:
+    """`was` its checksum, or of an older version its size."""
     try:
-        return path.stat().st_size
+        return was != (path.stat().st_size if isinstance(was, int) else file_checksum(path))
     except OSError:
-        return -1
+        return True
