@@ -28,6 +28,7 @@ from selfdistill.types import Completion, Message, Prompt
 
 ray = pytest.importorskip("ray")
 psutil = pytest.importorskip("psutil")
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster, not one in each of the workers
 
 GREEDY = Sampling(max_new_tokens=12)
 DRAWN = Sampling(temperature=0.95, top_p=0.7, top_k=50, max_new_tokens=12)
@@ -306,15 +307,8 @@ def test_settings_that_dont_go_together_are_refused(settings: dict[str, Any], to
 
 def test_a_ray_of_our_own_ends_with_the_command_when_it_is_interrupted(recipe: Path, tmp_path: Path) -> None:
     data, folder = write_data(tmp_path / "data.jsonl"), tmp_path / "run"
-    words = [
-        "rewrite",
-        recipe,
-        *overrides(data, "ray"),
-        "model.ray.backend=hf",
-        "model.ray.replicas=1",
-        "--dir",
-        folder,
-    ]
+    changes = [*overrides(data, "ray"), "model.ray.backend=hf", "model.ray.replicas=1"]
+    words = ["rewrite", recipe, *changes, "--dir", folder]
     run = subprocess.Popen(
         [sys.executable, "-m", "selfdistill", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, text=True,

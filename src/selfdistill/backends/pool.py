@@ -41,7 +41,8 @@ class Pool:
         self._ready = False  # whether a replica has loaded what is asked for now
         self._parts: Iterator[Work | Completion] = iter(())
         self._exhausted = False  # whether `_parts` is read to its end
-        self._again: deque[Work] = deque()  # what a lost replica was at
+        self._ahead: deque[Work] = deque()  # what is read of them, and
+        self._again: deque[Work] = deque()  # what a lost replica was at: to be done
         self._answers: deque[Completion] = deque()
         self._cluster = Cluster(config)
 
@@ -68,8 +69,8 @@ class Pool:
     def answer(self, parts: Iterator[Work | Completion]) -> Iterator[Completion]:
         """The answers to `parts`, read as replicas have room, and the completions among them; as they come."""
         self._parts, self._exhausted = parts, False
-        self._again.clear()
-        self._answers.clear()
+        for queue in (self._ahead, self._again, self._answers):
+            queue.clear()
         self._fill()
         try:
             while True:
@@ -78,12 +79,17 @@ class Pool:
                         self._feed(slot)
                 while self._answers:
                     yield self._answers.popleft()
-                if self._exhausted and not self._again and not any(slot.given for slot in self._slots):
+                if self._finished():
                     return
+                self._read(len(self._slots))  # while replicas are at work: rendering takes its time
                 self._step()
         except BaseException:  # what is under way is nobody's any more
             self.stop()
             raise
+
+    def _finished(self) -> bool:
+        left = self._again or self._ahead or self._answers or not self._exhausted
+        return not left and not any(slot.given for slot in self._slots)
 
     def _step(self) -> None:
         """Waits for what a replica says next, and takes it in."""
@@ -125,18 +131,26 @@ class Pool:
             slot.call = slot.actor.exchange.remote(work)
 
     def _next(self, slot: Slot) -> Work | None:
-        """What was lost comes first; what has cost several replicas waits for one that does nothing else."""
-        if any(work.alone for work, _ in slot.given.values()):
+        """One batch at a time, so that the last ones are shared out evenly; what joins at any time. What was lost comes
+        first; what has cost several replicas waits for one that does nothing else."""
+        if any(work.alone or not work.joins for work, _ in slot.given.values()):
             return None
         if self._again and (not self._again[0].alone or not slot.given):
             return self._again.popleft()
-        for part in self._parts:
-            if isinstance(part, Work):
+        self._read(1)
+        return self._ahead.popleft() if self._ahead else None
+
+    def _read(self, works: int) -> None:
+        """Reads on, until so many are ready to be given."""
+        while len(self._ahead) < works and not self._exhausted:
+            part = next(self._parts, None)
+            if part is None:
+                self._exhausted = True
+            elif isinstance(part, Work):
                 self._sampling = part.sampling
-                return part
-            self._answers.append(part)
-        self._exhausted = True
-        return None
+                self._ahead.append(part)
+            else:
+                self._answers.append(part)
 
     def _lost(self, slot: Slot, error: Exception) -> None:
         """Starts the replica again, and has its work done again. Raises what another start can't mend."""

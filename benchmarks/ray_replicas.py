@@ -1,0 +1,90 @@
+"""Rewriting on two Ray replicas against one, and on one against the backend itself, with one thread each.
+
+The same rewriting prompts, model and sampling. Each round times all prompts in this process, on one replica and on two;
+the figures are the medians of the rounds' ratios of new tokens a second, starts excluded. The rows are GSM8K's where
+SELFDISTILL_DATA names the folder of real data, else the demo's. Two replicas need two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and on the replicas
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from llama30m import make_llama30m
+
+from selfdistill.backends import Backend, open_backend
+from selfdistill.backends.cluster import connect
+from selfdistill.config import DataConfig, ModelConfig, RayConfig, Sampling
+from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.tasks import get_task
+from selfdistill.types import Prompt
+
+NAMES = ("in process", "one replica", "two replicas")
+
+
+def rewriting_prompts(rows: int) -> tuple[str, list[Prompt]]:
+    folder = os.environ.get("SELFDISTILL_DATA")
+    task = get_task("gsm8k" if folder else "demo-maths")
+    source = DataConfig(path=str(Path(folder, "gsm8k", "train.jsonl"))) if folder else task.train
+    assert source is not None
+    examples = (example for row in task.load(source) for example in row.examples())
+    template = REWRITING[task.template or "using"]
+    return task.name, [Prompt(e.id, rewriting_messages(template, e)) for e in islice(examples, rows)]
+
+
+def rate(backend: Backend, prompts: list[Prompt], sampling: Sampling) -> float:
+    """New tokens a second."""
+    start = time.perf_counter()
+    tokens = sum(completion.tokens for completion in backend.generate(prompts, sampling))
+    return tokens / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="demo", help="folder or hub name, or llama30m (default: the demo seed)")
+    parser.add_argument("--backend", default="hf", help="on the replicas")
+    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--batch-tokens", type=int, default=ModelConfig(path="demo").batch_tokens)
+    args = parser.parse_args()
+    task, prompts = rewriting_prompts(args.rows)
+    sampling = Sampling.model_validate({"preset": "paper", "max_new_tokens": args.max_new_tokens})
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        path = str(make_llama30m(Path(folder))) if args.model == "llama30m" else args.model
+        connect(RayConfig(replicas=3))  # room for one and two at a time
+        opened = [stack.enter_context(open_backend(args.backend, config(path, args)))]
+        for replicas in (1, 2):
+            opened.append(stack.enter_context(open_backend("ray", config(path, args, replicas))))
+        for backend in opened:
+            rate(backend, prompts[:64], sampling)
+        rounds = [[rate(backend, prompts, sampling) for backend in opened] for _ in range(args.rounds)]
+    print("| model | rows | " + " | ".join(f"{name}, tokens/s" for name in NAMES) + " | two against one (range) "
+          "| one against in process (range) |")  # fmt: skip
+    print("|" + "---|" * 7)
+    rates = " | ".join(f"{statistics.median(each):,.0f}" for each in zip(*rounds, strict=True))
+    own = [one / alone for alone, one, _ in rounds]
+    more = [two / one for _, one, two in rounds]
+    print(f"| {args.model} | {len(prompts)} of {task} | {rates} | {shown(more)} | {shown(own)} |")
+
+
+def config(path: str, args: argparse.Namespace, replicas: int = 1) -> ModelConfig:
+    spread = RayConfig(backend=args.backend, replicas=replicas, gpus=0)
+    return ModelConfig(path=path, batch_tokens=args.batch_tokens, device="cpu", ray=spread)
+
+
+def shown(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    main()
