@@ -1,0 +1,238 @@
+"""The pipeline where little is as usual, and with people around who mean no good: keys, paths, templates, pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_backends_openai import Server, refusal, reply, server
+from tiny import CHATML, tiny_model, tiny_tokenizer
+
+from selfdistill.config import ModelConfig
+from selfdistill.errors import ModelError
+from selfdistill.models import load_model
+from selfdistill.prompts import Renderer
+from selfdistill.types import Message
+
+__all__ = ["server"]  # a fixture
+
+ROOT = Path(__file__).parents[1]
+ODD_NAME = "-a b'\"$(touch x)\n\u202eé😀"
+"""What a folder may be called: a dash in front, quotes, a line break, a direction mark, an emoji."""
+CANARY = "sk-canary-8c1f52d09e"
+FAKE = {
+    "model": {"path": "demo", "dtype": "float32"},
+    "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+    "train": {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256},
+    "evaluate": {"backend": "fake", "tasks": ["heldout", "demo-safety"]},
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    """A recipe and its rows in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(24)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {**FAKE, "data": {"path": str(folder / "rows.jsonl"), "heldout": 8}, **changes}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
+def command(*arguments: str, prefix: list[str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    words = [*(prefix or []), sys.executable, "-m", "selfdistill", *arguments]
+    options = {"text": True, "encoding": "utf-8", "errors": "backslashreplace", **options}
+    return subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=280, **options)
+
+
+def results(directory: Path) -> dict[str, bytes]:
+    """What must not depend on where and how the command is run."""
+    wanted = ["data/train.jsonl", "rewrite/rewrites.jsonl", "arms/*/evaluate/*/answers.jsonl",
+              "arms/*/evaluate/*/score.json"]  # fmt: skip
+    return {str(p.relative_to(directory)): p.read_bytes() for pattern in wanted for p in directory.glob(pattern)}
+
+
+def bare_environment(folder: Path) -> dict[str, str]:
+    """No home, no terminal, plain ASCII locale, odd time zone, no asserts, nothing to write to but `folder`."""
+    (folder / "tmp").mkdir()
+    environment = {
+        "PATH": os.environ["PATH"], "TMPDIR": str(folder / "tmp"), "TZ": "Asia/Kathmandu",
+        "LC_ALL": "C", "LANG": "tr_TR.UTF-8",
+        "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "20", "PYTHONOPTIMIZE": "1",
+        "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    if "PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    return environment
+
+
+def test_a_run_comes_to_the_same_in_the_oddest_environment(tmp_path: Path) -> None:
+    usual, odd = tmp_path / "usual", tmp_path / ODD_NAME
+    plain = command("run", str(written(usual)), "--dir", str(usual / "out"))
+    assert plain.returncode == 0, plain.stderr
+    recipe = written(odd)
+    prefix = []
+    if bwrap := shutil.which("bwrap"):  # everything but the folder is read-only, site-packages too, and no network
+        prefix = [bwrap, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-net"]
+        prefix += ["--bind", str(odd), str(odd), "--chdir", str(odd), "--die-with-parent", "--"]
+        if subprocess.run([*prefix, "true"], capture_output=True).returncode:
+            prefix = []
+    environment = bare_environment(odd)
+    done = command("run", recipe.name, "--dir=-o", cwd=odd, env=environment, prefix=prefix)
+    assert done.returncode == 0, done.stderr
+    assert results(odd / "-o") == results(usual / "out")
+    assert len(results(odd / "-o")) >= 8
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in odd.iterdir()} <= {"-o", "recipe.yaml", "rows.jsonl", "tmp"}, "something ran"
+    json.loads((odd / "-o/manifest.json").read_text(encoding="utf-8"))
+
+
+def test_a_key_is_in_no_file_and_no_message(tmp_path: Path, server: Server) -> None:
+    """A run against a server that refuses, ends oddly, and says the key back, to its end; and one that only fails."""
+    listed: list[str] = []
+
+    def script(body: dict[str, Any], number: int) -> Any:
+        if number == 0:
+            listed.append(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout)
+        if number % 4 == 1:
+            return 400, refusal(f"bad request by {CANARY}")
+        return reply("#### 7", finish=f"error of {CANARY}\n\x1b[2J") if number % 4 == 2 else reply("#### 7")
+
+    server.script = script
+    model = {**FAKE["model"], "server": {"url": server.url, "key_env": "CANARY_KEY", "retries": 0}}
+    rewrite = {**FAKE["rewrite"], "backend": "openai", "template": "using", "grader": "none"}
+    recipe = written(tmp_path / "run", model=model, rewrite=rewrite)
+    environment = {**os.environ, "CANARY_KEY": CANARY}
+    one = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "one"), env=environment)
+    assert one.returncode == 0, one.stderr
+    server.script = lambda body, number: (500, refusal(f"no {CANARY}"))
+    other = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "other"), env=environment)
+    assert other.returncode != 0
+    for text in (one.stdout, one.stderr, other.stdout, other.stderr, *listed):
+        assert CANARY not in text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {CANARY}"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+class Boom:
+    """Unpickling it writes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.mark, "run")
+
+
+@pytest.fixture
+def boom(tmp_path: Path) -> Iterator[bytes]:
+    yield pickle.dumps(Boom(tmp_path / "mark"))
+    assert not (tmp_path / "mark").exists(), "a pickle was read"
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "pytorch_model-00001-of-00001.bin"])
+def test_pickled_weights_are_refused(tiny: Path, tmp_path: Path, boom: bytes, name: str) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(boom)
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        load_model(ModelConfig(path=str(folder)))
+
+
+def test_a_pickled_adapter_is_refused(tiny: Path, tmp_path: Path, boom: bytes) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.bin").write_bytes(boom)
+    with pytest.raises(ModelError, match="holds no adapter_model"):
+        load_model(ModelConfig(path=str(tiny), dtype="float32"), str(folder))
+
+
+def test_a_models_own_code_is_not_run(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "code.Model", "AutoConfig": "code.Config"}
+    config["model_type"] = "unheard_of"
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\nclass Model: ...\nclass Config: ...\n")
+    with pytest.raises(ModelError):
+        load_model(ModelConfig(path=str(folder), dtype="float32"))
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+        "{% set _ = messages.append(1) %}",
+        "{% include '/etc/passwd' %}",
+        "{% for i in range(10 ** 9) %}x{% endfor %}",
+        "{{ messages[0].content / 0 }}",
+        "{% if %}",
+    ],
+)
+def test_a_template_that_reaches_for_more_is_refused(body: str) -> None:
+    from jinja2 import TemplateError
+
+    with pytest.raises(TemplateError):
+        Renderer(tiny_tokenizer(CHATML + body)).text((Message("user", "Hi"),))
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e[bold]x[/bold]"
+
+
+def test_the_terminal_shows_what_rows_and_paths_hold(tmp_path: Path) -> None:
+    """`check` shows rows, prompts and names; control codes and markup among them are shown, not obeyed."""
+    recipe = written(tmp_path / "x")
+    row = {"question": f"What is 1 plus 1? {ESCAPES}", "answer": f"{ESCAPES} #### 2"}
+    (tmp_path / "x/rows.jsonl").write_text((json.dumps(row) + "\n") * 20)
+    found = command("check", str(recipe), env={**os.environ, "FORCE_COLOR": "1"})
+    lost = command("check", str(recipe), f"data.path=/nowhere{ESCAPES}")
+    unknown = command("check", str(recipe), f"{ESCAPES}=1")
+    for done in (found, lost, unknown):
+        shown = done.stdout + done.stderr
+        assert not any(code in shown for code in ("\x07", "\x1b]", "\x1b[2J", "\x9b", "\u202e")), shown
+        assert "Traceback" not in shown
+    assert "[bold]x[/bold]" in found.stdout
+    assert "\\u001b[2J" in found.stdout
+    assert lost.returncode == unknown.returncode == 2
+
+
+def test_no_path_in_a_row_is_followed(tmp_path: Path) -> None:
+    """Rows that name files, and an `extra` that looks like settings: they come out as the texts that they are."""
+    recipe = written(tmp_path / "x")
+    secret = tmp_path / "secret"
+    secret.write_text("SECRET-7d1")
+    (tmp_path / "x/link").symlink_to(secret)
+    names = [str(secret), f"file://{secret}", "../secret", "link", f"@{secret}", f"{{{{ open('{secret}').read() }}}}"]
+    rows = [
+        {"question": f"{n}. What is {name}?", "answer": f"{name}\n#### 1", "path": name, "id": name, "template": name}
+        for name in names
+        for n in range(4)
+    ]
+    (tmp_path / "x/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = command("rewrite", str(recipe), "--dir", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"SECRET-7d1" in path.read_bytes() for path in files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "secret", "x"]
