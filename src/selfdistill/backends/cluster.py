@@ -103,7 +103,7 @@ def connect(config: RayConfig) -> None:
             logging_level=logging.CRITICAL,
             **({} if config.address else own),
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # where a node does not start in time Ray raises just that
         where = f"The Ray cluster at {config.address} can't be joined" if config.address else "Ray does not start"
         raise ModelError(
             f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
