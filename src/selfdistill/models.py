@@ -155,6 +155,8 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
 
     if not (Path(adapter) / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} holds no adapter_config.json, so it is no LoRA adapter; train the arm again.")
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():  # PEFT would take a pickled one
+        raise ModelError(f"{adapter} holds no adapter_model.safetensors; train the arm again.")
     try:
         adapted = PeftModel.from_pretrained(loaded, adapter)
         _check_adapter(adapted, Path(adapter))
@@ -171,10 +173,7 @@ def _check_adapter(adapted: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file():
-        return
-    with safe_open(weights, framework="pt") as file:
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
     if saved != set(get_peft_model_state_dict(adapted)):
         raise ModelError(f"The adapter in {folder} was made for another model than this one; train the arm again.")
