@@ -160,7 +160,9 @@ COMPLETIONS = st.lists(
 )
 WORD = mixed(["q", "{", '"', "=1+1"], 4)
 MODEL_BYTES = [b"{}", b'{"model_type": "llama"}', b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "]
+ANSWER = mixed(["2", "The answer is ", "\n"], 4)
 BODIES = st.one_of(
+    ANSWER.map(lambda text: json_bytes({"choices": [{"text": text, "message": {"content": text}}]})),
     values(REPLY_KEYS).map(json_bytes),
     damaged(list(map(json_bytes, REPLIES))),
     st.sampled_from([b"", b"<html>", b"null", b"[" * 5000]),

@@ -222,6 +222,7 @@ class OpenAIBackend:
             finish = choice.get("finish_reason")
             if not isinstance(text, str):
                 raise TypeError
+            text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text for any tokenizer
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise FaultError(f"a reply that is no completion: {self._endpoint.reason(response)}") from None
         usage = reply.get("usage")

@@ -51,7 +51,8 @@ def attend_within_rows(
     import torch
     from torch.nn import functional
 
-    assert attention_mask is None, "padded rows need another attention"
+    if attention_mask is not None:
+        raise ValueError("padded rows need another attention")
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.repeat_interleave(groups, dim=1) if groups > 1 else tensor for tensor in (key, value))
     lengths = [query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
