@@ -361,7 +361,8 @@ def test_odd_characters_go_there_and_back(server: Server) -> None:
     server.script = lambda body, _: reply(body["messages"][0]["content"])
     text = 'NUL \0, colour \x1b[31m, a lone \ud800, {braces}, "quotes" and ' + "length " * 20_000
     prompt = Prompt("0" * 16, (Message("user", text),))
-    assert ask(config(server), [prompt])[prompt.id].text == text
+    # Half a surrogate pair, which no tokenizer takes, comes back as a question mark.
+    assert ask(config(server), [prompt])[prompt.id].text == text.replace("\ud800", "?")
 
 
 def model_folder(path: Path, tokenizer: PreTrainedTokenizerFast) -> str:
