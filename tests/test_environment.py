@@ -17,6 +17,7 @@ import yaml
 from test_backends_openai import Server, refusal, reply, server
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
+from selfdistill import Experiment, make_recipe
 from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
 from selfdistill.models import load_model
@@ -175,6 +176,21 @@ def test_a_models_own_code_is_not_run(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         load_model(ModelConfig(path=str(folder), dtype="float32"))
     assert not (tmp_path / "mark").exists()
+
+
+def test_the_manifest_names_what_was_trusted(tmp_path: Path) -> None:
+    values = {"model": "demo", "data": "rows.jsonl"}
+    more = {
+        "model": {"path": "demo", "trust_remote_code": True},
+        "rewrite": {"grader": "own.py:grade"},
+        "sandbox": "none",
+    }
+    for changes in ({}, more, {}):
+        Experiment(tmp_path / "x", make_recipe({**values, **changes})).begin([])
+    manifest = json.loads((tmp_path / "x/manifest.json").read_text())
+    assert manifest["trusted"] == ["model.trust_remote_code: demo", "rewrite.grader: own.py:grade", "sandbox: none"]
+    Experiment(tmp_path / "y", make_recipe(values)).begin([])
+    assert "trusted" not in json.loads((tmp_path / "y/manifest.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,8 @@ class Experiment:
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
             self._manifest.write(new_manifest())
+        if trusted := set(self.recipe.trusted) - set(self.manifest.get("trusted", ())):  # said once, it stays there
+            self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
         write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
     @contextmanager

@@ -35,6 +35,18 @@ class Recipe(Settings):
     sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
     note: str | None = None
 
+    @property
+    def trusted(self) -> list[str]:
+        """The settings by which the user lets others' code run: a model repository's, a grader's own, a program's."""
+        named = {"model": self.model} | ({"judge.model": self.judge.model} if self.judge else {})
+        allowed = [
+            f"{name}.trust_remote_code: {model.path}" for name, model in named.items() if model.trust_remote_code
+        ]
+        spec = self.rewrite.grader
+        grader = spec.get("name") if isinstance(spec, dict) else spec
+        allowed += [f"rewrite.grader: {grader}"] if isinstance(grader, str) and ":" in grader else []
+        return allowed + (["sandbox: none"] if self.sandbox == "none" else [])
+
     @field_validator("sweep", mode="before")
     @classmethod
     def _lists(cls, sweep: Any) -> Any:
