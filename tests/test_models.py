@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,37 @@ def test_stop_ids_are_the_generation_configs_too(tmp_path: Path) -> None:
     settings = (folder / "generation_config.json").read_text()
     (folder / "generation_config.json").write_text(settings.replace('"eos_token_id": 4', '"eos_token_id": [2, 4]'))
     assert load_renderer(config(folder)).stop_ids == {2, 4}
+
+
+@pytest.mark.parametrize("kind", ["TokenizersBackend", "PreTrainedTokenizerFast"])
+def test_the_tokenizer_is_the_one_that_transformers_finds(tmp_path: Path, kind: str) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tiny_model(tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": kind}))
+    ours, found = load_renderer(config(folder)).tokenizer, AutoTokenizer.from_pretrained(folder)
+    assert type(ours) is type(found)
+    assert ours.get_vocab() == found.get_vocab()
+    assert (ours.chat_template, ours.special_tokens_map) == (found.chat_template, found.special_tokens_map)
+
+
+def test_what_a_models_files_say_is_read_without_torch() -> None:
+    """Its import takes longer than all else that `check` does."""
+    program = (
+        "import sys; from selfdistill import check, load_recipe; from selfdistill.demo import RECIPE; "
+        "assert check(load_recipe(RECIPE, ['model.device=cpu'])).prompts; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_unknown_architecture_is_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m")
+    path = folder / "config.json"
+    for name in ("of-tomorrow", "..", None):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": name}))
+        with pytest.raises(ModelError, match=r"configuration of .* can't be loaded"):
+            load_context_length(config(folder))
 
 
 def test_missing_things_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ from .prompts import Renderer
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+# One of these is there where Linux has a GPU that torch calls cuda: NVIDIA's, Jetson's, AMD's, and WSL's.
+_DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
 
 
 def check_model_files(model: ModelConfig) -> None:
@@ -52,22 +57,48 @@ def out_of_memory(error: BaseException) -> bool:
 
 def load_renderer(model: ModelConfig, layout: str | None = None) -> Renderer:
     """The model's tokenizer with the recipe's layout (or `layout`). Loads no weights. Raises ModelError."""
-    from transformers import AutoTokenizer, GenerationConfig
-
     check_model_files(model)
-    source = model_source(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
+        tokenizer = _load_tokenizer(model)
     except Exception as error:  # the tokenizers library raises plain Exception for a file it can't read
         raise ModelError(load_advice("tokenizer", model, error)) from error
     try:
-        stop = GenerationConfig.from_pretrained(source, revision=model.revision).eos_token_id
-    except OSError:
+        stop = _read_settings(model, "generation_config.json").get("eos_token_id")
+    except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
     return Renderer(tokenizer, layout or model.layout, model.template_kwargs, stop_ids)
+
+
+# transformers' own classes for the following import torch and all of generation, which takes longer than all else that
+# `check` does. So what a model's JSON files say is read from them.
+
+
+def _load_tokenizer(model: ModelConfig) -> Any:
+    """What `AutoTokenizer` gives; that is not needed for what transformers saved as a tokenizer of its general kind."""
+    try:
+        settings = _read_settings(model, "tokenizer_config.json")
+    except (OSError, ValueError):
+        settings = {}
+    if settings.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in settings:
+        from transformers import TokenizersBackend
+
+        return TokenizersBackend.from_pretrained(model_source(model), revision=model.revision)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+    )
+
+
+def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
+    """A JSON file of the model's. Raises OSError where it isn't there, ValueError where it isn't JSON."""
+    from transformers.utils import cached_file
+
+    path = cached_file(model_source(model), name, revision=model.revision)
+    assert path is not None  # it would have raised
+    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    return settings if isinstance(settings, dict) else {}
 
 
 def context_length(config: Any) -> int | None:
@@ -77,8 +108,22 @@ def context_length(config: Any) -> int | None:
 
 
 def load_context_length(model: ModelConfig) -> int | None:
-    """`context_length` without the weights."""
-    return context_length(load_config(model))
+    """`context_length` without the weights. Raises ModelError."""
+    try:
+        settings = _read_settings(model, "config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(load_advice("configuration", model, error)) from error
+    length = settings.get("max_position_embeddings")
+    known = isinstance(length, int) and _is_architecture(settings.get("model_type"))
+    return length or None if known else context_length(load_config(model))
+
+
+def _is_architecture(name: Any) -> bool:
+    """Whether transformers has a folder for it; of others, `load_config` says what is wrong."""
+    import transformers
+
+    folder = Path(transformers.__file__).with_name("models")
+    return isinstance(name, str) and name.isidentifier() and (folder / name).is_dir()
 
 
 def load_config(model: ModelConfig) -> Any:
@@ -95,10 +140,12 @@ def load_config(model: ModelConfig) -> Any:
 
 def pick_device(name: str) -> str:
     """`auto` is the GPU where there is one."""
-    import torch
-
     if name != "auto":
         return name
+    if sys.platform == "linux" and not any(next(Path("/dev").glob(driver), None) for driver in _DRIVERS):
+        return "cpu"  # told without torch, whose import takes a second
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 

@@ -1,0 +1,76 @@
+"""Two sides measured in turn, and a row of the table that `python -m benchmarks` prints at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from selfdistill.config import DataConfig
+from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.tasks import get_task
+from selfdistill.types import Prompt
+
+MARK = "ROW "
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured. `values` are the ratios of the pairs (`against` something), or figures of their own in `unit`;
+    `ours` and `theirs` are the medians of both sides in `unit`. The goal is `at_least` or `below`."""
+
+    what: str
+    against: str
+    values: Sequence[float]
+    unit: str
+    ours: float
+    theirs: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no goal."""
+        middle = statistics.median(self.values)
+        if self.at_least is not None:
+            return middle >= self.at_least
+        return None if self.below is None else middle < self.below
+
+    def tell(self) -> None:
+        """One line for the program that collects them."""
+        print(MARK + json.dumps(asdict(self)), flush=True)
+
+
+def alternate(sides: Sequence[Callable[[int], float]], rounds: int) -> list[list[float]]:
+    """The figures of each side; every round measures all of them, one after the other, so that a machine's slow minutes
+    touch all. A side is given the round's number."""
+    measured = [[side(number) for side in sides] for number in range(rounds)]
+    return [list(figures) for figures in zip(*measured, strict=True)]
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Ours over theirs, pair by pair."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median and the range."""
+    middle, low, high = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Prompt]]:
+    """What is rewritten, and `rows` rewriting prompts of it: GSM8K's training rows where SELFDISTILL_DATA names the
+    folder of real data, else those of the demo, or those of `task`."""
+    real = Path(os.environ.get("SELFDISTILL_DATA", ""), "gsm8k", "train.jsonl")
+    source = get_task(task or ("gsm8k" if real.is_file() else "demo-maths"))
+    where = DataConfig(path=str(real)) if source.name == "gsm8k" and real.is_file() else source.train
+    assert where is not None
+    examples = (example for row in source.load(where) for example in row.examples())
+    template = REWRITING[source.template or "using"]
+    return source.name, [Prompt(each.id, rewriting_messages(template, each)) for each in islice(examples, rows)]
