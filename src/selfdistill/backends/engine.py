@@ -227,6 +227,8 @@ def _start(needs: Needs) -> LLM:
         # Compiling takes longer than it saves. Of a prompt taken in parts, seeded sampling fails ("CPU Generator does
         # not use offset", vLLM 0.32).
         settings |= {"enforce_eager": True, "enable_chunked_prefill": False}
+        # Numba, which finds the guesses, has a pool on OpenMP that sets torch's threads to all cores; this one doesn't.
+        os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
     if options.memory_fraction is not None:
         settings["gpu_memory_utilization"] = options.memory_fraction
     elif device == "cpu":

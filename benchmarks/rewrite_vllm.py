@@ -1,0 +1,192 @@
+"""The `vllm` backend against the paper code's procedure (`generate`, one prompt at a time) and vLLM's own `LLM.generate`;
+three arms in one engine against an engine for each; `speculate: reference` against none.
+
+Both sides of a pair have the same model, dtype, prompts, sampling and threads, and are measured in turn; prefixes of an
+earlier turn are forgotten. Engine starts are left out but for the arms, where they are what one engine saves. The rows
+are GSM8K's where SELFDISTILL_DATA names the folder of real data, else the demo's. On a CPU vLLM is `make install-vllm`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # as many threads as the other side, OMP_NUM_THREADS says
+
+from llama30m import make_llama30m
+from pairs import Row, alternate, ratios, rewriting_prompts, spread
+from rewrite_hf import one_by_one
+
+from selfdistill.backends import open_backend
+from selfdistill.backends.engine import sharing
+from selfdistill.backends.openai import row_seed
+from selfdistill.backends.vllm import VLLMBackend
+from selfdistill.config import EngineConfig, ModelConfig, Sampling, load_recipe
+from selfdistill.demo import RECIPE, SEED
+from selfdistill.models import load_model
+from selfdistill.tasks import get_task
+from selfdistill.types import Prompt
+
+GREEDY = Sampling(max_new_tokens=96)
+GOALS = {"demo": 20.0, "llama30m": 8.0}
+
+
+def answer(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling, at_a_time: int | None = None) -> float:
+    """New tokens a second, all prompts at once or so many at a time."""
+    backend.loaded()[0].llm.reset_prefix_cache()
+    size = at_a_time or len(prompts)
+    start, tokens = time.perf_counter(), 0
+    for first in range(0, len(prompts), size):
+        tokens += sum(completion.tokens for completion in backend.generate(prompts[first : first + size], sampling))
+    return tokens / (time.perf_counter() - start)
+
+
+def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling) -> float:
+    """New tokens a second of `LLM.generate`, rendering and decoding included."""
+    from vllm import SamplingParams, TokensPrompt
+
+    engine, _, renderer = backend.loaded()
+    engine.llm.reset_prefix_cache()
+    start = time.perf_counter()
+    asked = [TokensPrompt(prompt_token_ids=renderer.ids(prompt.messages)) for prompt in prompts]
+    params = [
+        SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_new_tokens,
+            seed=row_seed(sampling.seed, prompt.id),
+            stop_token_ids=sorted(renderer.stop_ids),
+            ignore_eos=True,
+        )
+        for prompt in prompts
+    ]
+    answers = engine.llm.generate(asked, params, use_tqdm=False)
+    tokens = sum(len(each.outputs[0].token_ids) for each in answers)
+    return tokens / (time.perf_counter() - start)
+
+
+def measure_rewriting(name: str, path: str, args: argparse.Namespace) -> None:
+    """Against one prompt at a time, and against vLLM's own."""
+    task, prompts = rewriting_prompts(args.rows)
+    config = ModelConfig(path=path, dtype=args.dtype)
+    sampling = Sampling.model_validate({"preset": "paper", "max_new_tokens": args.max_new_tokens})
+    model, step = load_model(config).eval(), max(len(prompts) // args.slow_rows, 1)
+    with VLLMBackend(config) as backend:
+        renderer = backend.loaded()[2]
+
+        def slow(pair: int) -> float:
+            return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
+
+        answer(backend, prompts[:32], sampling)
+        one_by_one(model, renderer, prompts[:4], sampling)
+        ours, own, single = alternate(
+            [lambda _: answer(backend, prompts, sampling), lambda _: vllms_own(backend, prompts, sampling), slow],
+            args.pairs,
+        )
+    note = f"{len(prompts)} rows of {task}, {model.dtype}, at most {args.max_new_tokens} new tokens"
+    several = f"{note}; {len(prompts[::step])} rows a pair one by one"
+    told("rewriting, vllm, " + name, "generate, batch 1", ours, single, GOALS[name], several)
+    told("rewriting, vllm, " + name, "LLM.generate, started", ours, own, 0.95, note)
+
+
+def measure_arms(args: argparse.Namespace) -> None:
+    """All items of all the demo's tasks by the seed and two adapters, starts included: items a second."""
+    tasks = [get_task(entry.task) for entry in load_recipe(RECIPE).evaluate.tasks]
+    items = [(task, list(islice(task.load(task.test), args.items))) for task in tasks if task.test]
+    asked = [[Prompt(e.id, task.ask(e)) for row in rows for e in row.examples()[-1:]] for task, rows in items]
+    config = ModelConfig(path="demo", dtype=args.dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        arms = [None, *(make_adapter(Path(folder, str(number)), number) for number in (1, 2))]
+
+        def answered(together: Sequence[Sequence[str | None]], _: int) -> float:
+            start, count = time.perf_counter(), 0
+            for group in together:
+                with sharing([(config, arm) for arm in group]):
+                    for arm in group:
+                        for prompts in asked:
+                            with open_backend("vllm", config, arm) as backend:
+                                count += len(list(backend.generate(prompts, GREEDY)))
+            return count / (time.perf_counter() - start)
+
+        one, three = alternate([partial(answered, [arms]), partial(answered, [[arm] for arm in arms])], args.pairs)
+    note = f"{sum(map(len, asked))} items of {len(asked)} tasks for each arm; the starts of the engines included"
+    told("3 arms x all demo tasks, one engine", "an engine for each arm", one, three, 1.5, note, "items/s")
+
+
+def measure_speculation(args: argparse.Namespace) -> None:
+    """One request at a time, greedy."""
+    task, prompts = rewriting_prompts(args.single_rows)
+    with guessing(args.dtype, "reference") as on, guessing(args.dtype, None) as off:
+        texts = [{c.id: c.text for p in prompts for c in each.generate([p], GREEDY)} for each in (on, off)]
+        same = sum(texts[0][name] == texts[1][name] for name in texts[0])
+
+        fast, slow = alternate(
+            [lambda _: answer(on, prompts, GREEDY, 1), lambda _: answer(off, prompts, GREEDY, 1)], args.pairs
+        )
+    note = f"{len(prompts)} rows of {task}, one at a time, greedy; {same} of {len(prompts)} answers the same"
+    told("speculate: reference, demo", "off", fast, slow, 1.3, note)
+
+
+@contextmanager
+def guessing(dtype: Any, speculate: Any) -> Iterator[VLLMBackend]:
+    with VLLMBackend(ModelConfig(path="demo", dtype=dtype, engine=EngineConfig(speculate=speculate))) as backend:
+        yield backend
+
+
+def make_adapter(folder: Path, seed: int) -> str:
+    """Random weights, as good as any to compute with."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(SEED, dtype=torch.float32)
+    get_peft_model(model, LoraConfig(r=8, target_modules=["q_proj", "v_proj"])).save_pretrained(str(folder))
+    return str(folder)
+
+
+def told(
+    what: str, against: str, ours: list[float], theirs: list[float], goal: float, note: str, unit: str = "tokens/s"
+) -> None:
+    middles = statistics.median(ours), statistics.median(theirs)
+    Row(what, against, ratios(ours, theirs), unit, *middles, at_least=goal, note=note).tell()
+    figures = f"{middles[0]:,.0f} | {middles[1]:,.0f} {unit} | {spread(ratios(ours, theirs))}"
+    print(f"| {what} | {against} | {figures} | {note} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = ["demo", "llama30m", "arms", "speculate"]
+    parser.add_argument("what", nargs="*", default=kinds, help=f"of {', '.join(kinds)} (default: all)")
+    parser.add_argument("--rows", type=int, default=500)
+    parser.add_argument("--slow-rows", type=int, default=40, help="of them one by one in each pair")
+    parser.add_argument("--single-rows", type=int, default=40, help="for speculate")
+    parser.add_argument("--items", type=int, default=50, help="of each task, for the arms")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--dtype", default="auto")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs: dict[str, Callable[[], None]] = {
+            "demo": lambda: measure_rewriting("demo", "demo", args),
+            "llama30m": lambda: measure_rewriting("llama30m", str(make_llama30m(Path(folder))), args),
+            "arms": lambda: measure_arms(args),
+            "speculate": lambda: measure_speculation(args),
+        }
+        for name in args.what:
+            runs[name]()
+
+
+if __name__ == "__main__":
+    main()
