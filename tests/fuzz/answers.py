@@ -191,7 +191,7 @@ TARGETS = (
         st.tuples(st.sampled_from(["lists", "benign", "tool", "code"]), DEMO_ANSWERS, mixed(["r"])),
         check_demo,
     ),
-    Target("user's pattern", st.tuples(mixed(PATTERNS, 5), mixed(["a" * 30, "!", "b"])), check_pattern, 0.3),
+    Target("user's pattern", st.tuples(mixed(PATTERNS, 5), mixed(["a" * 30, "!", "b"], 4)), check_pattern, 0.1),
     Target("user's schema", st.tuples(values(SCHEMA_KEYS), values(["a", "b"])), check_schema, 0.3),
     Target(
         "grader's options",

@@ -21,8 +21,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from inputs import Target
-from long import READERS, long_texts
-from targets import TARGETS
 
 SLOW = 2.0  # seconds of processor time for one input
 _PHASES = (Phase.generate, Phase.shrink)
@@ -70,6 +68,8 @@ def fuzz(target: Target, inputs: int, number: int) -> Counted:
 
 def read_long(read: Callable[[str], object]) -> Counted:
     """Every text of `long_texts`; raises what the first that fails raises."""
+    from long import long_texts
+
     counted = Counted(read)
     for name, text in long_texts():
         try:
@@ -96,7 +96,6 @@ def cover(target: Target, seconds: int) -> None:
     def run(made: Any) -> None:
         counted(made)
 
-    atheris.instrument_all()
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}"], run.hypothesis.fuzz_one_input)
     atheris.Fuzz()
 
@@ -109,6 +108,13 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="also texts of 100,000 characters")
     parser.add_argument("--coverage", type=int, metavar="SECONDS", help="atheris on the one target of --only")
     asked = parser.parse_args()
+    if asked.coverage:
+        import atheris
+
+        with atheris.instrument_imports(include=["selfdistill"]):
+            from targets import TARGETS
+    else:
+        from targets import TARGETS
     targets = [target for target in TARGETS if asked.only in target.name]
     if asked.coverage:
         (target,) = targets
@@ -116,6 +122,8 @@ def main() -> int:
     counts = shares(asked.inputs, targets)
     work = [(target.name, partial(fuzz, target, counts[target.name], asked.seed)) for target in targets]
     if asked.long:
+        from long import READERS
+
         work += [(f"long: {name}", partial(read_long, READERS[name])) for name in READERS if asked.only in name]
     total = failed = 0
     print("| target | inputs | slowest, s | found |\n|---|---|---|---|")
