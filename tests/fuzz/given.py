@@ -45,7 +45,7 @@ def conversations(path: Path, **config: Any) -> tuple[list[Messages], list[BadRo
 
 def check_rows(made: tuple[str, list[Any]]) -> None:
     """Any JSON, line by line: each is a conversation or a bad row with a reason, and all are counted."""
-    form, rows = made
+    form, rows = made[0], [{}, *made[1]]  # a file that starts with [ is one array
     path = written("rows.jsonl", b"".join(json_bytes(row) + b"\n" for row in rows))
     try:
         good, bad = conversations(path, format=form)

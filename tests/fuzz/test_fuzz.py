@@ -81,6 +81,12 @@ def test_an_option_that_is_announced_passes_against_itself() -> None:
     assert grade({"name": "choice"}, "answer is yes", "Yes.") == "pass"
 
 
+@pytest.mark.parametrize("spec", [{"name": "choice", "labels": False}, {"name": "refusal", "phrases": []}])
+def test_an_option_of_another_type(spec: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        make_grader(spec)
+
+
 def test_a_line_break_at_the_end_makes_no_refusal() -> None:
     text = 'He wrote: "I cannot help'
     assert grade({"name": "helpful"}, "", text) == grade({"name": "helpful"}, "", text + " \n")

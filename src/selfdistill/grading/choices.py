@@ -23,7 +23,7 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
     unjudged. Raises RecipeError where `labels` are not at least two different texts.
     """
     if labels is not None:
-        labels = [str(label) for label in labels] if not isinstance(labels, str) else []
+        labels = [str(label) for label in labels] if isinstance(labels, list | tuple) else []
         if len({label.casefold().strip() for label in labels} - {""}) < 2:
             raise RecipeError("The grader `choice` needs at least two different `labels`, for example [yes, no].")
         expected, found = _label(reference, labels), _label(text, labels)
