@@ -13,32 +13,21 @@ import statistics
 import tempfile
 import time
 from contextlib import ExitStack
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and on the replicas
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from llama30m import make_llama30m
+from pairs import Row, alternate, ratios, rewriting_prompts, spread
 
 from selfdistill.backends import Backend, open_backend
 from selfdistill.backends.cluster import connect
-from selfdistill.config import DataConfig, ModelConfig, RayConfig, Sampling
-from selfdistill.prompts import REWRITING, rewriting_messages
-from selfdistill.tasks import get_task
+from selfdistill.config import ModelConfig, RayConfig, Sampling
 from selfdistill.types import Prompt
 
 NAMES = ("in process", "one replica", "two replicas")
-
-
-def rewriting_prompts(rows: int) -> tuple[str, list[Prompt]]:
-    folder = os.environ.get("SELFDISTILL_DATA")
-    task = get_task("gsm8k" if folder else "demo-maths")
-    source = DataConfig(path=str(Path(folder, "gsm8k", "train.jsonl"))) if folder else task.train
-    assert source is not None
-    examples = (example for row in task.load(source) for example in row.examples())
-    template = REWRITING[task.template or "using"]
-    return task.name, [Prompt(e.id, rewriting_messages(template, e)) for e in islice(examples, rows)]
 
 
 def rate(backend: Backend, prompts: list[Prompt], sampling: Sampling) -> float:
@@ -67,23 +56,23 @@ def main() -> None:
             opened.append(stack.enter_context(open_backend("ray", config(path, args, replicas))))
         for backend in opened:
             rate(backend, prompts[:64], sampling)
-        rounds = [[rate(backend, prompts, sampling) for backend in opened] for _ in range(args.rounds)]
+        sides = [partial(lambda backend, _: rate(backend, prompts, sampling), backend) for backend in opened]
+        alone, one, two = alternate(sides, args.rounds)
+    middles = [statistics.median(rates) for rates in (alone, one, two)]
+    more, own = ratios(two, one), ratios(one, alone)
+    note = f"{len(prompts)} rows of {task}, backend {args.backend}; one replica against none {spread(own)}"
+    what = f"rewriting, ray, {args.model}, 2 replicas"
+    Row(what, "1 replica", more, "tokens/s", middles[2], middles[1], at_least=1.8, note=note).tell()
     print("| model | rows | " + " | ".join(f"{name}, tokens/s" for name in NAMES) + " | two against one (range) "
           "| one against in process (range) |")  # fmt: skip
     print("|" + "---|" * 7)
-    rates = " | ".join(f"{statistics.median(each):,.0f}" for each in zip(*rounds, strict=True))
-    own = [one / alone for alone, one, _ in rounds]
-    more = [two / one for _, one, two in rounds]
-    print(f"| {args.model} | {len(prompts)} of {task} | {rates} | {shown(more)} | {shown(own)} |")
+    rates = " | ".join(f"{middle:,.0f}" for middle in middles)
+    print(f"| {args.model} | {len(prompts)} of {task} | {rates} | {spread(more)} | {spread(own)} |")
 
 
 def config(path: str, args: argparse.Namespace, replicas: int = 1) -> ModelConfig:
     spread = RayConfig(backend=args.backend, replicas=replicas, gpus=0)
     return ModelConfig(path=path, batch_tokens=args.batch_tokens, device="cpu", ray=spread)
-
-
-def shown(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pairs import Row
+
 TEXT = "the model reads a row of its training data and keeps what it knew before über naïve 数据 данные"
 WORDS = TEXT.split()
 
@@ -48,6 +50,8 @@ def measure(path: Path, draw: dict[str, int]) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     peak = usage.ru_maxrss / 1024  # KiB on Linux
     cpu = usage.ru_utime + usage.ru_stime
+    what = f"reading {counts.rows:,} rows, {path.name}, {json.dumps(draw)}"
+    Row(what, "", [counts.rows / seconds], "rows/s", counts.rows / seconds, note=f"peak {peak:.0f} MiB").tell()
     print(
         f"{path.name:12} {json.dumps(draw):34} {seconds:6.1f} s  {counts.rows / seconds:9,.0f} rows/s  "
         f"CPU {cpu:6.1f} s {counts.rows / cpu:9,.0f} rows/s  "

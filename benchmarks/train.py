@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llama30m import make_llama30m
+from pairs import Row
 
 from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.models import load_renderer
@@ -171,6 +172,10 @@ def line(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, pa
     steps = [zip(one["losses"], other["losses"], strict=False) for one, other in pairs]
     apart = "other batches" if packed else f"{max(abs(a - b) for pair in steps for a, b in pair):.4f}"
     rates = [statistics.median(run["rate"] for run in runs) for runs in (ours, theirs)]
+    goal = 1.3 if packed and name == "llamafactory" else None
+    what = f"LoRA training, {'packed' if packed else 'not packed'}"
+    note = f"mean losses {means[0]:.4f} and {means[1]:.4f}, step by step apart: {apart}"
+    Row(what, name, ratios, "response tokens/s", rates[0], rates[1], at_least=goal, note=note).tell()
     return (
         f"| {'yes' if packed else 'no'} | {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {statistics.median(ratios):.2f} "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {means[0]:.4f}, {means[1]:.4f} | {apart} |"
