@@ -51,11 +51,10 @@ def stopping() -> Iterator[Stop]:
 
 def _watch(reader: int) -> None:
     with open(reader, "rb", buffering=0) as pipe:
-        while (number := pipe.read(1)) and number[0] != signal.SIGTERM:
-            pass
-    if number:
-        time.sleep(_GRACE_SECONDS)
-        _end()
+        while number := pipe.read(1):
+            if number[0] == signal.SIGTERM:
+                time.sleep(_GRACE_SECONDS)  # with the pipe open, for more signals
+                _end()
 
 
 def _end() -> None:
