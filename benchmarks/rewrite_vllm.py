@@ -1,4 +1,4 @@
-"""The `vllm` backend against the paper code's procedure (`generate`, one prompt at a time) and vLLM's own `LLM.generate`;
+"""The `vllm` backend against the paper code's procedure (`generate`, one prompt at a time) and against `LLM.generate`;
 three arms in one engine against an engine for each; `speculate: reference` against none.
 
 Both sides of a pair have the same model, dtype, prompts, sampling and threads, and are measured in turn; prefixes of an

@@ -257,6 +257,21 @@ def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_vllm
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (EngineConfig(quantization="nonsense"), r"Unknown quantization method: nonsense\. Must be one of \['awq'"),
+        (EngineConfig(quantization="awq"), r"Cannot find the config file for awq\)"),
+        (EngineConfig(tensor_parallel=3), r"Total number of attention heads \(4\) must be divisible by tensor parallel size \(3\)\)"),
+    ],
+)
+def test_a_setting_that_vllm_refuses_is_told_in_its_words(options: EngineConfig, reason: str) -> None:
+    with pytest.raises(ModelError, match=rf"did not start with .* \({reason}.*change what it names in") as caught:
+        answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"engine": options}))
+    Path(str(caught.value).rpartition(" is ")[2].rstrip(".")).unlink()
+
+
+@needs_vllm
 def test_another_device_than_vllms_is_refused() -> None:
     with pytest.raises(ModelError, match=r"computes on \w+, and model\.device is mps"):
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"device": "mps"}))

@@ -188,7 +188,7 @@ class Engine:
         """Why, in vLLM's own words: the last error in its log that is no pointer to another, else `error` itself."""
         found = map(_ERROR.search, self._log.read_text(encoding="utf-8", errors="replace").splitlines())
         told = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
-        return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else str(error) or repr(error))
+        return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else _PYDANTIC.sub("", str(error)) or repr(error))
 
 
 def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
@@ -337,6 +337,8 @@ def release(engine: Engine) -> None:
 
 
 _ERROR = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception)): (.+)$")
+# What pydantic puts around the sentence of a setting that vLLM refuses.
+_PYDANTIC = re.compile(r"^\d+ validation errors? for \w+\s+Value error, |\s*\[type=value_error.*", re.DOTALL)
 _POINTERS = ("root cause", "initialization failed", "Engine core", "EngineCore")
 
 
