@@ -262,7 +262,10 @@ def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
     [
         (EngineConfig(quantization="nonsense"), r"Unknown quantization method: nonsense\. Must be one of \['awq'"),
         (EngineConfig(quantization="awq"), r"Cannot find the config file for awq\)"),
-        (EngineConfig(tensor_parallel=3), r"Total number of attention heads \(4\) must be divisible by tensor parallel size \(3\)\)"),
+        (
+            EngineConfig(tensor_parallel=3),
+            r"Total number of attention heads \(4\) must be divisible by tensor parallel size \(3\)\)",
+        ),
     ],
 )
 def test_a_setting_that_vllm_refuses_is_told_in_its_words(options: EngineConfig, reason: str) -> None:
