@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
+.PHONY: chaos chaos-short demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
 .PHONY: install install-dev install-vllm clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
@@ -28,6 +28,12 @@ format: install-dev
 
 bench: install-dev  ## speed, as ratios measured in one run; about twenty minutes
 	$(BIN)/python -m benchmarks
+
+chaos: install-dev  ## real runs killed 200 times and hurt in other ways, and compared with uninterrupted ones; about an hour
+	$(BIN)/python tests/chaos/run.py
+
+chaos-short: install-dev  ## the same in a few minutes
+	$(BIN)/python tests/chaos/run.py --short
 
 docs: install-dev  ## docs/cli.md from the command's own help
 	$(BIN)/python docs/make_cli.py

@@ -234,7 +234,7 @@ def test_sigterm_in_a_training_saves_the_step_and_ends_with_143(made: tuple[Reci
     assert "what was done is kept" in errors
     assert "Traceback" not in errors
     steps = len(log.read_text().splitlines())
-    (checkpoint,) = log.parent.glob("checkpoints/*")
+    (checkpoint,) = log.parent.glob("checkpoints/checkpoint-*")
     assert checkpoint.name == f"checkpoint-{steps}"
     assert (checkpoint / "whole.json").is_file()
 

@@ -21,7 +21,7 @@ rewrite: {backend: %(backend)s, grader: %(grader)s, min_accepted: 0, hygiene: {m
           sampling: {preset: paper, max_new_tokens: 24}}
 train: {lr: 1.0e-2, max_steps: 8, batch_size: 4, micro_batch_size: 4, max_length: 400, save_every: 2}
 arms: {seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites}, half: {data: interpolate, of: sdft, alpha: 0.5}}
-evaluate: {backend: %(backend)s, tasks: [heldout, demo-safety], sampling: {max_new_tokens: 16}}
+evaluate: {backend: %(backend)s, tasks: [heldout, {task: demo-safety, n: 8}], sampling: {max_new_tokens: 16}}
 """
 # What a run that was hurt must have byte for byte. Left out is what tells of the run itself: manifest.json, train.json
 # and train.jsonl hold seconds, rates and memory (of the last the losses are compared); report.html shows them.

@@ -116,6 +116,7 @@ class Chaos:
         tally.codes[code] += 1
         if "Traceback" in child.said:
             tally.tracebacks += 1
+            shutil.copy(child.log, self.folder / f"traceback-{self.places}-{tally.tracebacks}.txt")
         if since is not None:
             tally.slowest = max(tally.slowest, time.monotonic() - since)
 
