@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ..config import ServerConfig
 from ..errors import ModelError, RecipeError
+from .echo import HEADER
 
 if TYPE_CHECKING:
     import httpx
@@ -47,17 +48,20 @@ class Endpoint:
     def open(self) -> None:
         import httpx
 
+        # Each request has a connection of its own: what comes late, or twice, is then nobody else's answer.
+        headers = {"Content-Type": "application/json", "Connection": "close"}
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers,
             timeout=httpx.Timeout(None, connect=min(_CONNECT_TIMEOUT, self._config.timeout)),
-            limits=httpx.Limits(max_connections=self._config.concurrency, max_keepalive_connections=None),
+            limits=httpx.Limits(max_connections=self._config.concurrency),
         )
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def post(self, body: dict[str, Any]) -> httpx.Response:
-        """The response, either 200 or a refusal of this one request.
+    async def post(self, body: dict[str, Any], request: str) -> httpx.Response:
+        """The response to the request of that id, either 200 or a refusal of this one request. The timeout is for all
+        of it, however slowly it drips.
 
         Raises FaultError where none comes or another try may mend it, ModelError where any request would be refused.
         """
@@ -65,9 +69,7 @@ class Endpoint:
 
         try:
             async with asyncio.timeout(self._config.timeout):
-                response = await self._client.post(
-                    self._url, content=json.dumps(body), headers={"Content-Type": "application/json"}
-                )
+                response = await self._client.post(self._url, content=json.dumps(body), headers={HEADER: request})
         except TimeoutError:
             raise FaultError(f"no answer within {self._config.timeout:g} seconds") from None
         except (httpx.RequestError, OSError) as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RecipeError
 from ..types import Completion, Messages, Prompt, messages_json
+from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class OpenAIBackend:
                 "set server.api to completions."
             )
         self._model, self._server = model, model.server
-        self._endpoint = Endpoint(model.server)
+        self._endpoint, self._echo = Endpoint(model.server), Echo(model.path)
         self._renderer: Renderer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # What servers differ in, found out by their refusals.
@@ -173,10 +174,14 @@ class OpenAIBackend:
         faults = 0
         while True:
             body = self._body(name, asked, sampling)
+            request = self._echo.new_id()
             try:
-                response = await self._endpoint.post(body)
+                response = await self._endpoint.post(body, request)
                 if response.status_code == 200:
-                    return self._completion(name, response)
+                    completion, is_answer = self._completion(name, request, response)
+                    if is_answer:
+                        return completion
+                    continue
                 if self._adapt(body, response):
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
@@ -208,8 +213,9 @@ class OpenAIBackend:
             )
         return False
 
-    def _completion(self, name: str, response: httpx.Response) -> Completion:
-        """Raises FaultError where the reply is not what the API says."""
+    def _completion(self, name: str, request: str, response: httpx.Response) -> tuple[Completion, bool]:
+        """And whether it answers this request, see `Echo`. Raises FaultError where the reply is not what the API says,
+        or another's."""
         try:
             reply = response.json()
             choice = reply["choices"][0]
@@ -223,16 +229,18 @@ class OpenAIBackend:
             if not isinstance(text, str):
                 raise TypeError
             text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text for any tokenizer
+            is_answer = self._echo.is_answer(request, reply, response.headers)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise FaultError(f"a reply that is no completion: {self._endpoint.reason(response)}") from None
+        except StrayError as error:
+            raise FaultError(self._endpoint.told(str(error))) from None
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
         if finish in ("stop", "length"):
-            return Completion(name, text, finish, tokens)
-        return Completion(
-            name, text, "error", tokens, f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
-        )
+            return Completion(name, text, finish, tokens), is_answer
+        ended = f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
+        return Completion(name, text, "error", tokens, ended), is_answer
 
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
