@@ -4,20 +4,16 @@ of them all. What needs something that isn't here is left out, with the reason; 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # `python -m` has the folder above
 
-from pairs import MARK, Row, spread
+from pairs import Row, collect, table
 
 HERE = Path(__file__).parent
 
@@ -64,48 +60,6 @@ RUNS = {
 }  # fmt: skip
 
 
-def measure(run: Run, arguments: Sequence[str]) -> tuple[list[Row], str | None]:
-    """What a script tells, and why it ended where it failed. What else it prints goes on."""
-    rows = []
-    words = [sys.executable, str(HERE / run.script), *arguments]
-    with tempfile.TemporaryFile("w+") as errors:
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith(MARK):
-                    rows.append(Row(**json.loads(line.removeprefix(MARK))))
-                else:
-                    print(line, end="", flush=True)
-        if process.returncode == 0:
-            return rows, None
-        errors.seek(0)
-        said = errors.read().strip() or f"exit code {process.returncode}"
-    print(said[-3000:], file=sys.stderr)
-    return rows, said.splitlines()[-1]
-
-
-def table(rows: Sequence[Row], left_out: Sequence[str]) -> str:
-    lines = [
-        "| what | against | goal | ratio or figure (range) | ours | theirs | met |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    notes = [f"- {row.what}: {row.note}." for row in rows if row.note]
-    notes += [f"- Not measured: {reason}." for reason in left_out]
-    return "\n".join([*lines, *map(_line, rows), "", *dict.fromkeys(notes)])
-
-
-def _line(row: Row) -> str:
-    goal = f"≥ {row.at_least:g}" if row.at_least is not None else f"< {row.below:g}" if row.below is not None else ""
-    theirs = "" if row.theirs is None else _figure(row.theirs, row.unit)
-    met = {True: "yes", False: "**no**", None: ""}[row.met]
-    measured = spread(row.values) if row.theirs is not None or row.below is not None else ""
-    return f"| {row.what} | {row.against} | {goal} | {measured} | {_figure(row.ours, row.unit)} | {theirs} | {met} |"
-
-
-def _figure(value: float, unit: str) -> str:
-    return f"{value:,.2f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(RUNS), help=f"of {', '.join(RUNS)}, with commas between")
@@ -129,7 +83,7 @@ def main() -> None:
             continue
         print(f"\n## {run.title} (about {run.minutes} min)\n", flush=True)
         start = time.monotonic()
-        told, failure = measure(run, arguments)
+        told, failure = collect([sys.executable, str(HERE / run.script), *arguments])
         print(f"\n{name} took {time.monotonic() - start:.0f} s", flush=True)
         rows += told
         left_out += [f"the rest of {name}, which failed: {failure}"] if failure else []

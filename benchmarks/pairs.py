@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -74,3 +78,50 @@ def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Pro
     examples = (example for row in source.load(where) for example in row.examples())
     template = REWRITING[source.template or "using"]
     return source.name, [Prompt(each.id, rewriting_messages(template, each)) for each in islice(examples, rows)]
+
+
+def collect(words: Sequence[str], limit: float | None = None) -> tuple[list[Row], str | None]:
+    """The rows that a program tells, and why it ended where it failed or took more than `limit` seconds. What else it
+    prints goes on."""
+    rows = []
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            assert process.stdout is not None
+            watch = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
+            watch.daemon = True
+            watch.start()
+            for line in process.stdout:
+                if line.startswith(MARK):
+                    rows.append(Row(**json.loads(line.removeprefix(MARK))))
+                else:
+                    print(line, end="", flush=True)
+        watch.cancel()
+        if process.returncode == 0:
+            return rows, None
+        errors.seek(0)
+        said = errors.read().strip()
+    print(said[-3000:], file=sys.stderr)
+    killed = f"killed, after {limit:.0f} s at the latest" if limit and process.returncode == -9 else ""
+    return rows, killed or (said.splitlines() or [f"exit code {process.returncode}"])[-1]
+
+
+def table(rows: Sequence[Row], left_out: Sequence[str]) -> str:
+    lines = [
+        "| what | against | goal | ratio or figure (range) | ours | theirs | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    notes = [f"- {row.what}: {row.note}." for row in rows if row.note]
+    notes += [f"- Not measured: {reason}." for reason in left_out]
+    return "\n".join([*lines, *map(_line, rows), "", *dict.fromkeys(notes)])
+
+
+def _line(row: Row) -> str:
+    goal = f"≥ {row.at_least:g}" if row.at_least is not None else f"< {row.below:g}" if row.below is not None else ""
+    theirs = "" if row.theirs is None else _figure(row.theirs, row.unit)
+    met = {True: "yes", False: "**no**", None: ""}[row.met]
+    measured = spread(row.values) if row.theirs is not None or row.below is not None else ""
+    return f"| {row.what} | {row.against} | {goal} | {measured} | {_figure(row.ours, row.unit)} | {theirs} | {met} |"
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:,.2f} {unit}" if value < 10 else f"{value:,.0f} {unit}"

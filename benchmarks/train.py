@@ -73,9 +73,12 @@ def train_ours(job: dict[str, Any]) -> dict[str, Any]:
         max_length=LENGTH, packing=job["packed"], dtype="bfloat16" if job["bf16"] else "float32",
     )  # fmt: skip
     losses: list[float] = []
-    model = ModelConfig(path=job["model"], device="cpu")
+    model = ModelConfig(path=job["model"], device=job.get("device", "cpu"))
     result = train(conversations(job), model, settings, Path(job["folder"], "ours"), lambda *row: losses.append(row[2]))
-    return {"seconds": clock[0], "losses": losses, "trained_tokens": result.trained_tokens}
+    return {
+        "seconds": clock[0], "losses": losses, "trained_tokens": result.trained_tokens, "tokens": result.tokens,
+        "peak_gib": result.peak_memory_gib,
+    }  # fmt: skip
 
 
 def train_trl(job: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +88,8 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    from selfdistill.train.log import peak_memory_gib
+
     renderer = load_renderer(ModelConfig(path=job["model"]))
     rows = [row for messages in conversations(job) for row in renderer.training_rows(messages)]
     labels = [[i if t else -100 for i, t in zip(row.input_ids, row.trained, strict=True)] for row in rows]
@@ -92,8 +97,8 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
         output_dir=str(Path(job["folder"], "trl")), per_device_train_batch_size=job["micro_batch_size"],
         gradient_accumulation_steps=job["batch_size"] // job["micro_batch_size"], learning_rate=job["lr"],
         lr_scheduler_type="cosine", num_train_epochs=1, logging_steps=1, max_length=LENGTH, packing=job["packed"],
-        save_strategy="no", report_to="none", use_cpu=True, bf16=job["bf16"], seed=0, data_seed=0,
-        gradient_checkpointing=job["checkpointing"],
+        save_strategy="no", report_to="none", use_cpu=job.get("device", "cpu") == "cpu", bf16=job["bf16"], seed=0,
+        data_seed=0, gradient_checkpointing=job["checkpointing"],
     )  # fmt: skip
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32"),
@@ -106,7 +111,10 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     trainer.train()
     seconds = time.perf_counter() - start
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return {"seconds": seconds, "losses": losses, "trained_tokens": sum(i != -100 for row in labels for i in row)}
+    return {
+        "seconds": seconds, "losses": losses, "trained_tokens": sum(i != -100 for row in labels for i in row),
+        "tokens": sum(len(row.input_ids) for row in rows), "peak_gib": peak_memory_gib(),
+    }  # fmt: skip
 
 
 TRAINERS = {"ours": train_ours, "trl": train_trl}
