@@ -241,6 +241,54 @@ def test_how_a_step_is_computed_does_not_change_it(model, tmp_path, changes):
     assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
+def test_activations_are_recomputed_only_where_memory_is_full(model, tmp_path, monkeypatch):
+    import torch
+
+    from selfdistill.train import trainer
+
+    plain = train(ROWS, model, settings(save_every=1), tmp_path / "plain")
+    assert not plain.gradient_checkpointing
+    seen, loss = [], trainer.response_loss
+
+    def full_at_the_third_step(weights: Any, *rest: Any) -> Any:
+        recomputes = any(getattr(module, "gradient_checkpointing", False) for module in weights.modules())
+        seen.append(recomputes)
+        if not recomputes and len(seen) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(weights, *rest)
+
+    monkeypatch.setattr(trainer, "response_loss", full_at_the_third_step)
+    result = train(ROWS, model, settings(save_every=1), tmp_path / "full")
+    assert (result.gradient_checkpointing, result.resumed_from) == (True, 2)
+    assert seen[2:4] == [False, True]
+    assert losses(tmp_path / "full") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+    seen.clear()
+    with pytest.raises(StageError, match=r"memory is full.*gradient_checkpointing"):
+        train(ROWS, model, settings(gradient_checkpointing=False), tmp_path / "kept")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_operations_are_those_that_torch_counts(tmp_path, method):
+    """Forward and backward of one sequence, counted by torch, which counts what a causal mask hides too. It needs no
+    gradient below the first adapter, which with several layers is little."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from selfdistill.train.flops import token_flops
+    from selfdistill.train.setup import lora_config
+
+    model = ModelConfig(path=str(tiny_model(tmp_path / "deep", layers=8)), device="cpu")
+    weights: Any = load_model(model, dtype=torch.float32, attn_implementation="eager")
+    if method == "lora":
+        from peft import get_peft_model
+
+        weights = get_peft_model(weights, lora_config(TrainConfig().adapter, weights))
+    ids = torch.randint(10, 200, (1, 96))
+    with FlopCounterMode(display=False) as counter:
+        weights(ids, labels=ids).loss.backward()
+    assert token_flops(weights, [96]) * 96 == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
 def test_packed_rows_have_the_loss_of_single_rows(model, tmp_path):
     whole = sum(len(row.input_ids) for messages in ROWS for row in load_renderer(model).training_rows(messages))
     train(ROWS, model, settings(), tmp_path / "single")

@@ -49,7 +49,7 @@ class TrainConfig(Settings):
     mask_above: float | None = Field(default=None, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
     packing: bool = False
     save_every: int = Field(default=100, gt=0)
     merge: bool = False

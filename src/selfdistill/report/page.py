@@ -160,6 +160,7 @@ def _trained(arm: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> 
         "first": rows[0]["loss"],
         "last": rows[-1]["loss"],
         "speed": speeds[len(speeds) // 2] if speeds else None,
+        "mfu": counts.get("mfu"),
         "peak": max(peaks, default=None),
         "seconds": stage.get("seconds"),
     }

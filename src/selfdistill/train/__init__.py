@@ -25,7 +25,7 @@ from ..rows import file_checksum, write_json
 from ..scoring import score_tokens
 from ..types import Messages
 from .data import TrainingData, hashed, mask_unlikely, prepare
-from .guard import clear_errors, quiet, refuse_leaks
+from .guard import clear_errors, quiet, recomputing_if_needed, refuse_leaks
 from .log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .setup import load_weights, lora_config, refused, sft_config
 from .stop import saving_on_sigterm
@@ -45,8 +45,10 @@ class TrainResult:
     `rows` conversations made `sequences` sequences of `tokens` tokens in all, `trained_tokens` of them with loss.
     `too_long` sequences were over the limit and `untrained` had no token to train on; where that was allowed, `cut`
     were shortened and `dropped` left out. `masked_tokens` lost their loss to `mask_above`. `loss` is the mean over the
-    last epoch. `seconds`, `tokens_per_second` and `peak_memory_gib` are of the process that finished the training, from
-    step `resumed_from` on; `weights` are the checksums of the files in `model/`.
+    last epoch. `seconds`, `tokens_per_second`, `flops_per_second` (see `flops.py`), `mfu` (its share of the GPUs' peak,
+    where that is known) and `peak_memory_gib` are of the process that finished the training, from step `resumed_from`
+    on; `gradient_checkpointing` is whether it recomputed activations. `weights` are the checksums of the files in
+    `model/`.
     """
 
     steps: int
@@ -72,6 +74,9 @@ class TrainResult:
     fingerprint: str
     settings: Mapping[str, Any]
     masked_tokens: int = 0
+    flops_per_second: float = 0.0
+    mfu: float | None = None
+    gradient_checkpointing: bool = False
     weights: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -115,19 +120,27 @@ def train(
             _mask(data, model, settings.mask_above)
         checkpoints, log = directory / "checkpoints", directory / "train.jsonl"
         checkpoints.mkdir(parents=True, exist_ok=True)
-        checkpoint = last_checkpoint(checkpoints, digest.hexdigest())
-        trainer = _trainer(data, renderer.tokenizer, model, settings, checkpoints)
-        record = recorder(log, digest.hexdigest(), on_progress)
-        trainer.add_callback(record)
-        started = time.perf_counter()
-        with saving_on_sigterm(trainer):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        fingerprint = digest.hexdigest()
+
+        def run(recompute: bool) -> tuple[Any, dict[str, Any]]:
+            own = settings.model_copy(update={"gradient_checkpointing": recompute})
+            checkpoint = last_checkpoint(checkpoints, fingerprint)
+            trainer = _trainer(data, renderer.tokenizer, model, own, checkpoints)
+            record = recorder(log, fingerprint, on_progress)
+            trainer.add_callback(record)
+            started = time.perf_counter()
+            with saving_on_sigterm(trainer):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            seconds, lengths = time.perf_counter() - started, map(len, data.input_ids)
+            told = measured(trainer, record.tokens_at_start, seconds, lengths)
+            return trainer, {**told, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}
+
+        trainer, told = recomputing_if_needed(run, settings.gradient_checkpointing)
         result = TrainResult(
             **data.counts(),
-            **measured(trainer, record.tokens_at_start, time.perf_counter() - started),
+            **told,
             loss=last_epoch_loss(log),
-            resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
-            fingerprint=digest.hexdigest(),
+            fingerprint=fingerprint,
             settings=settings.model_dump(mode="json"),
         )
         _export(trainer, renderer.tokenizer, directory / "model")

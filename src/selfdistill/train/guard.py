@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from ..errors import ExperimentError, SelfDistillError, StageError
+from ..models import free_memory
 
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _WRITE_FAILURES = ("PytorchStreamWriter", "inline_container", "No space left", "I/O error", "File too large")
 
 
@@ -61,14 +64,30 @@ def clear_errors(directory: Path) -> Iterator[None]:
 
         if isinstance(error, torch.OutOfMemoryError):
             raise StageError(
-                "The GPU's memory is full; lower train.micro_batch_size (the step stays the same), set "
-                "train.gradient_checkpointing=true, or lower train.max_length."
+                "The GPU's memory is full; lower train.micro_batch_size (the step stays the same) or train.max_length, "
+                "and leave train.gradient_checkpointing at auto or set it to true."
             ) from error
         if any(sign in str(error) for sign in _WRITE_FAILURES):
             raise ExperimentError(
                 _not_written(directory, "a file was not written to its end, as on a full disk")
             ) from error
         raise
+
+
+def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["auto"]) -> _T:
+    """What `run` gives, called with whether to recompute activations; with "auto" they are kept, and only where the
+    GPU's memory does not hold them `run` is called again. Of several processes one alone would try again, so there it
+    fails as without "auto"."""
+    import torch
+
+    if setting != "auto" or torch.distributed.is_initialized():
+        return run(setting is True)
+    try:
+        return run(False)
+    except torch.OutOfMemoryError:
+        _log.warning("The GPU's memory is full; going on from the last checkpoint with activations recomputed.")
+    free_memory()  # only here: the error holds on to all that was there
+    return run(True)
 
 
 def _not_written(directory: Path, reason: str) -> str:

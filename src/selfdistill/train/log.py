@@ -7,12 +7,13 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExperimentError, StageError
 from ..rows import file_checksum, write_json, write_lines
+from .flops import peak_flops, token_flops
 
 Progress = Callable[[int, int, float], None]
 _WHOLE = "whole.json"
@@ -133,9 +134,9 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
     return Recorder()
 
 
-def measured(trainer: Any, tokens_at_start: int, seconds: float) -> dict[str, Any]:
-    """What a finished trainer tells for `TrainResult`; `seconds` are those since it had seen `tokens_at_start`. Raises
-    StageError where the weights are no numbers."""
+def measured(trainer: Any, tokens_at_start: int, seconds: float, lengths: Iterable[int]) -> dict[str, Any]:
+    """What a finished trainer tells for `TrainResult`; `seconds` are those since it had seen `tokens_at_start`, and
+    `lengths` its sequences'. Raises StageError where the weights are no numbers."""
     import torch
 
     parameters = list(trainer.model.parameters())
@@ -145,6 +146,8 @@ def measured(trainer: Any, tokens_at_start: int, seconds: float) -> dict[str, An
     if not all(torch.isfinite(part).all() for part in parts):
         raise StageError("The trained weights hold NaN or infinity; lower train.lr, or set train.dtype=float32.")
     tokens = trainer.state.num_input_tokens_seen - tokens_at_start
+    flops = token_flops(trainer.accelerator.unwrap_model(trainer.model), lengths) * tokens / seconds
+    peak = peak_flops(trainer.args.device)
     return {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch, 4),
@@ -152,7 +155,10 @@ def measured(trainer: Any, tokens_at_start: int, seconds: float) -> dict[str, An
         "trained_parameters": sum(parameter.numel() for parameter in trained),
         "seconds": round(seconds, 2),
         "tokens_per_second": round(tokens / seconds, 1),
+        "flops_per_second": float(f"{flops:.4g}"),
+        "mfu": round(flops / (peak * trainer.args.world_size), 4) if peak else None,
         "peak_memory_gib": round(peak_memory_gib(), 3),
+        "gradient_checkpointing": trainer.args.gradient_checkpointing,
         "device": str(trainer.args.device),
         "dtype": {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[trainer.accelerator.mixed_precision],
         "attention": trainer.model.config._attn_implementation,
