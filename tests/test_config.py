@@ -63,6 +63,7 @@ def test_a_preset_fills_in_what_is_not_written() -> None:
         ("model: m\ndata: d\ntrain: {epochs: many}", "`train.epochs`: input should be a valid number"),
         ("model: m\ndata: d\ntrain: {lr: -1}", "`train.lr`: input should be greater than 0"),
         ("model: m\ndata: d\ntrain: {batch_size: 7}", "batch_size 7 is not a multiple of micro_batch_size 2"),
+        ("model: m\ndata: d\ntrain: {extra: {loss_type: dtf}}", "TRL has no loss 'dtf'; choose nll or dft"),
         ("model: m\ndata: d\narms: {a: {data: none, train: {lrr: 1}}}", "arm a: unknown key `train.lrr`"),
         ("model: m\ndata: d\narms: {a: {dta: none}}", r"unknown key `arms.a.dta` \(did you mean `data`\?\)"),
         ("model: m\ndata: d\narms: {a: {data: original}}", "no arm has `data: none`"),

@@ -30,6 +30,9 @@ class Launch(Settings):
         return self
 
 
+LOSSES = ("nll", "dft")  # TRL's; a wrong one would else show only after rewriting
+
+
 class TrainConfig(Settings):
     """Fine-tuning (eq. 2 and 5) as in the paper's appendix A unless said otherwise. `batch_size` is rows a step, made
     of micro-batches of `micro_batch_size`. No loss is taken on tokens whose negative log-likelihood under the seed is
@@ -58,11 +61,13 @@ class TrainConfig(Settings):
     extra: dict[str, Any] = {}
 
     @model_validator(mode="after")
-    def _batch_divides(self) -> TrainConfig:
+    def _fits_together(self) -> TrainConfig:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
             )
+        if (loss := self.extra.get("loss_type", "nll")) not in LOSSES:
+            raise ValueError(f"extra.loss_type: TRL has no loss {loss!r}; choose {' or '.join(LOSSES)}")
         return self
 
     @property
