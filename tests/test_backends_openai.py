@@ -271,7 +271,7 @@ def test_a_server_that_dies_in_the_middle_ends_the_run_and_keeps_the_answers(ser
     kept: list[Completion] = []
     with open_backend("openai", config(server, retries=1, concurrency=4)) as backend:
         answers = backend.generate(prompts(5000), Sampling())
-        with pytest.raises(ModelError, match="worker died, after 2 tries"):
+        with pytest.raises(ModelError, match="worker died, after"):
             kept.extend(answers)
     assert sum(answer.finish == "stop" for answer in kept) == 30
     assert len(server.bodies) < 100

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ class Server:
 class Exchange:
     """One request on its way through the proxy."""
 
-    def __init__(self, proxy: Proxy, request: bytes, reader: Reader, writer: Writer) -> None:
+    def __init__(self, proxy: Proxy, request: bytes, key: str, reader: Reader, writer: Writer) -> None:
         self.proxy, self.request, self.reader, self.writer = proxy, request, reader, writer
+        self.told = json.dumps({"error": {"message": f"not now, {key}"}}).encode()  # servers do say the key back
 
     async def fetch(self) -> Response:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.upstream)
@@ -138,12 +140,12 @@ async def hang(way: Exchange) -> None:
 async def too_many(way: Exchange) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
     asked: list[dict[str, str]] = [{}, {"Retry_After": "1"}, {"Retry_After": soon}]
-    way.send(made(429, b'{"error": {"message": "slow down"}}', **way.proxy.rng.choice(asked)))
+    way.send(made(429, way.told, **way.proxy.rng.choice(asked)))
 
 
 async def server_error(way: Exchange) -> None:
     status = way.proxy.rng.choice([500, 502, 503])
-    way.send(made(status, b"<html><h1>Bad gateway</h1></html>" if status == 502 else b'{"error": "busy"}'))
+    way.send(made(status, b"<html>" + way.told if status == 502 else way.told))
 
 
 async def drip(way: Exchange) -> None:
@@ -160,7 +162,7 @@ async def cut(way: Exchange) -> None:
 
 async def invalid_json(way: Exchange) -> None:
     line, headers, body = await way.fetch()
-    way.send((line, headers, body[: len(body) - way.proxy.rng.randint(1, len(body))]))
+    way.send((line, headers, body[: way.proxy.rng.randrange(len(body))] + way.told))
 
 
 async def wrong_id(way: Exchange) -> None:
@@ -212,12 +214,14 @@ class Proxy:
     thread with an event loop of its own."""
 
     def __init__(self, upstream: int, faults: list[str], share: float, seed: int = 0) -> None:
-        self.upstream, self.faults, self.share, self.rng = upstream, faults, share, random.Random(seed)
+        self.upstream, self._faults, self._share = upstream, faults, share
+        self._draw, self.rng = random.Random(seed), random.Random(seed)
         self.requests: list[bytes] = []
         self.met: Counter[str] = Counter()
         self.former: Response | None = None
         self.waiting: tuple[Response, asyncio.Future[Response]] | None = None
         self.after: Callable[[int], object] = lambda answers: None  # told how many answers went through unhurt
+        self.most: float = inf  # so many faults in all
         self._through = 0
 
     def __enter__(self) -> Proxy:
@@ -237,10 +241,11 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # connections that were just taken get their task
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connection(self, reader: Reader, writer: Writer) -> None:
         """A connection is kept as long as the other side wants it: whoever reads on, reads what is left over."""
@@ -249,9 +254,9 @@ class Proxy:
                 line, headers, body = await read_message(reader)
                 kept = "\r\n".join([line, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
                 self.requests.append(body)
-                way = Exchange(self, kept.encode("latin-1") + body, reader, writer)
-                if self.rng.random() < self.share:
-                    fault = self.rng.choice(self.faults)
+                way = Exchange(self, kept.encode("latin-1") + body, headers.get("authorization", ""), reader, writer)
+                if self.met.total() < self.most and self._draw.random() < self._share:
+                    fault = self._draw.choice(self._faults)
                     self.met[fault] += 1
                     await FAULTS[fault](way)
                     if fault in ("cut body", "hang", "reset"):

@@ -97,7 +97,7 @@ class OpenAIBackend:
         if self._loop is None:
             raise RuntimeError("OpenAIBackend is a context manager: with OpenAIBackend(model) as backend: ...")
         waiting: dict[Future[Completion], str] = {}
-        self._unanswered = 0
+        self._unanswered = self._faults = 0
         try:
             for prompt in prompts:
                 if prompt.id in done:
@@ -119,7 +119,8 @@ class OpenAIBackend:
 
     def _finished(self, waiting: dict[Future[Completion], str]) -> Iterator[Completion]:
         """Waits for an answer and takes what has come out of `waiting`. Raises ModelError where the server is gone."""
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+        finished = wait(waiting, return_when=FIRST_COMPLETED).done
+        for future in sorted(finished, key=lambda future: future.exception() is not None):  # no answer is lost
             name = waiting.pop(future)
             try:
                 completion = future.result()
@@ -170,13 +171,17 @@ class OpenAIBackend:
         return body
 
     async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
-        """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does."""
-        faults = 0
+        """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does.
+
+        When more tries in a row have failed than all prompts in flight have, those to come get one each, so that few at
+        a time don't wait for hours for a server that hangs."""
+        faults, patience = 0, (self._server.concurrency + 1) * (self._server.retries + 1)
         while True:
             body = self._body(name, asked, sampling)
             request = self._echo.new_id()
             try:
                 response = await self._endpoint.post(body, request)
+                self._faults = 0
                 if response.status_code == 200:
                     completion, is_answer = self._completion(name, request, response)
                     if is_answer:
@@ -186,8 +191,8 @@ class OpenAIBackend:
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
             except FaultError as fault:
-                faults += 1
-                if faults > self._server.retries:
+                faults, self._faults = faults + 1, self._faults + 1
+                if faults > self._server.retries or self._faults > patience:
                     tries = "1 try" if faults == 1 else f"{faults} tries"
                     raise FaultError(f"{fault}, after {tries}", unreachable=fault.unreachable) from None
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
