@@ -24,6 +24,7 @@ from .gap import measure_gap
 from .rewriting import prepare_data, rewrite_data
 from .training import launch_commands, train_runs
 
+_NO_MEMORY = ("can't allocate memory", "could not create a")  # torch on a CPU, and its oneDNN
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
@@ -126,7 +127,7 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
                 "and run again."
             ) from error
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # torch on a CPU
+            if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _NO_MEMORY):
                 raise
             raise StageError(
                 "There is too little memory. What was done so far is kept; free some, or lower model.batch_tokens or "
