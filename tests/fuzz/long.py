@@ -90,7 +90,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "hygiene": _hygiene,
     "function in an answer": lambda text: complete_function("def f(x):\n    'd'\n", "f", text),
     "judge's replies": lambda text: (read_pairwise([text, text]), read_safety([text])),
-    "templates": lambda text: fill(text, {"x": text}),
+    "templates": lambda text: fill(text, {"x": "1", "instruction": "2"}),
     "gsm8k's answers": lambda text: gsm8k._as_in_paper(Message("assistant", text)),
     "demo's lists": lambda text: demo.LISTS.grade(example("r", answer="a, b"), text),
     "demo's programs": lambda text: demo.CODE.grade(example("r", answer="assert f(2) == (lambda x: x * 2)(2)"), text),

@@ -38,6 +38,7 @@ WORST = [
     ("parameters of a call", "\n", "x"),
     ("gsm8k's answers", " ", "\ny"),
     ("demo's lists", "!", "a"),
+    ("fake backend", " ", "\ny"),
     ("function in an answer", "@a\n", "x"),
     ("schema", '"a",', "0]"),
     ("pattern", "(a+)+", "$"),

@@ -14,7 +14,7 @@ from types import TracebackType
 from ..config import ModelConfig, Sampling
 from ..types import Completion, Finish, Messages, Prompt
 
-_REFERENCE = re.compile(r"reference answer:[ \n]*(.*?)(?:\s*###[^\n]*)?\s*\Z", re.IGNORECASE | re.DOTALL)
+_MARK = re.compile("reference answer:", re.IGNORECASE)
 
 
 class FakeBackend:
@@ -58,8 +58,11 @@ def _answer(prompt: Prompt, sampling: Sampling) -> Completion:
 def _plausible(messages: Messages) -> str:
     """The reference in the last user turn, else the turn's last line."""
     asked = next((message.content for message in reversed(messages) if message.role == "user"), "")
-    starts = [match.start() for match in re.finditer("reference answer:", asked, re.IGNORECASE)]
-    found = _REFERENCE.search(asked, starts[-1]) if starts else None
-    if found is None:
+    ends = [match.end() for match in _MARK.finditer(asked)]
+    if not ends:
         return asked.strip().rpartition("\n")[2]
-    return f"Here it is:\n{found[1]}" if found[1] else ""
+    found = asked[ends[-1] :].strip()
+    before, line_break, last = found.rpartition("\n")
+    if "###" in last:  # the heading of what is asked for
+        found = (before + line_break + last.partition("###")[0]).rstrip()
+    return f"Here it is:\n{found}" if found else ""
