@@ -25,6 +25,9 @@ from selfdistill.prompts import REWRITING, rewriting_messages
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
 
+sys.path.insert(0, str(Path(__file__).parent / "chaos"))
+from proxy import Proxy
+
 pytestmark = [pytest.mark.xdist_group("vllm"), pytest.mark.timeout(900)]  # one of each, whatever the workers
 
 KEY = "sk-secret-0123456789"
@@ -219,3 +222,18 @@ def test_what_transformers_refuses_altogether_is_told_at_once(transformers: Serv
         ask(model(transformers), prompts, DRAWN)
     drawn = ask(model(transformers), prompts[:4], DRAWN.model_copy(update={"top_k": 0}))
     assert {completion.finish for completion in drawn.values()} <= {"stop", "length"}
+
+
+@pytest.mark.parametrize("name", ["vllm", "transformers"])
+def test_a_proxy_that_hurts_them_changes_no_answer(
+    request: pytest.FixtureRequest, prompts: list[Prompt], name: str
+) -> None:
+    """Whose an answer is can be seen: both make its id of the request's."""
+    server: Server = request.getfixturevalue(name)
+    expected = ask(model(server), prompts)
+    with Proxy(
+        httpx.URL(server.url).port or 0, ["wrong id", "swapped", "duplicate", "reset", "cut body"], 0.3
+    ) as proxy:
+        found = ask(model(server, url=proxy.url, retries=20), prompts)
+    assert proxy.met.total() >= 3
+    assert equal(found, expected) >= NEARLY_ALL

@@ -120,21 +120,23 @@ class OpenAIBackend:
     def _finished(self, waiting: dict[Future[Completion], str]) -> Iterator[Completion]:
         """Waits for an answer and takes what has come out of `waiting`. Raises ModelError where the server is gone."""
         finished = wait(waiting, return_when=FIRST_COMPLETED).done
-        for future in sorted(finished, key=lambda future: future.exception() is not None):  # no answer is lost
+        answers = [future for future in finished if future.exception() is None]
+        for future in answers:  # before anything is raised: no answer is lost
+            del waiting[future]
+            yield future.result()
+        self._unanswered = 0 if answers else self._unanswered
+        for future in finished.difference(answers):
             name = waiting.pop(future)
             try:
-                completion = future.result()
+                future.result()
             except FaultError as fault:
-                self._unanswered += 1
+                self._unanswered += not answers
                 if fault.unreachable or self._unanswered == _OUTAGE:
                     raise ModelError(
                         f"The server at {self._endpoint.shown} does not answer ({fault}); see whether it runs, and run "
                         "again. The answers that came are kept."
                     ) from None
                 yield Completion(name, "", "error", error=str(fault), transient=True)
-            else:
-                self._unanswered = 0
-                yield completion
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
         """The part of the request that holds the prompt. Raises ValueError where the template refuses it."""
