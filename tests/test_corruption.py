@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tiny import tiny_model
 
-from selfdistill import Experiment, make_recipe, regrade, report, run
+from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
 from selfdistill.config import ModelConfig, Recipe, TrainConfig
 from selfdistill.errors import ExperimentError
 from selfdistill.rows import file_checksum
@@ -213,7 +213,7 @@ def test_a_bit_flipped_in_a_checkpoint_is_not_resumed_from(tmp_path: Path) -> No
 
 
 def test_sigterm_in_a_training_saves_the_step_and_ends_with_143(made: tuple[Recipe, Path], tmp_path: Path) -> None:
-    """And a second run goes on from there: of a training that would save nothing for long, not a step is lost."""
+    """Of a training that would save nothing for long, not a step is lost."""
     import yaml
 
     recipe = values(made[1].parent)
@@ -233,7 +233,7 @@ def test_sigterm_in_a_training_saves_the_step_and_ends_with_143(made: tuple[Reci
     assert process.returncode == 143, errors
     assert "what was done is kept" in errors
     assert "Traceback" not in errors
-    steps = len(log.read_text().splitlines())
+    steps = json.loads(log.read_text().splitlines()[-1])["step"]
     (checkpoint,) = log.parent.glob("checkpoints/checkpoint-*")
     assert checkpoint.name == f"checkpoint-{steps}"
     assert (checkpoint / "whole.json").is_file()
@@ -260,6 +260,26 @@ def test_sigterm_ends_what_hangs(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     assert errors.startswith("Stopped by SIGTERM")
+
+
+def test_rows_of_other_settings_are_not_taken_for_those_that_are_missing(
+    made: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    """As many as there are to make, of a run that was killed just before it was recorded as finished."""
+    whole, where = made[1], tmp_path / "run"
+    shutil.copytree(whole, where)
+    other = make_recipe(values(whole.parent), ["rewrite.sampling.top_k=7"])
+    for name in ("manifest.json", "manifest.previous.json"):
+        manifest = json.loads((where / name).read_text())
+        del manifest["checksum"]
+        stages = manifest["stages"]
+        manifest["stages"] = {"data": stages["data"], "rewrite": stages["rewrite"]}
+        stages["rewrite"].pop("finished", None)
+        (where / name).write_text(json.dumps(manifest))
+    shutil.rmtree(where / "arms")
+    before = len((where / "rewrite/completions.jsonl").read_text().splitlines())
+    rewrite(Experiment(where, other))
+    assert len((where / "rewrite/completions.jsonl").read_text().splitlines()) == 2 * before
 
 
 def test_the_manifest_is_read_once(made: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,10 @@ def complete(
     done = len(rows)
     progress(done, total)
     if done >= total:
-        return 0
+        # There may be rows of other settings among them, of work that was never finished.
+        prompts = [prompt for prompt in prompts if prompt.id not in rows]
+        if not prompts:
+            return 0
     failures: list[Completion] = []
     answered = done
     for completion in backend.get().generate(prompts, sampling, done=rows):

@@ -21,7 +21,8 @@ rewrite: {backend: %(backend)s, grader: %(grader)s, min_accepted: 0, hygiene: {m
           sampling: {preset: paper, max_new_tokens: 24}}
 train: {lr: 1.0e-2, max_steps: 8, batch_size: 4, micro_batch_size: 4, max_length: 400, save_every: 2}
 arms: {seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites}, half: {data: interpolate, of: sdft, alpha: 0.5}}
-evaluate: {backend: %(backend)s, tasks: [heldout, {task: demo-safety, n: 8}], sampling: {max_new_tokens: 16}}
+evaluate: {backend: %(backend)s, tasks: [heldout, {task: demo-safety, n: 8}],
+           sampling: {max_new_tokens: 16}}
 """
 # What a run that was hurt must have byte for byte. Left out is what tells of the run itself: manifest.json, train.json
 # and train.jsonl hold seconds, rates and memory (of the last the losses are compared); report.html shows them.
@@ -48,8 +49,8 @@ def write_recipes(folder: Path) -> dict[str, Path]:
 def load_libraries() -> None:
     """Once, so that a child that is forked begins with its work. Nothing is computed here: threads don't survive."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    for name in ("datasets", "matplotlib.pyplot", "peft", "torch", "trl", "selfdistill.cli", "selfdistill.train",
-                 "selfdistill.backends.hf", "selfdistill.backends.fake", "selfdistill.report", "selfdistill.check"):  # fmt: skip
+    ours = ("cli", "train", "check", "report", "backends.hf", "backends.fake")
+    for name in ("datasets", "matplotlib.pyplot", "peft", "torch", "trl", *(f"selfdistill.{part}" for part in ours)):
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
 
