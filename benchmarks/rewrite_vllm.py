@@ -161,7 +161,7 @@ def told(
 ) -> None:
     middles = statistics.median(ours), statistics.median(theirs)
     Row(what, against, ratios(ours, theirs), unit, *middles, at_least=goal, note=note).tell()
-    figures = f"{middles[0]:,.0f} | {middles[1]:,.0f} {unit} | {spread(ratios(ours, theirs))}"
+    figures = f"{middles[0]:,.4g} | {middles[1]:,.4g} {unit} | {spread(ratios(ours, theirs))}"
     print(f"| {what} | {against} | {figures} | {note} |", flush=True)
 
 
