@@ -20,7 +20,8 @@ data: {path: %(rows)s, heldout: 8}
 rewrite: {backend: %(backend)s, grader: %(grader)s, min_accepted: 0, hygiene: {min_length_ratio: null},
           sampling: {preset: paper, max_new_tokens: 24}}
 train: {lr: 1.0e-2, max_steps: 8, batch_size: 4, micro_batch_size: 4, max_length: 400, save_every: 2}
-arms: {seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites}, half: {data: interpolate, of: sdft, alpha: 0.5}}
+arms: {seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites},
+       half: {data: interpolate, of: sdft, alpha: 0.5}}
 evaluate: {backend: %(backend)s, tasks: [heldout, {task: demo-safety, n: 8}],
            sampling: {max_new_tokens: 16}}
 """
