@@ -34,7 +34,8 @@ FAKE = {
     "model": {"path": "demo", "dtype": "float32"},
     "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
     "train": {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256},
-    "evaluate": {"backend": "fake", "tasks": ["heldout", "demo-safety"]},
+    "arms": {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}},
+    "evaluate": {"backend": "fake", "tasks": ["heldout"]},
 }
 
 
@@ -62,12 +63,12 @@ def results(directory: Path) -> dict[str, bytes]:
 
 
 def bare_environment(folder: Path) -> dict[str, str]:
-    """No home, no terminal, plain ASCII locale, odd time zone, no asserts, nothing to write to but `folder`."""
+    """No home, no terminal, plain ASCII locale, odd time zone, nothing to write to but `folder`."""
     (folder / "tmp").mkdir()
     environment = {
         "PATH": os.environ["PATH"], "TMPDIR": str(folder / "tmp"), "TZ": "Asia/Kathmandu",
         "LC_ALL": "C", "LANG": "tr_TR.UTF-8",
-        "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "20", "PYTHONOPTIMIZE": "1",
+        "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "20",
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     if "PYTHONPATH" in os.environ:
@@ -77,7 +78,9 @@ def bare_environment(folder: Path) -> dict[str, str]:
 
 def test_a_run_comes_to_the_same_in_the_oddest_environment(tmp_path: Path) -> None:
     usual, odd = tmp_path / "usual", tmp_path / ODD_NAME
-    plain = command("run", str(written(usual)), "--dir", str(usual / "out"))
+    # Asserts are left out here, and not there: what -O compiles couldn't be kept on a file system that is read-only.
+    without_asserts = {**os.environ, "PYTHONOPTIMIZE": "1"}
+    plain = command("run", str(written(usual)), "--dir", str(usual / "out"), env=without_asserts)
     assert plain.returncode == 0, plain.stderr
     recipe = written(odd)
     prefix = []
@@ -90,7 +93,7 @@ def test_a_run_comes_to_the_same_in_the_oddest_environment(tmp_path: Path) -> No
     done = command("run", recipe.name, "--dir=-o", cwd=odd, env=environment, prefix=prefix)
     assert done.returncode == 0, done.stderr
     assert results(odd / "-o") == results(usual / "out")
-    assert len(results(odd / "-o")) >= 8
+    assert len(results(odd / "-o")) == 6
     assert "\x1b" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name for path in odd.iterdir()} <= {"-o", "recipe.yaml", "rows.jsonl", "tmp"}, "something ran"
@@ -111,7 +114,7 @@ def test_a_key_is_in_no_file_and_no_message(tmp_path: Path, server: Server) -> N
     server.script = script
     model = {**FAKE["model"], "server": {"url": server.url, "key_env": "CANARY_KEY", "retries": 0}}
     rewrite = {**FAKE["rewrite"], "backend": "openai", "template": "using", "grader": "none"}
-    recipe = written(tmp_path / "run", model=model, rewrite=rewrite)
+    recipe = written(tmp_path / "run", model=model, rewrite=rewrite, gap=False)
     environment = {**os.environ, "CANARY_KEY": CANARY}
     one = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "one"), env=environment)
     assert one.returncode == 0, one.stderr
@@ -235,7 +238,7 @@ def test_the_terminal_shows_what_rows_and_paths_hold(tmp_path: Path) -> None:
 
 def test_no_path_in_a_row_is_followed(tmp_path: Path) -> None:
     """Rows that name files, and an `extra` that looks like settings: they come out as the texts that they are."""
-    recipe = written(tmp_path / "x")
+    recipe = written(tmp_path / "x", gap=False)
     secret = tmp_path / "secret"
     secret.write_text("SECRET-7d1")
     (tmp_path / "x/link").symlink_to(secret)

@@ -114,7 +114,7 @@ def check_reply(made: tuple[str, int, bytes]) -> None:
     with suppress(RecipeError):
         backend._adapt({"seed": 1, "top_k": 5}, response)
     with suppress(FaultError):
-        completion = backend._completion("0" * 16, response)
+        completion, _ = backend._completion("0" * 16, "request", response)
         assert completion.finish in ("stop", "length", "error")
         completion.text.encode()  # no half surrogate pair, which no tokenizer takes
         assert Completion.from_json(parse_line(dump_line(completion.to_json()))) == completion

@@ -8,9 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from foreign import server
 from inputs import Target, example
 from long import LENGTH, READERS
 from run import SLOW, fuzz
@@ -145,7 +143,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "reason"),
     [
         ("train: 2001-99-99", "month must be"),
-        ("[" * 1500, "nested too deeply"),
+        ("[" * 500, "nested too deeply"),
         (LAUGHS, "aliases come to more than"),
         ("a: &a [*a]", "an alias holds itself"),
         ("a: !!int x", "not readable"),
@@ -198,12 +196,6 @@ def test_an_adapter_whose_configuration_is_none(tmp_path: Path, config: str) -> 
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(ModelError, match="no readable adapter_config"):
         adapter_shape(str(tmp_path))
-
-
-def test_half_a_surrogate_pair_from_a_server_is_no_text() -> None:
-    content = b'{"choices": [{"message": {"content": "a\\ud800b \\ud83d\\ude00"}, "finish_reason": "stop"}]}'
-    reply = httpx.Response(200, content=content)
-    assert server("chat")._completion("0" * 16, reply).text == "a?b 😀"
 
 
 @pytest.mark.parametrize("url", ["http://[", "http://localhost:99999", "http://[::1", "http://a:b"])
