@@ -308,17 +308,19 @@ def main() -> None:
     kinds.append(("all kinds", [*FAULTS], 0.5))
     print("| fault | share | rows | met | wrong | without answer | requests per row | seconds |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, faults, share in kinds:
-        begun = time.monotonic()
-        with Proxy(server.port, faults, share, arguments.seed) as proxy:
-            wrong, missing = ask(proxy.url, arguments.rows, arguments.timeout)
-        each = len(proxy.requests) / arguments.rows
-        bad |= wrong > 0 or (share <= 0.1 and (missing > 0 or each > 1.5))
-        print(
-            f"| {name} | {share:.0%} | {arguments.rows} | {proxy.met.total()} | {wrong} | {missing} | {each:.2f} | "
-            f"{time.monotonic() - begun:.1f} |", flush=True,
-        )  # fmt: skip
-    server.stop()
+    try:
+        for name, faults, share in kinds:
+            begun = time.monotonic()
+            with Proxy(server.port, faults, share, arguments.seed) as proxy:
+                wrong, missing = ask(proxy.url, arguments.rows, arguments.timeout)
+            each = len(proxy.requests) / arguments.rows
+            bad |= wrong > 0 or (share <= 0.1 and (missing > 0 or each > 1.5))
+            print(
+                f"| {name} | {share:.0%} | {arguments.rows} | {proxy.met.total()} | {wrong} | {missing} | {each:.2f} | "
+                f"{time.monotonic() - begun:.1f} |", flush=True,
+            )  # fmt: skip
+    finally:
+        server.stop()
     raise SystemExit(bad)
 
 
