@@ -94,9 +94,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 ) from None
 
 
-def write_lines(
-    path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], bytes] = dump_line
-) -> int:
+def write_lines(path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], bytes] = dump_line) -> int:
     """Writes all of `rows`, or leaves `path` as it was; gives the number of rows."""
     count = 0
     with _replacing(path) as file:
