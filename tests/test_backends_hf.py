@@ -11,6 +11,7 @@ import torch
 from tiny import tiny_model
 
 from selfdistill.backends import open_backend
+from selfdistill.backends.attention import ATTENTION, attend_on_cpu
 from selfdistill.backends.batches import Row, batches
 from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend
@@ -64,8 +65,9 @@ def test_greedy_is_what_transformers_generates(folder: Path) -> None:
         assert ours[prompt.id].text == text
 
 
+@pytest.mark.parametrize("own_attention", [False, True])
 @pytest.mark.parametrize("kind", ["mistral", "gemma3", "qwen3", "llama grouped"])
-def test_other_architectures_match_transformers_too(kind: str) -> None:
+def test_other_architectures_match_transformers_too(kind: str, own_attention: bool) -> None:
     import transformers as t
 
     small = {
@@ -95,10 +97,31 @@ def test_other_architectures_match_transformers_too(kind: str) -> None:
     rows = [
         Row(str(i), [3 + (5 * i + j) % 60 for j in range(n)], 16 - 3 * (i % 4)) for i, n in enumerate([5, 20, 9, 13])
     ]
-    for row, new in zip(rows, decode(model, rows, GREEDY, [2]), strict=True):
+    alone = []
+    for row in rows:
         ids = torch.tensor([row.ids])
-        alone = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=row.limit)[0]
-        assert new == alone[len(row.ids) :].tolist()
+        all_ids = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=row.limit)
+        alone.append(all_ids[0, len(row.ids) :].tolist())
+    if own_attention:
+        attend_on_cpu(model)
+        assert model.config._attn_implementation == ATTENTION
+    assert decode(model, rows, GREEDY, [2]) == alone
+
+
+def test_a_model_in_bfloat16_attends_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.nn.functional as functional
+
+    seen = set[torch.dtype]()
+    fused = functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, key: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        seen.update((query.dtype, key.dtype))
+        return fused(query, key, *rest, **named)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    given = config(folder).model_copy(update={"dtype": "bfloat16"})
+    assert all(answer.tokens for answer in answers(given, PROMPTS[:3], GREEDY))
+    assert seen == {torch.float32}
 
 
 def test_the_models_own_generation_settings_have_no_say(tmp_path: Path, folder: Path) -> None:
@@ -252,6 +275,7 @@ def test_an_adapter_changes_the_answers(folder: Path, tmp_path: Path) -> None:
     tuned.save_pretrained(tmp_path / "adapter")
     with HFBackend(config(folder), str(tmp_path / "adapter")) as backend:
         with_adapter = by_id(list(backend.generate(PROMPTS[:4], GREEDY)))
+        assert backend.loaded()[0].config._attn_implementation == ATTENTION
     assert with_adapter != by_id(answers(config(folder), PROMPTS[:4], GREEDY))
 
 

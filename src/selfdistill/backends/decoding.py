@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import Sampling
+from .attention import ATTENTION
 from .batches import Row
 from .sampling import choose, uniforms
 
@@ -80,8 +81,11 @@ def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, tor
 
 def _growing_cache(model: PreTrainedModel) -> Cache:
     """The model's own kind of key-value cache, whose plain layers append in place."""
+    import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
+
+    in_float32 = model.config._attn_implementation == ATTENTION
 
     class GrowingLayer(DynamicLayer):
         """`DynamicLayer` with room at the end of two buffers; `keys` and `values` are views of what is filled."""
@@ -93,7 +97,8 @@ def _growing_cache(model: PreTrainedModel) -> Cache:
         ) -> tuple[torch.Tensor, torch.Tensor]:
             if self.buffers is None:
                 self.lazy_initialization(key_states, value_states)
-                self.buffers = key_states[:, :, :0], value_states[:, :, :0]
+                held = torch.float32 if in_float32 else key_states.dtype
+                self.buffers = key_states[:, :, :0].to(held), value_states[:, :, :0].to(held)
             start = self.get_seq_length()
             end = start + key_states.shape[2]
             keys, values = self.buffers

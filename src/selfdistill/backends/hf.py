@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import ModelConfig, Sampling
 from ..models import context_length, free_memory, load_model, load_renderer, out_of_memory
 from ..types import Completion, Prompt
+from .attention import attend_on_cpu
 from .batches import Row, batches, windows
 from .decoding import decode
 from .rendered import failure, to_completion, to_row
@@ -33,6 +34,7 @@ class HFBackend:
     def __enter__(self) -> HFBackend:
         self._renderer = load_renderer(self._config)
         self._model = load_model(self._config, self._adapter).eval()
+        attend_on_cpu(self._model)
         return self
 
     def __exit__(
