@@ -16,7 +16,7 @@ from typing import Any
 
 from . import __version__
 from .errors import ExperimentError
-from .rows import file_checksum, put_aside, write_json
+from .rows import file_checksum, put_aside, write_text
 from .types import content_id
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "numpy", "scipy")
@@ -41,7 +41,7 @@ class ManifestFile:
 
     def write(self, manifest: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(manifest))
-        write_json(self.path, {**plain, "checksum": _checksum(plain)}, previous=self.previous)
+        write_text(self.path, _lines({**plain, "checksum": _checksum(plain)}), previous=self.previous)
 
     def _load(self, there: bool) -> dict[str, Any]:
         manifest = _parse(self.path) if there else None
@@ -115,6 +115,17 @@ def _state(path: Path) -> _State | None:
     except FileNotFoundError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _lines(manifest: Mapping[str, Any]) -> str:
+    """A key a line, and of the stages a stage a line: it is written twice a stage, and Python's JSON is many times as
+    slow where it indents."""
+    parts = {key: json.dumps(value, ensure_ascii=False) for key, value in manifest.items() if key != "stages"}
+    stages = (
+        f" {json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in manifest["stages"].items()
+    )
+    parts["stages"] = "{\n" + ",\n".join(stages) + "\n}"
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in parts.items()) + "\n}\n"
 
 
 def _parse(path: Path) -> dict[str, Any] | None:

@@ -37,6 +37,7 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
     runs = list(named) or trained
     anew: set[tuple[str, str]] = set()  # what was answered in this call, so that what is made of it is made again
+    graded: set[tuple[str, str]] = set()  # and scored at once, so that scores come in as tasks are done
     models = {run: plan.run_model(run, experiment.directory) for run in runs}
     with sharing(models.values()):
         for run, (model, adapter) in models.items():
@@ -45,12 +46,16 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
                 for entry in asked:
                     if _answer(experiment, plan, run, entry, backend, progress):
                         anew.add((run, entry.name))
+                        if not evaluation.task(entry).judge:
+                            _grade(experiment, plan, run, entry, anew=True)
+                            graded.add((run, entry.name))
     judged = [(run, entry) for run in runs for entry in evaluation.entries if evaluation.judge_stage(run, entry)]
     if judged:
         anew |= _judge(experiment, plan, judged, anew, progress)
     for run in runs:
         for entry in evaluation.entries:
-            _grade(experiment, plan, run, entry, anew=not anew.isdisjoint(_sources(plan, run, entry)))
+            if (run, entry.name) not in graded:
+                _grade(experiment, plan, run, entry, anew=not anew.isdisjoint(_sources(plan, run, entry)))
 
 
 def grade_again(experiment: Experiment, plan: Plan) -> None:
@@ -129,8 +134,6 @@ def _answer(
             with RowFile(experiment.path(stage.output)) as rows:
                 transient = answer(task, items, backend, sampling, rows, told, entry.samples)
             record.counts = {"items": len(items), "transient": transient}
-    if not task.judge:
-        _grade(experiment, plan, run, entry, anew=True)
     return True
 
 
