@@ -104,9 +104,9 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict
     return count
 
 
-def write_json(path: Path, value: Any, previous: Path | None = None) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Writes `value`, or leaves `path` as it was."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n", previous)
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str, previous: Path | None = None) -> None:

@@ -198,7 +198,7 @@ class Chaos:
         self.note_end(tally, child)
 
     def clock(self, tally: Tally, times: int) -> None:
-        """A clock that jumps by up to a year at every look, and files whose times are anything; killed as well."""
+        """A clock that jumps by up to a year at every look; killed as well."""
         seed = self.rng.random()
 
         def jump() -> None:
