@@ -118,8 +118,8 @@ def _state(path: Path) -> _State | None:
 
 
 def _lines(manifest: Mapping[str, Any]) -> str:
-    """A key a line, and of the stages a stage a line: it is written twice a stage, and Python's JSON is many times as
-    slow where it indents."""
+    """A key a line, and of the stages a stage a line: it is written twice a stage, and Python's JSON is nearly three
+    times as slow where it indents."""
     parts = {key: json.dumps(value, ensure_ascii=False) for key, value in manifest.items() if key != "stages"}
     stages = (
         f" {json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in manifest["stages"].items()

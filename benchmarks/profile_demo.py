@@ -1,0 +1,82 @@
+"""Where the time of a demo run goes, in and around the engine: its main thread looked at a hundred times a second.
+
+    python benchmarks/profile_demo.py [KEY=VALUE ...]
+
+A look counts for the innermost of the known places that are on the stack. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from types import FrameType
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it
+
+# Part of a file's path, and a function's name or "" for any; the first that fits a frame is its place.
+PLACES = {
+    ("importlib", ""): "importing",
+    ("selfdistill/models.py", "load_model"): "loading models",
+    ("selfdistill/models.py", "load_renderer"): "loading tokenizers",
+    ("selfdistill/models.py", "free_memory"): "freeing memory",
+    ("backends/decoding.py", "decode"): "engine: answering",
+    ("backends/rendered.py", "to_row"): "rendering and tokenising",
+    ("backends/rendered.py", "to_completion"): "decoding and looking at answers",
+    ("selfdistill/scoring.py", "_token_nlls"): "engine: scoring",
+    ("transformers/trainer.py", "_inner_training_loop"): "engine: training",
+    ("selfdistill/train/trainer.py", "compute_loss"): "engine: training",
+    ("selfdistill/train/unpadded.py", ""): "engine: training",
+    ("selfdistill/train/", ""): "around training",
+    ("selfdistill/manifest.py", ""): "the manifest",
+    ("selfdistill/rows.py", ""): "reading and writing rows",
+    ("selfdistill/evaluate.py", "grade"): "grading",
+    ("selfdistill/evaluate.py", "_grade_item"): "grading",
+    ("selfdistill/evaluate.py", "_several_at_once"): "grading",
+    ("selfdistill/rewrite.py", "select"): "verifying",
+    ("selfdistill/shift/", ""): "shift, without its answers",
+    ("selfdistill/report/", ""): "verdict and report",
+    ("selfdistill/verdict.py", ""): "verdict and report",
+}
+
+
+def place(frame: FrameType | None) -> str:
+    while frame is not None:
+        file, function = frame.f_code.co_filename, frame.f_code.co_name
+        for (part, name), title in PLACES.items():
+            if part in file and name in ("", function):
+                return title
+        frame = frame.f_back
+    return "all else"
+
+
+def main() -> None:
+    seen: Counter[str] = Counter()
+    done, watched = threading.Event(), threading.get_ident()
+
+    def look() -> None:
+        while not done.wait(0.01):
+            seen[place(sys._current_frames().get(watched))] += 1
+
+    looking, start = threading.Thread(target=look, daemon=True), time.perf_counter()
+    looking.start()
+    with tempfile.TemporaryDirectory() as folder:
+        from selfdistill import load_recipe, run
+        from selfdistill.demo import RECIPE
+
+        run(load_recipe(RECIPE, sys.argv[1:]), folder)
+    seconds = time.perf_counter() - start
+    done.set()
+    looking.join()
+    engine = sum(count for title, count in seen.items() if title.startswith("engine"))
+    print(f"{seconds:.0f} s, of which in the engine {engine / seen.total():.0%}\n")
+    print("| where | share | seconds |\n|---|---|---|")
+    for title, count in seen.most_common():
+        print(f"| {title} | {count / seen.total():.1%} | {seconds * count / seen.total():.1f} |")
+
+
+if __name__ == "__main__":
+    main()
