@@ -26,7 +26,7 @@ format: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-dev  ## speed, as ratios measured in one run; about twenty minutes
+bench: install-dev  ## speed, as ratios measured in one run; about half an hour
 	$(BIN)/python -m benchmarks
 
 chaos: install-dev  ## real runs killed 200 times and hurt in other ways, and compared with uninterrupted ones; about an hour

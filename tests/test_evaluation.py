@@ -14,7 +14,7 @@ from tiny import tiny_model
 from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.rows import read_lines
-from selfdistill.stages import rewriting
+from selfdistill.stages import evaluation, rewriting
 
 __all__ = ["server"]  # a fixture
 
@@ -139,6 +139,24 @@ def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_pa
     assert found[items[0]["id"]]["found"] == "2/3"
     assert found[items[0]["id"]]["value"] == pytest.approx(1)
     assert found[items[1]["id"]]["value"] == 0
+
+
+def test_an_answer_is_graded_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is a program, grading runs it."""
+    graded = Counter[str]()
+    real = evaluation.grade
+
+    def counted(task: Any, *rest: Any) -> Any:
+        graded[task.name] += 1
+        return real(task, *rest)
+
+    monkeypatch.setattr(evaluation, "grade", counted)
+    tasks = [{"task": "gsm8k", "path": str(tmp_path / "rows.jsonl"), "n": 4}]
+    values = recipe_of(model, tmp_path, tasks, arms={"seed": {"data": "none"}})
+    run(make_recipe(values), tmp_path / "run")
+    assert graded == {"gsm8k": 1}
+    run(make_recipe(values), tmp_path / "run")
+    assert graded == {"gsm8k": 1}
 
 
 def _sample_ids(item_id: str, samples: int) -> list[str]:
