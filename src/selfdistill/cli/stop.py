@@ -1,4 +1,5 @@
-"""SIGTERM, as spot instances and job schedulers send it: the command ends within ten seconds, what is done is kept."""
+"""SIGTERM, as spot instances and job schedulers send it: the command ends within ten seconds, what is done is kept.
+Ctrl-C that a library has swallowed comes again."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _LAST_WORDS = b"Stopped by SIGTERM: what was done is kept, and the same command 
 
 
 class Stop:
-    """Whether SIGTERM has come, and whether it is to interrupt once more."""
+    """Whether SIGTERM has come, and whether a signal is to interrupt once more."""
 
     asked = False
     again = False
@@ -34,28 +35,34 @@ def stopping() -> Iterator[Stop]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
-    def interrupt(_number: int, _frame: object) -> None:
-        if not stop.asked or stop.again:  # one more from outside must not cut short what the first has begun
-            stop.asked, stop.again = True, False
+    def interrupt(number: int, _frame: object) -> None:
+        # One more SIGTERM from outside must not cut short what the first has begun.
+        if number == signal.SIGINT or not stop.asked or stop.again:
+            stop.asked, stop.again = stop.asked or number == signal.SIGTERM, False
             sys.unraisablehook = lambda _: None
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    hook = sys.unraisablehook
     # Python's own handlers wait for the main thread to come back from library code; this pipe doesn't.
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, stop), daemon=True, name="sigterm").start()
+    threading.Thread(target=_watch, args=(reader, stop), daemon=True, name="signals").start()
     try:
         yield stop
     finally:
         if not stop.asked:
+            sys.unraisablehook = hook
             signal.set_wakeup_fd(woken)
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             os.close(writer)
 
 
 def _watch(reader: int, stop: Stop) -> None:
     with open(reader, "rb", buffering=0) as pipe:  # open to the end, for more signals
+        interrupted = 0
         while number := pipe.read(1):
+            interrupted += number[0] == signal.SIGINT
             if number[0] == signal.SIGTERM:
                 time.sleep(_AGAIN_SECONDS)
                 # Where Python can't raise, as in a finalizer, it drops what is raised.
@@ -63,6 +70,14 @@ def _watch(reader: int, stop: Stop) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(_GRACE_SECONDS)
                 _end()
+            elif interrupted in (1, 2):  # the second is this one's
+                _interrupt_again()
+
+
+def _interrupt_again() -> None:
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True  # it must not hold up the end
+    timer.start()
 
 
 def _end() -> None:
