@@ -10,8 +10,9 @@ PIN = -c constraints.txt
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
 
+# By file, so that one worker alone starts the cluster, the engine or the browser of a file.
 test: install-dev  ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 reproduce-demo: install  ## every table and figure of the paper at demo scale; about a quarter of an hour
 	for name in table1 table2 table3 table4 table5 figure4 figure5 figure6 figure7 figure8 figure9; do \
@@ -29,8 +30,9 @@ format: install-dev
 bench: install-dev  ## speed, as ratios measured in one run; about half an hour
 	$(BIN)/python -m benchmarks
 
-chaos: install-dev  ## real runs killed 200 times and hurt in other ways, and compared with uninterrupted ones; about an hour
+chaos: install-dev  ## real runs killed 200 times and hurt in other ways, servers that fail, all compared; over an hour
 	$(BIN)/python tests/chaos/run.py
+	$(BIN)/python tests/chaos/proxy.py --rows 2000 --timeout 5
 
 chaos-short: install-dev  ## the same in a few minutes
 	$(BIN)/python tests/chaos/run.py --short

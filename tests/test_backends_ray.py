@@ -28,7 +28,6 @@ from selfdistill.types import Completion, Message, Prompt
 
 ray = pytest.importorskip("ray")
 psutil = pytest.importorskip("psutil")
-pytestmark = pytest.mark.xdist_group("ray")  # one cluster, not one in each of the workers
 
 GREEDY = Sampling(max_new_tokens=12)
 DRAWN = Sampling(temperature=0.95, top_p=0.7, top_k=50, max_new_tokens=12)

@@ -23,7 +23,6 @@ from selfdistill.stages import run
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
 
-pytestmark = pytest.mark.xdist_group("vllm")  # one engine, not one in each of the workers
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 slow_start = pytest.mark.timeout(600)
 

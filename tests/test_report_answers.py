@@ -342,7 +342,6 @@ def shown_items(page: Any) -> set[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("browser")
 class TestInABrowser:
     @pytest.mark.parametrize("key", FILTERS)
     def test_each_quick_filter_shows_its_items_and_how_many(self, visit: Any, demo: Path, key: str) -> None:

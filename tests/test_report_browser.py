@@ -22,7 +22,7 @@ from selfdistill.report import write_report
 from selfdistill.report.text import visible
 from selfdistill.types import Completion, Example, Message, Rewrite, Verdict
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

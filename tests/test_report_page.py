@@ -13,7 +13,7 @@ from test_report_figures import ALL
 
 from selfdistill.report import write_comparison, write_report
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from selfdistill.types import Completion, Message, Prompt
 sys.path.insert(0, str(Path(__file__).parent / "chaos"))
 from proxy import Proxy
 
-pytestmark = [pytest.mark.xdist_group("vllm"), pytest.mark.timeout(900)]  # one of each, whatever the workers
+pytestmark = pytest.mark.timeout(900)
 
 KEY = "sk-secret-0123456789"
 GREEDY = Sampling(max_new_tokens=48)
