@@ -21,8 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pairs import Row, alternate, collect, ratios, rewriting_prompts, table
-from rewrite_hf import batched, one_by_one
+from pairs import Row, alternate, collect, rate, ratios, rewriting_prompts, table
+from rewrite_hf import one_by_one
 from roofline import bandwidth_bound, parameters, peak_flops
 
 from selfdistill.backends.batches import Row as Prepared
@@ -80,11 +80,11 @@ def rewrite(job: Job) -> None:
     _, prompts = rewriting_prompts(job.rows)
     with HFBackend(job.config) as backend:
         model, renderer = backend.loaded()
-        batched(backend, prompts, job.sampling)
+        rate(backend, prompts, job.sampling)
         peak = peak_gib()
         fast, slow = alternate(
             [
-                lambda _: batched(backend, prompts, job.sampling),
+                lambda _: rate(backend, prompts, job.sampling),
                 lambda pair: one_by_one(model, renderer, prompts[pair :: job.rows // job.slow_rows], job.sampling),
             ],
             job.pairs,
@@ -119,9 +119,9 @@ def continuous(job: Job) -> None:
         return sum(map(len, tokens)) / (time.perf_counter() - start)
 
     with HFBackend(job.config) as backend:
-        for side in (lambda _: batched(backend, prompts, job.sampling), theirs):
+        for side in (lambda _: rate(backend, prompts, job.sampling), theirs):
             side(0)
-        ours, other = alternate([lambda _: batched(backend, prompts, job.sampling), theirs], job.pairs)
+        ours, other = alternate([lambda _: rate(backend, prompts, job.sampling), theirs], job.pairs)
     middles = statistics.median(ours), statistics.median(other)
     Row("rewriting, hf", "generate_batch", ratios(ours, other), "tokens/s", *middles, note=job.note).tell()
 

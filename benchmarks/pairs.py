@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from selfdistill.config import DataConfig
+from selfdistill.backends import Backend
+from selfdistill.config import DataConfig, Sampling
 from selfdistill.prompts import REWRITING, rewriting_messages
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt
@@ -60,6 +62,13 @@ def alternate(sides: Sequence[Callable[[int], float]], rounds: int) -> list[list
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Ours over theirs, pair by pair."""
     return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def rate(backend: Backend, prompts: Sequence[Prompt], sampling: Sampling) -> float:
+    """New tokens a second of a backend."""
+    start = time.perf_counter()
+    tokens = sum(completion.tokens for completion in backend.generate(prompts, sampling))
+    return tokens / (time.perf_counter() - start)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -11,7 +11,6 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,21 +19,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and on the
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from llama30m import make_llama30m
-from pairs import Row, alternate, ratios, rewriting_prompts, spread
+from pairs import Row, alternate, rate, ratios, rewriting_prompts, spread
 
-from selfdistill.backends import Backend, open_backend
+from selfdistill.backends import open_backend
 from selfdistill.backends.cluster import connect
 from selfdistill.config import ModelConfig, RayConfig, Sampling
-from selfdistill.types import Prompt
 
 NAMES = ("in process", "one replica", "two replicas")
-
-
-def rate(backend: Backend, prompts: list[Prompt], sampling: Sampling) -> float:
-    """New tokens a second."""
-    start = time.perf_counter()
-    tokens = sum(completion.tokens for completion in backend.generate(prompts, sampling))
-    return tokens / (time.perf_counter() - start)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from llama30m import make_llama30m
-from pairs import Row, alternate, ratios, rewriting_prompts, spread
+from pairs import Row, alternate, rate, ratios, rewriting_prompts, spread
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.config import ModelConfig, Sampling
@@ -54,13 +54,6 @@ def one_by_one(model: Any, renderer: Any, prompts: list[Prompt], sampling: Sampl
     return tokens / (time.perf_counter() - start)
 
 
-def batched(backend: HFBackend, prompts: list[Prompt], sampling: Sampling) -> float:
-    """New tokens a second of the backend."""
-    start = time.perf_counter()
-    tokens = sum(completion.tokens for completion in backend.generate(prompts, sampling))
-    return tokens / (time.perf_counter() - start)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="demo", help="folder or hub name, or llama30m (default: the demo seed)")
@@ -83,10 +76,10 @@ def main() -> None:
         model, renderer = load_model(config).eval(), load_renderer(config)
         with HFBackend(config) as backend:
             one_by_one(model, renderer, prompts[:4], sampling)
-            batched(backend, prompts[:32], sampling)
+            rate(backend, prompts[:32], sampling)
             fast, slow = alternate(
                 [
-                    lambda pair: batched(backend, prompts, sampling),
+                    lambda pair: rate(backend, prompts, sampling),
                     lambda pair: one_by_one(model, renderer, prompts[pair % step :: step], sampling),
                 ],
                 args.pairs,

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,10 @@ from hypothesis import settings
 
 from selfdistill.cli import main
 from selfdistill.errors import SelfDistillError
+from selfdistill.prompts import REWRITING, rewriting_messages
 from selfdistill.sandbox import check_sandbox
+from selfdistill.tasks import get_task
+from selfdistill.types import Prompt
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -61,6 +65,14 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Done(code, *capsys.readouterr())
 
     return call
+
+
+def demo_prompts(rows: int) -> list[Prompt]:
+    """Rewriting prompts of the demo's first rows."""
+    task = get_task("demo-maths")
+    assert task.train is not None
+    examples = (example for row in task.load(task.train) for example in row.examples())
+    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import demo_prompts
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.engine import sharing
@@ -18,7 +18,6 @@ from selfdistill.check import check
 from selfdistill.config import EngineConfig, ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, StageError
-from selfdistill.prompts import REWRITING, rewriting_messages
 from selfdistill.stages import run
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
@@ -36,10 +35,7 @@ NEARLY_ALL = ROWS - 2
 
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, ROWS)]
+    return demo_prompts(ROWS)
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ ENDED = {
     "memory": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "memory"),
     "memory at once": ("bytearray(1 << 40)", "memory"),
     "memory mapped": ("import mmap\nmmap.mmap(-1, 1 << 34)", "raised OSError|memory"),
-    "bomb of zeros": ("import zlib\nz = zlib.compress(bytes(1 << 26))\nx = [zlib.decompress(z) for _ in range(99)]", "memory|cpu time"),
+    "bomb of zeros": ("import zlib\nz = zlib.compress(bytes(1 << 26), 1)\nx = [zlib.decompress(z, bufsize=1 << 26) for _ in range(99)]", "memory"),
     "large number": ("10 ** 10 ** 9", "cpu time|memory"),
     "many files": (
         "for i in range(10 ** 6):\n  with open(f'/tmp/{i}', 'wb') as file: file.write(bytes(1 << 20))",
@@ -209,7 +209,10 @@ HARMLESS = {
     "names": "refused(socket.getaddrinfo, 'example.org', 80)",
     "passwords": "refused(open, '/etc/passwd')\nrefused(open, '/etc/shadow')",
     "up and down": "refused(open, '/tmp/../../../../../etc/passwd')\nrefused(os.listdir, '/etc')",
-    "homes": "refused(os.listdir, '/home')\nrefused(open, '/root/.bashrc')\nrefused(os.listdir, '/var')",
+    "homes": (
+        "for name in ('home', 'root', 'var'):\n"
+        "  if os.path.exists('/' + name): assert set(os.listdir('/' + name)) <= {*sys.base_prefix.split('/')}, name"
+    ),
     "proc": "for name in ('1/environ', 'self/environ', 'self/mem', 'self/root'): refused(open, f'/proc/{name}')",
     "sys": "refused(os.listdir, '/sys')\nrefused(os.listdir, '/proc')",
     "root": "assert set(os.listdir('/')) <= {'tmp', 'dev', 'usr', 'lib', 'lib64', *sys.base_prefix.split('/')}",

@@ -10,19 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from conftest import demo_prompts
 
 from selfdistill.backends import open_backend
 from selfdistill.config import ModelConfig, Sampling
 from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, RecipeError
-from selfdistill.prompts import REWRITING, rewriting_messages
-from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
 
 sys.path.insert(0, str(Path(__file__).parent / "chaos"))
@@ -120,10 +118,7 @@ def transformers(starting: dict[str, Server]) -> Server:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[Prompt]:
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, ROWS)]
+    return demo_prompts(ROWS)
 
 
 def model(server: Server, path: str | None = None, **settings: Any) -> ModelConfig:

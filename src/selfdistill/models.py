@@ -50,9 +50,10 @@ def free_memory() -> None:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether that is what an error says. CUDA has one of its own; the CPU's allocator raises a plain RuntimeError."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return True
+    torch = sys.modules.get("torch")  # where it isn't loaded, no error is its own
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def load_renderer(model: ModelConfig, layout: str | None = None) -> Renderer:

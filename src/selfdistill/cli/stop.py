@@ -18,7 +18,7 @@ _LAST_WORDS = b"Stopped by SIGTERM: what was done is kept, and the same command 
 
 
 class Stop:
-    """Whether SIGTERM has come, and whether a signal is to interrupt once more."""
+    """Whether SIGTERM has come, and whether the signal that comes next is one of ours, sent again."""
 
     asked = False
     again = False
@@ -36,11 +36,13 @@ def stopping() -> Iterator[Stop]:
     os.set_blocking(writer, False)
 
     def interrupt(number: int, _frame: object) -> None:
-        # One more SIGTERM from outside must not cut short what the first has begun.
-        if number == signal.SIGINT or not stop.asked or stop.again:
-            stop.asked, stop.again = stop.asked or number == signal.SIGTERM, False
-            sys.unraisablehook = lambda _: None
-            raise KeyboardInterrupt
+        ours, stop.again = stop.again, False
+        # What an interruption has begun is not cut short: not by ours, nor by one more SIGTERM.
+        if _is_heard() if ours else stop.asked and number == signal.SIGTERM:
+            return
+        stop.asked = stop.asked or number == signal.SIGTERM
+        sys.unraisablehook = lambda _: None
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     hook = sys.unraisablehook
@@ -65,19 +67,27 @@ def _watch(reader: int, stop: Stop) -> None:
             interrupted += number[0] == signal.SIGINT
             if number[0] == signal.SIGTERM:
                 time.sleep(_AGAIN_SECONDS)
-                # Where Python can't raise, as in a finalizer, it drops what is raised.
-                stop.again = True
-                os.kill(os.getpid(), signal.SIGTERM)
+                _send_again(stop, signal.SIGTERM)
                 time.sleep(_GRACE_SECONDS)
                 _end()
             elif interrupted in (1, 2):  # the second is this one's
-                _interrupt_again()
+                timer = threading.Timer(_AGAIN_SECONDS, _send_again, (stop, signal.SIGINT))
+                timer.daemon = True  # it must not hold up the end
+                timer.start()
 
 
-def _interrupt_again() -> None:
-    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
-    timer.daemon = True  # it must not hold up the end
-    timer.start()
+def _send_again(stop: Stop, number: int) -> None:
+    """Where Python can't raise, as in a finalizer, it drops what is raised; so may a library."""
+    stop.again = True
+    os.kill(os.getpid(), number)
+
+
+def _is_heard() -> bool:
+    """Whether the main thread is ending what it did for an interruption: in a handler, or on its way through one."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _end() -> None:

@@ -14,6 +14,7 @@ from ..completions import Progress, silent
 from ..config import Recipe
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..experiment import Experiment
+from ..models import out_of_memory
 from ..plan import Plan
 from ..rows import write_json
 from ..sandbox import check_sandbox
@@ -24,7 +25,7 @@ from .gap import measure_gap
 from .rewriting import prepare_data, rewrite_data
 from .training import launch_commands, train_runs
 
-_NO_MEMORY = ("can't allocate memory", "could not create a")  # torch on a CPU, and its oneDNN
+_ONEDNN_REFUSES = "could not create a"  # on a CPU, for want of memory; it doesn't say so
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
@@ -127,7 +128,7 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
                 "and run again."
             ) from error
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _NO_MEMORY):
+            if not out_of_memory(error) and _ONEDNN_REFUSES not in str(error):
                 raise
             raise StageError(
                 "There is too little memory. What was done so far is kept; free some, or lower model.batch_tokens or "

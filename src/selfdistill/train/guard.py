@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..models import free_memory
+from .setup import process_count
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["au
     fails as without "auto"."""
     import torch
 
-    if setting != "auto" or torch.distributed.is_initialized():
+    if setting != "auto" or process_count() > 1:
         return run(setting is True)
     try:
         return run(False)

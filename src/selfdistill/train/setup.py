@@ -78,7 +78,7 @@ def sft_config(
     import torch
     from trl import SFTConfig
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     accumulation, rest = divmod(settings.batch_size, settings.micro_batch_size * processes)
     if rest:
         raise RecipeError(
@@ -138,6 +138,11 @@ def sft_config(
             "with CUDA_VISIBLE_DEVICES=0."
         )
     return config
+
+
+def process_count() -> int:
+    """How many processes train together, as accelerate's and torch's launchers tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def refused(error: Exception) -> str:
