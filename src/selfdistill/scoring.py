@@ -60,7 +60,7 @@ def score(
     done: Container[str] = (),
 ) -> Iterator[Scored]:
     """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), a token at a time, in batches of at
-    most `batch_tokens` tokens, longest first. In fp32 it is the loss of transformers, whatever the batch.
+    most `batch_tokens` tokens. In fp32 it is the loss of transformers, whatever the batch.
 
     Those whose id is in `done` are left out, but shape the batches as if they weren't, so that what was interrupted
     goes on with the same figures. Raises what the model raises, but for too little memory: then the batch is halved.

@@ -6,6 +6,7 @@ same as in an uninterrupted one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -35,8 +36,25 @@ def windows(prompts: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
 
 
 def batches(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
-    """`rows`, longest prompt first, in batches of at most `budget` tokens (padding and room for the answer included)
-    and at least one row. The longest come first so that too little memory shows at once."""
+    """`rows` by the length of their prompts, in batches of at most `budget` tokens (padding and room for the answer
+    included) and at least one row. The longest come first so that too little memory shows at once. Then long ones and
+    short ones come in such turns that on the way a row costs what it costs on average, and the time left can be told.
+    """
+    made = deque(_by_length(rows, budget))
+    average = sum(map(_tokens, made)) / max(len(rows), 1)
+    ahead = 0.0  # tokens, of what so many rows cost on average
+    while made:
+        batch = made.popleft() if ahead <= 0 else made.pop()
+        ahead += _tokens(batch) - average * len(batch)
+        yield batch
+
+
+def _tokens(batch: Sequence[Row]) -> int:
+    return len(batch) * (max(len(row.ids) for row in batch) + max(row.limit for row in batch))
+
+
+def _by_length(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
+    """Longest prompt first."""
     batch: list[R] = []
     longest = room = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InterruptedRunError
@@ -12,6 +13,10 @@ from .show import err
 
 if TYPE_CHECKING:
     from ..completions import Progress
+
+_SETTLED = 5.0  # seconds of work before which nothing is said of the time left
+# Seconds between two lines of one label: so a run of a week writes half a megabyte.
+_OFTEN, _SELDOM, _LONG = 10.0, 60.0, 600.0
 
 
 @contextmanager
@@ -24,45 +29,91 @@ def show_progress() -> Iterator[Progress]:
         raise InterruptedRunError("Stopped: what was done is kept, and the same command goes on from there.") from None
 
 
+class _Pace:
+    """How fast a piece of work goes, on average since its second report. Before that a model is loaded, and what an
+    earlier run has done is no measure of this one."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._looked = 0.0
+        self._rate = 0.0  # a second
+        self._end: float | None = None  # when it will be done
+
+    def report(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._looked = (now, done), now
+            return
+        since, before = self._first
+        # Engines give a batch of answers at once. Where the first of a batch is compared with the first of another,
+        # the rows between them are those that were computed in the time between them.
+        if now - self._looked >= 1 and done > before:
+            self._looked, self._rate = now, (done - before) / (now - since)
+        if self._rate and now - since >= _SETTLED:
+            self._end = now + (total - done) / self._rate
+
+    @property
+    def took(self) -> float:
+        """Seconds since the first report."""
+        return time.monotonic() - self._begun
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to the end, or None where nothing is known yet."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+
+    @property
+    def shown(self) -> str:
+        """Rate and time left, for a bar."""
+        left = "-:--:--" if self.left is None else str(timedelta(seconds=round(self.left)))
+        return f"{self._rate:.1f}/s, {left} left" if self._rate else ""
+
+
 @contextmanager
 def _bars() -> Iterator[Progress]:
     """Bars with rate and time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[pace].shown}"),  # not rich's own: it sees the last 1,000 rows, which may be one batch
     )
     with Bars(*columns, console=err) as bars:
         ids: dict[str, Any] = {}
+        paces: dict[str, _Pace] = {}
 
         def show(label: str, done: int, total: int) -> None:
             if label not in ids:
-                ids[label] = bars.add_task(label, total=total or None, rate="")
-            bar = bars.tasks[ids[label]]
-            rate = f"{bar.speed:.1f}/s" if bar.speed else ""
-            bars.update(ids[label], completed=done, total=total or None, rate=rate)
+                paces[label] = _Pace()
+                ids[label] = bars.add_task(label, total=total or None, completed=done, pace=paces[label])
+            else:
+                paces[label].report(done, total)
+            bars.update(ids[label], completed=done, total=total or None)
 
         yield show
 
 
 def _plain_progress() -> Progress:
-    started: dict[str, float] = {}
+    paces: dict[str, _Pace] = {}
     told: dict[str, float] = {}
 
     def show(label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        started.setdefault(label, now)
-        if done < total and now - told.get(label, -60.0) < 10:
+        if label not in paces:
+            paces[label] = _Pace()
+        else:
+            paces[label].report(done, total)
+        took, left = paces[label].took, paces[label].left
+        if done < total and label in told and took - told[label] < (_OFTEN if took < _LONG else _SELDOM):
             return
-        told[label] = now
-        took = now - started[label]
-        left = f", {took * (total - done) / done:.0f} s left" if took > 5 and 0 < done < total else ""
-        err.print(f"{label}: {done}/{total} ({took:.0f} s{left})" if total else f"{label} …", markup=False)
+        told[label] = took
+        rest = f", {left:.0f} s left" if left is not None and done < total else ""
+        err.print(
+            f"{label}: {done}/{total} ({took:.0f} s{rest})" if total else f"{label} …", markup=False, soft_wrap=True
+        )
 
     return show

@@ -131,10 +131,10 @@ def _those(experiment: Experiment, wanted: npt.NDArray[np.bool_]) -> Iterator[Ex
 
 
 def _counted(rows: Iterable[Rewrite], total: int, progress: Callable[[int, int], None]) -> Iterator[Rewrite]:
-    for done, row in enumerate(rows, 1):
+    for done, row in enumerate(rows):
+        progress(done, total)
         yield row
-        if done % 1000 == 0 or done == total:
-            progress(done, total)
+    progress(total, total)
 
 
 def _choose(experiment: Experiment, plan: Plan, arm: ArmConfig, progress: Progress) -> None:

@@ -1,0 +1,124 @@
+"""What is said of long work: the time left is true for whoever resumes, loads a model first, or works in batches."""
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from selfdistill.backends.batches import Row, batches
+from selfdistill.cli import progress as module
+from selfdistill.cli.progress import show_progress
+
+Step = tuple[float, int]  # seconds, and how many rows are done then
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What the time is, `now`."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def in_batches(size: int, every: float, total: int, done: int = 0, loading: float = 0.0) -> Iterator[Step]:
+    """The reports of an engine that loads a model and then gives `size` rows at once every so many seconds."""
+    yield 0.0, done
+    at = loading
+    for first in range(done, total, size):
+        at += every
+        for row in range(first, min(first + size, total)):
+            yield at, row + 1
+
+
+def lines_of(work: Iterator[Step], total: int, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    begun = clock.now
+    with show_progress() as progress:
+        for at, done in work:
+            clock.now = begun + at
+            progress("rewrite", done, total)
+    return capsys.readouterr().err.splitlines()
+
+
+def ends(lines: list[str]) -> list[int]:
+    """When the work ends by each line that says it: what it took, and the seconds left."""
+    told = [re.fullmatch(r"rewrite: \d+/\d+ \((\d+) s, (\d+) s left\)", line) for line in lines]
+    return [int(match[1]) + int(match[2]) for match in told if match]
+
+
+@pytest.mark.parametrize(
+    ("size", "every", "done", "loading"),
+    [
+        (1, 0.05, 0, 0.0),
+        (1, 0.05, 0, 120.0),  # a large model
+        (1, 0.05, 18_000, 0.0),  # resumed
+        (64, 20.0, 18_000, 60.0),
+        (500, 45.0, 0, 30.0),
+        (7, 0.4, 100, 5.0),
+    ],
+)
+def test_the_time_left_is_that_of_what_is_left(
+    size: int, every: float, done: int, loading: float, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    total = 20_000
+    lines = lines_of(in_batches(size, every, total, done, loading), total, clock, capsys)
+    true = loading + every * -(-(total - done) // size)
+    assert lines[0] == f"rewrite: {done}/{total} (0 s)"
+    assert lines[-1] == f"rewrite: {total}/{total} ({true:.0f} s)"
+    assert len(ends(lines)) >= 5
+    assert ends(lines) == pytest.approx([true] * len(ends(lines)), rel=0.02, abs=every)
+
+
+def test_nothing_is_said_of_the_time_left_before_there_is_a_pace(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = iter([(0.0, 900), (300.0, 901), (303.0, 902), (304.0, 903)])
+    assert lines_of(steps, 1000, clock, capsys) == ["rewrite: 900/1000 (0 s)", "rewrite: 901/1000 (300 s)"]
+
+
+def test_a_week_makes_a_log_that_one_can_open(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = 7 * 24 * 360
+    lines = lines_of(in_batches(1, 10.0, rows), rows, clock, capsys)
+    assert sum(len(line) + 1 for line in lines) < 600_000
+    assert len(lines) > 7 * 24 * 50  # and yet says something about every minute
+    assert lines[2:4] == [f"rewrite: {n}/{rows} ({10 * n} s, {10 * (rows - n)} s left)" for n in (2, 3)]
+
+
+def test_work_without_a_number_is_named_once(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress() as progress:
+        progress("data", 0, 0)
+    assert capsys.readouterr().err == "data …\n"
+
+
+@pytest.mark.parametrize(("size", "every"), [(1, 0.5), (1500, 40.0), (4, 90.0)])
+def test_a_bar_says_the_same(size: int, every: float, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches larger than what rich remembers, and slower than the time that it looks back on, among them."""
+    screen, total = StringIO(), 10 * size * max(1, int(60 / every))
+    monkeypatch.setattr(module, "err", Console(file=screen, force_terminal=True, width=80))
+    work = [step for step in in_batches(size, every, total, loading=100.0) if step[1] <= 0.7 * total]
+    with show_progress() as progress:
+        for at, done in work:
+            clock.now = 1000.0 + at
+            progress("rewrite", done, total)
+        clock.now += every / 2  # and goes on counting while a batch is computed
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue())
+    last = drawn[drawn.rindex("rewrite") :]
+    assert f"{work[-1][1]}/{total}" in last
+    hours, minutes, seconds = map(int, re.findall(r"(\d+):(\d\d):(\d\d) left", last)[-1])
+    left = (total - work[-1][1]) / size * every - every / 2
+    assert 3600 * hours + 60 * minutes + seconds == pytest.approx(left, rel=0.03, abs=1)
+    assert f"{size / every:.1f}/s" in last
+
+
+def test_on_the_way_through_a_window_a_row_costs_what_it_costs_on_average() -> None:
+    """What the `hf` backend's time left rests on: it does neither the long rows first nor the short ones."""
+    rows = [Row(str(n), [1] * (20 + n * 7919 % 700), 64) for n in range(1024)]
+    parts = list(batches(rows, 8192))
+    assert max(len(row.ids) for row in parts[0]) == max(len(row.ids) for row in rows)
+    done = 0
+    for number, part in enumerate(parts, 1):
+        done += len(part)
+        if number > len(parts) / 10:  # a batch takes about as long as another: it is as many tokens
+            assert number / done == pytest.approx(len(parts) / len(rows), rel=0.2)
