@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import absl.logging  # noqa: F401  (its handler keeps stderr, and closes it where it has been replaced)
 import pytest
 from conftest import demo_prompts
 

@@ -14,12 +14,22 @@ ATTENTION = "selfdistill_cpu"
 def attend_on_cpu(model: Any) -> None:
     """Has a model on a CPU that uses PyTorch's fused attention use this one."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attend)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        AttentionMaskInterface.register(ATTENTION, added_mask)
         model.set_attn_implementation(ATTENTION)
+
+
+def added_mask(*args: Any, **kwargs: Any) -> Any:
+    """transformers' mask for "sdpa" as numbers to add, float32. Of one that says yes or no PyTorch makes these in each
+    layer anew, which took a quarter of the time of reading prompts."""
+    import torch
+    from transformers.masking_utils import sdpa_mask
+
+    mask = sdpa_mask(*args, **kwargs)
+    return None if mask is None else torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def attend(

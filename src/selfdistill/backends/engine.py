@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,8 +74,9 @@ class Engine:
         with NamedTemporaryFile(prefix="selfdistill-vllm-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
         try:
-            # Its logger keeps the stream that is there when it starts.
-            with self._logged(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            # Its logger keeps the stream that is there when it starts. Not so stderr: as vLLM sets up its logging, absl
+            # (which lm-eval brings) closes the stream that it has kept, unless that is sys.stderr.
+            with self._logged(), redirect_stdout(io.StringIO()):
                 self.llm = _start(needs)
         except ModelError:
             self._log.unlink()
