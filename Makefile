@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: chaos chaos-short demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
+.PHONY: chaos chaos-short soak demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
 .PHONY: install install-dev install-vllm clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
@@ -36,6 +36,10 @@ chaos: install-dev  ## real runs killed 200 times and hurt in other ways, server
 
 chaos-short: install-dev  ## the same in a few minutes
 	$(BIN)/python tests/chaos/run.py --short
+
+soak: install-dev  ## long runs: two million rows of the fake engine, half an hour of a real one; about 45 minutes
+	$(BIN)/python tests/chaos/soak.py fake
+	$(BIN)/python tests/chaos/soak.py real
 
 docs: install-dev  ## docs/cli.md from the command's own help
 	$(BIN)/python docs/make_cli.py
