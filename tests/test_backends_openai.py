@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -49,6 +50,7 @@ class Raw:
         self.body, self.length = body, len(body) if length is None else length
 
 
+LARGE = gzip.compress(bytes((64 << 20) + 1))  # 64 kB on the way
 RESET = object()
 HANG = object()
 
@@ -230,6 +232,7 @@ FAULTS = {
     "cut body": Raw(json.dumps(reply()).encode()[:40], 400),
     "half JSON": Raw(b'{"choices": [{"mess'),
     "HTML": Raw(b"<!doctype html><p>Log in"),
+    "more than the memory has room for": (200, Raw(LARGE), {"Content-Encoding": "gzip"}),
     "no choices": {"choices": []},
     "an error with status 200": refusal("upstream is down"),
     "no message": {"choices": [{"finish_reason": "stop"}]},

@@ -171,11 +171,12 @@ def test_a_damaged_manifest_is_replaced_by_the_one_before(made: tuple[Recipe, Pa
     assert all("finished" in row for row in stages.values())
 
 
-def test_two_damaged_manifests_are_told(made: tuple[Recipe, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "[" * 100_000], ids=["cut", "nested"])
+def test_two_damaged_manifests_are_told(made: tuple[Recipe, Path], tmp_path: Path, content: str) -> None:
     where = tmp_path / "run"
     shutil.copytree(made[1], where)
     for name in ("manifest.json", "manifest.previous.json"):
-        (where / name).write_text("{")
+        (where / name).write_text(content)
     with pytest.raises(ExperimentError, match=r"manifest.json is damaged, and so is the one before it"):
         run(made[0], where)
 

@@ -133,7 +133,7 @@ def _parse(path: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         right = manifest["stages"] is not None and manifest.get("checksum") in (None, _checksum(manifest))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return manifest if right else None
 

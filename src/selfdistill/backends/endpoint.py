@@ -23,6 +23,7 @@ _ROUTES = {"chat": "/chat/completions", "completions": "/completions"}
 _RETRIED = {408, 409, 425, 429}  # and all from 500 on
 _UNKNOWN_MODEL = re.compile(r"pinned to|(unknown|no such|invalid) model|not found|not exist|not a valid", re.I)
 _CONNECT_TIMEOUT = 10.0
+_LARGEST = 64 << 20  # bytes of a response, unpacked; a hundred times what the longest answer with its tokens takes
 _LONGEST_ASKED_WAIT = 300.0  # seconds; more than this no Retry-After gets
 
 
@@ -69,7 +70,7 @@ class Endpoint:
 
         try:
             async with asyncio.timeout(self._config.timeout):
-                response = await self._client.post(self._url, content=json.dumps(body), headers={HEADER: request})
+                response = await self._read(json.dumps(body), request)
         except TimeoutError:
             raise FaultError(f"no answer within {self._config.timeout:g} seconds") from None
         except (httpx.RequestError, OSError) as error:
@@ -90,6 +91,19 @@ class Endpoint:
                 "and that server.url ends as the server's API does, often in /v1."
             )
         return response
+
+    async def _read(self, body: str, request: str) -> httpx.Response:
+        """Raises FaultError where the response would fill the memory."""
+        import httpx
+
+        content = bytearray()
+        async with self._client.stream("POST", self._url, content=body, headers={HEADER: request}) as response:
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > _LARGEST:
+                    raise FaultError(f"a response of more than {_LARGEST >> 20} MiB")
+        headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
 
     def reason(self, response: httpx.Response) -> str:
         """The status and what the server says about it, shortened."""

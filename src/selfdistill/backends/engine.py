@@ -248,6 +248,7 @@ def _start(needs: Needs) -> LLM:
         trust_remote_code=needs.trust_remote_code,
         tensor_parallel_size=options.tensor_parallel,
         quantization=options.quantization,
+        load_format="safetensors",  # never a pickle
         max_model_len=-1,  # the model's own, or what the memory has room for
         enable_prefix_caching=True,
         generation_config="vllm",  # nothing of the model's own generation settings
