@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -16,8 +20,9 @@ from selfdistill.backends.batches import Row, batches
 from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend
 from selfdistill.backends.sampling import choose, distribution, uniforms
+from selfdistill.backends.side_by_side import Task, side_by_side
 from selfdistill.config import ModelConfig, Sampling
-from selfdistill.models import load_renderer
+from selfdistill.models import load_model, load_renderer
 from selfdistill.types import Completion, Message, Prompt
 
 GREEDY = Sampling(max_new_tokens=12)
@@ -181,6 +186,66 @@ def test_a_batch_that_is_wholly_done_is_not_computed(folder: Path, monkeypatch: 
     computed.clear()
     assert answers(config(folder, 900), PROMPTS, GREEDY, {prompt.id for prompt in PROMPTS}) == []
     assert computed == []
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
+def test_batches_side_by_side_have_the_same_answers_in_the_same_order(
+    folder: Path, sampling: Sampling, monkeypatch: pytest.MonkeyPatch, three_threads: None
+) -> None:
+    from selfdistill.backends import hf
+
+    both, most, at_work = Barrier(2, timeout=60), 0, 0
+
+    def met(*given: Any) -> Any:
+        nonlocal most, at_work
+        at_work += 1
+        most = max(most, at_work)
+        with suppress(BrokenBarrierError):
+            both.wait()  # so that one that goes alone is seen
+        try:
+            assert torch.get_num_threads() == 1
+            return decode(*given)
+        finally:
+            at_work -= 1
+            both.abort()
+
+    torch.set_num_threads(1)
+    alone = answers(config(folder, 700), PROMPTS, sampling)
+    torch.set_num_threads(3)
+    monkeypatch.setattr(hf, "decode", met)
+    assert answers(config(folder, 700), PROMPTS, sampling) == alone
+    assert 2 <= most <= 3
+
+
+def test_who_leaves_early_waits_for_no_batch(folder: Path, three_threads: None) -> None:
+    seen: list[bool] = []
+    tasks: list[Task[None]] = [lambda _: None, *[lambda abandoned: seen.append(abandoned.wait(60))] * 9]
+    results = side_by_side(tasks, 3)
+    next(iter(results))
+    results.close()
+    assert seen
+    assert all(seen)
+    abandoned = Event()
+    abandoned.set()
+    model = load_model(config(folder)).eval()
+    assert decode(model, [Row("a", [1, 2, 3], 400)], Sampling(max_new_tokens=400), (), abandoned) == [[ANY]]
+
+
+def test_an_error_beside_others_is_raised(folder: Path, three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selfdistill.backends import hf
+
+    monkeypatch.setattr(hf, "decode", lambda *given: [][len(given[1])])
+    with pytest.raises(IndexError):
+        answers(config(folder, 700), PROMPTS, GREEDY)
 
 
 def test_batches_stay_under_the_budget_and_lose_no_row() -> None:

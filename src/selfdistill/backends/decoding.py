@@ -8,6 +8,7 @@ reach it. What that is worth is in docs/performance.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from ..config import Sampling
@@ -24,9 +25,14 @@ _ROOM = 64  # positions by which the cache grows
 
 
 def decode(
-    model: PreTrainedModel, rows: Sequence[Row], sampling: Sampling, stop_ids: Collection[int]
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    stop_ids: Collection[int],
+    abandoned: Event | None = None,
 ) -> list[list[int]]:
-    """The new tokens of each row: up to and with its stop token, or `row.limit` of them."""
+    """The new tokens of each row: up to and with its stop token, or `row.limit` of them, or none more once it is
+    `abandoned`."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -54,7 +60,7 @@ def decode(
             counts[at_work] += alive
             alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work])
             working = int(alive.sum())
-            if not working:
+            if not working or (abandoned is not None and abandoned.is_set()):
                 break
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             positions = positions[:, -1:] + 1
