@@ -9,18 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import tiny_model
 
 from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.config.train import Launch
-from selfdistill.errors import RecipeError, StageError
+from selfdistill.errors import ModelError, RecipeError, StageError
 from selfdistill.rows import write_lines
 from selfdistill.train import train
 from selfdistill.train.launch import launch
+from selfdistill.train.setup import load_weights
 from selfdistill.train.trainer import EvenRows
 from selfdistill.types import Message, Messages, messages_json
 
@@ -170,3 +173,12 @@ def test_an_epoch_has_every_row_once_and_blanks_to_share_it_out(rows):
 
 def test_how_it_is_launched_is_no_part_of_what_is_trained():
     assert settings(2).deciding == settings().deciding
+
+
+def test_a_model_that_is_to_be_shared_out_is_not_put_on_one_gpu_before(model, monkeypatch):
+    arguments = settings(2), "cuda", torch.bfloat16, False
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert {weight.device.type for weight in load_weights(model, *arguments).parameters()} == {"cpu"}
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    with nullcontext() if torch.cuda.is_available() else pytest.raises(ModelError, match="can't be put on cuda"):
+        assert next(load_weights(model, *arguments).parameters()).device.type == "cuda"
