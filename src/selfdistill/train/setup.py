@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool) -> Any:
-    """Weights are float32 and computed with in `dtype`; on a GPU a base that is frozen is held in `dtype` too. FSDP takes
+    """Weights are float32, computed with in `dtype`; on a GPU a base that is frozen is held in `dtype` too. FSDP takes
     them from the CPU: a whole model on each GPU is what it is there to avoid. ZeRO-3 shares them out as they load."""
     import torch
 
