@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from damage import CHECKPOINTS, DAMAGE, FILES, pick
@@ -43,16 +45,12 @@ class Tally:
     codes: Counter[int] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def good(self) -> bool:
-        return not (self.lost or self.doubled or self.differing or self.notes)
-
 
 class Chaos:
     """The runs that were not hurt, and the places for those that are."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.rng = folder, random.Random(seed)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rng, self.way = folder, random.Random(), ""
         load_libraries()
         self.recipes = self._write_recipes()
         self.whole: dict[str, dict[str, bytes]] = {}
@@ -86,9 +84,13 @@ class Chaos:
             raise SystemExit(f"{where} ended with {code}: {child.said}")
         return child.said
 
+    def begin(self, way: str, seed: int) -> None:
+        """One way to hurt a run; the same seed hurts at the same places, whatever else is tried."""
+        self.way, self.places, self.rng = way.replace(" ", "-"), 0, random.Random(f"{seed} {way}")
+
     def place(self) -> tuple[str, Path]:
         self.places += 1
-        return ("hf" if self.places % 3 == 0 else "fake"), self.folder / f"run-{self.places}"
+        return ("hf" if self.places % 3 == 0 else "fake"), self.folder / f"{self.way}-{self.places}"
 
     def moment(self, name: str) -> float:
         """How long to wait; mostly short, as a process that goes on with what is there has less to do."""
@@ -116,7 +118,7 @@ class Chaos:
         tally.codes[code] += 1
         if "Traceback" in child.said:
             tally.tracebacks += 1
-            shutil.copy(child.log, self.folder / f"traceback-{self.places}-{tally.tracebacks}.txt")
+            shutil.copy(child.log, self.folder / f"traceback-{self.way}-{self.places}.txt")
         if since is not None:
             tally.slowest = max(tally.slowest, time.monotonic() - since)
 
@@ -179,7 +181,7 @@ class Chaos:
                 child.signal(signal.SIGKILL)
                 child.wait()
                 subprocess.run(["mount", "-o", "remount,ro", str(where)], check=True)
-                self._hurt(tally, name, where / "run", log=self.folder / f"ro-{self.places}")
+                self._hurt(tally, name, where / "run", log=self.folder / f"{self.way}-{self.places}.ro")
                 subprocess.run(["mount", "-o", "remount,rw", str(where)], check=True)
                 self.compare(tally, name, where / "run")
 
@@ -239,7 +241,7 @@ class Chaos:
             name, where = self.place()
             first = Child(self.recipes[name], where)
             time.sleep(self.moment(name))
-            second = Child(self.recipes[name], where, log=self.folder / f"second-{self.places}")
+            second = Child(self.recipes[name], where, log=self.folder / f"{self.way}-{self.places}.second")
             tally.tried += 1
             self.note_end(tally, second)
             self.note_end(tally, first)
@@ -301,41 +303,57 @@ def ways(chaos: Chaos, short: bool) -> dict[str, tuple[Callable[[Tally, int], No
     return {name: (way, max(times // 10, 2) if short else times) for name, (way, times) in found.items()}
 
 
+_chaos: Chaos | None = None  # processes that are forked have it
+
+
+def _try(name: str, short: bool, times: int | None, seed: int) -> Tally:
+    assert _chaos is not None
+    _chaos.begin(name, seed)
+    way, usual = ways(_chaos, short)[name]
+    tally = Tally()
+    try:
+        way(tally, times or usual)
+    except SystemExit as error:
+        tally.notes.append(str(error))
+    return tally
+
+
 def main() -> None:
+    global _chaos
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", action="append", default=[], help="only this way; may be given more than once")
     parser.add_argument("--times", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="ways that are tried at a time")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     arguments = parser.parse_args()
     begun, bad = time.monotonic(), []
     folder = Path(tempfile.mkdtemp(prefix="selfdistill-chaos-"))
-    chaos = Chaos(folder, arguments.seed)
-    print(f"Uninterrupted: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in chaos.seconds.items())}\n")
+    _chaos = Chaos(folder)
+    print(f"Uninterrupted: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in _chaos.seconds.items())}\n")
     print(
         "| what | tried | hit | rows lost | rows doubled | files differing | tracebacks | exit codes | slowest end, s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     stages: Counter[str] = Counter()
-    for name, (way, times) in ways(chaos, arguments.short).items():
-        if arguments.only and name not in arguments.only:
-            continue
-        tally = Tally()
-        way(tally, arguments.times or times)
-        codes = " ".join(f"{code}:{count}" for code, count in sorted(tally.codes.items()))
-        slowest = f"{tally.slowest:.1f}" if tally.slowest else ""
-        print(
-            f"| {name} | {tally.tried} | {tally.hit} | {tally.lost} | {tally.doubled} | {tally.differing} | "
-            f"{tally.tracebacks} | {codes} | {slowest} |", flush=True,
-        )  # fmt: skip
-        if name.startswith("SIG"):
-            stages += tally.stages
-        bad += [f"{name}: {note}" for note in tally.notes]
-        late = name == "SIGTERM" and tally.slowest > 10
-        bad += ["SIGTERM took more than 10 s"] if late else []
+    names = [name for name in ways(_chaos, arguments.short) if not arguments.only or name in arguments.only]
+    tried = partial(_try, short=arguments.short, times=arguments.times, seed=arguments.seed)
+    with get_context("fork").Pool(arguments.jobs) as pool:
+        for name, tally in zip(names, pool.imap(tried, names), strict=True):
+            codes = " ".join(f"{code}:{count}" for code, count in sorted(tally.codes.items()))
+            slowest = f"{tally.slowest:.1f}" if tally.slowest else ""
+            print(
+                f"| {name} | {tally.tried} | {tally.hit} | {tally.lost} | {tally.doubled} | {tally.differing} | "
+                f"{tally.tracebacks} | {codes} | {slowest} |", flush=True,
+            )  # fmt: skip
+            if name.startswith("SIG"):
+                stages += tally.stages
+            bad += [f"{name}: {note}" for note in tally.notes]
+            bad += [f"{name}: nothing was hurt"] if tally.tried >= 5 and not tally.hit else []
+            bad += ["SIGTERM took more than 10 s"] if name == "SIGTERM" and tally.slowest > 10 else []
     print(f"\nKills by the stage at work: {', '.join(f'{name} {count}' for name, count in stages.most_common())}")
-    print(f"{time.monotonic() - begun:.0f} s, seed {arguments.seed}")
+    print(f"{time.monotonic() - begun:.0f} s, {arguments.jobs} at a time, seed {arguments.seed}")
     if bad:
         raise SystemExit("\n".join([f"Kept in {folder}:", *bad]))
     if not arguments.keep:
