@@ -352,6 +352,19 @@ def test_ctrl_c_keeps_what_is_done(model: Path, rows: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "rewrite" / "rewrites.jsonl").is_file()
 
 
+@pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.config.load_recipe"])
+def test_ctrl_c_before_the_work_is_no_traceback_either(
+    tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("model: demo\n")
+    monkeypatch.setattr(where, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    done = command("run", tmp_path / "recipe.yaml", "--dir", tmp_path / "run")
+    assert (done.code, done.err) == (
+        2,
+        "Error: Stopped: what was done is kept, and the same command goes on from there.\n",
+    )
+
+
 def test_rewriting_survives_kill_9_byte_for_byte(
     model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:

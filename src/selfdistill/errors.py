@@ -27,3 +27,6 @@ class StageError(SelfDistillError):
 
 class InterruptedRunError(SelfDistillError):
     """The user pressed Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped: what was done is kept, and the same command goes on from there.")

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
-from ..errors import ExperimentError, SelfDistillError
+from ..errors import ExperimentError, InterruptedRunError, SelfDistillError
 from .progress import show_progress
 from .show import err, out, say, say_gap, say_heading, show_checked, show_verdict, visible
 from .stop import EXIT_CODE, stopping
@@ -335,7 +335,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with stopping() as stop:
         try:
-            app()
+            _call_app()
         except SelfDistillError as error:
             if debug and not stop.asked:
                 raise
@@ -345,6 +345,18 @@ def main() -> None:
             if stop.asked:  # whatever a library made of the interruption
                 sys.exit(EXIT_CODE)
             raise
+
+
+def _call_app() -> None:
+    """Raises InterruptedRunError wherever Ctrl-C comes, between long work too."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise InterruptedRunError from None
+    except SystemExit as stop:
+        if stop.code == 130:  # what Typer makes of it
+            raise InterruptedRunError from None
+        raise
 
 
 def _default_directory(recipe: Path) -> Path:

@@ -26,7 +26,7 @@ def show_progress() -> Iterator[Progress]:
         with _bars() if err.is_terminal else nullcontext(_plain_progress()) as progress:
             yield progress
     except KeyboardInterrupt:
-        raise InterruptedRunError("Stopped: what was done is kept, and the same command goes on from there.") from None
+        raise InterruptedRunError from None
 
 
 class _Pace:

@@ -18,10 +18,12 @@ _LAST_WORDS = b"Stopped by SIGTERM: what was done is kept, and the same command 
 
 
 class Stop:
-    """Whether SIGTERM has come, and whether the signal that comes next is one of ours, sent again."""
+    """Whether SIGTERM has come, whether the signal that comes next is one of ours, sent again, and whether there is
+    nobody any more to send one to."""
 
     asked = False
     again = False
+    over = False
 
 
 @contextmanager
@@ -53,6 +55,7 @@ def stopping() -> Iterator[Stop]:
         yield stop
     finally:
         if not stop.asked:
+            stop.over = True
             sys.unraisablehook = hook
             signal.set_wakeup_fd(woken)
             for number, handler in before.items():
@@ -78,6 +81,8 @@ def _watch(reader: int, stop: Stop) -> None:
 
 def _send_again(stop: Stop, number: int) -> None:
     """Where Python can't raise, as in a finalizer, it drops what is raised; so may a library."""
+    if stop.over:
+        return
     stop.again = True
     os.kill(os.getpid(), number)
 
