@@ -25,7 +25,8 @@ from .gap import measure_gap
 from .rewriting import prepare_data, rewrite_data
 from .training import launch_commands, train_runs
 
-_ONEDNN_REFUSES = "could not create a"  # on a CPU, for want of memory; it doesn't say so
+# oneDNN on a CPU, and the loader of a library that is imported late: for want of memory, which neither says.
+_NO_MEMORY = ("could not create a", "failed to map segment")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
@@ -127,8 +128,8 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
                 f"{error.filename or experiment.directory}: {error.strerror}. What was done so far is kept; mend that "
                 "and run again."
             ) from error
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) and _ONEDNN_REFUSES not in str(error):
+        except (MemoryError, RuntimeError, ImportError) as error:
+            if not out_of_memory(error) and not any(sign in str(error) for sign in _NO_MEMORY):
                 raise
             raise StageError(
                 "There is too little memory. What was done so far is kept; free some, or lower model.batch_tokens or "
