@@ -42,7 +42,7 @@ def _characters(text: str) -> str:
 def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Measured:
     try:
         from sacrebleu.metrics import BLEU
-    except ImportError:
+    except ModuleNotFoundError:
         raise UnmeasuredError(f"BLEU needs sacrebleu: {_INSTALL}.") from None
     # `force`: a space before a last full stop is no sign of tokenised text here.
     sentence, corpus = BLEU(tokenize=tokenize, effective_order=True, force=True), BLEU(tokenize=tokenize, force=True)
@@ -56,7 +56,7 @@ def rouge_l(compared: Compared) -> Measured:
     and digits, the rest are gaps. The paper's code cuts words with jieba, and counts punctuation."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
+    except ModuleNotFoundError:
         raise UnmeasuredError(f"ROUGE needs rouge-score: {_INSTALL}.") from None
     scorer = RougeScorer(["rougeL"])
     return averaged(_each(compared, lambda pair: scorer.score(pair.seed, pair.tuned)["rougeL"].fmeasure))
@@ -83,7 +83,7 @@ def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
     logging.disable_progress_bar()
     try:
         from sentence_transformers import SentenceTransformer
-    except ImportError:
+    except ModuleNotFoundError:
         return UnmeasuredError(f"The cosine of embeddings needs sentence-transformers: {_INSTALL}.")
     options: dict[str, Any] = {"device": device, "model_kwargs": {"use_safetensors": True}}
     try:
@@ -93,6 +93,8 @@ def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
                 return SentenceTransformer(name, local_files_only=True, **options)
             HfApi().model_info(name, timeout=20)  # fails at once where loading would try for minutes
         return SentenceTransformer(name, **options)
+    except MemoryError:
+        raise
     except Exception as error:  # of the hub, of transformers and of its own, none with a common base
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         return UnmeasuredError(
