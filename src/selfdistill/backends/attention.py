@@ -1,8 +1,8 @@
 """Attention of a model that answers on a CPU: in float32, and without copies of keys that several heads share.
 
-For one new token a row, which is where the time goes, PyTorch's fused kernel takes three to five times as long in bfloat16
-as in float32, and two plain products in float32 take no longer than it. So the cache holds keys and values in float32, in
-which what was bfloat16 is the same number.
+For one new token a row, which is where the time goes, PyTorch's fused kernel takes three to five times as long in
+bfloat16 as in float32, and two plain products in float32 take no longer than it. So the cache holds keys and values
+in float32, in which what was bfloat16 is the same number.
 """
 
 from __future__ import annotations
