@@ -28,8 +28,8 @@ from pairs import Row, alternate, ratios, rewriting_prompts, spread
 from rewrite_hf import one_by_one
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.engine import sharing
 from selfdistill.backends.openai import row_seed
+from selfdistill.backends.sharing import sharing
 from selfdistill.backends.vllm import VLLMBackend
 from selfdistill.config import EngineConfig, ModelConfig, Sampling, load_recipe
 from selfdistill.demo import RECIPE, SEED

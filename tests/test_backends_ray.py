@@ -19,9 +19,9 @@ import telling
 from tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, open_backend
-from selfdistill.backends.engine import sharing
 from selfdistill.backends.pool import Pool
 from selfdistill.backends.replica import Work
+from selfdistill.backends.sharing import sharing
 from selfdistill.config import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.types import Completion, Message, Prompt

@@ -14,7 +14,7 @@ import pytest
 from conftest import demo_prompts
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.engine import sharing
+from selfdistill.backends.sharing import sharing
 from selfdistill.check import check
 from selfdistill.config import EngineConfig, ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.demo import SEED

@@ -1,7 +1,4 @@
-"""A vLLM engine in processes of its own, which end with it and give back all memory.
-
-Within `sharing` it outlives its backend: one start and one copy of the base serve all runs that put adapters over it.
-"""
+"""A vLLM engine in processes of its own, which end with it and give back all memory."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -29,8 +26,6 @@ from .openai import row_seed
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
-
-    from .pool import Pool
 
 INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
@@ -276,66 +271,6 @@ def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
             f"The adapter in {folder} has rank {rank}, and vLLM takes up to {LARGEST_RANK}; choose the backend hf."
         )
     return rank, modules
-
-
-@dataclass
-class Shared:
-    """What stays up within `sharing`: an engine in this process's care, or replicas on a cluster."""
-
-    models: list[tuple[ModelConfig, str | None]]
-    engine: Engine | None = None
-    pool: Pool | None = None
-
-
-_shared: Shared | None = None
-
-
-def shared() -> Shared | None:
-    """None outside `sharing`."""
-    return _shared
-
-
-@contextmanager
-def sharing(models: Iterable[tuple[ModelConfig, str | None]]) -> Iterator[None]:
-    """Within, an engine stays up when its backend closes, for the next one that needs the same, and stops when another
-    is needed. It has room for all adapters in `models` (a model, and an adapter's folder over it) that go over its
-    own. Costs nothing where no engine is asked for."""
-    global _shared
-    _shared = Shared(list(models))
-    try:
-        yield
-    finally:
-        last, _shared = _shared, None
-        if last.engine is not None:
-            last.engine.stop()
-        if last.pool is not None:
-            last.pool.stop()
-
-
-def acquire(model: ModelConfig, adapter: str | None) -> Engine:
-    """An engine for `model`, with room for `adapter`. Raises ModelError."""
-    needs = Needs.of(model)
-    others = [] if _shared is None else [folder for other, folder in _shared.models if Needs.of(other) == needs]
-    if shapes := [adapter_shape(folder) for folder in {adapter, *others} if folder]:
-        targets = frozenset().union(*(names for _, names in shapes)) if all(names for _, names in shapes) else ()
-        needs = replace(needs, rank=max(rank for rank, _ in shapes), targets=frozenset(targets))
-    if _shared is None:
-        return Engine(needs)
-    if _shared.engine is None or _shared.engine.needs != needs:
-        if _shared.engine is not None:
-            _shared.engine.stop()  # before the next one starts: each takes most of the memory
-            _shared.engine = None
-        _shared.engine = Engine(needs)
-    return _shared.engine
-
-
-def release(engine: Engine) -> None:
-    """Stops it, unless it is shared and well."""
-    if _shared is not None and _shared.engine is engine:
-        if not engine.broken:
-            return
-        _shared.engine = None
-    engine.stop()
 
 
 _ERROR = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception)): (.+)$")

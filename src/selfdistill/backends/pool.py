@@ -33,7 +33,7 @@ class Slot:
 
 
 class Pool:
-    """`config.replicas` replicas; `models` are those that share an engine, see `engine.sharing`. Raises ModelError."""
+    """`config.replicas` replicas; `models` are those that share an engine, see `sharing.sharing`. Raises ModelError."""
 
     def __init__(self, config: RayConfig, models: Models = ()) -> None:
         self.config, self._models = config, models

@@ -15,17 +15,17 @@ from ..models import load_context_length, load_renderer
 from ..types import Completion, Prompt
 from . import check_backend
 from .batches import Row, batches, windows
-from .engine import shared
 from .pool import Pool
 from .rendered import to_row
 from .replica import Models, Work
+from .sharing import shared
 
 _TOGETHER = 64  # prompts that are given at once to an engine that takes them in as they come
 
 
 class RayBackend:
     """A model folder or hub name, and the folder of a LoRA adapter over it where given, on `model.ray.replicas`
-    replicas of the backend `model.ray.backend`. Ray and the replicas start on entering; within `engine.sharing` those
+    replicas of the backend `model.ray.backend`. Ray and the replicas start on entering; within `sharing.sharing` those
     that are up are used again, and what they share of their engines stays up too.
 
     An answer does not depend on the replica that gives it: of `hf` each gets whole batches, those that `hf` itself

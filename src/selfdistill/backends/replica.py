@@ -15,7 +15,7 @@ from ..errors import ModelError, SelfDistillError
 from ..identity import model_source
 from ..types import Completion, Prompt
 from . import Backend, open_backend
-from .engine import sharing
+from .sharing import sharing
 
 Models = Sequence[tuple[ModelConfig, str | None]]
 ALONE = 2  # so often a replica has died over it that nothing else is answered beside it
@@ -55,7 +55,7 @@ class Work:
 
 class Replica:
     """A backend with one model, in a process of its own. Answers in a thread, so that it never waits for more work to
-    arrive; `models` are those that share an engine, see `engine.sharing`."""
+    arrive; `models` are those that share an engine, see `sharing.sharing`."""
 
     def __init__(self, models: Models) -> None:
         self._stack, self._opened = ExitStack(), ExitStack()

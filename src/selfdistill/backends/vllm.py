@@ -10,8 +10,9 @@ from ..config import ModelConfig, Sampling
 from ..models import load_renderer
 from ..types import Completion, Prompt
 from .batches import Row
-from .engine import Engine, acquire, release
+from .engine import Engine
 from .rendered import failure, to_completion, to_row
+from .sharing import acquire, release
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 class VLLMBackend:
     """A model folder or hub name, and the folder of a LoRA adapter over it where given. The engine starts on entering;
-    within `engine.sharing` one that is up is used again.
+    within `sharing.sharing` one that is up is used again.
 
     Prompts are our own token ids. Each row's sampling has its own seed, so that its answer does not depend on the order
     of the rows but for rounding, which differs between batches. Raises ModelError (on entering) where vLLM is missing

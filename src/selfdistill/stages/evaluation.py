@@ -9,7 +9,7 @@ from itertools import compress
 from pathlib import Path
 
 from ..backends import open_backend
-from ..backends.engine import sharing
+from ..backends.sharing import sharing
 from ..completions import LazyBackend, Progress, forget_transient
 from ..config import TaskEntry
 from ..data import BadRow, draw, iter_conversations

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import open_backend
-from ..backends.engine import sharing
+from ..backends.sharing import sharing
 from ..choices import beside, best, cascade, to_score
 from ..completions import LazyBackend, Progress, forget_transient
 from ..config import ArmConfig
