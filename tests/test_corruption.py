@@ -100,7 +100,9 @@ def test_a_damaged_file_is_named_and_made_again_and_nothing_else(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", ["rewrite/completions.jsonl", "arms/sdft/evaluate/heldout/answers.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["rewrite/completions.jsonl", "rewrite/likelihoods.jsonl", "arms/sdft/evaluate/heldout/answers.jsonl"]
+)
 def test_of_appended_rows_only_the_damaged_is_asked_again(
     made: tuple[Recipe, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -108,7 +110,7 @@ def test_of_appended_rows_only_the_damaged_is_asked_again(
     where = tmp_path / "run"
     shutil.copytree(whole, where)
     lines = (where / name).read_bytes().splitlines(keepends=True)
-    flipped = lines[1].replace(b'"finish"', b'"finisi"')
+    flipped = lines[1].replace(b'": ', b'"; ', 1)
     (where / name).write_bytes(b"".join([lines[0], flipped, *lines[2:]]))
     with pytest.raises(ExperimentError, match="line 2 damaged"):
         regrade(Experiment.open(where)) if "answers" in name else _open(where / name)

@@ -29,8 +29,8 @@ class Stage:
     anew where its settings changed; the others stop there, unless they are not finished and their partial work is
     `guarded` by keys of its own.
 
-    `beside` are the other files that it makes, or folders of them. A stage that works `by_row` asks again for the rows
-    that its output lacks; any other makes all of it again.
+    `beside` are the other files that it makes, or folders of them. Of the files in `by_row` it makes those rows again
+    that are missing; any other file it makes again as a whole.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Stage:
     cheap: bool = False
     guarded: bool = False
     beside: tuple[str, ...] = ()
-    by_row: bool = False
+    by_row: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +122,7 @@ class Experiment:
                 put_aside(output)  # it says that a folder is whole
             if not path.exists():
                 _log.warning("%s is gone, and made again.", path)
-            elif stage.by_row:
+            elif name in stage.by_row:
                 _log.warning("%s is not as it was written; rows that are missing are made again.", path)
             else:
                 _log.warning("%s is not as it was written; put aside as %s and made again.", path, put_aside(path).name)

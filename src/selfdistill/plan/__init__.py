@@ -177,7 +177,9 @@ class Plan:
         a server alone."""
         if not self.recipe.gap or self.recipe.model.answering(self.recipe.rewrite.backend) == "openai":
             return None
-        return Stage("gap", "rewrite/gap.jsonl", self.answer_settings, (self.verify_stage,), cheap=True)
+        scores = ("rewrite/likelihoods.jsonl",)
+        inputs = (self.verify_stage,)
+        return Stage("gap", "rewrite/gap.jsonl", self.answer_settings, inputs, cheap=True, beside=scores, by_row=scores)
 
     def train_stage(self, run: str) -> Stage | None:
         """What makes the weights of a run; None for the seed."""

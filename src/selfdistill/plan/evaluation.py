@@ -203,7 +203,8 @@ class Evaluation:
         if harness:
             beside = (f"{folder}/answers.jsonl", f"{folder}/verdicts.jsonl")
             return Stage(name, f"{folder}/score.json", settings, inputs, beside=beside)
-        return Stage(name, f"{folder}/answers.jsonl", settings, inputs, by_row=True)
+        output = f"{folder}/answers.jsonl"
+        return Stage(name, output, settings, inputs, by_row=(output,))
 
     def judge_stage(self, run: str, entry: TaskEntry) -> Stage | None:
         """None where no judge is asked: of a task without one, and of the seed against itself."""
@@ -217,7 +218,7 @@ class Evaluation:
         stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
         settings = {"task": entry.task, "judge": self.judge_identity, "questions": stub}
         output = f"arms/{run}/evaluate/{entry.name}/judged.jsonl"
-        return Stage(f"judge/{run}/{entry.name}", output, settings, inputs, cheap=True, by_row=True)
+        return Stage(f"judge/{run}/{entry.name}", output, settings, inputs, cheap=True, by_row=(output,))
 
     def score_stage(self, run: str, entry: TaskEntry) -> Stage | None:
         """What makes score.json; None for the seed where it would be compared with itself."""

@@ -83,7 +83,7 @@ class Candidates:
         }
         name = f"rewrite/{self.name}".rstrip("/")
         output, inputs = f"{self.folder}/completions.jsonl", (self.plan.data_stage,)
-        return Stage(name, output, settings, inputs, guarded=True, by_row=True)
+        return Stage(name, output, settings, inputs, guarded=True, by_row=(output,))
 
     @cached_property
     def verifying(self) -> Stage:
@@ -126,7 +126,11 @@ class Responses:
         name = "-".join(filter(None, [f"best-{arm.best_of}" if arm.best_of else "cascade", sets[-1].kind]))
         # What the inputs depend on is said here too, so that a change of it is named.
         settings = {**self.plan.selection_settings, **(self.plan.answer_settings if arm.best_of else {})}
-        return Stage(f"choose/{name}", f"rewrite/{name}.jsonl", settings, inputs, cheap=True)
+        output = f"rewrite/{name}.jsonl"
+        if not arm.best_of:
+            return Stage(f"choose/{name}", output, settings, inputs, cheap=True)
+        scores = (f"rewrite/{name}-likelihoods.jsonl",)
+        return Stage(f"choose/{name}", output, settings, inputs, cheap=True, beside=scores, by_row=scores)
 
     @property
     def chosen(self) -> list[ArmConfig]:

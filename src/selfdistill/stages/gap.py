@@ -36,7 +36,7 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
     def examples() -> Iterator[Example]:
         return (example for rewrite in rewrites() for example in responses(rewrite, model))
 
-    path = experiment.path("rewrite", "likelihoods.jsonl")
+    path = experiment.path(*stage.by_row)
     with experiment.run_stage(stage) as run:
         with RowFile(path) as rows:
             score_missing(examples, plan.recipe.model, rows, partial(progress, "gap"))

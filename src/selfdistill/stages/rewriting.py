@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,10 @@ def _choose(experiment: Experiment, plan: Plan, arm: ArmConfig, progress: Progre
     samples: Counter[str] = Counter()
     with experiment.run_stage(stage) as run, ExitStack() as stack:
         files = [stack.enter_context(RowFile(experiment.path(each.verifying.output), reading=True)) for each in sets]
-        choose = _best(experiment, plan, files, partial(progress, stage.name), stack) if arm.best_of else cascade
+        choose: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = cascade
+        if arm.best_of:
+            scores = experiment.path(*stage.by_row)
+            choose = _best(plan, files, scores, partial(progress, stage.name), stack)
 
         def chosen() -> Iterator[dict[str, Any]]:
             for row in map(choose, _rows(files)):
@@ -166,10 +170,10 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _best(
-    experiment: Experiment, plan: Plan, files: Sequence[RowFile], progress: Callable[[int, int], None], stack: ExitStack
+    plan: Plan, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
 ) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
-    """The choice of the likeliest, after what it needs is scored. Scores are on file by content, beside the gap's."""
-    model, path = content_id(plan.answer_settings), experiment.path("rewrite", "likelihoods.jsonl")
+    """The choice of the likeliest, after what it needs is scored. Scores are on file, in `path`, by content."""
+    model = content_id(plan.answer_settings)
 
     def examples() -> Iterator[Example]:
         return (example for rows in _rows(files) for example in to_score(rows, model))
