@@ -191,6 +191,15 @@ def test_a_run_killed_before_its_first_manifest_goes_on(made: tuple[Recipe, Path
     assert contents(where) == contents(made[1])
 
 
+def test_a_run_whose_first_manifest_is_torn_goes_on(made: tuple[Recipe, Path], tmp_path: Path) -> None:
+    where = tmp_path / "run"
+    where.mkdir()
+    shutil.copy(made[1] / "recipe.yaml", where)
+    (where / "manifest.json").write_bytes((made[1] / "manifest.json").read_bytes()[:100])
+    run(made[0], where)
+    assert contents(where) == contents(made[1])
+
+
 def test_a_bit_flipped_in_a_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     rows = [
         (Message("user", f"What follows {i}?"), Message("assistant", f"After {i} comes {i + 1}.")) for i in range(8)

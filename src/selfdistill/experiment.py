@@ -165,8 +165,9 @@ class Experiment:
         """Checks all of `stages` and saves the recipe. Raises ExperimentError where the directory is another's."""
         self.check(stages)
         if not self.manifest.get("selfdistill"):
+            ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
             if self.directory.exists() and any(
-                p.name != "lock" and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
+                p.name not in ours and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
             self._manifest.write(new_manifest())

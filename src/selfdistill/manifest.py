@@ -51,8 +51,8 @@ class ManifestFile:
         if manifest is None and self.previous.exists():
             manifest = _parse(self.previous)
             _log.warning("%s is taken instead of manifest.json.", self.previous)
-        elif manifest is None and not there:
-            return {"stages": {}}
+        elif manifest is None:
+            return {"stages": {}}  # before the second was written nothing was done
         if manifest is None:
             raise ExperimentError(
                 f"{self.path} is damaged, and so is the one before it; use another directory with --dir, or delete "
