@@ -233,6 +233,7 @@ FAULTS = {
     "half JSON": Raw(b'{"choices": [{"mess'),
     "HTML": Raw(b"<!doctype html><p>Log in"),
     "more than the memory has room for": (200, Raw(LARGE), {"Content-Encoding": "gzip"}),
+    "packed twice": (200, Raw(gzip.compress(LARGE)), {"Content-Encoding": "gzip, gzip"}),
     "no choices": {"choices": []},
     "an error with status 200": refusal("upstream is down"),
     "no message": {"choices": [{"finish_reason": "stop"}]},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -286,6 +287,19 @@ def test_check_tells_what_is_missing(
         open_backend("ray", on_replicas("fake")),
     ):
         pass
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        recipe = {"model": {"path": "demo", "ray": {"address": address}}, "task": "demo-maths", "data": {"n": 20}}
+        (tmp_path / "recipe.yaml").write_text(json.dumps({**recipe, "rewrite": {"backend": "ray"}}))
+        words = ["rewrite", str(tmp_path / "recipe.yaml"), "--dir", str(tmp_path / "run")]
+        # In a process of its own, which isn't connected to another. Ray itself would try for a quarter of an hour.
+        done = subprocess.run([sys.executable, "-m", "selfdistill", *words], stderr=subprocess.PIPE, timeout=120)
+    assert done.returncode == 2
+    assert f"{address} can't be joined" in done.stderr.decode()
 
 
 @pytest.mark.parametrize(

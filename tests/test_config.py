@@ -75,6 +75,7 @@ def test_a_preset_fills_in_what_is_not_written() -> None:
         ("- a\n- b", "holds no recipe"),
         ("", "holds no recipe"),
         ("a: [1", "not readable as YAML"),
+        ("model: m\ndata: d\narms: {a: {data: none}, a: {data: original}}", "line 3: the key 'a' is there twice"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "can't start new thread")
 # One of these is there where Linux has a GPU that torch calls cuda: NVIDIA's, Jetson's, AMD's, and WSL's.
 _DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
 
@@ -50,7 +51,7 @@ def free_memory() -> None:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether that is what an error says. CUDA has one of its own; the CPU's allocator raises a plain RuntimeError."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
         return True
     torch = sys.modules.get("torch")  # where it isn't loaded, no error is its own
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
@@ -185,6 +186,8 @@ def load_model(
             **options,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(load_advice("weights", model, error)) from error
     if adapter is not None:
         loaded = _with_adapter(loaded, adapter)

@@ -207,7 +207,7 @@ class Renderer:
         return ids
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return ids
 
     def _apply(self, messages: Messages, generate: bool) -> str:

@@ -81,6 +81,7 @@ class Child:
             sys.argv = ["selfdistill", "run", str(recipe), "--dir", str(where)]
             from selfdistill.cli import main
 
+            importlib.import_module("torch").set_num_threads(2)  # so that batches are computed side by side
             prepare()
             main()
             code = 0

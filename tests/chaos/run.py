@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -273,6 +274,15 @@ class Chaos:
             self.compare(tally, name, copy)
 
 
+WAYS = (
+    "SIGKILL", "SIGTERM", "SIGINT", "too little memory", "disk full", "read-only file system", "clock jumps, SIGKILL",
+    "two runs at once", "copied while running", *DAMAGE,
+)  # fmt: skip
+ENDS = {"SIGKILL": {0, -9}, "SIGTERM": {0, 143}, "SIGINT": {0, 2}, "disk full": {0, 2}, "read-only file system": {0, 2}}
+"""The exit codes that there may be, 0 where the run was done before."""
+BY_LIBRARIES = {"too little memory"}  # which end a process as they please
+
+
 @contextmanager
 def _tmpfs(where: Path, kib: int) -> Iterator[Callable[[], object] | None]:
     """Gives a function that makes room; None where nothing may be mounted."""
@@ -326,7 +336,7 @@ def main() -> None:
     global _chaos
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--only", action="append", default=[], help="only this way; may be given more than once")
+    parser.add_argument("--only", action="append", default=[], choices=WAYS, metavar="WAY", help=", ".join(WAYS))
     parser.add_argument("--times", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="ways that are tried at a time")
@@ -341,10 +351,10 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     stages, rounded = Counter[str](), 0
-    names = [name for name in ways(_chaos, arguments.short) if not arguments.only or name in arguments.only]
+    names = arguments.only or list(WAYS)
     tried = partial(_try, short=arguments.short, times=arguments.times, seed=arguments.seed)
-    with get_context("fork").Pool(arguments.jobs) as pool:
-        for name, tally in zip(names, pool.imap(tried, names), strict=True):
+    with ProcessPoolExecutor(arguments.jobs, get_context("fork")) as pool:
+        for name, tally in zip(names, pool.map(tried, names), strict=True):
             codes = " ".join(f"{code}:{count}" for code, count in sorted(tally.codes.items()))
             slowest = f"{tally.slowest:.1f}" if tally.slowest else ""
             print(
@@ -356,6 +366,8 @@ def main() -> None:
             rounded += tally.rounded
             bad += [f"{name}: {note}" for note in tally.notes]
             bad += [f"{name}: nothing was hurt"] if tally.tried >= 5 and not tally.hit else []
+            bad += [f"{name}: ended with a traceback"] if tally.tracebacks and name not in BY_LIBRARIES else []
+            bad += [f"{name}: exit codes {codes}"] if tally.codes.keys() - ENDS.get(name, tally.codes.keys()) else []
             bad += ["SIGTERM took more than 10 s"] if name == "SIGTERM" and tally.slowest > 10 else []
     print(f"\nKills by the stage at work: {', '.join(f'{name} {count}' for name, count in stages.most_common())}")
     if rounded:

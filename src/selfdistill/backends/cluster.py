@@ -97,6 +97,7 @@ def connect(config: RayConfig) -> None:
         "object_store_memory": _STORE,
     }
     try:
+        _look_for(config.address)
         ray.init(
             address=config.address or "local",
             log_to_driver=False,
@@ -108,6 +109,13 @@ def connect(config: RayConfig) -> None:
         raise ModelError(
             f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
         ) from error
+
+
+def _look_for(address: str | None) -> None:
+    """Raises OSError where nobody listens at `HOST:PORT`: Ray would try for a quarter of an hour."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "://" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
 
 
 def reason(error: Exception) -> str:

@@ -50,7 +50,8 @@ class Endpoint:
         import httpx
 
         # Each request has a connection of its own: what comes late, or twice, is then nobody else's answer.
-        headers = {"Content-Type": "application/json", "Connection": "close"}
+        # Of one layer of gzip, a piece that is read comes to a bounded size.
+        headers = {"Content-Type": "application/json", "Connection": "close", "Accept-Encoding": "gzip"}
         self._client = httpx.AsyncClient(
             headers={**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers,
             timeout=httpx.Timeout(None, connect=min(_CONNECT_TIMEOUT, self._config.timeout)),
@@ -98,6 +99,8 @@ class Endpoint:
 
         content = bytearray()
         async with self._client.stream("POST", self._url, content=body, headers={HEADER: request}) as response:
+            if response.headers.get("content-encoding", "").lower() not in ("", "identity", "gzip"):
+                raise FaultError("a response packed in another way than was asked for")
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > _LARGEST:

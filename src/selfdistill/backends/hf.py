@@ -18,7 +18,7 @@ from ..types import Completion, Prompt
 from .attention import attend_on_cpu
 from .batches import Row, batches, windows
 from .decoding import decode
-from .rendered import failure, to_completion, to_row
+from .rendered import to_completion, to_row
 from .side_by_side import Task, side_by_side
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ class HFBackend:
         # Below the handler, whose traceback would hold on to the memory that is to be freed.
         free_memory()
         if len(batch) == 1:
-            return [failure(batch[0].id, f"out of memory for one prompt of {len(batch[0].ids)} tokens")]
+            reason = f"out of memory for one prompt of {len(batch[0].ids)} tokens"
+            # Another time more may be free: a batch beside this one has some.
+            return [Completion(batch[0].id, "", "error", error=reason, transient=True)]
         half = (len(batch) + 1) // 2
         return self._answer(batch[:half], sampling, abandoned) + self._answer(batch[half:], sampling, abandoned)
 

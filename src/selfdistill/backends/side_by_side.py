@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import ceil
 from threading import Event
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ def side_by_side(tasks: Iterable[Task[R]], threads: int) -> Generator[R]:
 
     all_threads = torch.get_num_threads()
     started: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (all_threads // threads,)) as pool:
+    with ThreadPoolExecutor(threads, "batch", torch.set_num_threads, (ceil(all_threads / threads),)) as pool:
         try:
             for task in tasks:
                 started.append(pool.submit(task, abandoned))

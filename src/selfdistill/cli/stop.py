@@ -3,6 +3,7 @@ Ctrl-C that a library has swallowed comes again."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ def stopping() -> Iterator[Stop]:
             return
         stop.asked = stop.asked or number == signal.SIGTERM
         sys.unraisablehook = lambda _: None
+        # One more Ctrl-C while Python ends would leave a traceback of that.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -5,20 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
+from yaml.error import MarkedYAMLError
 
 _MOST_VALUES, _MOST_CHARACTERS = 100_000, 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
 
 
 def parse_yaml(text: str) -> Any:
     """The value that `text` holds. Nothing in it is built or run.
 
     Raises ValueError, whose message is the reason with its line: what is no YAML, a date or number that is none, too
-    deep nesting, and aliases that hold themselves or come to more than 100,000 values when they are written out.
+    deep nesting, a key that is there twice, and aliases that hold themselves or come to more than 100,000 values when
+    they are written out.
     """
     if len(text) > _MOST_CHARACTERS:
         raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
         _count(value, {})
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool) -> Any:
     """Weights are float32, computed with in `dtype`; on a GPU a base that is frozen is held in `dtype` too. FSDP takes
-    them from the CPU: a whole model on each GPU is what it is there to avoid. ZeRO-3 shares them out as they load."""
+    them, unless they are quantised, from the CPU: a whole model on each GPU is what it is there to avoid. ZeRO-3 shares
+    them out as they load."""
     import torch
 
     options: dict[str, Any] = {}
@@ -43,7 +44,7 @@ def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: 
         )
         options["device_map"] = {"": torch.cuda.current_device()}
     held = torch.float32 if settings.method == "full" or device == "cpu" else dtype
-    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true" and settings.method != "qlora"
     place = model.model_copy(update={"device": "cpu" if sharded else device})
     return load_model(place, dtype=held, **options)
 
