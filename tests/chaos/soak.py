@@ -45,8 +45,8 @@ MIB = 1 << 20
 # 16 with its place in a file, and as much again while they are sorted. The rest is what stages and batches differ by.
 MEMORY_A_ROW, MEMORY = 100, 64 * MIB
 # And after the first tenth of a label, where nothing is kept at all.
-FLAT_A_ROW, FLAT = 8, 16 * MIB
-HANDLES, THREADS = 4, 0  # more in the second half than in the first: stages differ in the files they have open
+FLAT_A_ROW, FLAT = 8, 32 * MIB
+HANDLES = THREADS = 4  # more in the second half than in the first: stages differ in their files and libraries
 LOG_AN_HOUR = 64 << 10
 WRONG = 0.2  # of the true time of a label, in the median
 
@@ -108,6 +108,8 @@ class Command:
             threads = len(os.listdir(f"/proc/{self._process.pid}/task"))
         except (OSError, IndexError):  # it has just ended
             return
+        if not pages:  # it has, and waits to be noticed
+            return
         label = "" if self.terminal else next(reversed(self.told()), "")
         memory = pages * os.sysconf("SC_PAGE_SIZE")
         self.samples.append(Sample(time.monotonic() - self._begun, label, memory, handles, threads))
@@ -160,10 +162,16 @@ def growth(samples: Sequence[Sample]) -> float:
     return slope * (later[-1].at - later[0].at)
 
 
+def level(samples: Sequence[Sample], part: int) -> float:
+    """Mean memory in a tenth of the samples: what batches, long and short, differ around."""
+    tenth = samples[part * len(samples) // 10 : (part + 1) * len(samples) // 10]
+    return statistics.mean(sample.memory for sample in tenth)
+
+
 def grown(rows: int, command: Command) -> list[str]:
     """What did not stay flat."""
     samples = command.samples[len(command.samples) // 10 :]
-    rise = max(s.memory for s in samples) - samples[0].memory
+    rise = max(level(command.samples, part) for part in range(2, 10)) - level(command.samples, 1)
     found = [f"memory rose by {rise / MIB:.0f} MiB"] if rise > rows * MEMORY_A_ROW + MEMORY else []
     for label in command.told():
         own = [sample for sample in command.samples if sample.label == label]
