@@ -13,6 +13,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,32 @@ def one_by_one(model: Any, renderer: Any, prompts: list[Prompt], sampling: Sampl
     return tokens / (time.perf_counter() - start)
 
 
+def best_threads(run: Callable[[], object]) -> int:
+    """One thread or all, whichever `run` takes less time with: one prompt at a time through a small model has so little
+    to do for each operation that a second thread may make it slower, and no user would keep to that."""
+    import torch
+
+    all_threads, took = torch.get_num_threads(), {}
+    for threads in {1, all_threads}:
+        with threads_set(threads):
+            start = time.perf_counter()
+            run()
+            took[threads] = time.perf_counter() - start
+    return min(took, key=lambda threads: took[threads])
+
+
+@contextmanager
+def threads_set(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def seconds(backend: HFBackend, prompts: list[Prompt], sampling: Sampling) -> float:
     start = time.perf_counter()
     for _ in backend.generate(prompts, sampling):
@@ -83,11 +111,17 @@ def main() -> None:
         model, renderer = load_model(config).eval(), load_renderer(config)
         with HFBackend(config) as backend:
             one_by_one(model, renderer, prompts[:4], sampling)
+            own = best_threads(lambda: one_by_one(model, renderer, prompts[:: len(prompts) // 6], sampling))
             rate(backend, prompts[:32], sampling)
+
+            def slow_side(pair: int) -> float:
+                with threads_set(own):
+                    return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
+
             fast, slow = alternate(
                 [
                     lambda pair: rate(backend, prompts, sampling),
-                    lambda pair: one_by_one(model, renderer, prompts[pair % step :: step], sampling),
+                    slow_side,
                 ],
                 args.pairs,
             )
@@ -103,8 +137,9 @@ def main() -> None:
         statistics.median(fast),
         statistics.median(slow),
         at_least=GOALS.get(args.model),
-        note=f"{len(prompts)} rows of {task}, {len(prompts[::step])} a pair one by one; {dtype}, {threads} threads on "
-        f"{model.device}, at most {args.max_new_tokens} new tokens; reading the prompts: {reading / whole:.0%} of it",
+        note=f"{len(prompts)} rows of {task}, {len(prompts[::step])} a pair one by one with {own} threads, its better "
+        f"number; {dtype}, {threads} threads on {model.device}, at most {args.max_new_tokens} new tokens; reading the "
+        f"prompts: {reading / whole:.0%} of it",
     ).tell()
     print("| model | dtype | device, threads | rows | one by one, tokens/s | hf, tokens/s | ratio (range) |")
     print("|---|---|---|---|---|---|---|")

@@ -25,7 +25,7 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # as many threads 
 
 from llama30m import make_llama30m
 from pairs import Row, alternate, ratios, rewriting_prompts, spread
-from rewrite_hf import one_by_one
+from rewrite_hf import best_threads, one_by_one, threads_set
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.openai import row_seed
@@ -85,17 +85,20 @@ def measure_rewriting(name: str, path: str, args: argparse.Namespace) -> None:
     with VLLMBackend(config) as backend:
         renderer = backend.loaded()[2]
 
-        def slow(pair: int) -> float:
-            return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
-
         answer(backend, prompts[:32], sampling)
         one_by_one(model, renderer, prompts[:4], sampling)
+        threads = best_threads(lambda: one_by_one(model, renderer, prompts[:: len(prompts) // 6], sampling))
+
+        def slow(pair: int) -> float:
+            with threads_set(threads):
+                return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
+
         ours, own, single = alternate(
             [lambda _: answer(backend, prompts, sampling), lambda _: vllms_own(backend, prompts, sampling), slow],
             args.pairs,
         )
     note = f"{len(prompts)} rows of {task}, {model.dtype}, at most {args.max_new_tokens} new tokens"
-    several = f"{note}; {len(prompts[::step])} rows a pair one by one"
+    several = f"{note}; {len(prompts[::step])} rows a pair one by one with {threads} threads, its better number"
     told("rewriting, vllm, " + name, "generate, batch 1", ours, single, GOALS[name], several)
     told("rewriting, vllm, " + name, "LLM.generate, started", ours, own, 0.95, note)
 
