@@ -33,7 +33,7 @@ PROMPTS = [Prompt(f"id{i}", (Message("user", "wör {x} " * (i * 7 % 11) + str(i)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def config(folder: Path, batch_tokens: int = 2000) -> ModelConfig:

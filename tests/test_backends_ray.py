@@ -61,7 +61,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def on_replicas(backend: str, path: Path | str = "demo", replicas: int = 2, **changes: Any) -> ModelConfig:

@@ -131,7 +131,7 @@ def test_a_key_is_in_no_file_and_no_message(tmp_path: Path, server: Server) -> N
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 class Boom:

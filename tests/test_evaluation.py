@@ -29,7 +29,7 @@ PROGRAMS = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

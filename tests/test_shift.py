@@ -209,7 +209,7 @@ def test_no_answered_prompt_leaves_every_metric_out_by_name() -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def adapted(model: Path, folder: Path, **config: Any) -> Path:

@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "selfdistill"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture

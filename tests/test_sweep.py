@@ -168,7 +168,7 @@ def test_every_value_is_one_arm_whose_name_tells_it_apart(rates: list[float], ra
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model"))
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 def swept(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:

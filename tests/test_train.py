@@ -30,7 +30,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
-    return ModelConfig(path=str(tiny_model(tmp_path_factory.mktemp("seed"))), device="cpu")
+    return ModelConfig(path=str(tiny_model(tmp_path_factory.mktemp("tiny") / "seed")), device="cpu")
 
 
 def chat(*turns: str) -> Messages:
