@@ -371,7 +371,7 @@ def main() -> None:
             bad += ["SIGTERM took more than 10 s"] if name == "SIGTERM" and tally.slowest > 10 else []
     print(f"\nKills by the stage at work: {', '.join(f'{name} {count}' for name, count in stages.most_common())}")
     if rounded:
-        print(f"{rounded} that had too little memory were trained with other kernels, so with other rounding")
+        print(f"{rounded} that had too little memory were computed with other kernels, so with other rounding")
     print(f"{time.monotonic() - begun:.0f} s, {arguments.jobs} at a time, seed {arguments.seed}")
     if bad:
         raise SystemExit("\n".join([f"Kept in {folder}:", *bad]))
