@@ -196,3 +196,17 @@ REAL = os.environ.get("SELFDISTILL_DATA")
 def test_the_papers_files(tmp_path: Path, name: str, rows: int, examples: int, duplicates: int) -> None:
     counts = prepare(DataConfig(path=f"{REAL}/{name}"), tmp_path)
     assert (counts.rows, counts.examples, counts.duplicates, counts.bad) == (rows, examples, duplicates, 0)
+
+
+def test_reading_many_rows_is_told_of(tmp_path: Path) -> None:
+    path, seen = write(tmp_path / "d.jsonl", numbered(25_000)), []
+
+    def told(*step: Any) -> None:
+        seen.append(step)
+
+    prepare(DataConfig(path=str(path)), tmp_path / "all", progress=told)
+    assert seen == [("data", 10_000, 0), ("data", 20_000, 0), ("data", 25_000, 25_000)]
+    seen.clear()
+    prepare(DataConfig(path=str(path), n=10), tmp_path / "ten", progress=told)
+    assert seen[:3] == [("data, counting", done, total) for done, total in ((10_000, 0), (20_000, 0), (25_000, 25_000))]
+    assert seen[3:] == [("data", done, 25_000) for done in (10_000, 20_000, 25_000)]

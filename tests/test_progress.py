@@ -92,6 +92,22 @@ def test_work_without_a_number_is_named_once(clock: SimpleNamespace, capsys: pyt
     assert capsys.readouterr().err == "data …\n"
 
 
+def test_work_of_which_the_end_is_not_known_is_counted(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with show_progress() as progress:
+        for second in range(25):
+            clock.now += 1
+            progress("data, counting", 10_000 * (second + 1), 0)
+        progress("data, counting", 250_000, 250_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "data, counting: 10000 (0 s)",
+        "data, counting: 110000 (10 s)",
+        "data, counting: 210000 (20 s)",
+        "data, counting: 250000/250000 (24 s)",
+    ]
+
+
 @pytest.mark.parametrize(("size", "every"), [(1, 0.5), (1500, 40.0), (4, 90.0)])
 def test_a_bar_says_the_same(size: int, every: float, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches larger than what rich remembers, and slower than the time that it looks back on, among them."""

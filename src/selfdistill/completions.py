@@ -14,7 +14,7 @@ from .rows import RowFile, read_lines, seal_line, write_lines
 from .types import Completion, Prompt
 
 Progress = Callable[[str, int, int], None]
-"""Told of long work: what it is, how much is done, how much there is."""
+"""Told of long work: what it is, how much is done, how much there is (0: that is not known yet)."""
 
 # If so many answers fail and none comes, the engine is at fault and not the rows.
 _HOPELESS = 100

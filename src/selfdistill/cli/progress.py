@@ -50,7 +50,7 @@ class _Pace:
         # the rows between them are those that were computed in the time between them.
         if now - self._looked >= 1 and done > before:
             self._looked, self._rate = now, (done - before) / (now - since)
-        if self._rate and now - since >= _SETTLED:
+        if total and self._rate and now - since >= _SETTLED:
             self._end = now + (total - done) / self._rate
 
     @property
@@ -66,8 +66,8 @@ class _Pace:
     @property
     def shown(self) -> str:
         """Rate and time left, for a bar."""
-        left = "-:--:--" if self.left is None else str(timedelta(seconds=round(self.left)))
-        return f"{self._rate:.1f}/s, {left} left" if self._rate else ""
+        left = "" if self.left is None else f", {timedelta(seconds=round(self.left))} left"
+        return f"{self._rate:.1f}/s{left}" if self._rate else ""
 
 
 @contextmanager
@@ -108,12 +108,14 @@ def _plain_progress() -> Progress:
         else:
             paces[label].report(done, total)
         took, left = paces[label].took, paces[label].left
-        if done < total and label in told and took - told[label] < (_OFTEN if took < _LONG else _SELDOM):
+        ended = 0 < total <= done
+        if label in told and not ended and took - told[label] < (_OFTEN if took < _LONG else _SELDOM):
             return
         told[label] = took
-        rest = f", {left:.0f} s left" if left is not None and done < total else ""
+        rest = f", {left:.0f} s left" if left is not None and not ended else ""
+        count = f"{done}/{total}" if total else str(done)
         err.print(
-            f"{label}: {done}/{total} ({took:.0f} s{rest})" if total else f"{label} …", markup=False, soft_wrap=True
+            f"{label}: {count} ({took:.0f} s{rest})" if done or total else f"{label} …", markup=False, soft_wrap=True
         )
 
     return show

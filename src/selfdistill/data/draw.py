@@ -7,12 +7,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from ..completions import Progress, silent
 from ..config import DataConfig
 from ..errors import DataError
 from ..rows import dump_line, id_number, read_lines
@@ -22,6 +24,7 @@ from .sources import BadRow, OnBad
 
 _FILES = ("train.jsonl", "heldout.jsonl", "bad_rows.jsonl")
 _UNUSED, _TRAIN, _HELDOUT = 0, 1, 2
+_TOLD = 10_000  # rows after which progress is told
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def prepare(
     config: DataConfig,
     directory: Path,
     load: Callable[[DataConfig, OnBad | None], Iterator[Conversation]] = read_conversations,
+    progress: Progress = silent,
 ) -> DataCounts:
     """Streams the source into `directory`: train.jsonl and heldout.jsonl (a `Conversation` a line) and bad_rows.jsonl.
 
@@ -68,9 +72,10 @@ def prepare(
 
         part = None
         if config.n is not None or config.heldout:
-            part = _draw(sum(1 for _ in load(config, keep)), config)
-        on_bad = keep if part is None else _ignore
-        rows, train, ids, asked, heldout = _write_train(load(config, on_bad), part, train_file)
+            part = _draw(sum(1 for _ in _told(load(config, keep), partial(progress, "data, counting"))), config)
+        conversations = load(config, keep if part is None else _ignore)
+        told = _told(conversations, partial(progress, "data"), 0 if part is None else len(part))
+        rows, train, ids, asked, heldout = _write_train(told, part, train_file)
         if part is not None and rows != len(part):
             raise DataError(f"{config.path} changed while it was read; run again when it is whole.")
         kept = _uncontaminated(heldout, asked)
@@ -105,6 +110,16 @@ def assemble(conversation: Conversation, response_of: Callable[[Example], str]) 
         Message("assistant", response_of(next(chosen))) if message.role == "assistant" else message
         for message in conversation.messages
     )
+
+
+def _told(rows: Iterator[Conversation], progress: Callable[[int, int], None], total: int = 0) -> Iterator[Conversation]:
+    done = 0
+    for done, row in enumerate(rows, 1):
+        yield row
+        if done % _TOLD == 0:
+            progress(done, total)
+    if total or done >= _TOLD:
+        progress(done, done)
 
 
 def _write_train(

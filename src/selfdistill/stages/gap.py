@@ -53,7 +53,7 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
     source, model = plan.source, recipe.model
     with TemporaryDirectory() as folder:
         progress("data", 0, 0)
-        counts = prepare(source, Path(folder), plan.target.load)
+        counts = prepare(source, Path(folder), plan.target.load, progress)
 
         def examples() -> Iterator[Example]:
             for conversation in iter_conversations(Path(folder) / "train.jsonl"):

@@ -35,7 +35,7 @@ def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None
         return
     with experiment.run_stage(stage) as run:
         progress("data", 0, 0)
-        run.counts = prepare(plan.source, experiment.path("data"), plan.target.load).to_json()
+        run.counts = prepare(plan.source, experiment.path("data"), plan.target.load, progress).to_json()
 
 
 def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted: bool = False) -> dict[str, Any]:
