@@ -1,8 +1,8 @@
 """A batch of prompts to answers, token by token.
 
 transformers' `generate` goes on computing finished rows until the longest is done, and copies the whole key-value cache
-at every step. This loop drops finished rows and appends in place, and nothing of a model's own generation settings can
-reach it. What that is worth is in docs/performance.md.
+at every step. In this loop the last rows take the places of finished ones, new tokens are appended in place, and nothing
+of a model's own generation settings can reach it. What that is worth is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel
 
-_KEEP = 0.75  # finished rows are dropped when fewer than this share are at work, for dropping copies the cache
+_KEEP = 0.75  # of a cache that is copied as a whole, rows are dropped when fewer than this share are at work
 _ROOM = 64  # positions by which the cache grows
 
 
@@ -44,7 +44,7 @@ def decode(
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
     at_work = torch.arange(len(rows), device=model.device)  # which rows the tensors of a step stand for
     alive = torch.ones_like(at_work, dtype=torch.bool)
-    cache = _growing_cache(model)
+    cache, keep = _growing_cache(model)
     with torch.inference_mode():
         for step in range(steps):
             logits = model(
@@ -64,11 +64,11 @@ def decode(
                 break
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             positions = positions[:, -1:] + 1
-            if working < _KEEP * len(alive):
-                keep = alive.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
+            if working < keep * len(alive):
+                kept = _closed_up(alive, working)
+                cache.batch_select_indices(kept)
                 at_work, alive, chosen, mask, positions = (
-                    tensor[keep] for tensor in (at_work, alive, chosen, mask, positions)
+                    tensor[kept] for tensor in (at_work, alive, chosen, mask, positions)
                 )
             tokens = chosen[:, None]
     return [answer[:count] for answer, count in zip(answers.tolist(), counts.tolist(), strict=True)]
@@ -85,8 +85,18 @@ def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, tor
     return tokens, mask, (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def _growing_cache(model: PreTrainedModel) -> Cache:
-    """The model's own kind of key-value cache, whose plain layers append in place."""
+def _closed_up(alive: torch.Tensor, working: int) -> torch.Tensor:
+    """Which rows come first when those at work take the places of the finished ones, the last of them first to move."""
+    import torch
+
+    kept = torch.arange(working, device=alive.device)
+    kept[~alive[:working]] = alive[working:].nonzero()[:, 0] + working
+    return kept
+
+
+def _growing_cache(model: PreTrainedModel) -> tuple[Cache, float]:
+    """The model's own kind of key-value cache, whose plain layers append in place; and the share of rows at work below
+    which to drop the others."""
     import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
@@ -114,9 +124,15 @@ def _growing_cache(model: PreTrainedModel) -> Cache:
             return self._show(keys, values, end)
 
         def batch_select_indices(self, indices: torch.Tensor) -> None:
-            if self.buffers is not None:
-                keys, values = self.buffers
-                self._show(keys[indices], values[indices], self.get_seq_length())
+            """Rows that stay where they are, and others from beyond them in the places between."""
+            if self.buffers is None:
+                return
+            end, count = self.get_seq_length(), len(indices)
+            moved = (indices != torch.arange(count, device=indices.device)).nonzero()[:, 0]
+            for buffer in self.buffers:
+                buffer[moved, :, :end] = buffer[indices[moved], :, :end]
+            keys, values = self.buffers
+            self._show(keys[:count], values[:count], end)
 
         def _show(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> tuple[torch.Tensor, torch.Tensor]:
             self.buffers = keys, values
@@ -124,8 +140,9 @@ def _growing_cache(model: PreTrainedModel) -> Cache:
             return self.keys, self.values
 
     cache = DynamicCache(config=model.config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+    plain = [type(layer) is DynamicLayer for layer in cache.layers]
+    cache.layers = [GrowingLayer() if each else layer for each, layer in zip(plain, cache.layers, strict=True)]
+    return cache, 1.0 if all(plain) else _KEEP
 
 
 def _grown(buffer: torch.Tensor, filled: int, length: int) -> torch.Tensor:
