@@ -1,8 +1,8 @@
 """A batch of prompts to answers, token by token.
 
 transformers' `generate` goes on computing finished rows until the longest is done, and copies the whole key-value cache
-at every step. In this loop the last rows take the places of finished ones, new tokens are appended in place, and nothing
-of a model's own generation settings can reach it. What that is worth is in docs/performance.md.
+at every step. In this loop the last rows take the places of finished ones, new tokens are appended in place, and
+nothing of a model's own generation settings can reach it. What that is worth is in docs/performance.md.
 """
 
 from __future__ import annotations
