@@ -352,6 +352,21 @@ def test_ctrl_c_keeps_what_is_done(model: Path, rows: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "rewrite" / "rewrites.jsonl").is_file()
 
 
+def test_ctrl_c_before_the_command_is_there() -> None:
+    begin = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from selfdistill.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "Stopped before anything was begun.\n")
+
+
 @pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.config.load_recipe"])
 def test_ctrl_c_before_the_work_is_no_traceback_either(
     tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, where: str
