@@ -13,17 +13,10 @@ from .errors import StageError
 from .rows import RowFile, read_lines, seal_line, write_lines
 from .types import Completion, Prompt
 
-Progress = Callable[[str, int, int], None]
-"""Told of long work: what it is, how much is done, how much there is (0: that is not known yet)."""
-
 # If so many answers fail and none comes, the engine is at fault and not the rows.
 _HOPELESS = 100
 # So few may all have failed for their own sake.
 _FEW = 5
-
-
-def silent(_label: str, _done: int, _total: int) -> None:
-    """Progress for those who don't want to see any."""
 
 
 class LazyBackend:

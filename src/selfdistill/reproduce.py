@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from . import stages
-from .completions import Progress, silent
 from .config import Recipe, load_recipes, make_recipe, recipe_file
 from .errors import RecipeError
 from .rows import write_json
+from .types import Progress, silent
 
 PAPER = Path(__file__).with_name("paper.yaml")
 

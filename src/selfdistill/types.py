@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
+
+Progress = Callable[[str, int, int], None]
+"""Told of long work: what it is, how much is done, how much there is (0: that is not known yet)."""
+
+
+def silent(_label: str, _done: int, _total: int) -> None:
+    """Progress for those who don't want to see any."""
 
 
 _canonical = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode

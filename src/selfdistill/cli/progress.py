@@ -12,7 +12,7 @@ from ..errors import InterruptedRunError
 from .show import err
 
 if TYPE_CHECKING:
-    from ..completions import Progress
+    from ..types import Progress
 
 _SETTLED = 5.0  # seconds of work before which nothing is said of the time left
 # Seconds between two lines of one label: so a run of a week writes half a megabyte.

@@ -14,11 +14,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..completions import Progress, silent
 from ..config import DataConfig
 from ..errors import DataError
 from ..rows import dump_line, id_number, read_lines
-from ..types import Conversation, Example, Message, Messages, content_id, messages_json
+from ..types import Conversation, Example, Message, Messages, Progress, content_id, messages_json, silent
 from .conversations import read_conversations
 from .sources import BadRow, OnBad
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..check.evaluation import evaluation_needs
-from ..completions import Progress, silent
 from ..config import Recipe
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..experiment import Experiment
@@ -18,6 +17,7 @@ from ..models import out_of_memory
 from ..plan import Plan
 from ..rows import write_json
 from ..sandbox import check_sandbox
+from ..types import Progress, silent
 from ..verdict import make_verdict
 from .distribution_shift import shift_runs
 from .evaluation import evaluate_runs, grade_again, prepare_items, runs_named

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import Any
 
-from ..completions import Progress
 from ..config import TaskEntry
 from ..data import draw
 from ..errors import ExperimentError
@@ -15,7 +14,7 @@ from ..models import free_memory
 from ..plan import Plan
 from ..rows import read_lines, write_json
 from ..shift import Compared, Pair, Sample, check_same_prompts, measure
-from ..types import Completion, Example, Prompt, Verdict
+from ..types import Completion, Example, Progress, Prompt, Verdict
 
 
 def shift_runs(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..backends import open_backend
 from ..backends.sharing import sharing
-from ..completions import LazyBackend, Progress, forget_transient
+from ..completions import LazyBackend, forget_transient
 from ..config import TaskEntry
 from ..data import BadRow, draw, iter_conversations
 from ..errors import ExperimentError, StageError
@@ -21,7 +21,7 @@ from ..harness import open_lm
 from ..judge import graded, judge
 from ..plan import Plan
 from ..rows import RowFile, read_lines, write_json, write_lines
-from ..types import Example
+from ..types import Example, Progress
 
 
 def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named: Sequence[str] = ()) -> None:

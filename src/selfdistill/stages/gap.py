@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..backends.hf import HFBackend
-from ..completions import Progress, silent
 from ..config import Recipe, make_recipe
 from ..data import iter_conversations, prepare
 from ..experiment import Experiment
@@ -19,7 +18,7 @@ from ..plan import Plan
 from ..rows import RowFile, first_occurrences, read_lines, write_lines
 from ..scoring import Scored, score, score_missing
 from ..tasks import TASKS
-from ..types import Example, Rewrite, content_id
+from ..types import Example, Progress, Rewrite, content_id, silent
 
 
 def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:

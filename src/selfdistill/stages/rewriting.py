@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..backends import open_backend
 from ..backends.sharing import sharing
 from ..choices import beside, best, cascade, to_score
-from ..completions import LazyBackend, Progress, forget_transient
+from ..completions import LazyBackend, forget_transient
 from ..config import ArmConfig
 from ..data import iter_conversations, prepare
 from ..errors import StageError
@@ -26,7 +26,7 @@ from ..plan.responses import Candidates
 from ..rewrite import Acceptance
 from ..rows import RowFile, first_occurrences, read_lines, write_lines
 from ..scoring import score_missing
-from ..types import Example, Rewrite, content_id
+from ..types import Example, Progress, Rewrite, content_id
 
 
 def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..completions import Progress
 from ..config import ReplayConfig
 from ..data import BadRow, assemble, draw, iter_conversations, read_conversations
 from ..errors import ExperimentError, RecipeError, StageError
@@ -19,7 +18,7 @@ from ..experiment import Experiment, Stage
 from ..interpolate import interpolate
 from ..plan import Plan
 from ..rows import RowFile, read_lines, write_json, write_lines
-from ..types import Conversation, Example, Rewrite, content_id, messages_from_json, messages_json
+from ..types import Conversation, Example, Progress, Rewrite, content_id, messages_from_json, messages_json
 from .evaluation import runs_named
 
 
