@@ -321,6 +321,25 @@ def test_ordinary_programs_run(run: Run) -> None:
     assert run(order_of_a_set) == run(order_of_a_set)
 
 
+def test_what_a_program_says_at_its_end_is_heard_on_a_busy_machine(run: Run) -> None:
+    """A thread that computes here lets the sandbox's own wait for its turn, while the program ends."""
+    computing, before = True, sys.getswitchinterval()
+
+    def compute() -> None:
+        while computing:
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        sys.setswitchinterval(0.2)
+        try:
+            pool.submit(compute)
+            found = [run("import time\ntime.sleep(0.1)") for _ in range(8)]
+        finally:
+            computing = False
+            sys.setswitchinterval(before)
+    assert {ran.reason for ran in found} == {"ran to its end"}
+
+
 def test_what_a_program_prints_comes_back_cut(run: Run) -> None:
     assert run("print('x' * 5000)").output == "x" * LIMITS.kept
     assert run("import sys\nprint('a')\nprint('b', file=sys.stderr, flush=True)").output.split() == ["b", "a"]

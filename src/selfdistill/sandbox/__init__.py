@@ -214,9 +214,11 @@ class _Exchange:
             waiting.register(stdout, selectors.EVENT_READ, lambda: self._take(stdout, self.output))
             waiting.register(stderr, selectors.EVENT_READ, lambda: self._take(stderr, self.control))
             while waiting.get_map() and time.monotonic() < deadline and self.stopped is None:
-                # Where a process left behind holds the pipes, they stay silent after the child's end.
-                ready = waiting.select(0.05)
-                if not ready and self.process.poll() is not None:
+                # Where a process left behind holds the pipes, they stay silent after the child's end. Whether it ended
+                # is asked first: then all that it wrote is in them.
+                ended = self.process.poll() is not None
+                ready = waiting.select(0 if ended else 0.05)
+                if ended and not ready:
                     return
                 for key, _ in ready:
                     if not key.data():
