@@ -4,6 +4,7 @@ Same rows, tokens, model, LoRA settings, learning rate, dtype, threads, and toke
 share of the rows, one epoch, every trainer in turn in a fresh process; the time is that of the training loop alone. The
 figure is the median of the rounds' ratios of response tokens a second, so that a machine's slow minutes touch all. The
 baselines recompute activations, as they do by default and ours doesn't; `--same-checkpointing` turns that off.
+`--compiled` adds ours with `torch_compile`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,7 @@ def conversations(job: dict[str, Any]) -> list[Messages]:
     return [(Message("user", row["question"]), Message("assistant", row["answer"])) for row in rows]
 
 
-def train_ours(job: dict[str, Any]) -> dict[str, Any]:
+def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
     from transformers import Trainer
 
     from selfdistill.train import train
@@ -70,7 +73,7 @@ def train_ours(job: dict[str, Any]) -> dict[str, Any]:
     Trainer._inner_training_loop = timed
     settings = TrainConfig(
         lr=job["lr"], epochs=1, batch_size=job["batch_size"], micro_batch_size=job["micro_batch_size"],
-        max_length=LENGTH, packing=job["packed"], dtype="bfloat16" if job["bf16"] else "float32",
+        max_length=LENGTH, packing=job["packed"], dtype="bfloat16" if job["bf16"] else "float32", extra=extra,
     )  # fmt: skip
     losses: list[float] = []
     model = ModelConfig(path=job["model"], device=job.get("device", "cpu"))
@@ -117,7 +120,11 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-TRAINERS = {"ours": train_ours, "trl": train_trl}
+TRAINERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "ours": train_ours,
+    "trl": train_trl,
+    "compiled": partial(train_ours, torch_compile=True),
+}
 
 
 def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -142,13 +149,14 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="instead of bfloat16")
     parser.add_argument("--llamafactory", help="python of an environment with llamafactory 0.9.5")
     parser.add_argument("--same-checkpointing", action="store_true", help="no gradient checkpointing in any trainer")
+    parser.add_argument("--compiled", action="store_true", help="also ours with torch_compile")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("job", nargs="?", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print("\nMEASURED", json.dumps(TRAINERS[args.one](json.loads(args.job))))
         return
-    names = ["ours", "trl", *(["llamafactory"] if args.llamafactory else [])]
+    names = ["ours", "trl", *(["llamafactory"] if args.llamafactory else []), *(["compiled"] if args.compiled else [])]
     rows = question_rows(args.rows)
     common = {
         "rows": "rows.json", "max_length": LENGTH, "lr": args.lr, "bf16": not args.float32,
