@@ -33,6 +33,8 @@ class TellingBackend:
             time.sleep(0.002)
             if asked == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if asked == "leave":
+                raise SystemExit("of a model")
             if asked == "fail":
                 raise RuntimeError("the GPU fell off the bus")
             if prompt.id not in done and asked != "say nothing":

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
@@ -22,8 +23,10 @@ from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend
 from selfdistill.backends.sampling import choose, distribution, uniforms
 from selfdistill.backends.side_by_side import Task, side_by_side
+from selfdistill.completions import LazyBackend, complete
 from selfdistill.config import ModelConfig, Sampling
 from selfdistill.models import load_model, load_renderer
+from selfdistill.rows import RowFile, read_lines
 from selfdistill.types import Completion, Message, Prompt
 
 GREEDY = Sampling(max_new_tokens=12)
@@ -72,7 +75,7 @@ def test_greedy_is_what_transformers_generates(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("own_attention", [False, True])
-@pytest.mark.parametrize("kind", ["mistral", "gemma3", "qwen3", "llama grouped"])
+@pytest.mark.parametrize("kind", ["mistral", "gemma3", "qwen3", "llama grouped", "lfm2", "falcon_h1"])
 def test_other_architectures_match_transformers_too(kind: str, own_attention: bool) -> None:
     import transformers as t
 
@@ -98,6 +101,12 @@ def test_other_architectures_match_transformers_too(kind: str, own_attention: bo
         ),
         "qwen3": lambda: t.Qwen3ForCausalLM(t.Qwen3Config(**small)),
         "llama grouped": lambda: t.LlamaForCausalLM(t.LlamaConfig(**small)),
+        "lfm2": lambda: t.Lfm2ForCausalLM(
+            t.Lfm2Config(**small, layer_types=["conv", "full_attention"], block_multiple_of=8)
+        ),
+        "falcon_h1": lambda: t.FalconH1ForCausalLM(
+            t.FalconH1Config(**small, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8)
+        ),
     }[kind]()
     model.eval()
     rows = [
@@ -402,3 +411,30 @@ def test_the_extremes_of_a_draw_are_candidates() -> None:
     draws = torch.tensor([0.0, 1 - 2**-24])
     for sampling in (Sampling(temperature=1), Sampling(temperature=1, top_k=3), Sampling(temperature=1, top_p=0.9)):
         assert set(choose(logits, sampling, draws).tolist()) <= {0, 1, 3}
+
+
+def test_what_is_done_leaves_batches_as_they_were(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file holds as many rows as are asked for, some of them of other settings."""
+    prompts = [Prompt(f"{n:016x}", prompt.messages) for n, prompt in enumerate(PROMPTS)]
+    formed: list[tuple[str, ...]] = []
+
+    def watched(model: Any, batch: list[Row], *rest: Any) -> list[list[int]]:
+        formed.append(tuple(row.id for row in batch))
+        return decode(model, batch, *rest)
+
+    monkeypatch.setattr("selfdistill.backends.hf.decode", watched)
+    whole = by_id(answers(config(folder, 600), prompts, DRAWN))
+    at_first, done = set(formed), [prompt.id for prompt in prompts[::2]]
+    assert len(at_first) > 1
+    with RowFile(tmp_path / "rows.jsonl") as rows:
+        for name in (*done, *(f"{n:016x}" for n in range(100, 130))):
+            rows.append(replace(whole[prompts[0].id], id=name).to_json())
+    for batches_formed in (at_first, set[tuple[str, ...]]()):
+        formed.clear()
+        with RowFile(tmp_path / "rows.jsonl") as rows, LazyBackend(lambda: HFBackend(config(folder, 600))) as backend:
+            complete(prompts, len(prompts), backend, DRAWN, rows, lambda *_: None)
+        assert set(formed) <= batches_formed
+    left = {row["id"]: Completion.from_json(row) for row in read_lines(tmp_path / "rows.jsonl")}
+    assert all(left[name] == answer for name, answer in whole.items() if name not in done)

@@ -197,6 +197,32 @@ def test_a_prompt_that_kills_is_an_error_and_the_others_are_answered(cluster: An
     assert failed[0].error == "3 replicas died over it (its process was killed or crashed, as when memory runs out)"
 
 
+def test_what_leaves_a_replica_without_a_word_is_told(cluster: Any) -> None:
+    prompts = asked("fine", "leave", "fine")
+    failed = [a for a in answers("ray", on_replicas("telling"), prompts, GREEDY).values() if a.finish == "error"]
+    assert [(answer.id, answer.error) for answer in failed] == [
+        (prompts[1].id, "3 replicas died over it (SystemExit('of a model'))")
+    ]
+
+
+def test_a_name_of_a_layout_is_no_path(
+    cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chat").write_text("a file that has nothing to do with it")
+    monkeypatch.chdir(tmp_path)
+    own = answers("hf", on_replicas("hf", folder), PROMPTS[:4], GREEDY)
+    assert answers("ray", on_replicas("hf", folder), PROMPTS[:4], GREEDY) == own
+
+
+def test_one_command_is_on_one_cluster(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfdistill.backends.cluster._joined", RayConfig())
+    judge = on_replicas("fake")
+    elsewhere = judge.model_copy(update={"ray": judge.ray.model_copy(update={"address": "127.0.0.1:9"})})
+    with pytest.raises(ModelError, match=r"on a Ray of its own, and another model names the cluster at 127"):
+        answers("ray", elsewhere, PROMPTS, GREEDY)
+    assert len(answers("ray", judge, PROMPTS, GREEDY)) == len(PROMPTS)
+
+
 def test_a_batch_that_kills_fails_whole_and_others_are_answered(cluster: Any) -> None:
     batches = [asked(*["fine"] * 4), asked(*["fine"] * 2, "fail"), asked(*["fine"] * 4)]
     named = [[Prompt(f"{n}{prompt.id[1:]}", prompt.messages) for prompt in batch] for n, batch in enumerate(batches)]

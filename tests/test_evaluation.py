@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,9 +15,14 @@ from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
 from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run
+from selfdistill.backends import open_backend
+from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
-from selfdistill.rows import read_lines
+from selfdistill.evaluate import grade
+from selfdistill.rows import RowFile, read_lines
 from selfdistill.stages import evaluation, rewriting
+from selfdistill.tasks import get_task
+from selfdistill.types import Completion, Example, Message, Verdict
 
 __all__ = ["server"]  # a fixture
 
@@ -289,3 +297,59 @@ def test_a_judged_task_keeps_to_its_own_system_prompt_and_items(model: Path, tmp
     judged = task_of(verdict, "judged-under")
     assert (judged["answers_of"], judged["n"], judged["system"]) == ("judged-under.answers", 8, "Be careful.")
     assert task_of(verdict, "advbench")["n"] == 20
+
+
+def test_scores_follow_answers_that_were_asked_again_before_an_interruption(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [{"task": "alpacaeval", "name": name, "path": open_questions(tmp_path), "n": n} for name, n in FIRST]
+    judge = {"model": "any", "backend": "fake"}
+    recipe = make_recipe(recipe_of(model, tmp_path, tasks, judge=judge, arms={"seed": {"data": "none"}}))
+    state = "down"
+
+    class Answering(FakeBackend):
+        def generate(self, prompts: Any, sampling: Any, done: Any = ()) -> Any:
+            nonlocal state
+            for answer in super().generate(prompts, sampling, done):
+                if state == "stopped":
+                    raise KeyboardInterrupt
+                failed = state == "down" and int(answer.id, 16) % 4 == 0
+                yield replace(answer, text="", finish="error", error="down", transient=True) if failed else answer
+            state = {"up": "stopped"}.get(state, state)
+
+    def opened(name: str, config: Any, adapter: str | None = None) -> Any:
+        return Answering(config, adapter) if config.path == str(model) else open_backend(name, config, adapter)
+
+    monkeypatch.setattr(evaluation, "open_backend", opened)
+    found: list[Any] = []
+    for folder, state in (("run", "down"), ("run", "up"), ("run", "well"), ("whole", "well")):  # noqa: B007
+        try:
+            found.append(task_of(evaluate(Experiment(tmp_path / folder, recipe)), "first")["scores"]["seed"])
+        except KeyboardInterrupt:
+            found.append(None)
+    assert found[0]["errors"] > found[2]["errors"]
+    assert found[1:] == [None, found[2], found[2]]
+
+
+FIRST = (("first", 30), ("second", 29))
+
+
+def test_grading_begins_nothing_that_nobody_waits_for() -> None:
+    """As when it is interrupted while programs run."""
+    begun = 0
+
+    def slow(example: Example, text: str) -> Verdict:
+        nonlocal begun
+        begun += 1
+        time.sleep(0.1)
+        return Verdict("pass", "slow")
+
+    task = replace(get_task("humaneval"), grade=slow)
+    items = [Example(f"{n:016x}", (Message("user", "?"),), "!") for n in range(300)]
+    with TemporaryDirectory() as folder, RowFile(Path(folder) / "answers.jsonl") as answers:
+        for item in items:
+            answers.append(Completion(item.id, "!", "stop", 1).to_json())
+        graded = grade(task, items, answers)
+        next(graded)
+        graded.close()
+    assert begun <= 3 * (os.cpu_count() or 1)

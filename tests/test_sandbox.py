@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -338,6 +339,50 @@ def test_what_a_program_says_at_its_end_is_heard_on_a_busy_machine(run: Run) -> 
             computing = False
             sys.setswitchinterval(before)
     assert {ran.reason for ran in found} == {"ran to its end"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_time_in_which_the_command_stands_still_is_not_the_programs(bubblewrap: str, together: bool) -> None:
+    """Stopped alone, it finds the program at its end; stopped with it, as when a machine sleeps, still at work."""
+    program = "import time\nfor _ in range(10): time.sleep(0.05)"
+    name = "none" if together else bubblewrap
+    code = f"print('begun', flush=True); print(open_runner({name!r}, Limits(wall=1.5))({program!r}).reason)"
+    words = [sys.executable, "-c", f"from selfdistill.sandbox import Limits, open_runner; {code}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(0.2)
+        found = [process.pid, *(children(process.pid) if together else [])]
+        for pid in found:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        for pid in found:
+            os.kill(pid, signal.SIGCONT)
+        assert process.communicate(timeout=60)[0] == "ran to its end\n"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_program_is_tried_again_where_processes_ran_short(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfdistill.sandbox._PAUSES", (0.0, 0.0))
+    start, refused = subprocess.Popen, 0
+
+    def refusing(*args: object, **named: object) -> object:
+        nonlocal refused
+        if refused < times:
+            refused += 1
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(*args, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "Popen", refusing)
+    times = 2
+    assert run("pass").ok
+    refused, times = 0, 3
+    ran = run("pass")
+    assert not ran.started
+    assert ran.reason == "sandbox failed: Resource temporarily unavailable"
 
 
 def test_what_a_program_prints_comes_back_cut(run: Run) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
+from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, StageError
+from selfdistill.stages import rewriting
+from selfdistill.types import Completion
 
 __all__ = ["server"]  # a fixture
 
@@ -437,3 +441,39 @@ def test_rewrites_that_failed_for_the_servers_sake_are_asked_again_until_an_arm_
     server.bodies.clear()
     rewrite(Experiment(tmp_path / "run", recipe))
     assert not server.bodies
+
+
+def test_what_is_made_of_rewrites_follows_those_that_were_asked_again(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}, "cascade": {"data": "cascade"}}
+    recipe = make_recipe(recipe_of(model, rows, evaluate={"tasks": []}, arms=arms))
+
+    class Answering(FakeBackend):
+        """Knows the answer when it is shown the reference; of one prompt only when all is well."""
+
+        def generate(self, prompts: Any, sampling: Any, done: Any = ()) -> Any:
+            for prompt in prompts:
+                asked = prompt.messages[-1].content
+                n = int(re.findall(r"What is (\d+) plus", asked)[-1])
+                if prompt.id in done:
+                    continue
+                if f"{n} + {n} =" not in asked:
+                    yield Completion(prompt.id, "No idea.", "stop", 3)
+                elif n == 3 and down:
+                    yield Completion(prompt.id, "", "error", error="down", transient=True)
+                else:
+                    yield Completion(prompt.id, f"Well, {n} plus {n} makes {2 * n}.", "stop", 9)
+
+    def read(name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "run" / "rewrite" / name).read_text().splitlines()]
+
+    monkeypatch.setattr(rewriting, "open_backend", lambda name, *rest: Answering(*rest))
+    originals = []
+    for down in (True, False):  # noqa: B007 (the backend reads it)
+        rewrite(Experiment(tmp_path / "run", recipe))
+        chosen = [row["id"] for row in read("cascade.jsonl") if row["source"] == "original"]
+        originals.append((chosen, [row["id"] for row in read("gap.jsonl") if row["rewrite"] is None]))
+    assert len(originals[0][0]) == 1
+    assert originals[0][0] == originals[0][1]
+    assert originals[1] == ([], [])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from itertools import chain, dropwhile
 from pathlib import Path
 from types import TracebackType
 
 from .backends import Backend
+from .backends.batches import windows
 from .config import Sampling
 from .errors import StageError
 from .rows import RowFile, read_lines, seal_line, write_lines
@@ -58,14 +60,15 @@ def complete(
     """
     done = len(rows)
     progress(done, total)
-    if done >= total:
-        # There may be rows of other settings among them, of work that was never finished.
-        prompts = [prompt for prompt in prompts if prompt.id not in rows]
-        if not prompts:
-            return 0
+    # What is done is left out by whole windows, so that a backend that forms batches forms those that it formed before.
+    # By their number it can't be told: there may be rows of other settings, of work that was never finished.
+    left = dropwhile(lambda window: all(prompt.id in rows for prompt in window), windows(prompts))
+    first = next(left, None)
+    if first is None:
+        return 0
     failures: list[Completion] = []
     answered = done
-    for completion in backend.get().generate(prompts, sampling, done=rows):
+    for completion in backend.get().generate(chain(first, chain.from_iterable(left)), sampling, done=rows):
         if completion.finish == "error":
             failures.append(completion)
         else:

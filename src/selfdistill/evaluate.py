@@ -149,11 +149,14 @@ def values(graded: Iterable[Mapping[str, Any]]) -> Values:
 def _several_at_once(work: Callable[[Any], Row], items: Iterable[Any]) -> Iterator[Row]:
     """`work` on each item, in their order, on all cores; a few are begun ahead of the one that is given out."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    begun: deque[Future[Row]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        begun: deque[Future[Row]] = deque()
-        for item in items:
-            begun.append(pool.submit(work, item))
-            if len(begun) > 4 * workers:
+        try:
+            for item in items:
+                begun.append(pool.submit(work, item))
+                if len(begun) > 4 * workers:
+                    yield begun.popleft().result()
+            while begun:
                 yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # what nobody waits for any more isn't begun

@@ -84,12 +84,22 @@ class Experiment:
         return self._manifest.read()
 
     def finished(self, stage: Stage) -> bool:
-        """Whether the stage was done with these settings, and what it made is still there as it was written."""
+        """Whether the stage was done with these settings, and what it made is still there as it was written. A cheap
+        stage is done again where its inputs' files are others now: rows that had failed were asked again."""
         record = self.manifest["stages"].get(stage.name, {})
+        if "finished" not in record or not self.path(stage.output).exists():
+            return False
         if self.as_it_is:
-            return "finished" in record and self.path(stage.output).exists()
-        same = record.get("fingerprint") == stage.fingerprint and "finished" in record
-        return same and self.path(stage.output).exists() and not self._changed_files(record)
+            return True
+        read = self._read(stage)
+        same = record["fingerprint"] == stage.fingerprint and record.get("read", read) == read
+        return same and not self._changed_files(record)
+
+    def _read(self, stage: Stage) -> str | None:
+        """What a cheap stage reads now, as it is recorded; None for the others, which are not made anew for it."""
+        records = self.manifest["stages"]
+        read = [records.get(source.name, {}).get("files") for source in stage.inputs]
+        return content_id(read) if stage.cheap else None
 
     def check_files(self, stage: Stage) -> None:
         """Raises ExperimentError where a file of a finished stage is not as it was written."""
@@ -189,7 +199,7 @@ class Experiment:
         done: dict[str, Any] = {}
         try:
             yield run
-            done = {"counts": run.counts, "finished": now(), "files": self._files(stage)}
+            done = {"counts": run.counts, "finished": now(), "files": self._files(stage), "read": self._read(stage)}
         except SelfDistillError:
             if not record:
                 self._forget(stage)

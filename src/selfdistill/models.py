@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "can't start new thread")
+_NO_MEMORY = (
+    "can't allocate memory", "std::bad_alloc", "can't start new thread",
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory",
+)  # fmt: skip
 # One of these is there where Linux has a GPU that torch calls cuda: NVIDIA's, Jetson's, AMD's, and WSL's.
 _DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
 

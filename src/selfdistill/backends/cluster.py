@@ -17,6 +17,7 @@ from ..errors import ModelError
 INSTALL = "install it with `pip install 'selfdistill[ray]'`"
 LOOK = 5.0  # seconds between two looks at the cluster
 _HEAD_GONE = 30.0  # seconds without its head node; after 60 Ray would end this process
+_joined: RayConfig | None = None  # with which this process joined or started the Ray that it is on
 _STORE = 1 << 28  # bytes of shared memory for a Ray of our own, through which next to nothing goes
 
 
@@ -87,7 +88,14 @@ def connect(config: RayConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do anyway, and warns of
     import ray
 
+    global _joined
     if ray.is_initialized():
+        if _joined and config.address not in (None, _joined.address):
+            here = f"the Ray cluster at {_joined.address}" if _joined.address else "a Ray of its own"
+            raise ModelError(
+                f"This command works on {here}, and another model names the cluster at {config.address}; name one "
+                "address in model.ray and judge.model.ray."
+            )
         return
     # Ray prints what befalls replicas into the command's own output; it is told where it matters.
     ray._private.worker.print_to_stdstream = lambda *_args, **_kwargs: None
@@ -109,6 +117,7 @@ def connect(config: RayConfig) -> None:
         raise ModelError(
             f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
         ) from error
+    _joined = config
 
 
 def _look_for(address: str | None) -> None:

@@ -66,7 +66,7 @@ def decode(
             positions = positions[:, -1:] + 1
             if working < keep * len(alive):
                 kept = _closed_up(alive, working)
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(kept)  # which layers of every kind have
                 at_work, alive, chosen, mask, positions = (
                     tensor[kept] for tensor in (at_work, alive, chosen, mask, positions)
                 )
@@ -123,14 +123,14 @@ def _growing_cache(model: PreTrainedModel) -> tuple[Cache, float]:
             keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
             return self._show(keys, values, end)
 
-        def batch_select_indices(self, indices: torch.Tensor) -> None:
+        def reorder_cache(self, beam_idx: torch.Tensor) -> None:
             """Rows that stay where they are, and others from beyond them in the places between."""
             if self.buffers is None:
                 return
-            end, count = self.get_seq_length(), len(indices)
-            moved = (indices != torch.arange(count, device=indices.device)).nonzero()[:, 0]
+            end, count = self.get_seq_length(), len(beam_idx)
+            moved = (beam_idx != torch.arange(count, device=beam_idx.device)).nonzero()[:, 0]
             for buffer in self.buffers:
-                buffer[moved, :, :end] = buffer[indices[moved], :, :end]
+                buffer[moved, :, :end] = buffer[beam_idx[moved], :, :end]
             keys, values = self.buffers
             self._show(keys[:count], values[:count], end)
 

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from ..config import ModelConfig, Sampling
 from ..models import load_context_length, load_renderer
+from ..prompts import LAYOUTS
 from ..types import Completion, Prompt
 from . import check_backend
 from .batches import Row, batches, windows
@@ -79,8 +80,9 @@ class RayBackend:
 
 def _anywhere(model: ModelConfig) -> ModelConfig:
     """The model with absolute paths, since a replica works in another folder."""
-    paths = {"path": model.path, "layout": model.layout}
-    found = {key: str(Path(name).resolve()) for key, name in paths.items() if name != "demo" and Path(name).exists()}
+    names = {"path": ("demo",), "layout": ("chat", *LAYOUTS)}  # which are no paths, whatever lies in this folder
+    paths = {key: getattr(model, key) for key, own in names.items() if getattr(model, key) not in own}
+    found = {key: str(Path(name).resolve()) for key, name in paths.items() if Path(name).exists()}
     return model.model_copy(update=found)
 
 

@@ -117,6 +117,10 @@ class Replica:
                     self._answer_from(work)
         except Exception as error:
             self._events.put(error)
+        except BaseException as error:  # a SystemExit in a model's own code, say, would end this thread in silence
+            self._events.put(RuntimeError(repr(error)))
+        finally:
+            self._idle.set()
 
     def _answer_from(self, work: Work) -> None:
         assert self._backend is not None

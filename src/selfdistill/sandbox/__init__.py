@@ -33,6 +33,8 @@ Name = Literal["bubblewrap", "none"]
 
 _CHILD = Path(__file__).with_name("child.py")
 _REASON = re.compile(r"[A-Za-z ]{1,60}")
+_LOOK = 0.05  # seconds between looks at a silent child
+_PAUSES = (0.5, 2.0, 5.0)  # seconds, before a program whose sandbox didn't start is tried again
 _BINDABLE = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 
 
@@ -69,7 +71,20 @@ def open_runner(name: Name, limits: Limits | None = None) -> Run:
     """A function that runs programs, from several threads at once if need be. `none` runs them as plain child processes
     with the same limits, where they can read and write what the user can. Raises SelfDistillError where bubblewrap is
     not installed, and `check_sandbox` where it does not work."""
-    limits = limits or Limits()
+    return functools.partial(_started, run=_runner(name, limits or Limits()))
+
+
+def _started(program: str, run: Run) -> Ran:
+    """What `run` says; asked again a few times where the sandbox failed, as when memory or processes run short."""
+    for pause in _PAUSES:
+        ran = run(program)
+        if ran.started:
+            return ran
+        time.sleep(pause)
+    return run(program)
+
+
+def _runner(name: Name, limits: Limits) -> Run:
     if name == "none":
         return functools.partial(_run_plain, limits=limits)
     filter_program = system_call_filter()
@@ -87,7 +102,7 @@ def open_runner(name: Name, limits: Limits | None = None) -> Run:
 
 def check_sandbox(name: Name) -> None:
     """Runs a trivial program. Raises SelfDistillError, with the next step, where that fails."""
-    ran = open_runner(name)("assert 1 + 1 == 2")
+    ran = _runner(name, Limits())("assert 1 + 1 == 2")
     if not ran.ok:
         said = f": {ran.output.strip().splitlines()[-1]}" if ran.output.strip() else ""
         raise SelfDistillError(
@@ -190,11 +205,10 @@ class _Exchange:
         self.stopped: str | None = None
 
     def run(self) -> None:
-        deadline = time.monotonic() + self.limits.wall
         try:
-            self._talk(deadline)
+            left = self._talk()
             if self.stopped is None:
-                self.process.wait(max(0.0, deadline - time.monotonic()))
+                self.process.wait(left)
         except subprocess.TimeoutExpired:
             self.stopped = "timeout"
         finally:
@@ -203,26 +217,31 @@ class _Exchange:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def _talk(self, deadline: float) -> None:
+    def _talk(self) -> float:
+        """Gives the seconds of the wall time that are left. Of those in which this process stood still (stopped, or a
+        machine asleep) few count, as the child may have ended long ago, or stood still too."""
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         assert stdin is not None
         assert stdout is not None
         assert stderr is not None
         os.set_blocking(stdin.fileno(), False)
+        left, looked = self.limits.wall, time.monotonic()
         with selectors.DefaultSelector() as waiting:
             waiting.register(stdin, selectors.EVENT_WRITE, lambda: self._write(stdin))
             waiting.register(stdout, selectors.EVENT_READ, lambda: self._take(stdout, self.output))
             waiting.register(stderr, selectors.EVENT_READ, lambda: self._take(stderr, self.control))
-            while waiting.get_map() and time.monotonic() < deadline and self.stopped is None:
+            while waiting.get_map() and left > 0 and self.stopped is None:
                 # Where a process left behind holds the pipes, they stay silent after the child's end. Whether it ended
                 # is asked first: then all that it wrote is in them.
                 ended = self.process.poll() is not None
-                ready = waiting.select(0 if ended else 0.05)
+                ready = waiting.select(0 if ended else _LOOK)
                 if ended and not ready:
-                    return
+                    break
                 for key, _ in ready:
                     if not key.data():
                         waiting.unregister(key.fileobj)
+                left, looked = left - min(time.monotonic() - looked, 10 * _LOOK), time.monotonic()
+        return max(0.0, left)
 
     def _write(self, pipe: IO[bytes]) -> bool:
         try:

@@ -36,26 +36,21 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
     if untrained := [run for run in named if run not in trained]:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
     runs = list(named) or trained
-    anew: set[tuple[str, str]] = set()  # what was answered in this call, so that what is made of it is made again
-    graded: set[tuple[str, str]] = set()  # and scored at once, so that scores come in as tasks are done
     models = {run: plan.run_model(run, experiment.directory) for run in runs}
     with sharing(models.values()):
         for run, (model, adapter) in models.items():
             # One model load serves all tasks of a run.
             with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
                 for entry in asked:
-                    if _answer(experiment, plan, run, entry, backend, progress):
-                        anew.add((run, entry.name))
-                        if not evaluation.task(entry).judge:
-                            _grade(experiment, plan, run, entry, anew=True)
-                            graded.add((run, entry.name))
+                    _answer(experiment, plan, run, entry, backend, progress)
+                    if not evaluation.task(entry).judge:  # scores come in as tasks are done
+                        _grade(experiment, plan, run, entry)
     judged = [(run, entry) for run in runs for entry in evaluation.entries if evaluation.judge_stage(run, entry)]
     if judged:
-        anew |= _judge(experiment, plan, judged, anew, progress)
+        _judge(experiment, plan, judged, progress)
     for run in runs:
         for entry in evaluation.entries:
-            if (run, entry.name) not in graded:
-                _grade(experiment, plan, run, entry, anew=not anew.isdisjoint(_sources(plan, run, entry)))
+            _grade(experiment, plan, run, entry)
 
 
 def grade_again(experiment: Experiment, plan: Plan) -> None:
@@ -107,19 +102,13 @@ def _read_items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> list[Ex
     return [Example.from_json(row) for row in read_lines(path)]
 
 
-def _sources(plan: Plan, run: str, entry: TaskEntry) -> set[tuple[str, str]]:
-    """The answers and judgements that an entry's score is made of."""
-    base = plan.evaluation.base(entry)
-    return {(run, entry.name), (run, base.name), *([(plan.seed_arm, base.name)] if base != entry else [])}
-
-
 def _answer(
     experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, backend: LazyBackend, progress: Progress
-) -> bool:
-    """Whether something was asked: what isn't on file yet, and what failed for the engine's sake."""
+) -> None:
+    """Asks what isn't on file yet, and what failed for the engine's sake."""
     stage, task = plan.evaluation.answer_stage(run, entry), plan.evaluation.task(entry)
     if experiment.finished(stage) and not experiment.to_retry(stage):
-        return False
+        return
     told = partial(progress, f"evaluate {run} {entry.name}")
     with experiment.run_stage(stage) as record:
         if task.harness:
@@ -134,19 +123,10 @@ def _answer(
             with RowFile(experiment.path(stage.output)) as rows:
                 transient = answer(task, items, backend, sampling, rows, told, entry.samples)
             record.counts = {"items": len(items), "transient": transient}
-    return True
 
 
-def _judge(
-    experiment: Experiment,
-    plan: Plan,
-    pairs: list[tuple[str, TaskEntry]],
-    anew: set[tuple[str, str]],
-    progress: Progress,
-) -> set[tuple[str, str]]:
-    """Asks the judge for what it hasn't said yet, after the runs' own models are out of memory; gives what it was asked
-    about. `anew` are answers made just now."""
-    asked: set[tuple[str, str]] = set()
+def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]], progress: Progress) -> None:
+    """Asks the judge for what it hasn't said yet, after the runs' own models are out of memory."""
     config, evaluation = plan.recipe.judge, plan.evaluation
     identity = evaluation.judge_identity
     assert config is not None
@@ -154,8 +134,7 @@ def _judge(
         for run, entry in pairs:
             stage = evaluation.judge_stage(run, entry)
             assert stage is not None
-            said = experiment.finished(stage) and not experiment.to_retry(stage)
-            if said and anew.isdisjoint(_sources(plan, run, entry)):
+            if experiment.finished(stage) and not experiment.to_retry(stage):
                 continue
             if not all(experiment.finished(source) for source in stage.inputs):
                 continue
@@ -167,8 +146,6 @@ def _judge(
                 task = evaluation.task(entry)
                 transient = judge(task, items, answers, others, backend, config.sampling, rows, identity, told)
                 record.counts = {"items": len(items), "transient": transient}
-                asked.add((run, entry.name))
-    return asked
 
 
 def _answers(
