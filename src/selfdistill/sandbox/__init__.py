@@ -230,17 +230,19 @@ class _Exchange:
             waiting.register(stdin, selectors.EVENT_WRITE, lambda: self._write(stdin))
             waiting.register(stdout, selectors.EVENT_READ, lambda: self._take(stdout, self.output))
             waiting.register(stderr, selectors.EVENT_READ, lambda: self._take(stderr, self.control))
-            while waiting.get_map() and left > 0 and self.stopped is None:
-                # Where a process left behind holds the pipes, they stay silent after the child's end. Whether it ended
-                # is asked first: then all that it wrote is in them.
+            while waiting.get_map() and self.stopped is None:
+                # Whether the child ended is asked first: then all that it wrote is in the pipes. Where a process that
+                # it left behind holds these, they stay silent, or it writes on till the time is up.
                 ended = self.process.poll() is not None
+                if left <= 0 and not ended:
+                    self.stopped = "timeout"
                 ready = waiting.select(0 if ended else _LOOK)
-                if ended and not ready:
-                    break
                 for key, _ in ready:
                     if not key.data():
                         waiting.unregister(key.fileobj)
                 left, looked = left - min(time.monotonic() - looked, 10 * _LOOK), time.monotonic()
+                if ended and (not ready or left <= 0):
+                    break
         return max(0.0, left)
 
     def _write(self, pipe: IO[bytes]) -> bool:
