@@ -154,6 +154,10 @@ def test_unknown_columns_are_kept_where_json_can_hold_them(tmp_path: Path) -> No
             {"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{}]}]},
             "turn 2 calls a tool",
         ),
+        (
+            {"messages": [*turns("a"), {"role": "assistant", "content": "bad", "weight": 0}]},
+            "turn 2 is marked as not to be trained on",
+        ),
         ({"conversations": [{"from": "human", "value": None}]}, "`conversations` turn 1 has no content"),
         ({"conversations": [{"from": "observation", "value": "x"}]}, "has the role 'observation'"),
     ],

@@ -14,7 +14,7 @@ import pytest
 from test_backends_openai import Server, reply, server
 from tiny import tiny_model
 
-from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run
+from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run, train
 from selfdistill.backends import open_backend
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
@@ -329,6 +329,14 @@ def test_scores_follow_answers_that_were_asked_again_before_an_interruption(
             found.append(None)
     assert found[0]["errors"] > found[2]["errors"]
     assert found[1:] == [None, found[2], found[2]]
+
+
+def test_arms_can_be_evaluated_before_the_seed(model: Path, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, tmp_path, ["demo-lists", "demo-safety"])))
+    train(experiment)
+    verdict = evaluate(experiment, arms=["vanilla", "sdft"])
+    assert any(note.startswith("Not evaluated yet: seed on") for note in verdict["notes"])
+    assert {(row["arm"], row["against"]) for row in verdict["comparisons"]} == {("sdft", "vanilla")}
 
 
 FIRST = (("first", 30), ("second", 29))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from datasets import Dataset
 
 from selfdistill.config import DataConfig
 from selfdistill.data import iter_conversations, prepare
@@ -62,7 +63,34 @@ def load(path: Path, cache: Path) -> list[dict[str, Any]]:
     return list(load_dataset("json", data_files=str(path), split="train", cache_dir=str(cache)))
 
 
-@pytest.mark.parametrize("to", ["trl", "swift", "axolotl"])
+def test_trl_trains_on_the_responses_alone(experiment: Path, tmp_path: Path) -> None:
+    from trl import SFTConfig, SFTTrainer
+
+    from selfdistill.demo import SEED
+
+    rows = load(export(experiment, "trl"), tmp_path / "cache")
+    turns = [(row[:at], row[at]) for row in chosen() for at, turn in enumerate(row) if turn["role"] == "assistant"]
+    assert rows == [{"prompt": prompt, "completion": [answer]} for prompt, answer in turns]
+    settings = SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", bf16=False, max_length=None)
+    short = [row for row in rows if all(turn["content"].isascii() for turn in row["prompt"])]
+    trainer = SFTTrainer(str(SEED), args=settings, train_dataset=Dataset.from_list(short))
+    for row, example in zip(trainer.train_dataset, short, strict=True):
+        batch = trainer.data_collator([row])
+        trained = batch["input_ids"][batch["labels"] != -100]
+        assert trainer.processing_class.decode(trained).startswith(example["completion"][0]["content"])
+
+
+def test_an_sdft_arm_of_its_own_kind_is_not_guessed(experiment: Path) -> None:
+    recipe = {"model": "demo", "task": "demo-maths", "arms": {"seed": {"data": "none"}, "sdft": {"data": 0.5, "n": 2}}}
+    (experiment / "recipe.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(ExperimentError, match="trains on other rows than all with their rewrites; run `selfdistill tr"):
+        export(experiment, "jsonl")
+    recipe["arms"]["sdft"] = {"data": 1}  # type: ignore[index]
+    (experiment / "recipe.yaml").write_text(json.dumps(recipe))
+    assert export(experiment, "jsonl").is_file()
+
+
+@pytest.mark.parametrize("to", ["swift", "axolotl"])
 def test_messages_a_line(experiment: Path, tmp_path: Path, to: str) -> None:
     path = export(experiment, to)
     assert path.parent == experiment / "export" / to
@@ -130,7 +158,7 @@ def test_flat_rows_join_the_rewrites_by_id(experiment: Path, tmp_path: Path) -> 
 def test_an_arms_own_file_is_what_is_exported(experiment: Path, tmp_path: Path) -> None:
     mixed = {"messages": SHORT["messages"], "sources": ["original"]}
     write_lines(experiment / "arms" / "mix-0.5" / "data.jsonl", [mixed])
-    assert load(export(experiment, "trl", tmp_path / "a", "mix-0.5"), tmp_path / "cache") == [SHORT]
+    assert load(export(experiment, "swift", tmp_path / "a", "mix-0.5"), tmp_path / "cache") == [SHORT]
     (flat,) = load(export(experiment, "jsonl", tmp_path / "b", "mix-0.5"), tmp_path / "cache")
     assert (flat["response"], flat["source"]) == ("Hello", "original")
     assert flat["prompt"] == SHORT["messages"][:1]

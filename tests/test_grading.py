@@ -417,6 +417,7 @@ def test_own_graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def same(example, text): return Verdict('pass', 'is the same')\n"
         "def broken(example, text): return 1 / 0\n"
         "def odd(example, text): return 'yes'\n"
+        "def nan(example, text): return Verdict('fail', 'no', value=float('nan'))\n"
         "number = 5\n"
     )
     (tmp_path / "my_graders.py").write_text(source)
@@ -429,6 +430,9 @@ def test_own_graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "unjudged", "grader raised ZeroDivisionError: division by zero", found="division by zero"
     )
     assert judge("my_graders:odd", "", "abc") == Verdict("unjudged", "grader returned str")
+    assert judge("my_graders:nan", "", "abc") == Verdict(
+        "unjudged", "grader returned a value that is not between 0 and 1", found="nan"
+    )
     for name in ("my_graders:nothing", "my_graders:number", "no_such_module:grade", "no_such_file.py:grade"):
         with pytest.raises(RecipeError):
             make_grader(name)

@@ -496,3 +496,13 @@ def test_every_task_of_lm_evals_has_its_yaml() -> None:
     for task in tasks:
         assert task.harness
         assert (Path(task.harness.yamls) / f"{task.harness.task}.yaml").is_file()
+
+
+def test_likelihoods_that_are_no_numbers_are_unjudged(tmp_path: Path) -> None:
+    """lm-eval takes the first candidate for the likeliest then, which in TruthfulQA is the right one."""
+    with opened(tiny_model(tmp_path / "model")) as lm:
+        weights = lm.model.get_output_embeddings().weight
+        weights.data.fill_(float("nan"))
+        score = evaluate(load("truthfulqa-mc1", write(tmp_path / "rows.jsonl", ROWS["truthfulqa-mc1"])), lm, tmp_path)
+    assert (score.value, score.unjudged) == (None, len(ROWS["truthfulqa-mc1"]))
+    assert score.reasons["the model's likelihoods are no numbers"] == score.n

@@ -118,6 +118,12 @@ def test_loss_is_on_responses_and_their_end_of_turn_alone(name: str, expected: l
     assert trained_text(renderer(name), (SYSTEM, U1, A1, U2, A2)) == expected
 
 
+@pytest.mark.parametrize("answer", ["e", "im", "end", "d", "|", "user", "What"])
+def test_an_answer_is_not_taken_for_a_part_of_the_template(answer: str) -> None:
+    for name, opened in (("chatml", U1), ("opens thinking", U1)):
+        assert trained_text(renderer(name), (opened, Message("assistant", answer))) == [f"{answer}<|im_end|>"]
+
+
 def test_a_template_that_rewrites_earlier_turns_gives_a_row_a_turn() -> None:
     rows = renderer("thinks").training_rows((U1, A1, U2, A2))
     assert len(rows) == 2

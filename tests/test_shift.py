@@ -1,6 +1,7 @@
 """The shift of a tuned run against the seed: agrees with the libraries called directly, and with whole computations."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -386,6 +387,18 @@ def test_a_model_does_not_diverge_from_itself(model: Path) -> None:
     itself = ModelConfig(path=str(model), device="cpu", dtype="float32")
     measured = kl(compared(seed=itself, tuned=itself, samples=samples(ANSWERS)))
     assert measured.figures["mean"] == 0
+
+
+def test_a_model_that_computes_no_numbers_has_no_divergence(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(model, tmp_path / "broken"))
+    path = broken / "model.safetensors"
+    weights = load_file(path)
+    save_file({n: w * 1e30 if "mlp" in n else w for n, w in weights.items()}, path, {"format": "pt"})
+    seed, tuned = (ModelConfig(path=str(path), device="cpu", dtype="float32") for path in (model, broken))
+    with pytest.raises(UnmeasuredError, match="not finite"):
+        kl(compared(seed=seed, tuned=tuned, samples=samples(ANSWERS)))
 
 
 def test_weights_that_are_not_there_leave_the_divergence_out(model: Path, tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def bucket(completion: Completion, verdict: Verdict) -> Bucket:
     return "truncated" if completion.finish == "length" else "failed"
 
 
+IN_ALL_RUNS = "share of items judged in every run"
+
+
 def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
     """An arm's score on a task, over one run of it or several. Items that couldn't be judged count neither for nor
     against."""
@@ -130,7 +133,10 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
         n=buckets.total(),
         **{name: buckets[name] for name in ("passed", "failed", "tied", "unjudged", "truncated", "errors")},
         reasons=dict(reasons.most_common()),
-        details=task.judge.details([row for run in rows for row in run]) if task.judge else {},
+        details={
+            **(task.judge.details([row for run in rows for row in run]) if task.judge else {}),
+            **({IN_ALL_RUNS: len(shared[0]) / max(map(len, rows))} if len(rows) > 1 else {}),
+        },
     )
 
 

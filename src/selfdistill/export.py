@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from .annotations import write_outputs
+from .config import load_recipe
 from .data import assemble, iter_conversations
 from .errors import ExperimentError
 from .rows import RowFile, read_lines, write_json, write_lines, write_text
-from .types import Example, Messages, Rewrite, messages_from_json, messages_json
+from .types import Example, Message, Messages, Rewrite, messages_from_json, messages_json
 
 ALPACA_EVAL = "alpaca_eval"
 
@@ -72,9 +73,21 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
         return _from_arm(trained)
     if arm != "sdft":
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
+    if not _all_rewrites(directory / "recipe.yaml"):
+        raise ExperimentError(
+            f"{directory} has no data of the arm 'sdft' yet, and as the recipe has it (data, n, template, best_of or "
+            f"replay) it trains on other rows than all with their rewrites; run `selfdistill train {directory}`."
+        )
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
     return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+
+
+def _all_rewrites(recipe: Path) -> bool:
+    """Whether `sdft`, if there is one, trains on all rows, each with its rewrite where that was accepted."""
+    arm = load_recipe(recipe).arms.get("sdft") if recipe.is_file() else None
+    others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
+    return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 
 
 def _from_arm(path: Path) -> Iterator[_Chosen]:
@@ -108,10 +121,19 @@ def _turns(messages: Messages) -> list[Example]:
 
 
 def _messages(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """`messages` a line, as TRL's conversational type (https://huggingface.co/docs/trl/dataset_formats) and ms-swift
-    (https://swift.readthedocs.io, Custom dataset) read it."""
+    """`messages` a line, as ms-swift reads it (https://swift.readthedocs.io, Custom dataset)."""
     path = folder / f"{name}.jsonl"
     write_lines(path, ({"messages": messages_json(row.messages)} for row in rows))
+    return path
+
+
+def _trl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """One assistant turn a line, as TRL's conversational prompt-completion type
+    (https://huggingface.co/docs/trl/dataset_formats): of `messages` it would train on the prompts too."""
+    path = folder / f"{name}.jsonl"
+    turns = (turn for row in rows for turn in _turns(row.messages))
+    parts = ((turn.prompt, (Message("assistant", turn.reference),)) for turn in turns)
+    write_lines(path, ({"prompt": messages_json(p), "completion": messages_json(c)} for p, c in parts))
     return path
 
 
@@ -184,7 +206,7 @@ def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
 
 
 FORMATS: dict[str, Callable[[Iterable[_Chosen], Path, str], Path]] = {
-    "trl": _messages,
+    "trl": _trl,
     "llamafactory": _llamafactory,
     "axolotl": _axolotl,
     "swift": _messages,

@@ -51,6 +51,8 @@ REWRITING = {
     ),
 }
 
+_MARK = "selfdistill-answer-goes-here"
+
 # The Alpaca layout (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
 ALPACA = (
     "{{ bos_token or '' }}"
@@ -199,8 +201,10 @@ class Renderer:
         elif whole.startswith(before):  # a merge across the seam, which generation can't make
             ids = self._encode(whole[len(before) :])
         else:  # the template opens a turn to generate in another way than a past one
-            content = messages[-1].content.strip()
-            ids = self._encode(whole[whole.rfind(content) :] if content in whole else content)
+            marked = self._apply((*messages[:-1], Message("assistant", _MARK)), generate=False)
+            ahead, mark, _ = marked.partition(_MARK)
+            found = mark and whole.startswith(ahead)
+            ids = self._encode(whole[len(ahead) :] if found else messages[-1].content.strip())
         if not any(token in self.stop_ids for token in ids[-4:]):
             eos = self.tokenizer.eos_token_id
             ids.append(eos if eos is not None else min(self.stop_ids))

@@ -93,6 +93,11 @@ class Comparison:
     needed: int | None = None
     runs: int = 1
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether a gain as large as the loss that `kept` excludes is excluded too."""
+        return self.word == "kept" and self.high < KEPT_MARGIN
+
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from .config import TaskEntry
-from .evaluate import Row, values
+from .evaluate import IN_ALL_RUNS, Row, values
 from .evaluate import summarise as summarise_rows
 from .experiment import Experiment
 from .plan import Plan
@@ -132,6 +132,12 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
             if score["unjudged"] + score["errors"] > _MANY_LOST * score["n"]
         ]:
             notes.append(f"{task['task']}: the scores leave out what couldn't be judged ({', '.join(lost)}).")
+        if few := [
+            f"{arm} {share:.0%}"
+            for arm, score in task["scores"].items()
+            if (share := score["details"].get(IN_ALL_RUNS, 1.0)) < 1 - _MANY_LOST
+        ]:
+            notes.append(f"{task['task']}: the scores are of the items judged in every run ({', '.join(few)}).")
     return notes
 
 
@@ -279,7 +285,9 @@ def _does_it_help(
     if not versus:
         return []
     sentences = []
-    forgotten = [task for task in others if task in versus and by[task, twin, seed].word == "forgot"]
+    forgotten = [
+        task for task in others if task in versus and (row := by.get((task, twin, seed))) and row.word == "forgot"
+    ]
     better = [task for task in others if task in versus and versus[task].word == "gained"]
     worse = [task for task in others if task in versus and versus[task].word == "forgot"]
     if forgotten:
@@ -296,14 +304,16 @@ def _does_it_help(
         sentences.append(f"{arm} does worse than {twin} on {_list(worse)}.")
     for task in targets:
         if row := versus.get(task):
-            relation = {"gained": "reaches more than", "forgot": "reaches less than", "kept": "reaches about what"}
+            kept = "reaches about what" if row.unchanged else "reaches no less than what"
+            relation = {"gained": "reaches more than", "forgot": "reaches less than", "kept": kept}
             said = relation.get(row.word, "can't be told apart from what")
             sentences.append(f"On {task} {arm} {said} {twin} does ({_points(row)}).")
     return sentences
 
 
 def _verb(row: Comparison) -> str:
-    return {"gained": "gained", "kept": "no change", "forgot": "lost", "can't tell": "no clear change"}[row.word]
+    kept = "no change" if row.unchanged else "no loss"
+    return {"gained": "gained", "kept": kept, "forgot": "lost", "can't tell": "no clear change"}[row.word]
 
 
 def _points(row: Comparison) -> str:

@@ -111,6 +111,8 @@ def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str)
         reason = f"breaks {broken[0]}" if broken else "follows all instructions"
         return Verdict("fail" if broken else "pass", reason)
     right = str(part.doc_to_choice(sample["doc"])[gold(part, sample["doc"])])
+    if any(math.isnan(likelihood) for likelihood, _ in sample["filtered_resps"]):  # argmax would take the first
+        return Verdict("unjudged", "the model's likelihoods are no numbers", right, text)
     if math.isnan(value):  # mc2 where every candidate is so unlikely that its probability is 0 in floating point
         return Verdict("unjudged", "probabilities underflow", right, text)
     if benchmark.harness.task == "truthfulqa_mc2":

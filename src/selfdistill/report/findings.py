@@ -125,5 +125,5 @@ def _moved(change: Row) -> str:
     return {
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
-        "kept": f"kept its score ({size})",
+        "kept": f"did not lose ({size})",
     }.get(change["word"], f"moved by {size}, too few items to tell")

@@ -124,6 +124,7 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
             after, wanted = counts[row.id]
             place = slice(seed.shape[1] - after, seed.shape[1] - after + wanted)
             p, q = (torch.log_softmax(logits[index, place].float(), dim=-1) for logits in (seed, tuned))
-            # Tokens that both models rule out (−∞ − −∞) add nothing.
-            terms = p.exp() * (p - q).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+            # Tokens that the seed rules out add nothing (0 log 0); what is no number stays none, and is refused.
+            weights = p.exp()
+            terms = torch.where(weights == 0, 0.0, weights * (p - q))
             yield float(terms.sum(dim=-1).double().sum()), wanted

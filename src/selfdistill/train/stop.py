@@ -27,7 +27,7 @@ def saving_on_sigterm(trainer: Any) -> Iterator[None]:
     class Saver(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             control.should_log |= asked
-            control.should_save |= asked
+            control.should_save |= asked and state.global_step < state.max_steps  # the result is written after the last
             control.should_training_stop |= asked
 
     trainer.add_callback(Saver())

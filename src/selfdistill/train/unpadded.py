@@ -77,4 +77,4 @@ def response_loss(model: Any, inputs: dict[str, Any], items: Any, vocabulary: in
         return None
     given = {name: value for name, value in inputs.items() if name != "labels"}
     logits = model(**given, use_cache=False, logits_to_keep=at).logits[0]
-    return functional.cross_entropy(logits.float(), labels[at], reduction="sum") / items
+    return functional.cross_entropy(logits.float(), labels[at], reduction="sum") / max(items, 1)
