@@ -376,6 +376,10 @@ def test_masking_trains_on_fewer_tokens_and_says_how_many(model: Path, tmp_path:
     assert masked.trained_tokens + masked.masked_tokens == plain.trained_tokens
     assert masked.loss < plain.loss  # the dear tokens are what is left out
     assert masked.fingerprint != plain.fingerprint
+    few = [(Message("user", f"q{n}"), Message("assistant", "abcdefgh"[n])) for n in range(8)]
+    rows = {"mask_above": 4.9, "batch_size": 1, "micro_batch_size": 1, "max_steps": -1, "epochs": 1}
+    single = train(few, config, settings.model_copy(update=rows), tmp_path / "single")
+    assert single.trained_tokens < single.steps  # of some steps nothing is left to train on
     with pytest.raises(StageError, match="leaves no token to train on; raise it"):
         train(conversations(), config, settings.model_copy(update={"mask_above": 1e-6}), tmp_path / "none")
     with pytest.raises(StageError, match="can't be scored"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny import tiny_model
 
 # Forks, so that torch and TRL are imported once; the parent computes nothing before it has forked for the last time.
@@ -66,3 +68,31 @@ def test_a_killed_training_is_completed(tmp_path):
 
 def read(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (directory / "train.jsonl").read_text().splitlines()]
+
+
+def test_sigterm_in_the_last_step_adds_none(tmp_path):
+    """The training ends within an epoch, from which one that is taken up would go on."""
+    from selfdistill.config import ModelConfig, TrainConfig
+    from selfdistill.train import train
+    from selfdistill.types import Message
+
+    rows = [(Message("user", f"After {i}?"), Message("assistant", f"After {i} comes {i + 1}.")) for i in range(8)]
+    model = ModelConfig(path=str(tiny_model(tmp_path / "model")), device="cpu")
+    settings = TrainConfig(max_steps=3, batch_size=4, micro_batch_size=4, dtype="float32", schedule="constant")
+
+    def stop(step, steps, loss):
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def ended(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(rows, model, settings, tmp_path / "stopped", stop)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    results = [train(rows, model, settings, tmp_path / name) for name in ("stopped", "whole")]
+    assert [(result.steps, result.loss) for result in results] == [(3, results[1].loss)] * 2
+    assert read(tmp_path / "stopped")[-1]["step"] == 3
