@@ -117,7 +117,7 @@ ENDED = {
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
         "killed by SIGKILL",
     ),
-    "memory": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "memory"),
+    "memory": ("x = []\nwhile True: x.append(bytes(1 << 24))", "memory"),
     "memory at once": ("bytearray(1 << 40)", "memory"),
     "memory mapped": ("import mmap\nmmap.mmap(-1, 1 << 34)", "raised OSError|memory"),
     "bomb of zeros": ("import zlib\nz = zlib.compress(bytes(1 << 26), 1)\nx = [zlib.decompress(z, bufsize=1 << 26) for _ in range(99)]", "memory"),

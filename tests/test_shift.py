@@ -503,6 +503,7 @@ def write_as_finished(where: Path, path: Path, rows: list[dict[str, Any]]) -> No
     manifest = json.loads((where / "manifest.json").read_text())
     for record in manifest["stages"].values():
         record.get("files", {}).pop(str(path.relative_to(where)), None)
+        record.pop("read", None)  # what was made of them stays
     del manifest["checksum"]
     (where / "manifest.json").write_text(json.dumps(manifest))
 

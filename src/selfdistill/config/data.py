@@ -12,7 +12,8 @@ from .settings import Settings
 
 class DataConfig(Settings):
     """Rows to read: a file, a `datasets` folder, or a hub name (left out: where the recipe's task has its own). `n` of
-    them are drawn with `seed`; draws are nested. `heldout` rows are set aside before the draw and never trained on."""
+    them are drawn with `seed`; draws are nested. `heldout` rows are set aside before the draw and never trained on.
+    Every assistant turn is trained on, also one of a prompt that is a list of messages."""
 
     path: str = ""
     format: Literal["auto", "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt"] = "auto"
