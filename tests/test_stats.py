@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
+from selfdistill.evaluate import IN_ALL_RUNS, summarise
 from selfdistill.stats import (
     Comparison,
     Values,
@@ -20,6 +21,7 @@ from selfdistill.stats import (
     wilson,
     word,
 )
+from selfdistill.tasks import get_task
 
 
 @pytest.mark.parametrize(("passed", "n"), [(0, 10), (10, 10), (1, 1), (37, 112), (180, 180), (519, 520)])
@@ -170,3 +172,32 @@ def test_words() -> None:
     assert word(-0.06, 0.03, 0.5) == "can't tell"
     assert word(-0.2, -0.01, 0.06) == "can't tell"
     assert word(-0.03, -0.01, 0.06) == "kept"
+
+
+def test_a_large_gain_that_is_not_significant_is_not_called_unchanged() -> None:
+    """Ten items of which five got better: no loss, and no "no change" either."""
+    before = {(str(n), 0): 0.0 for n in range(10)}
+    after = {key: float(int(key[0]) < 5) for key in before}
+    gain, none = (compare("t", "a", "b", [mine], [before]) for mine in (after, before))
+    large = {(str(n), 0): 0.0 for n in range(2000)}
+    same = compare("t", "a", "b", [large], [large])
+    assert gain is not None
+    assert none is not None
+    assert same is not None
+    assert (gain.word, gain.unchanged) == ("kept", False)
+    assert not none.unchanged  # ten items rule out little
+    assert (same.word, same.unchanged) == ("kept", True)
+
+
+def test_of_several_runs_the_share_of_items_in_all_of_them_is_told() -> None:
+    """Each run of ten can't judge two items of its own."""
+
+    def row(item: int, judged: bool) -> dict[str, object]:
+        bucket = "passed" if judged else "unjudged"
+        return {"id": str(item), "bucket": bucket, "verdict": {"reason": "x", "value": None}}
+
+    runs = [[row(n, n not in (2 * run, 2 * run + 1)) for n in range(10)] for run in range(3)]
+    score = summarise(get_task("humaneval"), runs)
+    assert (score.n, score.unjudged) == (30, 6)
+    assert score.details[IN_ALL_RUNS] == 0.4
+    assert IN_ALL_RUNS not in summarise(get_task("humaneval"), runs[:1]).details
