@@ -346,7 +346,7 @@ def test_time_in_which_the_command_stands_still_is_not_the_programs(bubblewrap: 
     """Stopped alone, it finds the program at its end; stopped with it, as when a machine sleeps, still at work."""
     program = "import time\nfor _ in range(10): time.sleep(0.05)"
     name = "none" if together else bubblewrap
-    code = f"print('begun', flush=True); print(open_runner({name!r}, Limits(wall=1.5))({program!r}).reason)"
+    code = f"print('begun', flush=True); print(open_runner({name!r}, Limits(wall=4.0))({program!r}).reason)"
     words = [sys.executable, "-c", f"from selfdistill.sandbox import Limits, open_runner; {code}"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -355,7 +355,7 @@ def test_time_in_which_the_command_stands_still_is_not_the_programs(bubblewrap: 
         found = [process.pid, *(children(process.pid) if together else [])]
         for pid in found:
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(2.5)
+        time.sleep(5)
         for pid in found:
             os.kill(pid, signal.SIGCONT)
         assert process.communicate(timeout=60)[0] == "ran to its end\n"
