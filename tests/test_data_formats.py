@@ -60,6 +60,10 @@ PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
         ({"conversations": SHAREGPT[1:], "system": "T"}, turns("a", "b", system="T")),
         ({"conversations": [{"from": "user", "value": "a"}, {"from": "bard", "value": "b"}]}, turns("a", "b")),
         ({"conversations": turns("a", "b")}, turns("a", "b")),
+        (  # as SlimOrca weights its turns
+            {"messages": [turns("a")[0] | {"weight": 0}, {"role": "assistant", "content": "b", "weight": 1}]},
+            turns("a", "b"),
+        ),
     ],
 )
 def test_formats_are_recognised(tmp_path: Path, row: dict[str, Any], expected: list[dict[str, str]]) -> None:

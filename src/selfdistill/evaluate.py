@@ -135,7 +135,7 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
         reasons=dict(reasons.most_common()),
         details={
             **(task.judge.details([row for run in rows for row in run]) if task.judge else {}),
-            **({IN_ALL_RUNS: len(shared[0]) / max(map(len, rows))} if len(rows) > 1 else {}),
+            **({IN_ALL_RUNS: len(shared[0]) / max(1, *map(len, rows))} if len(rows) > 1 else {}),
         },
     )
 

@@ -97,9 +97,10 @@ class Experiment:
 
     def _read(self, stage: Stage) -> str | None:
         """What a cheap stage reads now, as it is recorded; None for the others, which are not made anew for it."""
+        if not stage.cheap:
+            return None
         records = self.manifest["stages"]
-        read = [records.get(source.name, {}).get("files") for source in stage.inputs]
-        return content_id(read) if stage.cheap else None
+        return content_id([records.get(source.name, {}).get("files") for source in stage.inputs])
 
     def check_files(self, stage: Stage) -> None:
         """Raises ExperimentError where a file of a finished stage is not as it was written."""

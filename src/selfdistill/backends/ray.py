@@ -80,9 +80,9 @@ class RayBackend:
 
 def _anywhere(model: ModelConfig) -> ModelConfig:
     """The model with absolute paths, since a replica works in another folder."""
-    names = {"path": ("demo",), "layout": ("chat", *LAYOUTS)}  # which are no paths, whatever lies in this folder
-    paths = {key: getattr(model, key) for key, own in names.items() if getattr(model, key) not in own}
-    found = {key: str(Path(name).resolve()) for key, name in paths.items() if Path(name).exists()}
+    # Names of our own are no paths, whatever lies in this folder.
+    names = (("path", model.path, ("demo",)), ("layout", model.layout, ("chat", *LAYOUTS)))
+    found = {key: str(Path(name).resolve()) for key, name, own in names if name not in own and Path(name).exists()}
     return model.model_copy(update=found)
 
 

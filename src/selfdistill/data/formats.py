@@ -147,9 +147,10 @@ def _turns(fields: Fields, field: str) -> list[Message]:
         role, content = (turn[a] if turn.get(a) is not None else turn.get(b) for a, b in _KEYS)
         if turn.get("tool_calls") or turn.get("function_call"):
             raise UnusableError(f"{label} calls a tool; only text is supported")
-        if turn.get("weight") == 0:
+        message = _message(role, content, label)
+        if message.role == "assistant" and turn.get("weight") == 0:  # of other turns it says what is so anyway
             raise UnusableError(f"{label} is marked as not to be trained on (weight 0), which is not supported")
-        messages.append(_message(role, content, label))
+        messages.append(message)
     return messages
 
 

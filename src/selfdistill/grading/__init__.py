@@ -133,11 +133,11 @@ def _own_grader(name: str, options: dict[str, Any]) -> Grade:
             return Verdict("unjudged", reason, found=str(error)[:200])
         if isinstance(verdict, bool):
             return Verdict("pass", "accepted by the grader") if verdict else Verdict("fail", "refused by the grader")
-        if isinstance(verdict, Verdict) and (verdict.value is None or 0 <= verdict.value <= 1):
+        if not isinstance(verdict, Verdict):
+            return Verdict("unjudged", f"grader returned {type(verdict).__name__}")
+        if verdict.value is None or 0 <= verdict.value <= 1:
             return verdict
-        if isinstance(verdict, Verdict):
-            return Verdict("unjudged", "grader returned a value that is not between 0 and 1", found=str(verdict.value))
-        return Verdict("unjudged", f"grader returned {type(verdict).__name__}")
+        return Verdict("unjudged", "grader returned a value that is not between 0 and 1", found=str(verdict.value))
 
     return grade
 
