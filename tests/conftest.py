@@ -86,15 +86,30 @@ def bubblewrap() -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running browser. Its only font is the one that a test names as the fixture's parameter, else the machine's."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome here")
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    environment: dict[str, str | float | bool] = {**os.environ}
+    if font := getattr(request, "param", None):
+        environment["FONTCONFIG_FILE"] = str(fonts_file(font, tmp_path_factory.mktemp("fonts")))
     with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, env=environment)
         yield running
         running.close()
+
+
+def fonts_file(family: str, folder: Path) -> Path:
+    """A configuration of fontconfig with the font files of one family that comes with matplotlib."""
+    import matplotlib
+
+    for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(f"{family.replace(' ', '')}*.ttf"):
+        (folder / path.name).symlink_to(path)
+    config = folder / "fonts.conf"
+    config.write_text(f"<fontconfig><dir>{folder}</dir><cachedir>{folder / 'cache'}</cachedir></fontconfig>")
+    return config
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
     return render(
         "report.html.jinja",
         styles=("base.css", "report.css"),
-        scripts=("report.js",),
+        scripts=("figures.js", "report.js"),
         saved=saved,
         findings=findings,
         headline=findings.headline(),

@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from .letters import text_width
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -146,6 +148,9 @@ def _plain_attributes(element: ElementTree.Element, name: str, used: set[str]) -
         elif key != "id" or value in used:
             plain[key.removeprefix(_XLINK)] = value
     plain.pop("font-family", None)
+    if element.tag == "text" and element.text:  # the room that the layout has for it, see figures.js
+        size, bold = float(plain["font-size"].removesuffix("px")), plain.get("font-weight") in ("bold", "700")
+        plain["data-width"] = f"{text_width(element.text, size, bold) + 0.5:.1f}"
     for key, value in plain.items():
         if key == "id":
             plain[key] = f"{name}-{value}"

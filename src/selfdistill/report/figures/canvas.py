@@ -3,22 +3,21 @@ narrow (text that shrinks with its picture can't be read), and for files."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..letters import fit, text_width, wrap
 from ..svg import Palette, marker_of
-from ..text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LINE = 21.0  # of a legend
-_LETTER = 7.6  # of its text, as wide as it gets on average
+_ICON, _BETWEEN = 17.0, 21.0  # before an entry of the legend, and after it
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,15 @@ class Canvas:
     def grid(self, axes: Axes, axis: Literal["both", "x", "y"]) -> None:
         axes.grid(axis=axis, color=self.palette.rule, linewidth=1)
 
-    def title(self, axes: Axes, text: str) -> None:
-        """Above the axes, from their left edge."""
-        place: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(
-            text,
-            (0, 1),
-            (0, 9),
-            xycoords="axes fraction",
-            color=self.palette.ink,
-            fontsize=13,
-            fontweight="bold",
-            **place,
-        )
+    def title(self, axes: Axes, text: str, room: float, note: str = "") -> None:
+        """Above the axes, from their left edge: bold text, wrapped to `room`, and under it a quiet line."""
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+        if note:
+            axes.annotate(note, (0, 1), (0, 9), color=self.palette.muted, fontsize=12, **place)
+        above = 26.0 if note else 9.0
+        for number, line in enumerate(reversed(wrap(text, room, 13, bold=True))):
+            y = above + 16 * number
+            axes.annotate(line, (0, 1), (0, y), color=self.palette.ink, fontsize=13, fontweight="bold", **place)
 
     def note(self, axes: Axes, text: str, **place: Any) -> None:
         """Quiet text below the axes or beside a value."""
@@ -100,12 +95,12 @@ class Canvas:
     def _flow(self, names: list[str]) -> tuple[list[tuple[float, float, str]], float]:
         """Where each name stands, line by line, and where the legend ends."""
         places, x, y = [], 0.0, _LINE / 2
-        for name in (shorten(name, 60 if self.narrow else 90) for name in names):
-            width = 38 + _LETTER * sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in name)
+        for name in (fit(name, self.width - _ICON, 13) for name in names):
+            width = _ICON + text_width(name, 13)
             if x and x + width > self.width:
                 x, y = 0.0, y + _LINE
             places.append((x, y, name))
-            x += width
+            x += width + _BETWEEN
         return places, (y + _LINE / 2 + 8 if names else 0.0)
 
     def _entry(self, figure: Figure, x: float, y: float, name: str, slot: int) -> None:
@@ -115,7 +110,7 @@ class Canvas:
         icon = Line2D([(x + 6) / 72], [y / 72], transform=inches, linestyle="none", **self.marker(slot, 9))
         figure.add_artist(icon)
         figure.text(
-            (x + 17) / 72, y / 72, name, transform=inches, color=self.palette.ink, fontsize=13, va="center_baseline"
+            (x + _ICON) / 72, y / 72, name, transform=inches, color=self.palette.ink, fontsize=13, va="center_baseline"
         )
 
 

@@ -131,7 +131,5 @@ def _draw(
         axes.yaxis.set_major_formatter(lambda value, _: points(value / 100).removesuffix(".0"))
         if x == places[0][0]:
             axes.set_ylabel("mean change, points", color=canvas.palette.muted, fontsize=12)
-        canvas.title(axes, name_of(metric) + "\n")
-        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        canvas.note(axes, _rho(rho[metric]), xy=(0, 1), xytext=(0, 9), **place)
+        canvas.title(axes, name_of(metric), width + 14, _rho(rho[metric]))
     return figure

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING
 
-from ..text import count, percent, shorten
+from ..letters import fit
+from ..text import count, percent
 from .canvas import Canvas, Drawing
 from .material import Material
 
@@ -44,15 +45,15 @@ def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int) -> Figur
     figure, top = canvas.start(height + 8)
     axes = canvas.axes(figure, left, top + 4, canvas.width - left - 108, height)
     axes.set(xlim=(0, total), ylim=(height, 0), xticks=[], yticks=[])
-    letters = int((canvas.width if canvas.narrow else left) / 7.4)
+    room = canvas.width if canvas.narrow else left - 6
     for line, (name, number) in enumerate(bars):
         y = pitch * line + (27 if canvas.narrow else pitch / 2)
         color = canvas.palette.arm(0 if line else 2)
         axes.barh([y], [number], height=13, color=color)
         xy, offset = ((0, y - 16), (0, 0)) if canvas.narrow else ((0, y), (-left + 2, 0))
         axes.annotate(
-            shorten(name, letters), xy, offset, textcoords="offset points", va="center", annotation_clip=False,
-            color=canvas.palette.ink, fontsize=13, fontweight="normal" if line else "bold",
+            fit(name, room, 13, bold=not line), xy, offset, textcoords="offset points", va="center",
+            annotation_clip=False, color=canvas.palette.ink, fontsize=13, fontweight="normal" if line else "bold",
         )  # fmt: skip
         text = f"{count(number)} · {percent(number / total)} %"
         canvas.note(axes, text, xy=(number, y), xytext=(7, 0), textcoords="offset points", va="center")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..findings import Row
-from ..text import percent, shorten
+from ..letters import fit
+from ..text import percent
 from .canvas import Canvas, Drawing
 from .material import Material
 
@@ -88,15 +89,16 @@ def _name(canvas: Canvas, axes: Axes, task: Row, y: float, shift: float) -> None
     ink, muted = canvas.palette.ink, canvas.palette.muted
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
     place["bbox"] = {"facecolor": canvas.palette.paper, "edgecolor": "none", "pad": 1.5}
-    letters = 28 if canvas.width > 800 else 22
-    name = shorten(task["task"], 28 if canvas.narrow else letters)
     skill = task["skill"] if task["skill"] != task["task"] else ""
-    note = "target" if task["role"] == "target" else shorten(skill, letters + 4)
+    name, note = task["task"], "target" if task["role"] == "target" else skill
     if not shift:
-        axes.annotate(f"{name} · {note}" if note else name, (0, y), (0, 0), color=ink, fontsize=13, **place)
+        text = fit(f"{name} · {note}" if note else name, canvas.width - 28, 13)
+        axes.annotate(text, (0, y), (0, 0), color=ink, fontsize=13, **place)
         return
+    room = -shift - 8
+    name = fit(name, room, 14, bold=True)
     axes.annotate(name, (0, y), (shift, 0), color=ink, fontsize=14, fontweight="bold", **place)
-    axes.annotate(note, (0, y + 17), (shift, 0), color=muted, fontsize=12.5, **place)
+    axes.annotate(fit(note, room, 12.5), (0, y + 17), (shift, 0), color=muted, fontsize=12.5, **place)
 
 
 def _dumbbells(

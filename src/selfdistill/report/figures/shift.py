@@ -7,7 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ..text import shorten
+from ..letters import fit
 from .canvas import Canvas, Drawing
 from .material import Material, Row, number, numbers
 
@@ -72,18 +72,18 @@ def _draw_ridges(canvas: Canvas, values: _Values, slots: dict[str, int]) -> Figu
     figure, top = canvas.start((height + 62) * (places[-1][2] + 1), slots if canvas.narrow else None)
     for (metric, found), (x, width, line) in zip(values.items(), places, strict=True):
         start = _start(found)
-        axes = canvas.axes(figure, x + 6, top + 30 + line * (height + 62), width - 12, height)
+        axes = canvas.axes(figure, x + 12, top + 30 + line * (height + 62), width - 24, height)
         axes.set(xlim=(start, 1), ylim=(height + 6, -8), yticks=[])
         canvas.grid(axes, "x")
-        canvas.title(axes, _SIMILARITIES[metric])
+        canvas.title(axes, _SIMILARITIES[metric], width)
         for row, arm in enumerate(arms):
             if arm in found:
                 _ridge(canvas, axes, found[arm], start, _RIDGE * (row + 1) - 6, slots[arm])
             if x == left and not canvas.narrow:
                 axes.annotate(
-                    shorten(arm, int(left / 8)), (start, _RIDGE * (row + 1) - 15), (-left + 2, 0), fontweight="bold",
-                    textcoords="offset points", annotation_clip=False, color=canvas.palette.ink, fontsize=13,
-                    va="center",
+                    fit(arm, left - 4, 13, bold=True), (start, _RIDGE * (row + 1) - 15), (-left + 2, 0),
+                    fontweight="bold", textcoords="offset points", annotation_clip=False, color=canvas.palette.ink,
+                    fontsize=13, va="center",
                 )  # fmt: skip
     return figure
 

@@ -7,6 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..letters import fit
 from ..svg import series_of
 from .canvas import Canvas, Drawing, geometric
 from .material import Material, Row, number
@@ -97,7 +98,7 @@ def _draw(
     for (parameter, side), (x, width, line) in zip(panels, places, strict=True):
         axes = canvas.axes(figure, x, top + 34 + step * line, width, height)
         canvas.grid(axes, "y")
-        canvas.title(axes, _SIDES[side])
+        canvas.title(axes, _SIDES[side], width)
         if side in seed:
             axes.axhline(100 * seed[side], color=canvas.palette.arm(0), linewidth=1.4, linestyle=(0, (4, 3)))
         own = [point for point in found if (point.parameter, point.side) == (parameter, side)]
@@ -124,7 +125,7 @@ def _place(axes: Axes, values: list[Any], width: float) -> Any:
     where a value stands."""
     known = list(dict.fromkeys(values))
     if any(number(value) is None for value in known):
-        axes.set_xticks(range(len(known)), [str(value)[: max(int(width / 8 / len(known)), 4)] for value in known])
+        axes.set_xticks(range(len(known)), [fit(str(value), width / len(known) - 4, 12) for value in known])
         axes.set_xlim(-0.5, len(known) - 0.5)
         return known.index
     ordered = sorted(known)
