@@ -68,6 +68,8 @@ class TrainConfig(Settings):
             )
         if (loss := self.extra.get("loss_type", "nll")) not in LOSSES:
             raise ValueError(f"extra.loss_type: TRL has no loss {loss!r}; choose {' or '.join(LOSSES)}")
+        if self.packing and not self.extra.get("padding_free", True):
+            raise ValueError("`packing` lays rows end to end, and extra.padding_free=false pads them; leave one out")
         return self
 
     @property
