@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.config import ModelConfig
+from selfdistill.errors import StageError
 from selfdistill.prompts import Renderer, TrainingRow
 from selfdistill.rows import RowFile
 from selfdistill.scoring import Scored, score, score_missing
@@ -259,3 +260,36 @@ def test_a_stream_is_scored_as_it_comes(folder: Path) -> None:
         first = next(score(stream(), *backend.loaded(), 16384))
     assert first.nll is not None
     assert taken <= 1024
+
+
+def test_scores_that_decide_are_computed_in_the_recipes_dtype(folder: Path, tmp_path: Path) -> None:
+    """Whatever the model answers in; a score that only describes is of the model as it answers."""
+    half = config(folder).model_copy(update={"dtype": "bfloat16"})
+    found = {}
+    for name, model, deciding in (
+        ("float32", config(folder), False),
+        ("deciding", half, True),
+        ("describing", half, False),
+        ("in half", half.model_copy(update={"score_dtype": "bfloat16"}), True),
+    ):
+        with RowFile(tmp_path / f"{name}.jsonl") as rows:
+            score_missing(lambda: EXAMPLES[:8], model, rows, lambda done, total: None, deciding)
+        with RowFile(tmp_path / f"{name}.jsonl", reading=True) as rows:
+            found[name] = [(rows.get(example.id) or {})["nll"] for example in EXAMPLES[:8]]
+    assert found["deciding"] == pytest.approx(found["float32"], abs=1e-5)
+    for name in ("describing", "in half"):
+        assert found[name] != pytest.approx(found["float32"], abs=1e-4)
+
+
+@pytest.mark.parametrize("where", ["loading", "scoring"])
+def test_too_little_memory_for_scores_that_decide_stops_with_the_line_to_set(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from selfdistill import scoring
+
+    def full(*arguments: Any, **rest: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scoring, "load_model" if where == "loading" else "_token_nlls", full)
+    with RowFile(tmp_path / "rows.jsonl") as rows, pytest.raises(StageError, match=r"model\.score_dtype=bfloat16"):
+        score_missing(lambda: EXAMPLES[:8], config(folder), rows, lambda done, total: None, deciding=True)

@@ -96,6 +96,24 @@ def test_another_architecture_is_padded_and_packing_refused(kind: str, tmp_path:
             train(ROWS, odd, settings(**asked), tmp_path / "refused")
 
 
+def test_the_router_loss_of_a_mixture_of_experts_is_a_setting(tmp_path: Path) -> None:
+    """Off by default, whatever the model's configuration asks for: TRL would add it to the loss of the response."""
+    asks = {"output_router_logits": True, "router_aux_loss_coef": 0.5}
+    seed = architecture("mixtral", tmp_path / "seed", **SIZES, **EXPERTS, **asks)
+    plain = train(ROWS, seed, settings(), tmp_path / "plain")
+    weights: Any = load_model(seed, dtype=torch.float32)
+    rows = [load_renderer(seed).response_row(row.prompt, row.reference) for row in ROWS]
+    cost = sum(summed_loss(weights, row) for row in rows) / plain.trained_tokens
+    assert plain.loss == pytest.approx(cost, rel=1e-5)
+    assert AutoConfig.from_pretrained(tmp_path / "plain" / "model").output_router_logits
+    routed = train(ROWS, seed, settings(router_loss=0.1), tmp_path / "routed")
+    assert routed.loss - plain.loss == pytest.approx(0.1 * 2, rel=0.2)  # two layers, each about 1 if it is balanced
+    assert "micro_batch_size" in settings(router_loss=0.1).deciding
+    dense = ModelConfig(path=str(tiny_model(tmp_path / "dense")), device="cpu")
+    with pytest.raises(RecipeError, match="not a Mixture-of-Experts model"):
+        train(ROWS, dense, settings(router_loss=0.1), tmp_path / "run")
+
+
 def summed_loss(weights: Any, row: TrainingRow) -> float:
     """The summed loss of one sequence by itself."""
     ids = torch.tensor([row.input_ids])

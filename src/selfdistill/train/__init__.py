@@ -22,7 +22,7 @@ from ..errors import ExperimentError, RecipeError
 from ..identity import file_identity, model_identity
 from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from ..rows import file_checksum, write_json
-from ..scoring import score_tokens
+from ..scoring import loaded_to_score, score_tokens
 from ..types import Example
 from .data import TrainingData, hashed, mask_unlikely, prepare
 from .guard import clear_errors, quiet, recomputing_if_needed, refuse_leaks
@@ -94,8 +94,8 @@ def train(
     directory: Path,
     on_progress: Progress | None = None,
 ) -> TrainResult:
-    """Fine-tunes `model` on the `reference` of each example, given its `prompt`. Writes to `directory`: `train.jsonl` (a
-    row per logged step), `model/` (an adapter, or full weights in the dtype they were trained in), with `merge` the
+    """Fine-tunes `model` on the `reference` of each example, given its `prompt`. Writes to `directory`: `train.jsonl`
+    (a row per logged step), `model/` (an adapter, or full weights in the dtype they were trained in), with `merge` the
     adapter's full weights in `merged/`, and last `train.json`, the result.
 
     Goes on from the last whole checkpoint after a kill, and returns at once where `train.json` is there. `on_progress`
@@ -118,7 +118,9 @@ def train(
         renderer = load_renderer(model)
         data = prepare(hashed(examples, digest), renderer, limit, settings.allow_unusable_rows)
         if settings.mask_above is not None:
-            _mask(data, model, settings.mask_above)
+            with loaded_to_score(model) as seed:
+                scores = score_tokens((ids.tolist() for ids in data.input_ids), seed, model.batch_tokens)
+                mask_unlikely(data, scores, settings.mask_above)
         checkpoints, log = directory / "checkpoints", directory / "train.jsonl"
         checkpoints.mkdir(parents=True, exist_ok=True)
         fingerprint = digest.hexdigest()
@@ -156,16 +158,10 @@ def train(
         return result
 
 
-def _mask(data: TrainingData, model: ModelConfig, above: float) -> None:
-    seed = load_model(model).eval()
-    mask_unlikely(data, score_tokens((ids.tolist() for ids in data.input_ids), seed, model.batch_tokens), above)
-    del seed
-    free_memory()
-
-
 def _described(model: ModelConfig, settings: TrainConfig) -> str:
     """All that decides the weights, but for the rows."""
     parts = [model_identity(model), file_identity(model.layout), model.template_kwargs]
+    parts += [model.score_dtype] if settings.mask_above is not None else []
     return json.dumps([*parts, settings.deciding], sort_keys=True)
 
 

@@ -112,8 +112,8 @@ def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) ->
         labels = data.labels[int(scored.id)]
         if len(scored.values) != len(labels) - 1:
             raise StageError(
-                f"The tokens of sequence {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
-                "applied; lower model.batch_tokens or train.max_length."
+                f"The tokens of row {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
+                "applied; lower model.batch_tokens or train.max_length, or set model.score_dtype=bfloat16."
             )
         masked = (np.asarray(scored.values) > above) & (labels[1:] != IGNORED)
         labels[1:][masked] = IGNORED

@@ -114,6 +114,7 @@ def sft_config(
         "max_steps": settings.max_steps or -1,
         "max_length": None,  # rows are cut already
         "weight_decay": settings.weight_decay,
+        "router_aux_loss_coef": settings.router_loss,  # left out, TRL adds what the model's configuration says
         "gradient_checkpointing": settings.gradient_checkpointing,
         "packing": False,  # TRL fills packs up, so that the number of steps would depend on the rows' lengths
         "packing_strategy": "bfd",
