@@ -159,7 +159,7 @@ def told(what: str, trainer: str, settings: dict[str, Any], job: Job) -> None:
     sizes = {"batch_size": batch, "micro_batch_size": batch, "device": job.device}
     found = getattr(trainers, trainer)({**common, **sizes, **settings})
     config = AutoConfig.from_pretrained(job.config.path)
-    length = trainers.LENGTH if settings["packed"] else found["tokens"] / (4 if job.tiny else 512)
+    length = found["tokens"] / (4 if job.tiny else 512)
     per_token = 4 * parameters(config) + 6 * config.num_hidden_layers * config.hidden_size * length
     rate = found["tokens"] / found["seconds"]
     share = rate * per_token / peak_flops(job.device, job.tiny)

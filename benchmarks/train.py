@@ -27,12 +27,14 @@ from pairs import Row
 
 from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.models import load_renderer
-from selfdistill.types import Message, Messages
+from selfdistill.types import Example, Message
 
 HERE = Path(__file__).parent
 LENGTH = 1024
 UNPACKED = {"batch_size": 8, "packed": False}
-PACKED = {"batch_size": 2, "micro_batch_size": 1, "packed": True}
+# Ours lays a step's eight rows end to end; the other trainers fill packs of LENGTH, of which a step has two.
+PACKED = {"batch_size": 8, "micro_batch_size": 8, "packed": True}
+PACKS = {"batch_size": 2, "micro_batch_size": 1}
 
 
 def question_rows(rows: int) -> list[dict[str, str]]:
@@ -51,9 +53,9 @@ def question_rows(rows: int) -> list[dict[str, str]]:
     return [{"question": e.prompt[-1].content, "answer": e.reference} for e in islice(examples, rows)]
 
 
-def conversations(job: dict[str, Any]) -> list[Messages]:
+def examples(job: dict[str, Any]) -> list[Example]:
     rows = json.loads(Path(job["folder"], job["rows"]).read_text(encoding="utf-8"))
-    return [(Message("user", row["question"]), Message("assistant", row["answer"])) for row in rows]
+    return [Example.of((Message("user", row["question"]),), row["answer"]) for row in rows]
 
 
 def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
     )  # fmt: skip
     losses: list[float] = []
     model = ModelConfig(path=job["model"], device=job.get("device", "cpu"))
-    result = train(conversations(job), model, settings, Path(job["folder"], "ours"), lambda *row: losses.append(row[2]))
+    result = train(examples(job), model, settings, Path(job["folder"], "ours"), lambda *row: losses.append(row[2]))
     return {
         "seconds": clock[0], "losses": losses, "trained_tokens": result.trained_tokens, "tokens": result.tokens,
         "peak_gib": result.peak_memory_gib,
@@ -94,7 +96,7 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     from selfdistill.train.log import peak_memory_gib
 
     renderer = load_renderer(ModelConfig(path=job["model"]))
-    rows = [row for messages in conversations(job) for row in renderer.training_rows(messages)]
+    rows = [renderer.response_row(example.prompt, example.reference) for example in examples(job)]
     labels = [[i if t else -100 for i, t in zip(row.input_ids, row.trained, strict=True)] for row in rows]
     config = SFTConfig(
         output_dir=str(Path(job["folder"], "trl")), per_device_train_batch_size=job["micro_batch_size"],
@@ -130,7 +132,8 @@ TRAINERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
     """One training in a fresh process: response tokens a second, and the losses."""
     script = [str(HERE / "train_llamafactory.py")] if name == "llamafactory" else [__file__, "--one", name]
-    job = {**job, "folder": tempfile.mkdtemp(dir=job["folder"])}
+    sizes = PACKS if job["packed"] and name in ("trl", "llamafactory") else {}
+    job = {**job, **sizes, "folder": tempfile.mkdtemp(dir=job["folder"])}
     Path(job["folder"], job["rows"]).write_text(json.dumps(job.pop("content")), encoding="utf-8")
     words = [python, *script, json.dumps(job)]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})

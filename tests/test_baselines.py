@@ -22,7 +22,7 @@ from selfdistill.plan import Plan
 from selfdistill.rows import RowFile
 from selfdistill.train import train
 from selfdistill.train.data import IGNORED, TrainingData, mask_unlikely, prepare
-from selfdistill.types import Message, Messages
+from selfdistill.types import Example, Message
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 SEED = {"seed": {"data": "none"}}
@@ -92,7 +92,7 @@ def done(model: Path, rows: Path, general: Path, tmp_path_factory: pytest.TempPa
 
 def sources(where: Path, arm: str) -> Counter[str]:
     """What the rows of an arm say, which the manifest counts alike."""
-    counted = Counter(source for row in read(where / "arms" / arm / "data.jsonl") for source in row["sources"])
+    counted = Counter(row["source"] for row in read(where / "arms" / arm / "data.jsonl"))
     told = json.loads((where / "manifest.json").read_text())["stages"][f"train/{arm}"]["counts"]["sources"]
     assert told == counted
     return counted
@@ -118,10 +118,10 @@ def test_self_answers_stand_where_they_pass_and_gold_elsewhere(done: tuple[Path,
     for row in answers.values():
         assert (row["source"] == "self") == (row["verdict"]["outcome"] == "pass")
     for row in read(where / "arms" / "self" / "data.jsonl"):
-        chosen = answers[row["ids"][0]]
-        own = chosen["completion"]["text"] if row["sources"] == ["self"] else chosen["example"]["reference"]
-        assert row["messages"][-1]["content"] == own
-        assert "It may be" in row["messages"][0]["content"]  # asked as it is trained: no reference was shown
+        chosen = answers[row["id"]]
+        own = chosen["completion"]["text"] if row["source"] == "self" else chosen["example"]["reference"]
+        assert row["response"] == own
+        assert "It may be" in row["prompt"][0]["content"]  # asked as it is trained: no reference was shown
     assert sources(where, "self").total() == 32
 
 
@@ -130,7 +130,7 @@ def test_a_cascade_prefers_own_answers_then_rewrites_then_gold(done: tuple[Path,
     own = {row["id"]: row for row in read(where / "rewrite" / "self" / "rewrites.jsonl")}
     guided = {row["id"]: row for row in read(where / "rewrite" / "rewrites.jsonl")}
     for row in read(where / "arms" / "cascade" / "data.jsonl"):
-        (name,), (source,), text = row["ids"], row["sources"], row["messages"][-1]["content"]
+        name, source, text = row["id"], row["source"], row["response"]
         if own[name]["source"] == "self":
             assert (source, text) == ("self", own[name]["completion"]["text"])
         elif guided[name]["source"] == "rewrite":
@@ -153,7 +153,7 @@ def test_the_best_of_k_is_the_likeliest_that_passes(done: tuple[Path, Any], mode
 
     def nll(row: dict[str, Any]) -> float:
         prompt = tuple(Message(**message) for message in row["example"]["prompt"])
-        (sequence,) = renderer.training_rows((*prompt, Message("assistant", row["completion"]["text"])))
+        sequence = renderer.response_row(prompt, row["completion"]["text"])
         ids = torch.tensor([sequence.input_ids])
         with torch.no_grad():
             logits = weights(ids).logits[0, :-1]
@@ -200,8 +200,8 @@ def test_replay_adds_its_share_of_rows_as_they_are(done: tuple[Path, Any], gener
     where, _ = done
     assert sources(where, "replayed") == {"original": 32, "replay": 8}
     texts = {row["output"] for row in read(general)}
-    replayed = [row for row in read(where / "arms" / "replayed" / "data.jsonl") if row["sources"] == ["replay"]]
-    assert {row["messages"][-1]["content"] for row in replayed} <= texts
+    replayed = [row for row in read(where / "arms" / "replayed" / "data.jsonl") if row["source"] == "replay"]
+    assert {row["response"] for row in replayed} <= texts
     plain = read(where / "arms" / "vanilla" / "data.jsonl")
     assert read(where / "arms" / "replayed" / "data.jsonl")[: len(plain)] == plain
 
@@ -210,7 +210,7 @@ def test_replay_never_brings_in_what_is_held_out(model: Path, rows: Path, tmp_pa
     arms = {**SEED, "replayed": {"data": "original", "replay": {"path": str(rows), "share": 1.0}}}
     run(make_recipe(recipe_of(model, rows, arms=arms)), tmp_path / "run")
     held = {row["messages"][0]["content"] for row in read(tmp_path / "run" / "data" / "heldout.jsonl")}
-    trained = {row["messages"][0]["content"] for row in read(tmp_path / "run" / "arms" / "replayed" / "data.jsonl")}
+    trained = {row["prompt"][0]["content"] for row in read(tmp_path / "run" / "arms" / "replayed" / "data.jsonl")}
     assert not held & trained
     arms["replayed"]["replay"]["share"] = 1.1
     with pytest.raises(StageError, match=r"has 32 rows to replay, and a share of 1.1 of 32 rows is 35"):
@@ -333,8 +333,8 @@ def test_check_warns_where_no_grader_tells_right_from_wrong_and_of_an_embedding_
     assert "right or wrong, and own would train on it" in " ".join(check(make_recipe(values)).warnings)
 
 
-def conversations(count: int = 6) -> list[Messages]:
-    return [(Message("user", f"What is {n}?"), Message("assistant", f"It is {n}, I think.")) for n in range(count)]
+def examples(count: int = 6) -> list[Example]:
+    return [Example.of((Message("user", f"What is {n}?"),), f"It is {n}, I think.") for n in range(count)]
 
 
 def test_masked_tokens_get_no_loss_and_no_gradient(model: Path) -> None:
@@ -345,8 +345,8 @@ def test_masked_tokens_get_no_loss_and_no_gradient(model: Path) -> None:
 
     config, above = ModelConfig(path=str(model), dtype="float32"), 6.0
     weights, renderer = load_model(config).eval(), load_renderer(config)
-    data = prepare(conversations(), renderer, 256, False)
-    plain = prepare(conversations(), renderer, 256, False)
+    data = prepare(examples(), renderer, 256, False)
+    plain = prepare(examples(), renderer, 256, False)
     mask_unlikely(data, score_tokens((ids.tolist() for ids in data.input_ids), weights, 512), above)
     masked = 0
     for ids, labels, before in zip(data.input_ids, data.labels, plain.labels, strict=True):
@@ -370,18 +370,18 @@ def test_masked_tokens_get_no_loss_and_no_gradient(model: Path) -> None:
 def test_masking_trains_on_fewer_tokens_and_says_how_many(model: Path, tmp_path: Path) -> None:
     settings = TrainConfig(**TRAIN)
     config = ModelConfig(path=str(model), dtype="float32")
-    plain = train(conversations(), config, settings, tmp_path / "plain")
-    masked = train(conversations(), config, settings.model_copy(update={"mask_above": 6.0}), tmp_path / "masked")
+    plain = train(examples(), config, settings, tmp_path / "plain")
+    masked = train(examples(), config, settings.model_copy(update={"mask_above": 6.0}), tmp_path / "masked")
     assert masked.masked_tokens > 0
     assert masked.trained_tokens + masked.masked_tokens == plain.trained_tokens
     assert masked.loss < plain.loss  # the dear tokens are what is left out
     assert masked.fingerprint != plain.fingerprint
-    few = [(Message("user", f"q{n}"), Message("assistant", "abcdefgh"[n])) for n in range(8)]
+    few = [Example.of((Message("user", f"q{n}"),), "abcdefgh"[n]) for n in range(8)]
     rows = {"mask_above": 4.9, "batch_size": 1, "micro_batch_size": 1, "max_steps": -1, "epochs": 1}
     single = train(few, config, settings.model_copy(update=rows), tmp_path / "single")
     assert single.trained_tokens < single.steps  # of some steps nothing is left to train on
     with pytest.raises(StageError, match="leaves no token to train on; raise it"):
-        train(conversations(), config, settings.model_copy(update={"mask_above": 1e-6}), tmp_path / "none")
+        train(examples(), config, settings.model_copy(update={"mask_above": 1e-6}), tmp_path / "none")
     with pytest.raises(StageError, match="can't be scored"):
         mask_unlikely(TrainingData(labels=[np.array([1, 2])]), [_unscored()], 1.0)
 
@@ -393,8 +393,7 @@ def _unscored() -> Any:
 
 
 def test_without_masking_a_training_is_what_it_was(model: Path) -> None:
-    """A setting that is off is no part of a fingerprint, so that earlier experiments are known again."""
-    assert "mask_above" not in TrainConfig().deciding
+    assert TrainConfig().deciding["mask_above"] is None
     assert TrainConfig(mask_above=1.0).deciding["mask_above"] == 1.0
 
 
@@ -405,9 +404,9 @@ def test_dft_weights_each_token_by_its_own_probability(model: Path, tmp_path: Pa
     config = ModelConfig(path=str(model), dtype="float32")
     changes = {"batch_size": 6, "micro_batch_size": 6, "max_steps": 1, "dtype": "float32"}
     settings = TrainConfig(**{**TRAIN, **changes, "extra": {"loss_type": "dft"}})
-    result = train(conversations(), config, settings, tmp_path / "dft")
+    result = train(examples(), config, settings, tmp_path / "dft")
     weights, renderer = load_model(config).eval(), load_renderer(config)
-    data = prepare(conversations(), renderer, 256, False)
+    data = prepare(examples(), renderer, 256, False)
     losses = []
     for ids, labels in zip(data.input_ids, data.labels, strict=True):
         with torch.no_grad():
@@ -424,7 +423,7 @@ def test_a_scaled_adapter_is_the_mix_of_seed_and_merged_weights(model: Path, tmp
 
     config = ModelConfig(path=str(model), dtype="float32")
     settings = TrainConfig(**{**TRAIN, "max_steps": 3, "lr": 0.01})
-    train(conversations(), config, settings, tmp_path / "tuned")
+    train(examples(), config, settings, tmp_path / "tuned")
     counts = interpolate(config, tmp_path / "tuned" / "model", alpha, tmp_path / "between")
     assert counts["changed"] * 2 == counts["tensors"] > 0
     seed = load_model(config).state_dict()

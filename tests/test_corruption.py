@@ -18,7 +18,7 @@ from selfdistill.config import ModelConfig, Recipe, TrainConfig
 from selfdistill.errors import ExperimentError
 from selfdistill.rows import file_checksum
 from selfdistill.train import train
-from selfdistill.types import Message
+from selfdistill.types import Example, Message
 
 
 def values(folder: Path) -> dict[str, Any]:
@@ -201,9 +201,7 @@ def test_a_run_whose_first_manifest_is_torn_goes_on(made: tuple[Recipe, Path], t
 
 
 def test_a_bit_flipped_in_a_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
-    rows = [
-        (Message("user", f"What follows {i}?"), Message("assistant", f"After {i} comes {i + 1}.")) for i in range(8)
-    ]
+    rows = [Example.of((Message("user", f"What follows {i}?"),), f"After {i} comes {i + 1}.") for i in range(8)]
     model = ModelConfig(path=str(tiny_model(tmp_path / "model")), device="cpu")
     settings = TrainConfig(lr=1e-2, max_steps=4, batch_size=4, micro_batch_size=4, save_every=1, dtype="float32")
 

@@ -12,7 +12,6 @@ from tiny import tiny_model
 
 from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
-from selfdistill.identity import model_identity
 from selfdistill.models import load_context_length, load_model, load_renderer
 from selfdistill.types import Message
 
@@ -139,13 +138,3 @@ def test_a_base_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="base model"):
         load_renderer(config(folder))
     assert load_renderer(config(folder), layout="alpaca").text((Message("user", "hi"),)).endswith("### Response:\n")
-
-
-def test_identity_follows_the_weights(tmp_path: Path) -> None:
-    first, again, other = (
-        model_identity(config(tiny_model(tmp_path / name / "m", seed=seed)))
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    )
-    assert first == again
-    assert first != other
-    assert model_identity(ModelConfig(path="org/name", revision="v1")) == "org/name@v1"

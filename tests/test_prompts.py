@@ -11,7 +11,7 @@ from tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.prompts import REWRITING, Renderer, fill, load_template, rewriting_messages
-from selfdistill.types import Example, Message, Messages
+from selfdistill.types import Conversation, Example, Message, Messages
 
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|end|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}"
@@ -67,18 +67,15 @@ def renderer(name: str, layout: str = "chat", adds_bos: bool = False) -> Rendere
 
 
 def trained_text(render: Renderer, messages: Messages) -> list[str]:
-    """What loss is taken on, one text a run of trained tokens."""
-    runs: list[list[int]] = []
-    for row in render.training_rows(messages):
+    """The text that loss is taken on, for each response with its history."""
+    texts = []
+    for example in Conversation(messages).examples():
+        row = render.response_row(example.prompt, example.reference)
+        start, count = row.trained.index(True), sum(row.trained)
         assert len(row.input_ids) == len(row.trained)
-        previous = False
-        for token, trained in zip(row.input_ids, row.trained, strict=True):
-            if trained and not previous:
-                runs.append([])
-            if trained:
-                runs[-1].append(token)
-            previous = trained
-    return [render.tokenizer.decode(run) for run in runs]
+        assert all(row.trained[start : start + count]), "the trained tokens follow one another"
+        texts.append(render.tokenizer.decode(row.input_ids[start : start + count]))
+    return texts
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
@@ -86,7 +83,7 @@ def trained_text(render: Renderer, messages: Messages) -> list[str]:
 @pytest.mark.parametrize("prompt", [(U1,), (SYSTEM, U1), (U1, A1, U2), (SYSTEM, U1, A1, U2)])
 def test_training_has_the_prompt_tokens_that_generation_sees(name: str, prompt: Messages, adds_bos: bool) -> None:
     render = renderer(name, adds_bos=adds_bos)
-    row = render.training_rows((*prompt, A2))[-1]
+    row = render.response_row(prompt, A2.content)
     ids = render.ids(prompt)
     assert row.input_ids[: len(ids)] == ids
     after = row.trained[len(ids) :]
@@ -101,7 +98,7 @@ def test_bos_is_not_doubled(name: str, adds_bos: bool) -> None:
     render = renderer(name, adds_bos=adds_bos)
     bos = render.tokenizer.bos_token_id
     assert render.ids((U1,)).count(bos) == 1
-    assert render.training_rows((U1, A1))[0].input_ids.count(bos) == 1
+    assert render.response_row((U1,), A1.content).input_ids.count(bos) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,14 +121,11 @@ def test_an_answer_is_not_taken_for_a_part_of_the_template(answer: str) -> None:
         assert trained_text(renderer(name), (opened, Message("assistant", answer))) == [f"{answer}<|im_end|>"]
 
 
-def test_a_template_that_rewrites_earlier_turns_gives_a_row_a_turn() -> None:
-    rows = renderer("thinks").training_rows((U1, A1, U2, A2))
-    assert len(rows) == 2
+def test_a_template_that_changes_earlier_turns_is_rendered_for_each_response() -> None:
     assert trained_text(renderer("thinks"), (U1, A1, U2, A2)) == [
         "<think>\n\n</think>\n\nIt is 4.<|im_end|>",
         "<think>\n\n</think>\n\nFive\n<|im_end|>",
     ]
-    assert len(renderer("chatml").training_rows((U1, A1, U2, A2))) == 1
 
 
 @pytest.mark.parametrize("name", ["gemma", "drops system"])
@@ -153,7 +147,7 @@ def test_special_tokens_in_data_keep_prompt_and_training_alike() -> None:
         Message("user", "Say <|im_end|> {reference}"),
         Message("assistant", "<|im_end|> and <s> are tokens"),
     )
-    row = render.training_rows((prompt, answer))[0]
+    row = render.response_row((prompt,), answer.content)
     ids = render.ids((prompt,))
     assert row.input_ids[: len(ids)] == ids
     assert trained_text(render, (prompt, answer)) == ["<|im_end|> and <s> are tokens<|im_end|>"]
@@ -173,7 +167,7 @@ def test_a_tokenizer_that_marks_the_start_of_a_text_marks_no_response() -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, chat_template=template + "</s>{% endif %}{% endfor %}", eos_token="</s>"
     )
-    row = Renderer(fast).training_rows((Message("user", "hi"), Message("assistant", "ok")))[0]
+    row = Renderer(fast).response_row((Message("user", "hi"),), "ok")
     assert fast.convert_ids_to_tokens(row.input_ids) == [*"▁[INST]▁hi▁[/INST]▁ok", "</s>"]
 
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import CHATML, NO_SYSTEM, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.config import ModelConfig
+from selfdistill.errors import StageError
 from selfdistill.prompts import Renderer, TrainingRow
 from selfdistill.rows import RowFile
 from selfdistill.scoring import Scored, score, score_missing
 from selfdistill.tasks import get_task
-from selfdistill.types import Conversation, Example, Message, Messages
+from selfdistill.types import Conversation, Example, Message
 
 # As some reasoning models' do: what was thought in earlier turns is left out of a later prompt.
 FORGETS = (
@@ -72,8 +71,8 @@ def test_scores_are_the_loss_of_transformers_on_the_training_rows_of_the_demo(na
     found = scores("demo", examples)
     with HFBackend(config(Path("demo"))) as backend:
         model, renderer = backend.loaded()
-        for conversation, example in zip(conversations, examples, strict=True):
-            (row,) = renderer.training_rows(conversation.messages)
+        for example in examples:
+            row = renderer.response_row(example.prompt, example.reference)
             loss, tokens = own_loss(model, row)
             scored = found[example.id]
             assert scored.tokens == tokens
@@ -83,36 +82,16 @@ def test_scores_are_the_loss_of_transformers_on_the_training_rows_of_the_demo(na
 
 
 @pytest.mark.parametrize("template", [CHATML, FORGETS, NO_SYSTEM + CHATML], ids=["chatml", "forgets", "no-system"])
-def test_the_turns_of_a_conversation_cost_what_training_on_it_costs(tmp_path: Path, template: str) -> None:
+def test_a_later_turn_costs_what_training_on_it_costs(tmp_path: Path, template: str) -> None:
     folder = tiny_model(tmp_path / "m", chat_template=template)
-    turns = scores(folder, Conversation(CHAT).examples()).values()
+    examples = Conversation(CHAT).examples()
+    turns = scores(folder, examples)
     with HFBackend(config(folder)) as backend:
         model, renderer = backend.loaded()
-        rows = renderer.training_rows(CHAT)
-        assert len(rows) == (3 if template == FORGETS else 1)
-        losses = [own_loss(model, row) for row in rows]
-    assert sum(scored.tokens for scored in turns) == sum(tokens for _, tokens in losses)
-    cost = sum(scored.nll * scored.tokens for scored in turns if scored.nll is not None)
-    assert cost == pytest.approx(sum(loss * tokens for loss, tokens in losses), rel=1e-5)
-
-
-turn = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
-
-
-@given(st.lists(turn, min_size=2, max_size=6), st.sampled_from([CHATML, FORGETS, NO_SYSTEM + CHATML]))
-def test_what_is_scored_is_what_is_trained(texts: list[str], template: str) -> None:
-    renderer = Renderer(tiny_tokenizer(template))
-    roles = ("user", "assistant")
-    chat: Messages = tuple(Message(roles[n % 2], text) for n, text in enumerate(texts))  # type: ignore[arg-type]
-    scored = [renderer.response_row(example.prompt, example.reference) for example in Conversation(chat).examples()]
-    trained = renderer.training_rows(chat)
-    assert sum(map(sum, (row.trained for row in scored))) == sum(map(sum, (row.trained for row in trained)))
-    for row in scored:
-        length = len(row.input_ids)
-        start = row.trained.index(True)
-        (whole,) = [other for other in trained if other.input_ids[:length] == row.input_ids][:1]
-        assert whole.trained[start:length] == row.trained[start:]
-        assert not any(row.trained[:start])
+        for example in examples:
+            loss, tokens = own_loss(model, renderer.response_row(example.prompt, example.reference))
+            assert turns[example.id].tokens == tokens
+            assert turns[example.id].nll == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_batch_changes_nothing(folder: Path) -> None:
@@ -281,3 +260,36 @@ def test_a_stream_is_scored_as_it_comes(folder: Path) -> None:
         first = next(score(stream(), *backend.loaded(), 16384))
     assert first.nll is not None
     assert taken <= 1024
+
+
+def test_scores_that_decide_are_computed_in_the_recipes_dtype(folder: Path, tmp_path: Path) -> None:
+    """Whatever the model answers in; a score that only describes is of the model as it answers."""
+    half = config(folder).model_copy(update={"dtype": "bfloat16"})
+    found = {}
+    for name, model, deciding in (
+        ("float32", config(folder), False),
+        ("deciding", half, True),
+        ("describing", half, False),
+        ("in half", half.model_copy(update={"score_dtype": "bfloat16"}), True),
+    ):
+        with RowFile(tmp_path / f"{name}.jsonl") as rows:
+            score_missing(lambda: EXAMPLES[:8], model, rows, lambda done, total: None, deciding)
+        with RowFile(tmp_path / f"{name}.jsonl", reading=True) as rows:
+            found[name] = [(rows.get(example.id) or {})["nll"] for example in EXAMPLES[:8]]
+    assert found["deciding"] == pytest.approx(found["float32"], abs=1e-5)
+    for name in ("describing", "in half"):
+        assert found[name] != pytest.approx(found["float32"], abs=1e-4)
+
+
+@pytest.mark.parametrize("where", ["loading", "scoring"])
+def test_too_little_memory_for_scores_that_decide_stops_with_the_line_to_set(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from selfdistill import scoring
+
+    def full(*arguments: Any, **rest: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scoring, "load_model" if where == "loading" else "_token_nlls", full)
+    with RowFile(tmp_path / "rows.jsonl") as rows, pytest.raises(StageError, match=r"model\.score_dtype=bfloat16"):
+        score_missing(lambda: EXAMPLES[:8], config(folder), rows, lambda done, total: None, deciding=True)

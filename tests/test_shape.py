@@ -20,9 +20,9 @@ ROOMS = [
      "interpolate"},
     {"completions", "scoring"},
     {"tasks", "backends", "experiment"},
-    {"models", "data", "identity"},
+    {"models", "data", "identity", "hub"},
     {"grading", "prompts", "demo", "stats", "manifest"},
-    {"rows"},
+    {"rows", "digests"},
     {"config", "sandbox"},
     {"types", "errors"},
 ]  # fmt: skip

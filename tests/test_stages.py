@@ -104,16 +104,16 @@ def test_arms_train_on_what_they_say(model: Path, rows: Path, tmp_path: Path) ->
     by_prompt = {row["example"]["prompt"][-1]["content"]: row for row in chosen.values()}
     assert {row["source"] for row in chosen.values()} == {"rewrite", "original"}
     for row in read("vanilla"):
-        assert row["messages"][-1]["content"] == by_prompt[row["messages"][0]["content"]]["example"]["reference"]
+        assert row["response"] == by_prompt[row["prompt"][0]["content"]]["example"]["reference"]
     for row in read("sdft"):
-        rewrite_row = by_prompt[row["messages"][0]["content"]]
+        rewrite_row = by_prompt[row["prompt"][0]["content"]]
         kept = rewrite_row["completion"]["text"] if rewrite_row["source"] == "rewrite" else None
-        assert row["messages"][-1]["content"] == (kept or rewrite_row["example"]["reference"])
-        assert row["sources"] == [rewrite_row["source"]]
+        assert row["response"] == (kept or rewrite_row["example"]["reference"])
+        assert row["source"] == rewrite_row["source"]
     assert Counter(len(read(arm)) for arm in ("vanilla", "sdft", "half")) == {32: 3}
-    half = Counter(row["sources"][0] for row in read("half"))
+    half = Counter(row["source"] for row in read("half"))
     assert 0 < half["rewrite"] <= 16
-    few, fewer = ({row["messages"][0]["content"] for row in read(arm)} for arm in ("few", "less"))
+    few, fewer = ({row["prompt"][0]["content"] for row in read(arm)} for arm in ("few", "less"))
     assert len(fewer) == 5
     assert fewer < few
 

@@ -214,7 +214,7 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     assert before.items() <= {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*")}.items()
 
     def ids(arm: str) -> list[str]:
-        return [json.loads(line)["ids"][0] for line in (where / "arms" / arm / "data.jsonl").read_text().splitlines()]
+        return [json.loads(line)["id"] for line in (where / "arms" / arm / "data.jsonl").read_text().splitlines()]
 
     for series in ("vanilla", "sdft"):
         four, eight, every = (set(ids(f"{series}{n}")) for n in (".n=4", ".n=8", ""))

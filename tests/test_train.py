@@ -15,7 +15,7 @@ from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
 from selfdistill.models import load_model, load_renderer
 from selfdistill.train import TrainResult, train
-from selfdistill.types import Message, Messages
+from selfdistill.types import Example, Message
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,8 +33,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
     return ModelConfig(path=str(tiny_model(tmp_path_factory.mktemp("tiny") / "seed")), device="cpu")
 
 
-def chat(*turns: str) -> Messages:
-    return tuple(Message("user" if i % 2 == 0 else "assistant", turn) for i, turn in enumerate(turns))
+def chat(*turns: str, system: str | None = None) -> Example:
+    """The last turn is what is trained."""
+    before = [Message("user" if i % 2 == 0 else "assistant", turn) for i, turn in enumerate(turns[:-1])]
+    return Example.of((*([Message("system", system)] if system else []), *before), turns[-1])
 
 
 ROWS = [chat(f"What follows {i}?", f"After {i} comes {i + 1}.") for i in range(8)]
@@ -86,23 +88,22 @@ def rows_seen(batches: list[dict[str, Any]]) -> list[tuple[list[int], list[int]]
 
 
 def test_the_model_sees_the_renderers_tokens_and_loss_on_responses_only(model, tmp_path, seen):
-    rows = [*ROWS[:6], chat("Hi", "Hello.", "And now?", "Nothing."), (Message("system", "Be brief."), *chat("A", "B"))]
+    rows = [*ROWS[:6], chat("Hi", "Hello.", "And now?", "Nothing."), chat("A", "B", system="Be brief.")]
     train(rows, model, settings(max_steps=1), tmp_path)
     renderer = load_renderer(model)
-    expected = [row for messages in rows for row in renderer.training_rows(messages)]
+    expected = [renderer.response_row(row.prompt, row.reference) for row in rows]
     labelled = [
         (row.input_ids, [i if trained else -100 for i, trained in zip(row.input_ids, row.trained, strict=True)])
         for row in expected
     ]
     assert sorted(rows_seen(seen)) == sorted(labelled)
 
-    two_turns = max(rows_seen(seen), key=lambda row: row[1].count(renderer.tokenizer.eos_token_id))
-    answers = renderer.tokenizer.decode([label for label in two_turns[1] if label != -100])
-    assert answers == "Hello.<|im_end|>Nothing.<|im_end|>"
+    (second,) = (labels for ids, labels in rows_seen(seen) if "And now?" in renderer.tokenizer.decode(ids))
+    assert renderer.tokenizer.decode([label for label in second if label != -100]) == "Nothing.<|im_end|>"
 
 
 def test_arms_with_other_responses_see_the_rows_in_the_same_order(model, tmp_path, seen):
-    others = [chat(row[0].content, "I would say: " + row[1].content) for row in ROWS]
+    others = [chat(row.instruction, "I would say: " + row.reference) for row in ROWS]
     tokenizer = load_renderer(model).tokenizer
     orders = []
     for name, rows in {"vanilla": ROWS, "sdft": others}.items():
@@ -115,10 +116,10 @@ def test_arms_with_other_responses_see_the_rows_in_the_same_order(model, tmp_pat
 
 
 def test_unusable_rows_stop_the_run_and_are_listed(model, tmp_path):
-    rows = [*ROWS, chat("Tell me " + "more " * 60, "x"), chat("No answer here")]
+    rows = [*ROWS, chat("Tell me " + "more " * 60, "x"), chat("Short?", "long " * 60)]
     with pytest.raises(StageError, match=r"2 training rows .*row 8 \(\d+ tokens: 'Tell me more") as caught:
         train(rows, model, settings(max_length=128), tmp_path)
-    assert "row 9 (no token to train on: 'No answer here')" in str(caught.value)
+    assert "row 9 (" in str(caught.value)
     assert "allow_unusable_rows" in str(caught.value)
     assert not (tmp_path / "model").exists()
 
@@ -128,11 +129,10 @@ def test_allowed_unusable_rows_are_cut_or_dropped_and_counted(model, tmp_path, s
         *ROWS[:5],
         chat("Short?", "long " * 60),  # cut: part of its answer is within the limit
         chat("Tell me " + "more " * 60, "x"),  # dropped: nothing of its answer is
-        chat("No answer here"),  # dropped
     ]
     result = train(rows, model, settings(max_length=128, allow_unusable_rows=True, max_steps=1), tmp_path)
     counts = (result.rows, result.sequences, result.too_long, result.untrained, result.cut, result.dropped)
-    assert counts == (8, 6, 2, 1, 1, 2)
+    assert counts == (7, 6, 2, 0, 1, 1)
     assert max(len(ids) for ids, _ in rows_seen(seen)) == 128
     assert result.tokens == sum(len(ids) for ids, _ in rows_seen(seen))
     assert result.trained_tokens == sum(label != -100 for _, labels in rows_seen(seen) for label in labels)
@@ -158,7 +158,7 @@ def test_an_adapter_loads_with_peft_and_the_merged_model_answers_alike(model, tm
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pth")]
     assert not (tmp_path / "checkpoints").exists()
 
-    ids = torch.tensor([load_renderer(model).ids(ROWS[0][:1])])
+    ids = torch.tensor([load_renderer(model).ids(ROWS[0].prompt)])
     seed: Any = load_model(model, dtype=torch.float32)
     before = seed(ids).logits
     adapted = PeftModel.from_pretrained(seed, folder)(ids).logits
@@ -179,7 +179,7 @@ def test_full_training_changes_every_weight_and_keeps_the_configuration(model, t
     assert before.keys() == after.keys()
     assert [name for name in before if before[name].equal(after[name])] == []
     trained = ModelConfig(path=str(tmp_path / "model"), device="cpu")
-    assert load_renderer(trained).ids(ROWS[0][:1]) == load_renderer(model).ids(ROWS[0][:1])
+    assert load_renderer(trained).ids(ROWS[0].prompt) == load_renderer(model).ids(ROWS[0].prompt)
     for name in ("config.json", "generation_config.json"):
         old, new = (json.loads((Path(folder) / name).read_text()) for folder in (model.path, trained.path))
         for key in ("eos_token_id", "pad_token_id", "use_cache"):
@@ -289,12 +289,18 @@ def test_operations_are_those_that_torch_counts(tmp_path, method):
     assert token_flops(weights, [96]) * 96 == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
-def test_packed_rows_have_the_loss_of_single_rows(model, tmp_path):
-    whole = sum(len(row.input_ids) for messages in ROWS for row in load_renderer(model).training_rows(messages))
-    train(ROWS, model, settings(), tmp_path / "single")
-    packed = settings(packing=True, max_length=whole, batch_size=1, micro_batch_size=1)
-    train(ROWS, model, packed, tmp_path / "packed")
-    assert losses(tmp_path / "packed") == pytest.approx(losses(tmp_path / "single"), rel=1e-4)
+def test_packing_keeps_the_rows_of_a_step_and_the_loss(model, tmp_path, seen):
+    """So arms whose responses differ in length take as many steps. TRL would fill packs up to `max_length`."""
+    steps = []
+    for name, length in (("short", 1), ("long", 30)):
+        rows = [chat(f"Say {i}", f"{i} " * (length + i)) for i in range(12)]
+        how = {"batch_size": 4, "micro_batch_size": 2, "max_steps": None, "epochs": 2}
+        train(rows, model, settings(**how), tmp_path / name)
+        seen.clear()
+        steps.append(train(rows, model, settings(packing=True, **how), tmp_path / f"{name} packed").steps)
+        assert {sum(position == 0 for position in batch["position_ids"][0]) for batch in seen} == {2}
+        assert losses(tmp_path / f"{name} packed") == pytest.approx(losses(tmp_path / name), rel=1e-5)
+    assert steps == [6, 6]
 
 
 def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
@@ -333,36 +339,25 @@ def test_rows_one_after_another_train_as_padded_ones(model, tmp_path, monkeypatc
     rows = [chat(f"Count to {i}", " ".join(map(str, range(i + 1)))) for i in range(0, 32, 4)]
     train(rows, model, settings(), tmp_path / "unpadded")
     module = importlib.import_module("selfdistill.train")  # by the name alone it is the function
-    monkeypatch.setattr(module, "fits", lambda config: False)
+    monkeypatch.setattr(module, "unpadded_on_cpu", lambda settings, config: False)
     padded = train(rows, model, settings(), tmp_path / "padded")
-    assert padded.attention == "eager"
+    assert padded.attention == "sdpa"
     assert losses(tmp_path / "unpadded") == pytest.approx(losses(tmp_path / "padded"), rel=1e-5)
     counts = [row["tokens_per_second"] > 0 for name in ("padded", "unpadded") for row in log_of(tmp_path / name)]
     assert all(counts)
 
 
-def test_packing_that_cuts_rows_together_is_refused(model, tmp_path):
-    wrapped = settings(packing=True, max_length=64, extra={"packing_strategy": "wrapped"})
-    with pytest.raises(StageError, match="packed rows would see each other"):
-        train(ROWS, model, wrapped, tmp_path)
-
-
-def test_packing_is_refused_where_rows_would_see_each_other(model, tmp_path):
-    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(model.path)
-    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4)
-    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
-    tokenizer.save_pretrained(tmp_path / "mamba")
-    mamba = ModelConfig(path=str(tmp_path / "mamba"), device="cpu")
-    with pytest.raises(StageError, match="packing=false"):
-        train(ROWS, mamba, settings(packing=True, method="full"), tmp_path / "run")
+def test_settings_that_contradict_packing_are_refused(model, tmp_path):
+    with pytest.raises(RecipeError, match=r"extra\.packing_strategy is set by"):
+        train(ROWS, model, settings(packing=True, extra={"packing_strategy": "wrapped"}), tmp_path)
+    with pytest.raises(ValueError, match="padding_free=false pads them"):
+        settings(packing=True, extra={"padding_free": False})
 
 
 # ---- going on after an interruption
 
 
-def interrupt(rows: list[Messages], model: ModelConfig, how: TrainConfig, directory: Path, at: int) -> None:
+def interrupt(rows: list[Example], model: ModelConfig, how: TrainConfig, directory: Path, at: int) -> None:
     """Trains until step `at` is done, then dies as by Ctrl-C."""
 
     def stop(step: int, total: int, loss: float) -> None:
@@ -443,7 +438,7 @@ def test_nothing_to_train_on(model, tmp_path):
     with pytest.raises(DataError, match="no rows"):
         train([], model, settings(), tmp_path)
     with pytest.raises(StageError, match="None of the 1 rows"):
-        train([chat("No answer")], model, settings(allow_unusable_rows=True), tmp_path)
+        train([chat("long " * 99, "x")], model, settings(allow_unusable_rows=True, max_length=64), tmp_path)
 
 
 @pytest.mark.parametrize(

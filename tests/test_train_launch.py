@@ -22,15 +22,14 @@ from selfdistill.config.train import Launch
 from selfdistill.errors import ModelError, RecipeError, StageError
 from selfdistill.rows import write_lines
 from selfdistill.train import train
+from selfdistill.train.data import trained_row
 from selfdistill.train.launch import launch
 from selfdistill.train.setup import load_weights
 from selfdistill.train.trainer import EvenRows
-from selfdistill.types import Message, Messages, messages_json
+from selfdistill.types import Example, Message
 
 # Seven rows in batches of four: the second batch of an epoch is a row short, and two processes share it.
-ROWS: list[Messages] = [
-    (Message("user", f"Count to {i}"), Message("assistant", " ".join(map(str, range(i + 1))))) for i in range(7)
-]
+ROWS = [Example.of((Message("user", f"Count to {i}"),), " ".join(map(str, range(i + 1)))) for i in range(7)]
 TRAINING: dict[str, Any] = {"lr": 1e-2, "epochs": 3, "batch_size": 4, "micro_batch_size": 2, "dtype": "float32"}
 
 
@@ -41,7 +40,7 @@ def model(tmp_path: Path) -> ModelConfig:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write_lines(tmp_path / "data.jsonl", [{"messages": messages_json(row)} for row in ROWS])
+    write_lines(tmp_path / "data.jsonl", [trained_row(row, row.reference, "original") for row in ROWS])
     return tmp_path / "data.jsonl"
 
 

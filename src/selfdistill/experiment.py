@@ -186,6 +186,11 @@ class Experiment:
             self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
         write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
+    def record_commits(self, commits: Mapping[str, str]) -> None:
+        """Records which commits the names of hub models stand for, in this run and in later ones."""
+        if commits != self.manifest.get("commits", {}):
+            self._manifest.write({**self.manifest, "commits": dict(commits)})
+
     @contextmanager
     def run_stage(self, stage: Stage) -> Iterator[StageRun]:
         """Records that `stage` began, and if the block ends without an error that it finished, with its counts.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 
 from .config import DataConfig, ModelConfig
 from .demo import SEED
+from .digests import file_digests
 
-_SAMPLE_BYTES = 1 << 20
+# What transformers, tokenizers and vLLM read of a model's folder, vocabularies among them.
+_READ = {
+    ".json", ".safetensors", ".model", ".jinja", ".bin", ".gguf", ".txt", ".py", ".tiktoken", ".bpe", ".vocab", ".spm",
+}  # fmt: skip
 
 
 def model_source(model: ModelConfig) -> str:
@@ -19,44 +23,61 @@ def model_source(model: ModelConfig) -> str:
 
 
 def model_identity(model: ModelConfig) -> str:
-    """A short text that changes when the model does. For a folder a digest of its files: names, sizes, and of each the
-    first and last MiB, which reads little even of a large model; for a hub name the name and revision."""
+    """A short text that changes when the model does: a digest of the whole content of every file that loading reads,
+    or of a hub model the name and its revision, which in an experiment is a commit (see `hub`)."""
     folder = Path(model_source(model))
     if not folder.is_dir():
         return f"{model.path}@{model.revision or 'main'}"
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja")):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(_SAMPLE_BYTES)
-            file.seek(max(size - _SAMPLE_BYTES, 0))
-            digest.update(json.dumps([path.name, size]).encode() + head + file.read(_SAMPLE_BYTES))
-    return f"{folder.name}:{digest.hexdigest()}"
+    return f"{folder.name}:{_together(folder, _files_read(folder))}"
+
+
+def _files_read(folder: Path) -> list[Path]:
+    """The files of a model's folder, templates and code in folders below, shards that an index names, and of an
+    adapter's folder those of its base model."""
+    files = {path for path in folder.iterdir() if path.suffix in _READ and path.is_file()}
+    for pattern in ("*/**/*.py", "*/**/*.jinja"):
+        below = (path for path in folder.glob(pattern) if path.is_file())
+        files |= {path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+    for index in folder.glob("*.index.json"):
+        shards = _json(index).get("weight_map")
+        names = set(shards.values()) if isinstance(shards, dict) else set()
+        files |= {path for name in names if (path := folder / str(name)).is_file()}
+    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if isinstance(base, str) and (other := Path(base)).is_dir() and other.resolve() != folder.resolve():
+        files |= {path for path in other.iterdir() if path.suffix in _READ and path.is_file()}
+    return sorted(files)
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def file_identity(name: str) -> str:
-    """Name and digest of a file's content; the name alone where there is no such file."""
+    """Name and digest of a file's content; the name alone if there is no such file."""
     path = Path(name).expanduser()
-    if not name or not path.is_file():
-        return name
-    state = path.stat()
-    return f"{path.name}:{_digest(path, state.st_mtime_ns, state.st_size)}"
+    return f"{path.name}:{file_digests([path])[0]}" if name and path.is_file() else name
 
 
-@cache
-def _digest(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+def path_identity(name: str) -> str:
+    """`file_identity`, or for a folder its name and the digest of all files in it."""
+    path = Path(name).expanduser()
+    if not name or not path.is_dir():
+        return file_identity(name)
+    return f"{path.name}:{_together(path, (part for part in path.rglob('*') if part.is_file()))}"
 
 
 def source_identity(source: DataConfig) -> str:
-    """A short text that changes when the data does: name and digest of a file, names and sizes of a folder's files."""
-    path = Path(source.path).expanduser()
-    digest = hashlib.blake2b(digest_size=8)
-    if path.is_file():
-        return file_identity(str(path))
-    if path.is_dir():
-        for part in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{part.relative_to(path)}:{part.stat().st_size}\n".encode())
-        return f"{path.name}:{digest.hexdigest()}"
-    return source.path
+    """A short text that changes when the data does; of a hub dataset its name."""
+    return path_identity(source.path)
+
+
+def _together(folder: Path, files: Iterable[Path]) -> str:
+    """The digest of a folder's files: their names and content. Of files outside of it, the content alone."""
+    paths = sorted(files)
+    names = [str(path.relative_to(folder)) if path.is_relative_to(folder) else "" for path in paths]
+    lines = json.dumps(list(zip(names, file_digests(paths), strict=True)))
+    return hashlib.blake2b(lines.encode(), digest_size=8).hexdigest()

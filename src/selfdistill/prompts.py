@@ -167,30 +167,12 @@ class Renderer:
         """`text` as token ids. Special tokens, BOS too, come from the template alone, so that none is doubled."""
         return self._encode(self.text(messages))
 
-    def training_rows(self, messages: Messages) -> list[TrainingRow]:
-        """A conversation as training sequences: loss on each response and its end of turn, on nothing else.
-
-        One row, whose prompts have just the tokens that generation would see; where the template changes earlier turns
-        as a conversation goes on (as some reasoning models' do), one row for each assistant turn.
-        """
-        rows: list[TrainingRow] = []
-        for turn, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            prompt, response = self.ids(messages[:turn]), self._response_ids(messages[: turn + 1])
-            before = rows[-1] if rows else TrainingRow([], [])
-            start = len(before.input_ids)
-            if prompt[:start] == before.input_ids:
-                rows = rows[:-1]
-            else:
-                before, start = TrainingRow([], []), 0
-            rows.append(_joined(before, prompt[start:], response, self.stop_ids))
-        return rows
-
     def response_row(self, prompt: Messages, response: str) -> TrainingRow:
-        """A prompt and its response, loss on the response alone: up to there, the tokens of `training_rows`."""
-        response_ids = self._response_ids((*prompt, Message("assistant", response)))
-        return _joined(TrainingRow([], []), self.ids(prompt), response_ids, self.stop_ids)
+        """A training sequence: the prompt's tokens as generation sees them, then the response and its end of turn. Only
+        these two are trained: text that a template adds after the end of turn is never generated."""
+        prompt_ids, ids = self.ids(prompt), self._response_ids((*prompt, Message("assistant", response)))
+        end = max(place for place, token in enumerate(ids) if token in self.stop_ids) + 1
+        return TrainingRow(prompt_ids + ids, [False] * len(prompt_ids) + [True] * end + [False] * (len(ids) - end))
 
     def _response_ids(self, messages: Messages) -> list[int]:
         """The last message and its end of turn, as they follow the prompt's tokens."""
@@ -245,16 +227,6 @@ class Renderer:
         except TemplateError:
             return False
         return "Znamenka" in text
-
-
-def _joined(before: TrainingRow, prompt: list[int], response: list[int], stop_ids: set[int]) -> TrainingRow:
-    """`before` with what it is asked next and the response to that. What a template adds after the end of turn, such as
-    a newline, is never generated, so it isn't trained either."""
-    end = max(place for place, token in enumerate(response) if token in stop_ids) + 1
-    return TrainingRow(
-        before.input_ids + prompt + response,
-        before.trained + [False] * len(prompt) + [True] * end + [False] * (len(response) - end),
-    )
 
 
 def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | None:

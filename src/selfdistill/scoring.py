@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .backends.batches import Row, batches, windows
 from .backends.hf import HFBackend
 from .config import ModelConfig
-from .models import context_length, free_memory, out_of_memory
+from .errors import StageError
+from .models import context_length, free_memory, load_model, load_renderer, out_of_memory
 from .rows import RowFile, first_occurrences
 from .types import Example
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .prompts import Renderer
 
 
+OUT_OF_MEMORY = "out of memory"
 _CPU_TOKENS = 2048  # a batch for a CPU: what stays in its caches is half as fast again
 
 
@@ -85,24 +88,60 @@ def score_tokens(sequences: Iterable[Sequence[int]], model: PreTrainedModel, bat
             yield from _score(model, batch)
 
 
+@contextmanager
+def loaded_to_score(config: ModelConfig) -> Iterator[PreTrainedModel]:
+    """The model on its device in `score_dtype`, for likelihoods that decide what is trained: a dtype that followed the
+    hardware would decide otherwise elsewhere. Raises ModelError, and StageError if there is too little memory."""
+    import torch
+
+    try:
+        model = load_model(config, dtype=getattr(torch, config.score_dtype)).eval()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise StageError(f"There is too little memory to score with the seed.{advice(config)}") from error
+    try:
+        yield model
+    finally:
+        del model
+        free_memory()
+
+
+def advice(config: ModelConfig) -> str:
+    """What to set if scoring in `score_dtype` takes too much memory."""
+    half = " Set model.score_dtype=bfloat16, which takes half of it." if config.score_dtype == "float32" else ""
+    return f"{half} Or lower model.batch_tokens, or set model.device=cpu."
+
+
 def _budget(model: PreTrainedModel, batch_tokens: int) -> int:
     return min(batch_tokens, _CPU_TOKENS) if model.device.type == "cpu" else batch_tokens
 
 
 def score_missing(
-    examples: Callable[[], Iterable[Example]], model: ModelConfig, rows: RowFile, progress: Callable[[int, int], None]
+    examples: Callable[[], Iterable[Example]],
+    model: ModelConfig,
+    rows: RowFile,
+    progress: Callable[[int, int], None],
+    deciding: bool = False,
 ) -> None:
     """Appends to `rows` the score of each example, of which several may be the same, that isn't there yet. The model is
-    loaded where there is one. Raises ModelError."""
+    loaded if there is one: as it answers, or for `deciding` scores in its `score_dtype`. Raises ModelError, and for
+    deciding scores StageError if there is too little memory."""
     first = first_occurrences(example.id for example in examples())
     total = int(first.sum())
     missing = sum(example.id not in rows for example in compress(examples(), first))
     progress(total - missing, total)
     if not missing:
         return
-    with HFBackend(model) as backend:
-        scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens, done=rows)
+    with ExitStack() as stack:
+        if deciding:
+            loaded = stack.enter_context(loaded_to_score(model)), load_renderer(model)
+        else:
+            loaded = stack.enter_context(HFBackend(model)).loaded()
+        scores = score(compress(examples(), first), *loaded, model.batch_tokens, done=rows)
         for done, scored in enumerate(scores, total - missing + 1):
+            if deciding and scored.error == OUT_OF_MEMORY:
+                raise StageError(f"There is too little memory to score a response.{advice(model)}")
             rows.append(scored.to_json())
             progress(done, total)
 
@@ -140,7 +179,7 @@ def _score(model: PreTrainedModel, batch: list[_Row]) -> list[Scored]:
     # Below the handler, whose traceback would hold on to the memory that is to be freed.
     free_memory()
     if len(batch) == 1:
-        return [Scored(batch[0].id, None, len(batch[0].ids) - batch[0].start, error="out of memory")]
+        return [Scored(batch[0].id, None, len(batch[0].ids) - batch[0].start, error=OUT_OF_MEMORY)]
     half = (len(batch) + 1) // 2
     return _score(model, batch[:half]) + _score(model, batch[half:])
 

@@ -15,6 +15,7 @@ from .evaluate import IN_ALL_RUNS, Row, values
 from .evaluate import summarise as summarise_rows
 from .experiment import Experiment
 from .plan import Plan
+from .plan.steps import equally_long, training_notes
 from .rows import read_lines
 from .stats import Comparison, compare, corrected
 from .tasks import Task
@@ -40,7 +41,10 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "seed_arm": plan.seed_arm,
         "seeds": plan.recipe.seeds,
         "twins": {
-            arm: {"against": twin, "equal": twin == plan.equal_twin(arm)}
+            arm: {
+                "against": twin,
+                "equal": twin == plan.equal_twin(arm) and equally_long(experiment, plan, arm, twin),
+            }
             for arm in plan.recipe.arms
             if (twin := plan.twin(arm))
         },
@@ -116,9 +120,7 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
         notes.append(f"{bad} rows of the data couldn't be used; they are in data/bad_rows.jsonl with the reason.")
     if short := data.get("short"):
         notes.append(f"The data holds {short} rows fewer than data.n asks for; all were used.")
-    for run in plan.runs:
-        if cut := experiment.counts(f"train/{run}").get("cut"):
-            notes.append(f"{run}: {cut} rows were cut at train.max_length, and so are trained on without their end.")
+    notes += training_notes(experiment, plan)
     if absent := [
         f"{', '.join(arms)} on {task['task']}"
         for task in tasks

@@ -132,17 +132,17 @@ def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
     if rows:
         first = rows[0].examples()[0]
         found.prompts.append(("rewriting", rewriting.text(plan.rewriter.prompt(first).messages)))
-        found.prompts.append(("training, with what is trained in ⟦⟧", _marked(renderer, rows[0])))
+        found.prompts.append(("training, with what is trained in ⟦⟧", _marked(renderer, first)))
         _lengths(plan, renderer, rows, context, found)
         _rewriting_lengths(plan, rewriting, rows, context, found)
         _control_tokens(renderer, rows, found)
     found.prompts += [(kind, renderer.text(messages)) for kind, messages in asked]
 
 
-def _marked(renderer: Renderer, row: Conversation) -> str:
+def _marked(renderer: Renderer, example: Example) -> str:
     """The training sequence with brackets around the tokens that loss is taken on."""
     text, inside = "", False
-    sequence = renderer.training_rows(row.messages)[0]
+    sequence = renderer.response_row(example.prompt, example.reference)
     spans: list[tuple[bool, list[int]]] = []
     for token, trained in zip(sequence.input_ids, sequence.trained, strict=True):
         if not spans or spans[-1][0] != trained:
@@ -155,7 +155,8 @@ def _marked(renderer: Renderer, row: Conversation) -> str:
 
 
 def _lengths(plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked) -> None:
-    lengths = [len(part.input_ids) for row in rows for part in renderer.training_rows(row.messages)]
+    examples = [example for row in rows for example in row.examples()]
+    lengths = [len(renderer.response_row(example.prompt, example.reference).input_ids) for example in examples]
     limits = [plan.recipe.arm_train(arm).max_length for arm in plan.recipe.arms.values() if arm.data != "none"]
     limit = min([*limits, *([context] if context else [])], default=max(lengths))
     if longer := sum(length > limit for length in lengths):

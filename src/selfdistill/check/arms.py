@@ -61,6 +61,20 @@ def arm_warnings(plan: Plan) -> Iterator[str]:
             f"No grader is named, so every whole answer of the seed's own passes, right or wrong, and {', '.join(own)} "
             "would train on it. Name one in rewrite.grader."
         )
+    yield from _longer_arms(plan)
+
+
+def _longer_arms(plan: Plan) -> Iterator[str]:
+    """Arms that take more optimiser steps than the arm they are compared with: those that mix in other rows."""
+    for name, arm in plan.recipe.arms.items():
+        twin = plan.twin(name)
+        if twin is None or arm.replay is None or plan.recipe.arm_train(arm).max_steps:
+            continue
+        if arm.replay != plan.recipe.arms[twin].replay:
+            yield (
+                f"{name} replays {arm.replay.share:.0%} as many rows, so it takes about {arm.replay.share:.0%} more "
+                f"optimiser steps than {twin}, with which it is compared; train.max_steps makes them equal."
+            )
 
 
 def replay_missing(plan: Plan) -> Iterator[SelfDistillError]:

@@ -63,11 +63,13 @@ class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
     `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, `engine` how the backend
     `vllm` runs it, `ray` how the backend `ray` spreads it over machines, and `labels` is what the labels of a model for
-    the backend `classifier` mean."""
+    the backend `classifier` mean. `score_dtype` is the dtype for likelihoods that decide what is trained
+    (train.mask_above, an arm's best_of): with `dtype: auto` they would depend on the hardware."""
 
     path: str
     revision: str | None = None
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    score_dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     layout: str = "chat"
     template_kwargs: dict[str, Any] = {}

@@ -36,7 +36,8 @@ LOSSES = ("nll", "dft")  # TRL's; a wrong one would else show only after rewriti
 class TrainConfig(Settings):
     """Fine-tuning (eq. 2 and 5) as in the paper's appendix A unless said otherwise. `batch_size` is rows a step, made
     of micro-batches of `micro_batch_size`. No loss is taken on tokens whose negative log-likelihood under the seed is
-    over `mask_above` nats."""
+    over `mask_above` nats. `router_loss` is the weight of the load-balancing loss of a mixture of experts; at 0 the
+    loss is that of eq. 2 and 5, on response tokens alone."""
 
     method: Literal["lora", "full", "qlora"] = "lora"
     adapter: Adapter = Adapter()
@@ -50,6 +51,7 @@ class TrainConfig(Settings):
     max_length: int = Field(default=2048, gt=1)
     allow_unusable_rows: bool = False
     mask_above: float | None = Field(default=None, gt=0)
+    router_loss: float = Field(default=0.0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     gradient_checkpointing: bool | Literal["auto"] = "auto"
@@ -68,13 +70,15 @@ class TrainConfig(Settings):
             )
         if (loss := self.extra.get("loss_type", "nll")) not in LOSSES:
             raise ValueError(f"extra.loss_type: TRL has no loss {loss!r}; choose {' or '.join(LOSSES)}")
+        if self.packing and not self.extra.get("padding_free", True):
+            raise ValueError("`packing` lays rows end to end, and extra.padding_free=false pads them; leave one out")
         return self
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """What decides the weights. What came later and is off is left out, so that earlier runs are known again."""
-        off = {"mask_above"} if self.mask_above is None else set()
-        return self.model_dump(mode="json", exclude=FREE_TO_CHANGE | off)
+        """The settings that decide the weights. The router loss is a mean per micro-batch, whose size then counts."""
+        free = FREE_TO_CHANGE - {"micro_batch_size"} if self.router_loss else FREE_TO_CHANGE
+        return self.model_dump(mode="json", exclude=free)
 
 
 # What may change between an interruption and going on, as the advice for too little memory asks for: it changes how the

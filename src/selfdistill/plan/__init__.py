@@ -201,6 +201,8 @@ class Plan:
             **({"replay": self.replay_settings(config.replay)} if config.replay else {}),
             **self.run_train(run).deciding,
         }
+        if self.run_train(run).mask_above is not None:
+            settings["score_dtype"] = self.recipe.model.score_dtype
         choices = self.responses.choices_stage(config)
         inputs = (self.data_stage, *([choices] if choices else []))
         made = (f"arms/{run}/data.jsonl", f"arms/{run}/model")

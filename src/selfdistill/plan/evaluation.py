@@ -11,7 +11,7 @@ from ..errors import RecipeError
 from ..experiment import Stage
 from ..grading.classifier import asked_of_classifier
 from ..harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
-from ..identity import file_identity, model_identity, source_identity
+from ..identity import file_identity, model_identity, path_identity, source_identity
 from ..tasks import Task, get_task
 from ..types import Example, Message, Messages, Verdict, content_id, messages_json
 
@@ -181,7 +181,7 @@ class Evaluation:
         if harness := self.task(entry).harness:
             asked = entry.model_dump(include={"task", "n", "seed", "few_shot", "max_new_tokens", "system"})
             shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
-            files = [file_identity(entry.path or harness.task), file_identity(str(shots or ""))]
+            files = [path_identity(entry.path or ""), file_identity(str(shots or ""))]
             return Stage(name, output, {**asked, "source": files})
         source = self.items_source(entry)
         settings = {"task": entry.task, "n": entry.n, "seed": entry.seed}

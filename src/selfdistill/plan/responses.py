@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import ArmConfig, ModelConfig
 from ..errors import RecipeError
@@ -125,12 +125,17 @@ class Responses:
             return inputs[0] if inputs else None
         name = "-".join(filter(None, [f"best-{arm.best_of}" if arm.best_of else "cascade", sets[-1].kind]))
         # What the inputs depend on is said here too, so that a change of it is named.
-        settings = {**self.plan.selection_settings, **(self.plan.answer_settings if arm.best_of else {})}
+        settings = {**self.plan.selection_settings, **(self.scoring_settings if arm.best_of else {})}
         output = f"rewrite/{name}.jsonl"
         if not arm.best_of:
             return Stage(f"choose/{name}", output, settings, inputs, cheap=True)
         scores = (f"rewrite/{name}-likelihoods.jsonl",)
         return Stage(f"choose/{name}", output, settings, inputs, cheap=True, beside=scores, by_row=scores)
+
+    @property
+    def scoring_settings(self) -> dict[str, Any]:
+        """What the likelihoods depend on by which `best_of` chooses."""
+        return self.plan.answer_settings | {"score_dtype": self.plan.recipe.model.score_dtype}
 
     @property
     def chosen(self) -> list[ArmConfig]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import TaskEntry
 from ..errors import RecipeError
 from ..experiment import Stage
+from ..identity import path_identity
 
 if TYPE_CHECKING:
     from . import Plan
@@ -67,7 +68,11 @@ class Shift:
         if self.source is None or self.plan.runs[run].data == "none":
             return None
         seed, config = self.plan.seed_arm, self.plan.recipe.shift
-        settings: dict[str, Any] = {**config.model_dump(), "task": self.source.name}
+        settings: dict[str, Any] = {
+            **config.model_dump(),
+            "embedding": path_identity(config.embedding),
+            "task": self.source.name,
+        }
         inputs = [*self.stages_of(seed), *self.stages_of(run)]
         if self.target and self.target != self.source:
             inputs.append(self.plan.evaluation.answer_stage(seed, self.target))

@@ -13,6 +13,7 @@ from ..check.evaluation import evaluation_needs
 from ..config import Recipe
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..experiment import Experiment
+from ..hub import pinned
 from ..models import out_of_memory
 from ..plan import Plan
 from ..rows import write_json
@@ -111,7 +112,8 @@ def report(experiment: Experiment) -> dict[str, Any]:
 @contextmanager
 def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
     """The experiment locked, its settings compared with what was done before, a full disk told in a sentence."""
-    plan = Plan(experiment.recipe)
+    recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not experiment.as_it_is)
+    plan = Plan(recipe)
     stages = [] if experiment.as_it_is else plan.stages
     if experiment.as_it_is and not experiment.manifest["stages"]:
         raise ExperimentError(
@@ -120,6 +122,7 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
     with experiment.locked():
         try:
             experiment.begin(stages)
+            experiment.record_commits(commits)
             yield experiment, plan
         except OSError as error:
             if error.errno not in _DISK_ERRORS:

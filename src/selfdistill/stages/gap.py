@@ -14,6 +14,7 @@ from ..config import Recipe, make_recipe
 from ..data import iter_conversations, prepare
 from ..experiment import Experiment
 from ..gap import FOREIGN, Distribution, Gap, Measured, gap_rows, responses
+from ..models import pick_device, pick_dtype
 from ..plan import Plan
 from ..rows import RowFile, first_occurrences, read_lines, write_lines
 from ..scoring import Scored, score, score_missing
@@ -27,7 +28,9 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
     stage = plan.gap_stage
     if stage is None or experiment.finished(stage) or not experiment.finished(plan.verify_stage):
         return
-    model = content_id(plan.answer_settings)
+    seed = plan.recipe.model
+    dtype = str(pick_dtype(seed.dtype, pick_device(seed.device))).removeprefix("torch.")
+    model = content_id(plan.answer_settings | {"dtype": dtype})
 
     def rewrites() -> Iterator[Rewrite]:
         return map(Rewrite.from_json, read_lines(experiment.path(plan.verify_stage.output)))
@@ -38,11 +41,11 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
     path = experiment.path(*stage.by_row)
     with experiment.run_stage(stage) as run:
         with RowFile(path) as rows:
-            score_missing(examples, plan.recipe.model, rows, partial(progress, "gap"))
+            score_missing(examples, seed, rows, partial(progress, "gap"))
         gap = Gap()
         with RowFile(path, reading=True) as rows:
             write_lines(experiment.path(stage.output), gap.count(gap_rows(rewrites(), model, rows)))
-        run.counts = gap.to_json()
+        run.counts = {**gap.to_json(), "dtype": dtype}
 
 
 def gap(recipe: Recipe, progress: Progress = silent) -> Measured:

@@ -173,13 +173,13 @@ def _best(
     plan: Plan, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
 ) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
     """The choice of the likeliest, after what it needs is scored. Scores are on file, in `path`, by content."""
-    model = content_id(plan.answer_settings)
+    model = content_id(plan.responses.scoring_settings)
 
     def examples() -> Iterator[Example]:
         return (example for rows in _rows(files) for example in to_score(rows, model))
 
     with RowFile(path) as scores:
-        score_missing(examples, plan.recipe.model, scores, progress)
+        score_missing(examples, plan.recipe.model, scores, progress, deciding=True)
     return partial(best, scores=stack.enter_context(RowFile(path, reading=True)), model=model)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..config import ReplayConfig
-from ..data import BadRow, assemble, draw, iter_conversations, read_conversations
+from ..data import BadRow, draw, iter_conversations, read_conversations
 from ..errors import ExperimentError, RecipeError, StageError
 from ..experiment import Experiment, Stage
 from ..interpolate import interpolate
 from ..plan import Plan
 from ..rows import RowFile, read_lines, write_json, write_lines
-from ..types import Conversation, Example, Progress, Rewrite, content_id, messages_from_json, messages_json
+from ..train.data import trained_example, trained_row
+from ..types import Conversation, Progress, Rewrite, content_id, messages_json
 from .evaluation import runs_named
 
 
@@ -45,15 +46,18 @@ def _train(experiment: Experiment, plan: Plan, run: str, progress: Progress) -> 
     if stage is None or (experiment.finished(stage) and not to_merge):
         return
     sources: Counter[str] = Counter()
+    replay: dict[str, int] = {}
     with experiment.run_stage(stage) as record:
         path = folder / "data.jsonl"
-        write_lines(path, _counted(_run_rows(experiment, plan, run), sources))
-        conversations = (messages_from_json(row["messages"]) for row in read_lines(path))
+        write_lines(path, _counted(_run_rows(experiment, plan, run, replay), sources))
+        examples = map(trained_example, read_lines(path))
         told = _without_loss(partial(progress, f"train {run}"))
         if settings.launch and not (folder / "train.json").is_file():
             launch(path, plan.recipe.model, settings, folder, told)
-        result = train(conversations, plan.recipe.model, settings, folder, told)
+        result = train(examples, plan.recipe.model, settings, folder, told)
         record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+        if replay:
+            record.counts["replay"] = replay
 
 
 def launch_commands(experiment: Experiment, plan: Plan, arms: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -73,7 +77,7 @@ def launch_commands(experiment: Experiment, plan: Plan, arms: Sequence[str] = ()
             raise RecipeError(
                 f"The arm {run} has no train.launch; set train.launch.processes to how many there will be."
             )
-        write_lines(folder / "data.jsonl", _run_rows(experiment, plan, run))
+        write_lines(folder / "data.jsonl", _run_rows(experiment, plan, run, {}))
         commands[run] = launch_command(folder / "data.jsonl", plan.recipe.model, settings, folder)
     return commands
 
@@ -84,7 +88,7 @@ def _without_loss(told: Callable[[int, int], None]) -> Callable[[int, int, float
 
 def _counted(rows: Iterator[dict[str, Any]], sources: Counter[str]) -> Iterator[dict[str, Any]]:
     for row in rows:
-        sources.update(row["sources"])
+        sources[row["source"]] += 1
         yield row
 
 
@@ -99,9 +103,9 @@ def _interpolate(experiment: Experiment, plan: Plan, run: str, stage: Stage) -> 
         write_json(experiment.path(stage.output), record.counts)
 
 
-def _run_rows(experiment: Experiment, plan: Plan, run: str) -> Iterator[dict[str, Any]]:
-    """The conversations a run trains on, each assistant turn with the response that its arm's `data` chooses, and last
-    those that are replayed."""
+def _run_rows(experiment: Experiment, plan: Plan, run: str, replay: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """One row for each response that a run trains on, the one that its arm's `data` chooses, after the original earlier
+    turns; then the replayed rows. Fills `replay` with what was found there."""
     config = plan.runs[run]
     total = experiment.counts("data")["train"]
     choices = plan.responses.choices_stage(config)
@@ -113,51 +117,48 @@ def _run_rows(experiment: Experiment, plan: Plan, run: str) -> Iterator[dict[str
     with RowFile(experiment.path(choices.output), reading=True) if choices else nullcontext() as chosen:
         for index, conversation in enumerate(iter_conversations(experiment.path("data", "train.jsonl"))):
             if drawn[index]:
-                yield _choose(conversation, chosen if derived[index] else None)
+                yield from _chosen(conversation, chosen if derived[index] else None)
     if config.replay:
-        yield from _replayed(experiment, plan, config.replay, len(rows))
+        yield from _replayed(experiment, plan, config.replay, len(rows), replay)
 
 
-def _choose(conversation: Conversation, choices: RowFile | None) -> dict[str, Any]:
-    """A conversation put together from its chosen turns: its messages, and of each turn the example's id and source."""
-    ids: list[str] = []
-    sources: list[str] = []
-
-    def response(example: Example) -> str:
-        ids.append(example.id)
+def _chosen(conversation: Conversation, choices: RowFile | None) -> Iterator[dict[str, Any]]:
+    """A row for each response of a conversation: the chosen one, or without `choices` the original."""
+    for example in conversation.examples():
         if choices is None:
-            sources.append("original")
-            return example.reference
+            yield trained_row(example, example.reference, "original")
+            continue
         row = choices.get(example.id)
         if row is None:
             raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
-        sources.append(row["source"])
-        return Rewrite.from_json(row).response
-
-    messages = assemble(conversation, response)
-    return {"messages": messages_json(messages), "ids": ids, "sources": sources}
+        yield trained_row(example, Rewrite.from_json(row).response, row["source"])
 
 
-def _replayed(experiment: Experiment, plan: Plan, replay: ReplayConfig, rows: int) -> Iterator[dict[str, Any]]:
-    """Rows of other data as they are, drawn with the data's seed; none that asks what is held out. Raises StageError
-    where there are fewer than `share` asks for."""
+def _replayed(
+    experiment: Experiment, plan: Plan, replay: ReplayConfig, rows: int, found: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Rows of other data, unchanged, drawn with the data's seed; none that asks what is held out. Fills `found` with
+    the counts of `usable` and `bad` rows, and of those `held_out`. Raises StageError if there are fewer usable rows
+    than `share` asks for."""
     held = {_asked(row) for row in iter_conversations(experiment.path("data", "heldout.jsonl"))}
     task, source = plan.replay_source(replay)
     load, wanted = task.load if task else read_conversations, round(replay.share * rows)
+    bad: list[BadRow] = []
+    every = sum(1 for _ in load(source, bad.append))
 
     def usable() -> Iterator[Conversation]:
-        bad: list[BadRow] = []
-        return (row for row in load(source, bad.append) if _asked(row) not in held)
+        return (row for row in load(source, lambda _: None) if _asked(row) not in held)
 
     count = sum(1 for _ in usable())
+    found |= {"usable": count, "bad": len(bad), "held_out": every - count}
     if count < wanted:
         raise StageError(
             f"{source.path} has {count} rows to replay, and a share of {replay.share:g} of {rows} rows is {wanted}; "
             "lower replay.share, or name more data."
         )
     for conversation in compress(usable(), draw(count, wanted, plan.source.seed)):
-        ids = [example.id for example in conversation.examples()]
-        yield {"messages": messages_json(conversation.messages), "ids": ids, "sources": ["replay"] * len(ids)}
+        for example in conversation.examples():
+            yield trained_row(example, example.reference, "replay")
 
 
 def _asked(conversation: Conversation) -> str:

@@ -1,4 +1,4 @@
-"""Fine-tuning (eq. 2 and 5 of the paper): from an arm's conversations to an adapter or full weights, by TRL's trainer.
+"""Fine-tuning (eq. 2 and 5 of the paper): from an arm's responses to an adapter or full weights, by TRL's trainer.
 
 The rows are tokenised by `prompts.Renderer` and handed over with their labels, so that TRL applies no template, cuts
 nothing and masks nothing of its own. With `setup` and `models` the only importer of trl and peft.
@@ -22,15 +22,14 @@ from ..errors import ExperimentError, RecipeError
 from ..identity import file_identity, model_identity
 from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from ..rows import file_checksum, write_json
-from ..scoring import score_tokens
-from ..types import Messages
+from ..scoring import loaded_to_score, score_tokens
+from ..types import Example
 from .data import TrainingData, hashed, mask_unlikely, prepare
 from .guard import clear_errors, quiet, recomputing_if_needed, refuse_leaks
 from .log import Progress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
-from .setup import load_weights, lora_config, refused, sft_config
+from .setup import load_weights, lora_config, refused, sft_config, unpadded_on_cpu
 from .stop import saving_on_sigterm
 from .trainer import trainer_class
-from .unpadded import fits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,13 +41,13 @@ _log = logging.getLogger(__name__)
 class TrainResult:
     """What was trained, and on what.
 
-    `rows` conversations made `sequences` sequences of `tokens` tokens in all, `trained_tokens` of them with loss.
-    `too_long` sequences were over the limit and `untrained` had no token to train on; where that was allowed, `cut`
-    were shortened and `dropped` left out. `masked_tokens` lost their loss to `mask_above`. `loss` is the mean over the
-    last epoch. `seconds`, `tokens_per_second`, `flops_per_second` (see `flops.py`), `mfu` (its share of the GPUs' peak,
-    where that is known) and `peak_memory_gib` are of the process that finished the training, from step `resumed_from`
-    on; `gradient_checkpointing` is whether it recomputed activations. `weights` are the checksums of the files in
-    `model/`.
+    Each of the `rows` is one response with its prompt. `sequences` of them were trained on, `tokens` tokens in all,
+    `trained_tokens` of them with loss. `too_long` rows were over the limit and `untrained` rows had no token to train
+    on; if the recipe allowed that, `cut` rows were shortened and `dropped` rows left out. `masked_tokens` lost their
+    loss to `mask_above`, and with them `masked_rows` sequences all of it. `loss` is the mean over the last epoch.
+    `seconds`, `tokens_per_second`, `flops_per_second` (see `flops.py`), `mfu` (its share of the GPUs' peak, if that is
+    known) and `peak_memory_gib` are of the process that finished the training, from step `resumed_from` on;
+    `gradient_checkpointing` is whether it recomputed activations. `weights` are the checksums of the files in `model/`.
     """
 
     steps: int
@@ -74,6 +73,7 @@ class TrainResult:
     fingerprint: str
     settings: Mapping[str, Any]
     masked_tokens: int = 0
+    masked_rows: int = 0
     flops_per_second: float = 0.0
     mfu: float | None = None
     gradient_checkpointing: bool = False
@@ -88,18 +88,19 @@ class TrainResult:
 
 
 def train(
-    conversations: Iterable[Messages],
+    examples: Iterable[Example],
     model: ModelConfig,
     settings: TrainConfig,
     directory: Path,
     on_progress: Progress | None = None,
 ) -> TrainResult:
-    """Fine-tunes `model` on `conversations`. Writes to `directory`: `train.jsonl` (a row a logged step), `model/` (an
-    adapter, or full weights in the dtype they were trained in), with `merge` the adapter's full weights in `merged/`,
-    and last `train.json`, the result.
+    """Fine-tunes `model` on the `reference` of each example, given its `prompt`. Writes to `directory`: `train.jsonl`
+    (a row per logged step), `model/` (an adapter, or full weights in the dtype they were trained in), with `merge` the
+    adapter's full weights in `merged/`, and last `train.json`, the result.
 
     Goes on from the last whole checkpoint after a kill, and returns at once where `train.json` is there. `on_progress`
-    is called with step, total steps and loss. With `packing`, `batch_size` counts packed sequences of `max_length`.
+    is called with step, total steps and loss. A step sees `batch_size` rows, whatever their lengths, so that arms with
+    as many rows take as many steps.
 
     Raises DataError (no rows), ModelError, RecipeError (settings that don't fit the model or TRL), StageError (unusable
     rows, a diverging loss, out of memory) and ExperimentError (a directory that can't be written, or holds another
@@ -108,16 +109,18 @@ def train(
     digest = hashlib.blake2b(_described(model, settings).encode(), digest_size=8)
     with clear_errors(directory), quiet():
         if _is_finished(directory):
-            for _ in hashed(conversations, digest):
+            for _ in hashed(examples, digest):
                 pass
             result = _finished(directory, digest.hexdigest())
             _merge(model, settings, result.dtype, directory)
             return result
         limit = min(settings.max_length, load_context_length(model) or settings.max_length)
         renderer = load_renderer(model)
-        data = prepare(hashed(conversations, digest), renderer, limit, settings.allow_unusable_rows)
+        data = prepare(hashed(examples, digest), renderer, limit, settings.allow_unusable_rows)
         if settings.mask_above is not None:
-            _mask(data, model, settings.mask_above)
+            with loaded_to_score(model) as seed:
+                scores = score_tokens((ids.tolist() for ids in data.input_ids), seed, model.batch_tokens)
+                mask_unlikely(data, scores, settings.mask_above)
         checkpoints, log = directory / "checkpoints", directory / "train.jsonl"
         checkpoints.mkdir(parents=True, exist_ok=True)
         fingerprint = digest.hexdigest()
@@ -155,16 +158,10 @@ def train(
         return result
 
 
-def _mask(data: TrainingData, model: ModelConfig, above: float) -> None:
-    seed = load_model(model).eval()
-    mask_unlikely(data, score_tokens((ids.tolist() for ids in data.input_ids), seed, model.batch_tokens), above)
-    del seed
-    free_memory()
-
-
 def _described(model: ModelConfig, settings: TrainConfig) -> str:
     """All that decides the weights, but for the rows."""
     parts = [model_identity(model), file_identity(model.layout), model.template_kwargs]
+    parts += [model.score_dtype] if settings.mask_above is not None else []
     return json.dumps([*parts, settings.deciding], sort_keys=True)
 
 
@@ -214,7 +211,7 @@ def _trainer(
 
     device = pick_device(model.device)
     dtype = pick_dtype(settings.dtype, device)
-    unpadded = device == "cpu" and settings.extra.get("padding_free", True) and fits(load_config(model))
+    unpadded = unpadded_on_cpu(settings, load_config(model)) if device == "cpu" else False
     config = sft_config(settings, device, dtype, unpadded, len(data.input_ids), checkpoints)
     weights = load_weights(model, settings, device, dtype, unpadded)
     configs = copy.deepcopy((weights.config, weights.generation_config))
@@ -231,7 +228,7 @@ def _trainer(
         raise RecipeError(refused(error)) from error
     trainer.remove_callback(PrinterCallback)
     trainer.configs_as_loaded = configs
-    if settings.packing or trainer.padding_free:
+    if trainer.padding_free:
         refuse_leaks(trainer)
     return trainer
 

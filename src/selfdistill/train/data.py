@@ -1,4 +1,4 @@
-"""From conversations to the sequences that training sees: rendered once, checked before the first step."""
+"""From responses to the sequences that training sees: rendered once, checked before the first step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, StageError
-from ..types import Messages, messages_json
+from ..types import Example, messages_from_json, messages_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +26,9 @@ _LISTED = 10
 class TrainingData:
     """Sequences of token ids, and labels that are the ids where loss is taken and `IGNORED` elsewhere.
 
-    A conversation is one sequence, or several where its template changes earlier turns. `too_long` sequences were over
-    the limit: `cut` of them were shortened, the others are among the `dropped`. `untrained` ones had no trained token.
-    `masked_tokens` have lost their loss to `mask_unlikely`.
+    Each of the `rows` is one response with its prompt, and one sequence unless it was `dropped`. `too_long` rows were
+    over the limit: `cut` of them were shortened, the other ones are among the `dropped`. `untrained` rows had no
+    trained token. `mask_unlikely` took the loss off `masked_tokens` tokens, and off all tokens of `masked_rows` rows.
     """
 
     rows: int = 0
@@ -41,6 +41,7 @@ class TrainingData:
     tokens: int = 0
     trained_tokens: int = 0
     masked_tokens: int = 0
+    masked_rows: int = 0
 
     def add(self, row: TrainingRow, limit: int) -> None:
         """Takes in the row's first `limit` tokens, or drops it where none of them is trained."""
@@ -58,34 +59,32 @@ class TrainingData:
         self.trained_tokens += int(trained[1:].sum())
 
     def counts(self) -> dict[str, Any]:
-        names = ("rows", "tokens", "trained_tokens", "too_long", "untrained", "cut", "dropped", "masked_tokens")
-        return {"sequences": len(self.input_ids), **{name: getattr(self, name) for name in names}}
+        counted = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        return {"sequences": len(self.input_ids), **counted}
 
 
-def prepare(conversations: Iterable[Messages], renderer: Renderer, limit: int, allow_unusable: bool) -> TrainingData:
-    """Renders every conversation. `limit` is the most tokens a sequence may have.
+def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_unusable: bool) -> TrainingData:
+    """Renders every example: its `reference` is trained on, after its `prompt`. `limit` is the most tokens a sequence
+    may have.
 
     Raises DataError where there is nothing to train on, StageError where rows are too long or train nothing and that
     is not allowed, or where no row is left.
     """
     data = TrainingData()
     listed: list[str] = []
-    for index, messages in enumerate(conversations):
+    for example in examples:
+        row = renderer.response_row(example.prompt, example.reference)
+        reason = None
+        if not any(row.trained[1:]):
+            data.untrained += 1
+            reason = "no token to train on"
+        elif len(row.input_ids) > limit:
+            data.too_long += 1
+            reason = f"{len(row.input_ids):,} tokens"
+        if reason and len(listed) < _LISTED:
+            listed.append(f"row {data.rows} ({reason}: {_first_words(example)})")
         data.rows += 1
-        for row in _rendered(messages, renderer):
-            reason = None
-            if row is None or not any(row.trained[1:]):
-                data.untrained += 1
-                reason = "no token to train on"
-            elif len(row.input_ids) > limit:
-                data.too_long += 1
-                reason = f"{len(row.input_ids):,} tokens"
-            if reason and len(listed) < _LISTED:
-                listed.append(f"row {index} ({reason}: {_first_words(messages)})")
-            if row is None:
-                data.dropped += 1
-            else:
-                data.add(row, limit)
+        data.add(row, limit)
     if not data.rows:
         raise DataError("There are no rows to train on; check the arm's data.")
     unusable = data.too_long + data.untrained
@@ -94,7 +93,7 @@ def prepare(conversations: Iterable[Messages], renderer: Renderer, limit: int, a
         raise StageError(
             f"{unusable} training rows are not usable as they are ({data.too_long} over the limit of {limit:,} tokens, "
             f"{data.untrained} without a token to train on): {'; '.join(listed)}{more}. Raise train.max_length (up to "
-            "the model's context), mend the data, or set train.allow_unusable_rows=true to cut and drop them."
+            "the model's context), fix the data, or set train.allow_unusable_rows=true to cut and drop them."
         )
     if not data.input_ids:
         raise StageError(
@@ -113,32 +112,35 @@ def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) ->
         labels = data.labels[int(scored.id)]
         if len(scored.values) != len(labels) - 1:
             raise StageError(
-                f"The tokens of sequence {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
-                "applied; lower model.batch_tokens or train.max_length."
+                f"The tokens of row {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
+                "applied; lower model.batch_tokens or train.max_length, or set model.score_dtype=bfloat16."
             )
         masked = (np.asarray(scored.values) > above) & (labels[1:] != IGNORED)
         labels[1:][masked] = IGNORED
         data.masked_tokens += int(masked.sum())
+        data.masked_rows += bool((labels[1:] == IGNORED).all())
     data.trained_tokens -= data.masked_tokens
     if not data.trained_tokens:
         raise StageError(f"train.mask_above={above:g} leaves no token to train on; raise it (ln 2.5 = 0.916 is usual).")
 
 
-def hashed(conversations: Iterable[Messages], digest: hashlib.blake2b) -> Iterator[Messages]:
-    """Passes `conversations` through, and their content into `digest`."""
-    for messages in conversations:
-        digest.update(json.dumps(messages_json(messages), ensure_ascii=True).encode() + b"\n")
-        yield messages
+def trained_row(example: Example, response: str, source: str) -> dict[str, Any]:
+    """A line of an arm's data.jsonl: the response that is trained on, what comes before it, and where it is from."""
+    return {"id": example.id, "source": source, "prompt": messages_json(example.prompt), "response": response}
 
 
-def _rendered(messages: Messages, renderer: Renderer) -> Iterable[TrainingRow | None]:
-    """The conversation's sequences; None stands for one without an assistant turn."""
-    if not any(message.role == "assistant" for message in messages):
-        return [None]
-    return renderer.training_rows(messages)
+def trained_example(row: dict[str, Any]) -> Example:
+    """The example to train on, from a row of `trained_row`."""
+    return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
 
 
-def _first_words(messages: Messages) -> str:
-    text = next((message.content for message in messages if message.role == "user"), "")
-    words = " ".join(text[:200].split())
+def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
+    """Passes `examples` through, and their prompts and responses into `digest`."""
+    for example in examples:
+        digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
+        yield example
+
+
+def _first_words(example: Example) -> str:
+    words = " ".join(example.instruction[:200].split())
     return repr(words if len(words) <= 40 else words[:39] + "…")

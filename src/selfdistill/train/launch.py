@@ -31,7 +31,7 @@ WATCHED = "SELFDISTILL_WATCHED"
 
 
 def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, directory: Path) -> list[str]:
-    """Writes the file that says what to train (the conversations in `data`, into `directory`), and gives the command,
+    """Writes the file that says what to train (the rows of `data`, into `directory`), and gives the command,
     as a list of arguments, that trains it in the processes of `settings.launch`."""
     assert settings.launch is not None
     job = (directory / "launch" / "job.json").resolve()
@@ -60,7 +60,7 @@ def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, direct
 def launch(
     data: Path, model: ModelConfig, settings: TrainConfig, directory: Path, on_progress: Progress | None = None
 ) -> None:
-    """Trains the conversations in `data` in several processes; leaves in `directory` what `train` leaves there, and
+    """Trains on the rows of `data` in several processes; leaves in `directory` what `train` leaves there, and
     their output in `launch/log.txt`. The processes end with this one, however it ends.
 
     Raises what a worker raised, or StageError where the processes ended without saying why.

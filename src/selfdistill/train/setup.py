@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Adapter, ModelConfig, TrainConfig
 from ..errors import RecipeError, StageError
 from ..models import load_model
-from .unpadded import register_attention
+from .unpadded import fits, register_attention
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +25,9 @@ def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: 
     import torch
 
     options: dict[str, Any] = {}
-    if device == "cpu":
-        # Eager attention is with bfloat16 a fifth faster than SDPA for a small model.
-        options["attn_implementation"] = register_attention() if unpadded else "eager"
+    if unpadded:
+        # Else the one that answers and scores too: of some architectures two implementations differ (Falcon's ALiBi).
+        options["attn_implementation"] = register_attention()
     if settings.method == "qlora":
         from transformers import BitsAndBytesConfig
         from transformers.utils import is_bitsandbytes_available
@@ -47,6 +47,20 @@ def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: 
     sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true" and settings.method != "qlora"
     place = model.model_copy(update={"device": "cpu" if sharded else device})
     return load_model(place, dtype=held, **options)
+
+
+def unpadded_on_cpu(settings: TrainConfig, config: Any) -> bool:
+    """Whether rows are laid end to end: for architectures known to compute the same so, unless that is turned off.
+    Raises RecipeError if it is asked for with another architecture."""
+    wanted = settings.packing or settings.extra.get("padding_free")
+    if fits(config):
+        return bool(wanted) or "padding_free" not in settings.extra
+    if wanted:
+        raise RecipeError(
+            f"On a CPU the rows of a {config.model_type} model are padded, because it is not known to compute the same "
+            "with rows laid end to end; set train.packing=false and leave train.extra.padding_free out."
+        )
+    return False
 
 
 def lora_config(adapter: Adapter, weights: Any) -> Any:
@@ -98,10 +112,12 @@ def sft_config(
         "warmup_steps": settings.warmup,  # below 1 it is a ratio
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
-        "max_length": settings.max_length if settings.packing else None,  # None: rows are cut already
+        "max_length": None,  # rows are cut already
         "weight_decay": settings.weight_decay,
+        "router_aux_loss_coef": settings.router_loss,  # left out, TRL adds what the model's configuration says
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "packing": settings.packing,
+        "packing": False,  # TRL fills packs up, so that the number of steps would depend on the rows' lengths
+        "packing_strategy": "bfd",
         "save_steps": settings.save_every,
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -114,7 +130,7 @@ def sft_config(
     }
     warmed = "constant_with_warmup" if settings.warmup else "constant"
     defaults = {
-        "padding_free": unpadded and not settings.packing,  # a pack is free of it anyway
+        "padding_free": unpadded or settings.packing,
         "lr_scheduler_type": warmed if settings.schedule == "constant" else settings.schedule,
         "logging_steps": 1 if steps <= 10_000 else 10,
         "save_total_limit": 2,

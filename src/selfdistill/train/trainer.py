@@ -16,13 +16,11 @@ def trainer_class() -> Any:
     class Trainer(SFTTrainer):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            packed: Any = self.train_dataset
-            self.rows = len(packed)  # a pack is one
+            rows: Any = self.train_dataset
+            self.rows = len(rows)
             if self.args.world_size > 1:
-                empty = {"input_ids": [[0]], "labels": [[-100]], "seq_lengths": [[1]]}
-                columns = {name: empty[name] for name in packed.column_names}
-                blank = Dataset.from_dict(columns, features=packed.features)
-                self.train_dataset: Any = concatenate_datasets([packed, blank])
+                blank = Dataset.from_dict({"input_ids": [[0]], "labels": [[-100]]}, features=rows.features)
+                self.train_dataset: Any = concatenate_datasets([rows, blank])
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -13,8 +13,18 @@ _MOST_LOGITS = 2**28
 """A gibibyte of them; above, TRL's own head is used, which makes them in parts, for every position."""
 
 
+KNOWN = {
+    "gemma", "gpt_neox", "granite", "llama", "mistral", "mixtral", "olmo", "olmo2", "olmoe", "phi3", "qwen2",
+    "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2",
+}  # fmt: skip
+"""Architectures whose loss and gradients are tested to be those of padded rows. Another one may add a bias to its
+attention (ALiBi), or count positions by itself."""
+
+
 def fits(config: Any) -> bool:
-    """Whether every layer of a model is plain causal attention, by its configuration."""
+    """Whether a model is of a known architecture, with nothing but plain causal attention by its configuration."""
+    if config.model_type not in KNOWN or getattr(config, "auto_map", None):
+        return False
     text = config.get_text_config()
     if any(getattr(text, name, None) for name in ("attn_logit_softcapping", "attention_chunk_size")):
         return False

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..config import ModelConfig, TrainConfig
 from ..errors import SelfDistillError
 from ..rows import read_lines, write_json
-from ..types import messages_from_json
 from . import train
+from .data import trained_example
 from .launch import WATCHED
 
 
@@ -31,7 +31,7 @@ def main(job: Path) -> None:
 
     try:
         train(
-            (messages_from_json(row["messages"]) for row in read_lines(Path(said["data"]))),
+            map(trained_example, read_lines(Path(said["data"]))),
             ModelConfig.model_validate(said["model"]),
             TrainConfig.model_validate(said["train"]),
             Path(said["directory"]),
