@@ -177,7 +177,7 @@ def test_a_prompt_that_the_template_refuses_is_reported(tmp_path: Path) -> None:
     refuses = "{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}" + CHATML
     bad = Example.of((Message("user", "bad"),), "Yes.")
     found = scores(tiny_model(tmp_path / "m", chat_template=refuses), [bad, EXAMPLES[0]])
-    assert found[bad.id].error == "the chat template refuses it: no"
+    assert found[bad.id].error == "the chat template refuses the prompt: no"
     assert found[EXAMPLES[0].id].nll is not None
 
 

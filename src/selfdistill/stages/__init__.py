@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..check.evaluation import evaluation_needs
+from ..check.templates import check_templates
 from ..config import Recipe
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..experiment import Experiment
@@ -111,7 +112,7 @@ def report(experiment: Experiment) -> dict[str, Any]:
 @contextmanager
 def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
     """The experiment locked, its settings compared with what was done before, a full disk told in a sentence."""
-    plan = Plan(experiment.recipe)
+    plan = Plan(experiment.recipe, date=experiment.date)
     stages = [] if experiment.as_it_is else plan.stages
     if experiment.as_it_is and not experiment.manifest["stages"]:
         raise ExperimentError(
@@ -120,6 +121,8 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
     with experiment.locked():
         try:
             experiment.begin(stages)
+            if not all(map(experiment.finished, stages)):
+                check_templates(plan)
             yield experiment, plan
         except OSError as error:
             if error.errno not in _DISK_ERRORS:

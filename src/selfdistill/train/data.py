@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, StageError
+from ..errors import DataError, RenderError, StageError
 from ..types import Messages, messages_json
 
 if TYPE_CHECKING:
@@ -72,11 +72,10 @@ def prepare(conversations: Iterable[Messages], renderer: Renderer, limit: int, a
     listed: list[str] = []
     for index, messages in enumerate(conversations):
         data.rows += 1
-        for row in _rendered(messages, renderer):
-            reason = None
+        for row, reason in _rendered(messages, renderer):
             if row is None or not any(row.trained[1:]):
                 data.untrained += 1
-                reason = "no token to train on"
+                reason = reason or "no token to train on"
             elif len(row.input_ids) > limit:
                 data.too_long += 1
                 reason = f"{len(row.input_ids):,} tokens"
@@ -93,7 +92,7 @@ def prepare(conversations: Iterable[Messages], renderer: Renderer, limit: int, a
         more = f", and {unusable - len(listed)} more" if unusable > len(listed) else ""
         raise StageError(
             f"{unusable} training rows are not usable as they are ({data.too_long} over the limit of {limit:,} tokens, "
-            f"{data.untrained} without a token to train on): {'; '.join(listed)}{more}. Raise train.max_length (up to "
+            f"{data.untrained} that can't be trained): {'; '.join(listed)}{more}. Raise train.max_length (up to "
             "the model's context), mend the data, or set train.allow_unusable_rows=true to cut and drop them."
         )
     if not data.input_ids:
@@ -131,11 +130,14 @@ def hashed(conversations: Iterable[Messages], digest: hashlib.blake2b) -> Iterat
         yield messages
 
 
-def _rendered(messages: Messages, renderer: Renderer) -> Iterable[TrainingRow | None]:
-    """The conversation's sequences; None stands for one without an assistant turn."""
+def _rendered(messages: Messages, renderer: Renderer) -> Iterable[tuple[TrainingRow | None, str | None]]:
+    """The conversation's sequences, or None with the reason if it can't be trained."""
     if not any(message.role == "assistant" for message in messages):
-        return [None]
-    return renderer.training_rows(messages)
+        return [(None, None)]
+    try:
+        return [(row, None) for row in renderer.training_rows(messages)]
+    except RenderError as error:
+        return [(None, str(error))]
 
 
 def _first_words(messages: Messages) -> str:
