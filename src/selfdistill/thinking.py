@@ -100,9 +100,10 @@ def _mode(template: ChatTemplate, changes: Mapping[str, Any]) -> Thinking:
 def _known_marks(render: Any, text: str) -> tuple[str, ...]:
     """The marks that the template writes, and those that it cuts out of an answer or refuses there."""
     known: list[str] = []
+    cuts_any = _cuts(render, f"<note>{_REASONING}</note>{ANSWER}")
     for opening, closing in MARKS:
         written = opening in text or (closing in text and closing != "<|end|>")
-        if written or _cuts(render, f"{opening}{_REASONING}{closing}{ANSWER}"):
+        if written or (not cuts_any and _cuts(render, f"{opening}{_REASONING}{closing}{ANSWER}")):
             known += [opening, closing]
     return tuple(known)
 
