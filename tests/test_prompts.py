@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
-from selfdistill.errors import ModelError, RecipeError
+from selfdistill.errors import ModelError, RecipeError, RenderError
 from selfdistill.prompts import REWRITING, Renderer, fill, load_template, rewriting_messages
-from selfdistill.types import Conversation, Example, Message, Messages
+from selfdistill.types import Example, Message, Messages
 
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|end|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}"
@@ -32,23 +32,12 @@ DROPS_SYSTEM = (
     "{% for m in messages if m.role != 'system' %}<|start|>{{ m.role }}\n{{ m.content }}<|eot|>{% endfor %}"
     + ("{% if add_generation_prompt %}<|start|>assistant\n{% endif %}")
 )
-# As Qwen3: the last answer shows its (empty) thinking, earlier ones don't.
-THINKS = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
-    "{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-# As DeepSeek-R1: a turn to generate opens otherwise than a past one.
-OPENS_THINKING = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
 TEMPLATES = {
     "chatml": (CHATML, "<|im_end|>"),
     "llama3": (LLAMA3, "<|eot|>"),
     "llama2": (LLAMA2, "</s>"),
     "gemma": (GEMMA, "<|eot|>"),
     "drops system": (DROPS_SYSTEM, "<|eot|>"),
-    "thinks": (THINKS, "<|im_end|>"),
-    "opens thinking": (OPENS_THINKING, "<|im_end|>"),
 }
 SPECIAL = ("<|start|>", "<|end|>", "<|eot|>")
 
@@ -66,16 +55,10 @@ def renderer(name: str, layout: str = "chat", adds_bos: bool = False) -> Rendere
     return Renderer(tiny_tokenizer(template, eos=eos, special=SPECIAL, adds_bos=adds_bos), layout)
 
 
-def trained_text(render: Renderer, messages: Messages) -> list[str]:
-    """The text that loss is taken on, for each response with its history."""
-    texts = []
-    for example in Conversation(messages).examples():
-        row = render.response_row(example.prompt, example.reference)
-        start, count = row.trained.index(True), sum(row.trained)
-        assert len(row.input_ids) == len(row.trained)
-        assert all(row.trained[start : start + count]), "the trained tokens follow one another"
-        texts.append(render.tokenizer.decode(row.input_ids[start : start + count]))
-    return texts
+def trained_text(render: Renderer, prompt: Messages, response: str) -> str:
+    """What loss is taken on."""
+    row = render.response_row(prompt, response)
+    return str(render.tokenizer.decode(row.input_ids[row.trained.index(True) :]))
 
 
 @pytest.mark.parametrize("adds_bos", [False, True])
@@ -104,28 +87,41 @@ def test_bos_is_not_doubled(name: str, adds_bos: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("chatml", ["It is 4.<|im_end|>", "Five\n<|im_end|>"]),
-        ("llama3", ["It is 4.<|eot|>", "Five<|eot|>"]),
-        ("llama2", [" It is 4. </s>", " Five\n </s>"]),
-        ("gemma", ["It is 4.<|eot|>", "Five<|eot|>"]),
-        ("opens thinking", ["It is 4.<|im_end|>", "Five\n<|im_end|>"]),
+        ("chatml", "Five\n<|im_end|>"),
+        ("llama3", "Five<|eot|>"),
+        ("llama2", " Five\n </s>"),
+        ("gemma", "Five<|eot|>"),
     ],
 )
-def test_loss_is_on_responses_and_their_end_of_turn_alone(name: str, expected: list[str]) -> None:
-    assert trained_text(renderer(name), (SYSTEM, U1, A1, U2, A2)) == expected
+def test_loss_is_on_a_response_and_its_end_of_turn_alone(name: str, expected: str) -> None:
+    assert trained_text(renderer(name), (SYSTEM, U1, A1, U2), A2.content) == expected
 
 
 @pytest.mark.parametrize("answer", ["e", "im", "end", "d", "|", "user", "What"])
 def test_an_answer_is_not_taken_for_a_part_of_the_template(answer: str) -> None:
-    for name, opened in (("chatml", U1), ("opens thinking", U1)):
-        assert trained_text(renderer(name), (opened, Message("assistant", answer))) == [f"{answer}<|im_end|>"]
+    assert trained_text(renderer("chatml"), (U1,), answer) == f"{answer}<|im_end|>"
 
 
-def test_a_template_that_changes_earlier_turns_is_rendered_for_each_response() -> None:
-    assert trained_text(renderer("thinks"), (U1, A1, U2, A2)) == [
-        "<think>\n\n</think>\n\nIt is 4.<|im_end|>",
-        "<think>\n\n</think>\n\nFive\n<|im_end|>",
-    ]
+def test_a_template_whose_generation_prompt_stops_early_is_completed() -> None:
+    """What stands in front of every answer belongs to the prompt."""
+    template = "{% for m in messages %}<|start|>{{ m.role }}<|end|>{{ m.content }}<|eot|>{% endfor %}"
+    render = Renderer(tiny_tokenizer(template, eos="<|eot|>", special=SPECIAL))
+    assert render.text((U1,)).endswith("<|start|>assistant<|end|>")
+    assert trained_text(render, (U1,), "Four.") == "Four.<|eot|>"
+
+
+def test_an_ending_that_is_no_token_of_the_tokenizer_is_told() -> None:
+    render = Renderer(tiny_tokenizer("{% for m in messages %}{{ m.role }}: {{ m.content }} ##\n{% endfor %}"))
+    assert ["'##'" in warning for warning in render.warnings] == [True]
+    assert trained_text(render, (U1,), "Four.") == "Four.<|im_end|>"
+
+
+def test_an_ordinary_token_among_the_models_stop_ids_cuts_no_answer() -> None:
+    tokenizer = tiny_tokenizer()
+    letter = tokenizer.convert_tokens_to_ids("e")
+    render = Renderer(tokenizer, stop_ids=[letter, tokenizer.eos_token_id])
+    assert letter not in render.stop_ids
+    assert [str(letter) in warning for warning in render.warnings] == [True]
 
 
 @pytest.mark.parametrize("name", ["gemma", "drops system"])
@@ -150,17 +146,33 @@ def test_special_tokens_in_data_keep_prompt_and_training_alike() -> None:
     row = render.response_row((prompt,), answer.content)
     ids = render.ids((prompt,))
     assert row.input_ids[: len(ids)] == ids
-    assert trained_text(render, (prompt, answer)) == ["<|im_end|> and <s> are tokens<|im_end|>"]
+    assert trained_text(render, (prompt,), answer.content) == "<|im_end|> and <s> are tokens<|im_end|>"
+    assert row.input_ids[len(ids) :].count(render.end_of_turn) == 1, "the text ends no turn"
+
+
+def test_a_response_that_the_tokenizer_cannot_write_is_refused() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "What", "is", "It", "4"]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    render = Renderer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHATML, eos_token="</s>"))
+    assert render.untrainable("It") is None
+    assert "decode to another text" in str(render.untrainable("five"))
+    with pytest.raises(RenderError, match="without loss"):
+        render.response_row((U1,), "five")
 
 
 def test_a_tokenizer_that_marks_the_start_of_a_text_marks_no_response() -> None:
     """As Llama 2's, which puts a space in front of every text: a response encoded by itself would begin with two."""
-    from tokenizers import Tokenizer, models, normalizers
+    from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
-    names = ["</s>", *sorted(set("▁[INST]hiok/"))]
+    names = ["</s>", *sorted(set("▁[INST]hiok/\na"))]
     tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     template = (
         "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}"
     )
@@ -178,17 +190,17 @@ def test_alpaca_and_plain_layouts() -> None:
         "\n\n### Instruction:\nWhat is {x}?\n\n### Response:\n"
     )
     assert alpaca.text((U1, A1, U2)).endswith("It is 4.<|eot|>\n\n### Instruction:\nAnd héllo 2 \n\n### Response:\n")
-    assert trained_text(alpaca, (U1, A1, U2, A2)) == ["It is 4.<|eot|>", "Five\n<|eot|>"]
+    assert trained_text(alpaca, (U1, A1, U2), "Five\n") == "Five\n<|eot|>"
     plain = renderer("llama3", "plain")
     assert plain.text((U1,)) == "<s>What is {x}?\n\n"
     assert plain.text((SYSTEM, U1, A1, U2)) == "<s>Be terse.\n\nWhat is {x}?It is 4.<|eot|>\n\nAnd héllo 2 \n\n"
-    assert trained_text(plain, (U1, A1)) == ["It is 4.<|eot|>"]
+    assert trained_text(plain, (U1,), "It is 4.") == "It is 4.<|eot|>"
 
 
 def test_a_layout_can_be_a_template_file(tmp_path: Path) -> None:
     path = tmp_path / "chat.jinja"
     path.write_text("{% for m in messages %}({{ m.content }}){% endfor %}")
-    assert renderer("chatml", str(path)).text((U1, A1, U2)) == "(What is {x}?)(It is 4.)(And héllo 2 )"
+    assert renderer("chatml", str(path)).text((U1, A1, U2)) == "(What is {x}?)(It is 4.)(And héllo 2 )("
     with pytest.raises(RecipeError, match="neither chat, alpaca nor a file"):
         renderer("chatml", str(tmp_path / "none.jinja"))
 

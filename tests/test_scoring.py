@@ -133,7 +133,7 @@ def test_padding_changes_nothing_whatever_the_architecture(kind: str, tmp_path: 
 def test_what_is_longer_than_the_context_says_so_and_what_just_fits_is_scored(tmp_path: Path) -> None:
     short = Example.of((Message("user", "Hi"),), "Hello.")
     prompt = Renderer(tiny_tokenizer()).response_row(short.prompt, "")
-    room = 96 - sum(1 for _ in prompt.input_ids) + 1  # the newline after the end of turn is no part of it
+    room = 96 - len(prompt.input_ids)
     fits, longer = (Example.of(short.prompt, "x" * length) for length in (room, room + 1))
     found = scores(tiny_model(tmp_path / "m", context=96), [short, fits, longer])
     assert found[longer.id] == Scored(longer.id, None, room + 2, error="longer than the model's context")
@@ -156,7 +156,7 @@ def test_a_prompt_that_the_template_refuses_is_reported(tmp_path: Path) -> None:
     refuses = "{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}" + CHATML
     bad = Example.of((Message("user", "bad"),), "Yes.")
     found = scores(tiny_model(tmp_path / "m", chat_template=refuses), [bad, EXAMPLES[0]])
-    assert found[bad.id].error == "the chat template refuses it: no"
+    assert found[bad.id].error == "the chat template refuses the prompt: no"
     assert found[EXAMPLES[0].id].nll is not None
 
 

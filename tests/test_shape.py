@@ -21,7 +21,7 @@ ROOMS = [
     {"completions", "scoring"},
     {"tasks", "backends", "experiment"},
     {"models", "data", "identity", "hub"},
-    {"grading", "prompts", "demo", "stats", "manifest"},
+    {"grading", "prompts", "thinking", "answer_turn", "chat_template", "tokens", "demo", "stats", "manifest"},
     {"rows", "digests"},
     {"config", "sandbox"},
     {"types", "errors"},

@@ -17,6 +17,10 @@ class ModelError(SelfDistillError):
     """The model can't be loaded or is no chat model."""
 
 
+class RenderError(SelfDistillError):
+    """The chat template refuses a conversation, or a response can't be trained without loss of its text."""
+
+
 class ExperimentError(SelfDistillError):
     """The experiment's directory can't be used: locked, made with other settings, damaged, not writable."""
 

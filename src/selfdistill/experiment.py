@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import logging
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,15 @@ class Experiment:
         """Versions, hardware, and of each stage fingerprint, settings, counts, seconds and its files' checksums. To be
         read only."""
         return self._manifest.read()
+
+    @cached_property
+    def date(self) -> datetime.date:
+        """The day that chat templates write as today, in every stage and every run: the recipe's `model.date`, else the
+        day on which the experiment was created."""
+        recorded = self.manifest.get("date")
+        if recorded:
+            return datetime.date.fromisoformat(recorded)
+        return self.recipe.model.date or datetime.date.fromisoformat(now()[:10])
 
     def finished(self, stage: Stage) -> bool:
         """Whether the stage was done with these settings, and what it made is still there as it was written. A cheap
@@ -181,7 +192,7 @@ class Experiment:
                 p.name not in ours and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
-            self._manifest.write(new_manifest())
+            self._manifest.write(new_manifest(self.date.isoformat()))
         if trusted := set(self.recipe.trusted) - set(self.manifest.get("trusted", ())):  # said once, it stays there
             self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
         write_text(self.path("recipe.yaml"), save_recipe(self.recipe))

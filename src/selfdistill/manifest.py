@@ -75,10 +75,12 @@ class Checksums:
         return known[1]
 
 
-def new_manifest() -> dict[str, Any]:
+def new_manifest(day: str) -> dict[str, Any]:
+    """The manifest of an experiment that shows its models the date `day`."""
     return {
         "selfdistill": __version__,
         "created": now(),
+        "date": day,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "hardware": {
             "platform": platform.platform(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ModelConfig
-from .errors import ModelError
+from .errors import ModelError, RecipeError
 from .identity import model_source
 from .prompts import Renderer
 
@@ -60,19 +60,47 @@ def out_of_memory(error: BaseException) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
-def load_renderer(model: ModelConfig, layout: str | None = None) -> Renderer:
-    """The model's tokenizer with the recipe's layout (or `layout`). Loads no weights. Raises ModelError."""
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The model's tokenizer. Raises ModelError."""
     check_model_files(model)
     try:
-        tokenizer = _load_tokenizer(model)
+        return _load_tokenizer(model)
     except Exception as error:  # the tokenizers library raises plain Exception for a file it can't read
         raise ModelError(load_advice("tokenizer", model, error)) from error
+
+
+def load_renderer(model: ModelConfig, layout: str | None = None, tokenizer: Any = None) -> Renderer:
+    """The model's tokenizer (or the `tokenizer` given) with the recipe's layout (or `layout`). Loads no weights.
+
+    Raises ModelError.
+    """
+    tokenizer = tokenizer or load_tokenizer(model)
     try:
         stop = _read_settings(model, "generation_config.json").get("eos_token_id")
     except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    return Renderer(tokenizer, layout or model.layout, model.template_kwargs, stop_ids)
+    return Renderer(tokenizer, layout or model.layout, model.template_kwargs, stop_ids, model.date)
+
+
+def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
+    """The arguments for a server that applies the model's chat template itself: the recipe's, and the experiment's date
+    if the template writes one. If the tokenizer is not at hand (a hosted model's), its template is not known, and the
+    recipe's arguments are all.
+
+    Raises RecipeError if the template writes today's date and has no argument for it.
+    """
+    try:
+        renderer = load_renderer(model)
+    except ModelError:
+        return dict(model.template_kwargs)
+    dated = renderer.template.date_arguments()
+    if dated is None:
+        raise RecipeError(
+            f"The chat template of {model.path} writes today's date and has no argument for it, so a server would show "
+            "each day another prompt; set model.server.api to completions."
+        )
+    return {**dated, **model.template_kwargs}
 
 
 # transformers' own classes for the following import torch and all of generation, which takes longer than all else that

@@ -6,14 +6,20 @@ the same tokens wherever it is used.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .answer_turn import find_answer_turn
+from .chat_template import ANSWER, USER, ChatTemplate, is_file
 from .config.plain_yaml import parse_yaml
-from .errors import ModelError, RecipeError
+from .errors import ModelError, RecipeError, RenderError
+from .thinking import find_thinking
+from .tokens import Tokens
 from .types import Example, Message, Messages, messages_json
 
 if TYPE_CHECKING:
@@ -51,31 +57,6 @@ REWRITING = {
     ),
 }
 
-_MARK = "selfdistill-answer-goes-here"
-
-# The Alpaca layout (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
-ALPACA = (
-    "{{ bos_token or '' }}"
-    "{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n"
-    "{% else %}Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n{% endif %}"
-    "{% for message in messages %}"
-    "{% if message.role == 'user' %}### Instruction:\n{{ message.content }}\n\n"
-    "{% elif message.role == 'assistant' %}### Response:\n{{ message.content }}{{ eos_token }}"
-    "{% if not loop.last %}{{ '\n\n' }}{% endif %}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}### Response:\n{% endif %}"
-)
-# A rewriting prompt is a whole Alpaca page in itself: under the Alpaca layout it stands alone, without further frame.
-PLAIN = (
-    "{{ bos_token or '' }}{% for message in messages %}"
-    "{% if not loop.first and message.role != 'assistant' %}{{ '\n\n' }}{% endif %}{{ message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt and messages[-1].content[-1:] != '\n' %}{{ '\n\n' }}{% endif %}"
-)
-LAYOUTS = {"alpaca": ALPACA, "plain": PLAIN}
-
-
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -96,7 +77,7 @@ def load_template(name: str) -> RewritingTemplate:
     if name in REWRITING:
         return REWRITING[name]
     path = Path(name)
-    if not _is_file(path):
+    if not is_file(path):
         raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8")
@@ -127,7 +108,7 @@ def rewriting_messages(template: RewritingTemplate, example: Example) -> Message
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """Token ids of one sequence, and for each whether loss is taken on it (responses and their end of turn)."""
+    """Token ids of one sequence, and for each whether loss is taken on it (a response and its end of turn)."""
 
     input_ids: list[int]
     trained: list[bool]
@@ -136,8 +117,12 @@ class TrainingRow:
 class Renderer:
     """Messages to text and token ids by one tokenizer and layout.
 
-    `layout` is `chat` (the model's own template), a name of `LAYOUTS`, or a Jinja chat template file.
-    `stop_ids` are the tokens that end a turn. Raises ModelError where the model has no chat template.
+    `layout`, `template_kwargs` and `day` are those of `ChatTemplate`. `thinking` is what the template does about
+    reasoning. `end_of_turn` is the token that the template puts after an answer, or else the tokenizer's eos;
+    `stop_ids` are this token, eos, and those of `stop_ids` that can't be part of an answer's text. `warnings` are
+    sentences for the user.
+
+    Raises ModelError if the model has no chat template, or one that can't show a user's message.
     """
 
     def __init__(
@@ -146,114 +131,134 @@ class Renderer:
         layout: str = "chat",
         template_kwargs: Mapping[str, Any] | None = None,
         stop_ids: Sequence[int] = (),
+        day: date | None = None,
     ) -> None:
-        self.tokenizer = tokenizer
-        self._kwargs = dict(template_kwargs or {})
-        self._template = _layout_template(tokenizer, layout)
-        self.stop_ids = set(stop_ids)
+        self.tokenizer, self.warnings = tokenizer, list[str]()
+        self.template, self._tokens = ChatTemplate(tokenizer, layout, template_kwargs, day), Tokens(tokenizer)
+        self._check_that_text_is_shown()
+        self.thinking = find_thinking(self.template)
+        self.has_system_role = self._takes_system_role()
+        self._turn = find_answer_turn(self.template, self._tokens, self.thinking.mode == "on")
+        self.stop_ids = self._declared(stop_ids)
         if tokenizer.eos_token_id is not None:
             self.stop_ids.add(tokenizer.eos_token_id)
-        if not self.stop_ids:
-            raise ModelError("The tokenizer names no end-of-turn token; set eos_token in its tokenizer_config.json.")
-        self.has_system_role = self._takes_system_role()
+        self.end_of_turn = self._end_of_turn()
+        self.stop_ids.add(self.end_of_turn)
+
+    # ---- prompts
 
     def text(self, messages: Messages) -> str:
-        """The prompt that the model continues; a last assistant message is a prefill, appended as it is."""
+        """The prompt that the model continues, up to where its answer starts. A last assistant message is a prefill:
+        the start of the answer.
+
+        Raises RenderError if the template refuses the messages, or if they turn on the reasoning that is off.
+        """
         if messages and messages[-1].role == "assistant":
-            return self.text(messages[:-1]) + messages[-1].content
-        return self._apply(messages, generate=True)
+            return self.text(messages[:-1]) + self._turn.before + messages[-1].content
+        if not self.has_system_role:
+            messages = _fold_system(messages)
+        text = self.template.apply(messages_json(messages), generate=True)
+        if not text.endswith(self.thinking.ending):
+            raise RenderError("its text turns on the reasoning that the recipe turns off (such as /think in it)")
+        return text + self._turn.opening
 
     def ids(self, messages: Messages) -> list[int]:
         """`text` as token ids. Special tokens, BOS too, come from the template alone, so that none is doubled."""
-        return self._encode(self.text(messages))
+        return self._tokens.encode(self.text(messages))
+
+    # ---- training
 
     def response_row(self, prompt: Messages, response: str) -> TrainingRow:
-        """A training sequence: the prompt's tokens as generation sees them, then the response and its end of turn. Only
-        these two are trained: text that a template adds after the end of turn is never generated."""
-        prompt_ids, ids = self.ids(prompt), self._response_ids((*prompt, Message("assistant", response)))
-        end = max(place for place, token in enumerate(ids) if token in self.stop_ids) + 1
-        return TrainingRow(prompt_ids + ids, [False] * len(prompt_ids) + [True] * end + [False] * (len(ids) - end))
+        """The tokens that generation sees, then the response and its end of turn, with loss on these two alone.
 
-    def _response_ids(self, messages: Messages) -> list[int]:
-        """The last message and its end of turn, as they follow the prompt's tokens."""
-        before, whole = self.text(messages[:-1]), self._apply(messages, generate=False)
-        prompt, ids = self._encode(before), self._encode(whole)
-        if ids[: len(prompt)] == prompt:
-            ids = ids[len(prompt) :]
-        elif whole.startswith(before):  # a merge across the seam, which generation can't make
-            ids = self._encode(whole[len(before) :])
-        else:  # the template opens a turn to generate in another way than a past one
-            marked = self._apply((*messages[:-1], Message("assistant", _MARK)), generate=False)
-            ahead, mark, _ = marked.partition(_MARK)
-            found = mark and whole.startswith(ahead)
-            ids = self._encode(whole[len(ahead) :] if found else messages[-1].content.strip())
-        if not any(token in self.stop_ids for token in ids[-4:]):
-            eos = self.tokenizer.eos_token_id
-            ids.append(eos if eos is not None else min(self.stop_ids))
-        return ids
+        White space around the response is cut if the template cuts it. Prompt and response are encoded separately, as
+        generation does, so that no token spans both. Raises RenderError if the prompt can't be rendered or the
+        response can't be trained (see `untrainable`), ModelError if the template makes the model think.
+        """
+        self.refuse_thinking()
+        ids, (answer, reason) = self.ids(prompt), self._answer(response)
+        if reason:
+            raise RenderError(reason)
+        return TrainingRow(ids + answer, [False] * len(ids) + [True] * len(answer))
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        return ids
+    def untrainable(self, response: str) -> str | None:
+        """Why a response can't be trained, None if it can: its tokens don't decode to its text, or a mark of reasoning
+        stands in it although reasoning is off."""
+        return self._answer(response)[1]
 
-    def _apply(self, messages: Messages, generate: bool) -> str:
-        if not self.has_system_role:
-            messages = _fold_system(messages)
-        return self._raw(messages, generate)
+    def refuse_thinking(self) -> None:
+        """Raises ModelError if the template makes the model think before it answers."""
+        if self.thinking.mode != "on":
+            return
+        switch, name = self.thinking.switch, self.template.name
+        if switch:
+            setting = ", ".join(f"{key}: {json.dumps(value)}" for key, value in switch.items())
+            todo = f"turn this off with model.template_kwargs: {{{setting}}}"
+        else:
+            todo = "it has no switch that turns this off: name a Jinja chat template without reasoning in model.layout"
+        raise ModelError(
+            f"The chat template {name} lets the model think before it answers, which is not supported: answers without "
+            f"reasoning would teach it not to think; {todo}."
+        )
 
-    def _raw(self, messages: Messages, generate: bool) -> str:
-        from jinja2 import TemplateError
+    def _answer(self, response: str) -> tuple[list[int], str | None]:
+        """The trained tokens of a response, and why it can't be trained."""
+        mark = next((mark for mark in self.thinking.marks if mark in response), None)
+        if mark is not None:
+            return [], f"the response holds {mark}, and reasoning is turned off"
+        text = self._turn.before + (response.strip() if self._turn.strips else response) + self._turn.after
+        ids = self._tokens.encode_answer(text)
+        if ids is None:
+            return [], "the tokenizer can't write the response without loss: its tokens decode to another text"
+        return [*ids, self.end_of_turn], None
 
+    # ---- what the template does
+
+    def _check_that_text_is_shown(self) -> None:
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages_json(messages),
-                chat_template=self._template,
-                add_generation_prompt=generate,
-                tokenize=False,
-                **self._kwargs,
+            text = self.template.apply([{"role": "user", "content": USER}], generate=True)
+        except RenderError as error:
+            raise ModelError(
+                f"The chat template {self.template.name} can't be used, even for one message ({error}); check "
+                "model.template_kwargs, or name another Jinja chat template in model.layout."
+            ) from error
+        if USER not in text:
+            raise ModelError(
+                f"The chat template {self.template.name} leaves out the text of a user's message, as templates for "
+                "pictures do; name a Jinja chat template for text in model.layout."
             )
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
-            # A template may do anything wrong that a program can; what it asks for by `raise_exception` is no more.
-            raise TemplateError(f"{type(error).__name__}: {error}") from error
-        assert isinstance(rendered, str)
-        return rendered
 
     def _takes_system_role(self) -> bool:
         """Whether a system message reaches the prompt: templates without that role raise, or leave it out."""
-        from jinja2 import TemplateError
-
+        chat = [{"role": "system", "content": ANSWER}, {"role": "user", "content": USER}]
         try:
-            text = self._raw((Message("system", "Znamenka"), Message("user", "Hi")), generate=True)
-        except TemplateError:
+            return ANSWER in self.template.apply(chat, generate=True)
+        except RenderError:
             return False
-        return "Znamenka" in text
 
+    def _declared(self, stop_ids: Sequence[int]) -> set[int]:
+        """The ids of the model's generation settings that can't be part of an answer's text: those of added tokens."""
+        known = {stop for stop in stop_ids if stop in self._tokens.special | self._tokens.added}
+        if ordinary := sorted(set(stop_ids) - known):
+            self.warnings.append(
+                f"generation_config.json names {', '.join(map(str, ordinary))} as eos_token_id, which is no special "
+                "token of the tokenizer; it is not used, as it would cut answers short."
+            )
+        return known
 
-def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | None:
-    if layout in LAYOUTS:
-        return LAYOUTS[layout]
-    if layout == "chat":
-        if tokenizer.chat_template:
-            return None  # the tokenizer's own
-        raise ModelError(
-            f"{tokenizer.name_or_path} has no chat template, so it looks like a base model, and SDFT needs a model "
-            "that follows instructions: use its chat or instruct version, or name a template in model.layout (alpaca, "
-            "or a Jinja file)."
-        )
-    path = Path(layout)
-    if not _is_file(path):
-        raise RecipeError(f"model.layout '{layout}' is neither chat, alpaca nor a file with a Jinja chat template.")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The template model.layout names, {path}, can't be read: {error}.") from None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # too long a name, for one
-        return False
+    def _end_of_turn(self) -> int:
+        if self._turn.end is not None:
+            return self._turn.end
+        eos = self.tokenizer.eos_token_id
+        if eos is None and not self.stop_ids:
+            raise ModelError("The tokenizer names no end-of-turn token; set eos_token in its tokenizer_config.json.")
+        end: int = min(self.stop_ids) if eos is None else eos
+        if self._turn.unknown:
+            self.warnings.append(
+                f"The chat template {self.template.name} ends an answer with {self._turn.unknown!r}, which is no "
+                f"special token of the tokenizer; answers end with {self._tokens.written([end])[0]} instead."
+            )
+        return end
 
 
 def _fold_system(messages: Messages) -> Messages:

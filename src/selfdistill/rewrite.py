@@ -58,14 +58,22 @@ class Rewriter:
         the number of transient failures."""
         return complete(map(self.prompt, examples), total, backend, self.sampling, rows, progress)
 
-    def select(self, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
-        """ỹ' of each example (eq. 4): the rewrite with its verdict; `Rewrite.response` falls back to the original."""
+    def select(
+        self, examples: Iterable[Example], rows: RowFile, untrainable: Callable[[str], str | None] | None = None
+    ) -> Iterator[Rewrite]:
+        """ỹ' of each example (eq. 4): the rewrite with its verdict; `Rewrite.response` falls back to the original.
+
+        `untrainable` returns why a text can't be trained without loss (see `Renderer`): such a rewrite fails.
+        """
         for example in examples:
             row = rows.get(self.prompt(example).id)
             if row is None:
                 raise StageError(f"{rows.path} lacks the completion of {example.id}; run `selfdistill rewrite` again.")
             completion = Completion.from_json(row)
-            yield Rewrite(example, completion, verify(example, completion, self.hygiene, self.grade))
+            verdict = verify(example, completion, self.hygiene, self.grade)
+            if verdict.passed and untrainable and (reason := untrainable(completion.text)):
+                verdict = Verdict("fail", reason)
+            yield Rewrite(example, completion, verdict)
 
 
 class Acceptance:

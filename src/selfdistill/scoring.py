@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .backends.batches import Row, batches, windows
 from .backends.hf import HFBackend
 from .config import ModelConfig
-from .errors import StageError
+from .errors import RenderError, StageError
 from .models import context_length, free_memory, load_model, load_renderer, out_of_memory
 from .rows import RowFile, first_occurrences
 from .types import Example
@@ -148,14 +148,12 @@ def score_missing(
 
 def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> tuple[list[_Row], list[Scored]]:
     """The examples as token ids; and an error for each that can't be rendered or is longer than the model's context."""
-    from jinja2 import TemplateError
-
     rows, failed = [], []
     for example in examples:
         try:
             rendered = renderer.response_row(example.prompt, example.reference)
-        except TemplateError as error:
-            failed.append(Scored(example.id, None, 0, error=f"the chat template refuses it: {error}"))
+        except RenderError as error:
+            failed.append(Scored(example.id, None, 0, error=str(error)))
             continue
         start = max(rendered.trained.index(True), 1)  # the first token is predicted from nothing
         end = len(rendered.trained) - rendered.trained[::-1].index(True)

@@ -6,11 +6,12 @@ from collections.abc import Container, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..chat_template import ChatTemplate
 from ..config import ModelConfig, Sampling
-from ..errors import ModelError
+from ..errors import ModelError, RenderError
 from ..identity import model_source
 from ..models import check_model_files, free_memory, load_advice, pick_device, pick_dtype
-from ..types import Completion, Messages, Prompt
+from ..types import Completion, Messages, Prompt, messages_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,9 +104,11 @@ class ClassifierBackend:
         tokenizer = self._tokenizer
         context = getattr(self._model.config, "max_position_embeddings", None) or tokenizer.model_max_length
         if tokenizer.chat_template:
-            rendered = tokenizer.apply_chat_template(
-                [message.to_json() for message in messages], tokenize=False, **self._config.template_kwargs
-            )
+            template = ChatTemplate(tokenizer, "chat", self._config.template_kwargs, self._config.date)
+            try:
+                rendered = template.apply(messages_json(messages), generate=False)
+            except RenderError as error:
+                raise ValueError(str(error)) from error
             inputs = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")
             if inputs["input_ids"].shape[1] > context:
                 raise ValueError("longer than the classifier can read")

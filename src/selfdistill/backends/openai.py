@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, Sampling
-from ..errors import ModelError, RecipeError
+from ..errors import ModelError, RecipeError, RenderError
 from ..types import Completion, Messages, Prompt, messages_json
 from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
@@ -63,10 +63,12 @@ class OpenAIBackend:
         self._limit_name, self._takes_seed = "max_tokens", True
 
     def __enter__(self) -> OpenAIBackend:
-        if self._server.api == "completions":
-            from ..models import load_renderer
+        from ..models import load_renderer, served_template_kwargs
 
+        if self._server.api == "completions":
             self._renderer = load_renderer(self._model)
+        else:
+            self._template_kwargs = served_template_kwargs(self._model)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="selfdistill-openai", daemon=True)
         self._thread.start()
@@ -146,15 +148,13 @@ class OpenAIBackend:
                     "The chat API has no way that every server knows to go on with a started answer (the template's "
                     "prefill); set server.api to completions, or choose a template without prefill."
                 )
-            template = {"chat_template_kwargs": self._model.template_kwargs} if self._model.template_kwargs else {}
+            template = {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
             return {"messages": messages_json(prompt.messages), **template}
-        from jinja2 import TemplateError
-
         assert self._renderer is not None
         try:
             return {"prompt": as_the_server_reads_it(self._renderer, prompt.messages)}
-        except TemplateError as error:
-            raise ValueError(f"the chat template refuses the prompt: {error}") from error
+        except RenderError as error:
+            raise ValueError(str(error)) from error
 
     def _body(self, name: str, asked: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         body = {

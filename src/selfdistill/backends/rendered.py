@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..config import Sampling
+from ..errors import RenderError
 from ..types import Completion, Prompt
 from .batches import Row
 
@@ -14,12 +15,10 @@ if TYPE_CHECKING:
 
 def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int | None) -> Row | Completion:
     """The prompt's token ids; an error where it can't be rendered, or the `context` has no room for an answer."""
-    from jinja2 import TemplateError
-
     try:
         ids = renderer.ids(prompt.messages)
-    except TemplateError as error:
-        return failure(prompt.id, f"the chat template refuses the prompt: {error}")
+    except RenderError as error:
+        return failure(prompt.id, str(error))
     room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(ids))
     if not ids:
         return failure(prompt.id, "the prompt is empty")

@@ -3,14 +3,15 @@ grader reads from the first rows, and what is missing. Loads the tokenizer, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 
 from ..config import ModelConfig, Recipe
 from ..data import BadRow
-from ..errors import SelfDistillError
+from ..errors import RenderError, SelfDistillError
 from ..models import check_model_files, load_context_length, load_renderer, pick_device
 from ..plan import Plan
 from ..plan.evaluation import HELDOUT
@@ -18,6 +19,7 @@ from ..prompts import Renderer
 from ..types import Conversation, Example, Verdict
 from .arms import arm_lines, arm_warnings, replay_missing
 from .evaluation import evaluation_needs, evaluation_prompts, judge_lines, shift_warnings
+from .templates import prompt_ids, template_warnings, training_row, untrainable_rows
 
 _ROWS = 200
 
@@ -126,17 +128,32 @@ def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
         renderer = load_renderer(plan.recipe.model)
         rewriting = load_renderer(plan.rewriting_model)
         context = load_context_length(plan.recipe.model)
+        renderer.refuse_thinking()
+        rewriting.refuse_thinking()
     except SelfDistillError as error:
         found.add(error)
         return
+    found.warnings += template_warnings(plan, renderer)
     if rows:
         first = rows[0].examples()[0]
-        found.prompts.append(("rewriting", rewriting.text(plan.rewriter.prompt(first).messages)))
-        found.prompts.append(("training, with what is trained in ⟦⟧", _marked(renderer, first)))
+        _show(found, "rewriting", lambda: rewriting.text(plan.rewriter.prompt(first).messages))
+        _show(found, "training, with what is trained in ⟦⟧", lambda: _marked(renderer, first))
+        if untrainable := untrainable_rows(renderer, rows):
+            allowed = plan.recipe.train.allow_unusable_rows
+            (found.warnings if allowed else found.missing).append(untrainable)
         _lengths(plan, renderer, rows, context, found)
         _rewriting_lengths(plan, rewriting, rows, context, found)
         _control_tokens(renderer, rows, found)
-    found.prompts += [(kind, renderer.text(messages)) for kind, messages in asked]
+    for kind, messages in asked:
+        _show(found, kind, partial(renderer.text, messages))
+
+
+def _show(found: Checked, kind: str, render: Callable[[], str]) -> None:
+    """Adds a prompt as the model will see it, or why there is none."""
+    try:
+        found.prompts.append((kind, render()))
+    except RenderError as error:
+        found.missing.append(f"The first prompt for {kind.split(',')[0]} can't be rendered: {error}.")
 
 
 def _marked(renderer: Renderer, example: Example) -> str:
@@ -156,9 +173,9 @@ def _marked(renderer: Renderer, example: Example) -> str:
 
 def _lengths(plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked) -> None:
     examples = [example for row in rows for example in row.examples()]
-    lengths = [len(renderer.response_row(example.prompt, example.reference).input_ids) for example in examples]
+    lengths = [len(row.input_ids) for example in examples if (row := training_row(renderer, example))]
     limits = [plan.recipe.arm_train(arm).max_length for arm in plan.recipe.arms.values() if arm.data != "none"]
-    limit = min([*limits, *([context] if context else [])], default=max(lengths))
+    limit = min([*limits, *([context] if context else [])], default=max(lengths, default=0))
     if longer := sum(length > limit for length in lengths):
         allowed = plan.recipe.train.allow_unusable_rows
         (found.warnings if allowed else found.missing).append(
@@ -171,7 +188,13 @@ def _rewriting_lengths(
     plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked
 ) -> None:
     prompts = [plan.rewriter.prompt(example).messages for row in rows for example in row.examples()]
-    longer = sum(len(renderer.ids(prompt)) >= context for prompt in prompts) if context else 0
+    rendered = [prompt_ids(renderer, prompt) for prompt in prompts]
+    if plan.needs_rewrites and (refused := rendered.count(None)):
+        found.warnings.append(
+            f"The chat template refuses {refused} of the first {len(prompts)} rewriting prompts; their rows are "
+            "trained on unchanged."
+        )
+    longer = sum(len(ids) >= context for ids in rendered if ids) if context else 0
     if plan.needs_rewrites and longer:
         found.warnings.append(
             f"{longer} of the first {len(prompts)} rewriting prompts leave no room for an answer in the "

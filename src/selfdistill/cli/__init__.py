@@ -201,7 +201,7 @@ def train(
         return
     with show_progress() as progress:
         stages.train(experiment, progress, arm or [])
-    plan = Plan(experiment.recipe)
+    plan = Plan(experiment.recipe, date=experiment.date)
     for run in runs_named(plan, arm or []) or plan.runs:
         if (folder := experiment.path("arms", run, "model")).is_dir():
             say(f"{run}: {folder}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .settings import Settings
 
@@ -59,9 +60,20 @@ class RayConfig(Settings):
         return self
 
 
+_RESERVED = frozenset(
+    (
+        "messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+        "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+    )
+)  # fmt: skip
+
+
 class ModelConfig(Settings):
     """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
-    `alpaca`, or a Jinja chat template file. `server` is where the backend `openai` finds it, `engine` how the backend
+    `alpaca`, or a Jinja chat template file. `template_kwargs` are arguments of the chat template, such as
+    `enable_thinking: false`, and `date` is the day that it writes as today (by default the day on which the experiment
+    was created). `server` is where the backend `openai` finds it, `engine` how the backend
     `vllm` runs it, `ray` how the backend `ray` spreads it over machines, and `labels` is what the labels of a model for
     the backend `classifier` mean. `score_dtype` is the dtype for likelihoods that decide what is trained
     (train.mask_above, an arm's best_of): with `dtype: auto` they would depend on the hardware."""
@@ -73,12 +85,25 @@ class ModelConfig(Settings):
     device: str = "auto"
     layout: str = "chat"
     template_kwargs: dict[str, Any] = {}
+    date: datetime.date | None = None
     batch_tokens: int = Field(default=16384, gt=0)
     trust_remote_code: bool = False
     server: ServerConfig | None = None
     engine: EngineConfig = EngineConfig()
     ray: RayConfig = RayConfig()
     labels: dict[str, Literal["safe", "harmful"]] = {}
+
+    @field_validator("template_kwargs")
+    @classmethod
+    def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if reserved := [f"'{name}'" for name in arguments if name in _RESERVED]:
+            raise ValueError(
+                f"model.template_kwargs can't hold {', '.join(reserved)}: it is no argument of the chat template, but "
+                "of the program that applies it; take it out"
+            )
+        if "strftime_now" in arguments:
+            raise ValueError("model.template_kwargs can't hold 'strftime_now'; set model.date")
+        return arguments
 
     @model_validator(mode="after")
     def _gpus_suffice(self) -> ModelConfig:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend
 from ..config import ModelConfig
-from ..errors import RecipeError
+from ..errors import RecipeError, RenderError, StageError
 from ..identity import model_source
 from ..models import context_length
 from ..types import messages_from_json
@@ -123,4 +123,11 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
 
 def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:
     """A last assistant message is what the answer starts with, for lm-eval as for `Renderer`."""
-    return renderer.text(messages_from_json(chat))
+    try:
+        return renderer.text(messages_from_json(chat))
+    except RenderError as error:
+        asked = " ".join(chat[-1]["content"].split())[:60]
+        raise StageError(
+            f"lm-eval's question '{asked}…' can't be asked ({error}); take its task out of evaluate.tasks, or name "
+            "another chat template in model.layout."
+        ) from error

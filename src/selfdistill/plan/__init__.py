@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,6 +27,17 @@ from .responses import Responses
 from .shift import Shift
 
 
+def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
+    """The recipe, with `day` for each model that has no date."""
+    changes: dict[str, Any] = {}
+    if recipe.model.date is None:
+        changes["model"] = recipe.model.model_copy(update={"date": day})
+    if recipe.judge is not None and recipe.judge.model.date is None:
+        judged = recipe.judge.model.model_copy(update={"date": day})
+        changes["judge"] = recipe.judge.model_copy(update={"model": judged})
+    return recipe.model_copy(update=changes)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A recipe resolved, its sweep made into arms. Making one reads no data and no model weights. Raises RecipeError,
@@ -36,8 +48,11 @@ class Plan:
     """Where the arms stand on the curves of a sweep."""
     swept: frozenset[str] = frozenset()
     """The arms that the sweep made."""
+    date: datetime.date | None = None
+    """The experiment's date, which every model of the recipe is given that has no other."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", _dated(self.recipe, self.date))
         if self.recipe.sweep:
             recipe, points = expand(self.recipe, self.target.template, self.source.n)
             object.__setattr__(self, "swept", recipe.arms.keys() - self.recipe.arms.keys())
@@ -101,7 +116,12 @@ class Plan:
             "model": model_identity(model),
             "layout": file_identity(model.layout),
             **model.model_dump(include={"template_kwargs"}),
+            **self.own_date(model),
         }
+
+    def own_date(self, model: ModelConfig) -> dict[str, str]:
+        """The model's date if it is not the experiment's, which is the same in all of its stages."""
+        return {} if model.date == self.date or model.date is None else {"date": model.date.isoformat()}
 
     @cached_property
     def answer_settings(self) -> dict[str, Any]:

@@ -248,7 +248,8 @@ class Evaluation:
                 f"A judge is needed for {judged}; name one in `judge.model`, or take these out of evaluate.tasks."
             )
         server, engine = judge.model.server, judge.model.engine.deciding
-        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens", "engine", "ray"})
+        model = judge.model.model_dump(exclude={"server", "device", "batch_tokens", "engine", "ray", "date"})
+        model |= self.plan.own_date(judge.model)
         model |= {"engine": engine} if engine else {}
         return content_id(
             model,

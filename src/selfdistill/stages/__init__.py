@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..check.evaluation import evaluation_needs
+from ..check.templates import check_templates
 from ..config import Recipe
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..experiment import Experiment
@@ -113,7 +114,7 @@ def report(experiment: Experiment) -> dict[str, Any]:
 def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
     """The experiment locked, its settings compared with what was done before, a full disk told in a sentence."""
     recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not experiment.as_it_is)
-    plan = Plan(recipe)
+    plan = Plan(recipe, date=experiment.date)
     stages = [] if experiment.as_it_is else plan.stages
     if experiment.as_it_is and not experiment.manifest["stages"]:
         raise ExperimentError(
@@ -123,6 +124,8 @@ def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
         try:
             experiment.begin(stages)
             experiment.record_commits(commits)
+            if not all(map(experiment.finished, stages)):
+                check_templates(plan)
             yield experiment, plan
         except OSError as error:
             if error.errno not in _DISK_ERRORS:

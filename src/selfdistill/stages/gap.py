@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..backends.hf import HFBackend
+from ..check.templates import check_templates
 from ..config import Recipe, make_recipe
 from ..data import iter_conversations, prepare
 from ..experiment import Experiment
@@ -52,6 +53,7 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
     """How foreign the recipe's training responses are to its model, as they are: nothing is rewritten or kept. Exact
     duplicates count once. Raises RecipeError, DataError and ModelError as a run would."""
     plan = Plan(recipe)
+    check_templates(plan)
     source, model = plan.source, recipe.model
     with TemporaryDirectory() as folder:
         progress("data", 0, 0)

@@ -19,8 +19,9 @@ from ..choices import beside, best, cascade, to_score
 from ..completions import LazyBackend, forget_transient
 from ..config import ArmConfig
 from ..data import iter_conversations, prepare
-from ..errors import StageError
+from ..errors import ModelError, StageError
 from ..experiment import Experiment, Stage
+from ..models import load_renderer
 from ..plan import Plan
 from ..plan.responses import Candidates
 from ..rewrite import Acceptance
@@ -104,13 +105,21 @@ def _generate(
 def _verify(
     experiment: Experiment, candidates: Candidates, first: npt.NDArray[np.bool_], progress: Progress
 ) -> dict[str, Any]:
-    acceptance = Acceptance()
+    acceptance, untrainable = Acceptance(), _untrainable(candidates.plan)
     with _completions(experiment, candidates, reading=True) as rows:
-        selected = acceptance.count(candidates.rewriter.select(_those(experiment, first), rows))
+        selected = acceptance.count(candidates.rewriter.select(_those(experiment, first), rows, untrainable))
         shown = _counted(selected, int(first.sum()), partial(progress, candidates.verifying.name))
         written = (_named(rewrite, candidates.source) for rewrite in shown)
         write_lines(experiment.path(candidates.verifying.output), written)
     return {**acceptance.to_json(), "duplicates": len(first) - int(first.sum())}
+
+
+def _untrainable(plan: Plan) -> Callable[[str], str | None] | None:
+    """Tells why a rewrite can't be trained; None without a tokenizer, as a server may have the model alone."""
+    try:
+        return load_renderer(plan.recipe.model).untrainable
+    except ModelError:
+        return None
 
 
 def _named(rewrite: Rewrite, source: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, StageError
+from ..errors import DataError, RenderError, StageError
 from ..types import Example, messages_from_json, messages_json
 
 if TYPE_CHECKING:
@@ -73,18 +73,20 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
     data = TrainingData()
     listed: list[str] = []
     for example in examples:
-        row = renderer.response_row(example.prompt, example.reference)
-        reason = None
-        if not any(row.trained[1:]):
+        row, reason = _rendered(example, renderer)
+        if row is None or not any(row.trained[1:]):
             data.untrained += 1
-            reason = "no token to train on"
+            reason = reason or "no token to train on"
         elif len(row.input_ids) > limit:
             data.too_long += 1
             reason = f"{len(row.input_ids):,} tokens"
         if reason and len(listed) < _LISTED:
             listed.append(f"row {data.rows} ({reason}: {_first_words(example)})")
         data.rows += 1
-        data.add(row, limit)
+        if row is None:
+            data.dropped += 1
+        else:
+            data.add(row, limit)
     if not data.rows:
         raise DataError("There are no rows to train on; check the arm's data.")
     unusable = data.too_long + data.untrained
@@ -92,7 +94,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
         more = f", and {unusable - len(listed)} more" if unusable > len(listed) else ""
         raise StageError(
             f"{unusable} training rows are not usable as they are ({data.too_long} over the limit of {limit:,} tokens, "
-            f"{data.untrained} without a token to train on): {'; '.join(listed)}{more}. Raise train.max_length (up to "
+            f"{data.untrained} that can't be trained): {'; '.join(listed)}{more}. Raise train.max_length (up to "
             "the model's context), fix the data, or set train.allow_unusable_rows=true to cut and drop them."
         )
     if not data.input_ids:
@@ -132,6 +134,14 @@ def trained_row(example: Example, response: str, source: str) -> dict[str, Any]:
 def trained_example(row: dict[str, Any]) -> Example:
     """The example to train on, from a row of `trained_row`."""
     return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
+
+
+def _rendered(example: Example, renderer: Renderer) -> tuple[TrainingRow | None, str | None]:
+    """The example's sequence, or None with the reason if it can't be trained."""
+    try:
+        return renderer.response_row(example.prompt, example.reference), None
+    except RenderError as error:
+        return None, str(error)
 
 
 def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:

@@ -1,0 +1,174 @@
+"""A model's chat template: found, applied with the recipe's arguments, and with one date instead of the clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError, RecipeError, RenderError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The Alpaca layout (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
+ALPACA = (
+    "{{ bos_token or '' }}"
+    "{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n"
+    "{% else %}Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'user' %}### Instruction:\n{{ message.content }}\n\n"
+    "{% elif message.role == 'assistant' %}### Response:\n{{ message.content }}{{ eos_token }}"
+    "{% if not loop.last %}{{ '\n\n' }}{% endif %}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}### Response:\n{% endif %}"
+)
+# A rewriting prompt is a whole Alpaca page in itself: under the Alpaca layout it stands alone, without further frame.
+PLAIN = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if not loop.first and message.role != 'assistant' %}{{ '\n\n' }}{% endif %}{{ message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].content[-1:] != '\n' %}{{ '\n\n' }}{% endif %}"
+)
+LAYOUTS = {"alpaca": ALPACA, "plain": PLAIN}
+
+Chat = list[dict[str, str]]
+USER, ANSWER = "Where does the Znamenka begin?", "At the Borovitskaya square."
+"""Texts of probe conversations; no template holds them."""
+_PROBES: tuple[Chat, ...] = (
+    [{"role": "user", "content": USER}],
+    [{"role": "system", "content": ANSWER}, {"role": "user", "content": USER}],
+)
+_FAR = timedelta(days=400)
+_DATE_NAME = re.compile(r"\b\w*(?:date|today)\w*\b")
+
+
+class ChatTemplate:
+    """The template of a layout: `chat` (the model's own), a name of `LAYOUTS`, or a Jinja file.
+
+    `strftime_now`, through which templates read the clock, returns `day` at midnight (today if left out).
+    `formats` are the date formats that a template has asked for; empty if it writes no date.
+    Raises ModelError if the model has no template, RecipeError if there is no such layout.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        layout: str = "chat",
+        arguments: Mapping[str, Any] | None = None,
+        day: date | None = None,
+    ) -> None:
+        self._tokenizer, self._layout = tokenizer, layout
+        self._own = _layout_template(tokenizer, layout)
+        self.source = self._own or _model_template(tokenizer)
+        self.arguments = dict(arguments or {})
+        self.day = day or datetime.now(UTC).date()
+        self.formats: dict[str, None] = {}
+        for probe in _PROBES if "strftime_now" in self.source else ():
+            self._try(probe)
+
+    @property
+    def name(self) -> str:
+        """How a message calls it."""
+        return f"of {self._tokenizer.name_or_path}" if self._layout == "chat" else f"in model.layout, {self._layout},"
+
+    def apply(self, chat: Chat, generate: bool, changes: Mapping[str, Any] | None = None) -> str:
+        """The text of a conversation, with the opening of an answer if `generate`. `changes` are further arguments.
+
+        Raises RenderError with the template's own reason if it refuses the conversation.
+        """
+        from jinja2 import TemplateError
+
+        clock = {"strftime_now": self._now} if "strftime_now" in self.source else {}
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                chat,
+                chat_template=self._own,
+                add_generation_prompt=generate,
+                tokenize=False,
+                **{**clock, **self.arguments, **(changes or {})},
+            )
+        # A template can fail in any way that a program can, not only by `raise_exception`.
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise RenderError(f"the chat template refuses the prompt: {_reason(error)}") from error
+        except RecursionError as error:
+            raise RenderError("the chat template never ends") from error
+        assert isinstance(rendered, str)
+        return rendered
+
+    def date_arguments(self) -> dict[str, str] | None:
+        """Arguments with which a server that applies this template writes `day`: empty if the template writes no date,
+        None if it has no argument for the date."""
+        if not self.formats:
+            return {}
+        other = ChatTemplate(self._tokenizer, self._layout, self.arguments, self.day - _FAR)
+        for name in dict.fromkeys(_DATE_NAME.findall(self.source)):
+            for form in self.formats:
+                given = {name: self._now(form)}
+                if all(other._try(probe, given) == self._try(probe) for probe in _PROBES):
+                    return given
+        return None
+
+    def _try(self, chat: Chat, changes: Mapping[str, Any] | None = None) -> str:
+        """`apply` for a prompt, empty if the template refuses it."""
+        try:
+            return self.apply(chat, generate=True, changes=changes)
+        except RenderError:
+            return ""
+
+    def _now(self, form: str) -> str:
+        self.formats[form] = None
+        return datetime.combine(self.day, time()).strftime(form)
+
+
+def _reason(error: Exception) -> str:
+    from jinja2 import TemplateError
+
+    text = " ".join(str(error).split()).rstrip(".") or "no reason given"
+    return text if type(error) is TemplateError else f"{type(error).__name__}: {text}"
+
+
+def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | None:
+    """The layout's Jinja text; None for the tokenizer's own template."""
+    if layout in LAYOUTS:
+        return LAYOUTS[layout]
+    if layout == "chat":
+        if tokenizer.chat_template:
+            return None
+        raise ModelError(
+            f"{tokenizer.name_or_path} has no chat template, so it looks like a base model, and SDFT needs a model "
+            "that follows instructions: use its chat or instruct version, or name a template in model.layout (alpaca, "
+            "or a Jinja file)."
+        )
+    path = Path(layout)
+    if not is_file(path):
+        raise RecipeError(f"model.layout '{layout}' is neither chat, alpaca nor a file with a Jinja chat template.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The template model.layout names, {path}, can't be read: {error}.") from None
+
+
+def _model_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    template = tokenizer.chat_template
+    if isinstance(template, dict) and "default" not in template:
+        raise ModelError(
+            f"{tokenizer.name_or_path} has several chat templates ({_listed(template)}) and none is called default: "
+            "write the one to use into a Jinja file, and name this file in model.layout."
+        )
+    return str(tokenizer.get_chat_template())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def is_file(path: Path) -> bool:
+    """`Path.is_file`, False for a name that is too long to be one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -1,0 +1,252 @@
+"""One property over the chat templates that TRL ships and over small ones of the structure of others: a response is
+trained where the model would generate it, as the text that it is, with one end of turn and nothing after it.
+
+A template that lets the model think is refused, with the setting that turns this off.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import CHATML
+
+from selfdistill.errors import ModelError, RenderError
+from selfdistill.prompts import REWRITING, Renderer, rewriting_messages
+from selfdistill.thinking import MARKS
+from selfdistill.types import Example, Message, Messages
+
+TRL = Path(str(importlib.util.find_spec("trl").submodule_search_locations[0])) / "chat_templates"  # type: ignore[union-attr,index]
+
+# Templates of the same structure as those of models that TRL has no template for.
+CLOSED, OPENED = "<think>\n\n</think>\n\n", "<think>\n"
+OWN = {
+    "mistral": (
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{% set system = messages[0].content + '\n\n' %}"
+        "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+        "{% for m in turns %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate') }}{% endif %}"
+        "{% if m.role == 'user' %}[INST] {{ (system if loop.last else '') + m.content }}[/INST]"
+        "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+    ),
+    "single-turn": (
+        "{% if messages | length > 1 %}{{ raise_exception('One turn only') }}{% endif %}"
+        "<|user|>{{ messages[0].content }}<|assistant|>"
+    ),
+    "phi-4": (
+        "{% for m in messages %}<|im_start|>{{ m.role }}<|im_sep|>{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}"
+    ),
+    "no generation prompt": "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}",
+    "granite 3": (
+        "{% if thinking %}<|start_of_role|>system<|end_of_role|>Write your thoughts first.<|end_of_text|>\n{% endif %}"
+        "{% for m in messages %}<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+    ),
+    "smollm3": (
+        CHATML.replace("{% if add", "{% set on = enable_thinking is not defined or enable_thinking %}{% if add")
+        .replace("{{ message.content }}", "{% if message.role == 'assistant' %}<think>\n\n</think>\n{% endif %}"
+                 "{{ message.content }}")
+        .replace("assistant\n{% endif %}", "assistant\n{% if not on %}<think>\n\n</think>\n{% endif %}{% endif %}")
+    ),
+    "deepseek v3.1": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}"
+        "{% elif m.role == 'assistant' %}<|assistant|></think>{{ m.content.split('</think>')[-1] }}</s>"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>"
+        "{% if thinking is defined and not thinking %}</think>{% else %}<think>{% endif %}{% endif %}"
+    ),
+    "qwq": CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"),
+    "magistral": (
+        "{% if messages[0].role != 'system' %}[SYSTEM_PROMPT]First think: [THINK]...[/THINK]. Then answer."
+        "[/SYSTEM_PROMPT]{% endif %}{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]"
+        "{% elif m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content }}[/SYSTEM_PROMPT]{% else %}{{ m.content }}</s>"
+        "{% endif %}{% endfor %}"
+    ),
+    "seed-oss": (
+        "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}"
+        "<s>assistant\n{% if thinking_budget is defined and thinking_budget == 0 %}<seed:think>\n</seed:think>"
+        "{% else %}<seed:think>{% endif %}{% endif %}"
+    ),
+    "llama-nemotron": (
+        "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+        "{{ m.content.split('</think>')[-1].lstrip() if m.role == 'assistant' else m.content }}<|eot_id|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    ),
+}  # fmt: skip
+PLAIN = {  # no reasoning, or none unless it is asked for
+    "cohere", "cohere2", "gemma", "gemma3", "lfm2", "lfm2_v2", "llama3", "llama3_1", "llama3_2", "phi3", "phi3_5",
+    "qwen2_5", "qwen2_5_vl", "qwen3_instruct_2507", "qwen3_vl", "qwen3_5_nothink", "gemma4", "gemma4_v2", "gemma4_v3",
+    "gemma4_v4", "gemma4_v5", "diffusion_gemma", "mistral", "single-turn", "phi-4", "no generation prompt", "granite 3",
+}  # fmt: skip
+SWITCHED: dict[str, dict[str, Any]] = {
+    **{
+        name: {"enable_thinking": False}
+        for name in (
+            "qwen3", "qwen3_5_think", "qwen3_6", "qwen3_8", "nemotron_3_nano", "nemotron_3_super", "nemotron_3_ultra",
+            "nemotron_3_5_lightning", "glm4moe", "smollm3",
+        )
+    },
+    "deepseek v3.1": {"thinking": False},
+    "seed-oss": {"thinking_budget": 0},
+}  # fmt: skip
+NO_SWITCH = {
+    "deepseek_r1_distill", "deepseekv3", "gptoss", "lfm2_2_5", "lfm2_2_5_v2", "lfm2_2_5_vl", "muse_glimmer", "qwq",
+    "magistral", "llama-nemotron",
+}  # fmt: skip
+PICTURES = {"idefics3", "smolvlm", "llava_next"}
+USABLE = {name: {} for name in sorted(PLAIN)} | SWITCHED
+
+
+def source(name: str) -> str:
+    return OWN[name] if name in OWN else (TRL / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@functools.cache
+def tokenizer(name: str) -> Any:
+    """A byte-level BPE with many merges, also of letters with white space and marks, and the template's own tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    template = source(name)
+    special = dict.fromkeys(["<s>", "</s>", *re.findall(r"<[|｜]?[\w▁]+[|｜]>|<\w+_of_turn>|\[/?INST\]", template)])
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.Sequence([])  # no split: merges span words, lines and marks
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    texts = ["\n\nThe answer", "assistant\n\nThe", ">It is", "\n</think>\n\n", "] is 4. ", " \n", "is 4.\n"] * 20
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=list(special), show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    model.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=model, chat_template=template, bos_token="<s>", eos_token="</s>")
+
+
+@functools.cache
+def renderer(name: str) -> Renderer:
+    return Renderer(tokenizer(name), template_kwargs=USABLE.get(name, {}))
+
+
+def test_every_template_that_trl_ships_is_known_here() -> None:
+    shipped = {path.stem for path in TRL.glob("*.jinja")}
+    known = {*PLAIN, *SWITCHED, *NO_SWITCH, *PICTURES}
+    assert {name for name in shipped if not name.endswith("_training")} <= known
+    assert {*OWN} <= known
+
+
+@pytest.mark.parametrize("name", sorted(NO_SWITCH | SWITCHED.keys()))
+def test_a_template_that_thinks_is_refused_with_its_switch(name: str) -> None:
+    thinks = Renderer(tokenizer(name))
+    with pytest.raises(ModelError, match="think before it answers") as error:
+        thinks.response_row((Message("user", "Hi"),), "Hello.")
+    if name in NO_SWITCH:
+        assert "no switch" in str(error.value)
+        assert "model.layout" in str(error.value)
+    else:
+        (key, value) = next(iter(SWITCHED[name].items()))
+        assert f"model.template_kwargs: {{{key}: {str(value).lower()}}}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_nothink", "gemma4", "granite 3"])
+def test_a_recipe_that_turns_thinking_on_is_refused(name: str) -> None:
+    switch = "thinking" if name == "granite 3" else "enable_thinking"
+    on = Renderer(tokenizer(name), template_kwargs={switch: True})
+    with pytest.raises(ModelError, match=rf"model\.template_kwargs: \{{{switch}: false\}}"):
+        on.refuse_thinking()
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_a_template_that_leaves_out_a_text_message_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="leaves out the text of a user's message"):
+        Renderer(tokenizer(name))
+
+
+ALL_MARKS = sorted({mark for pair in MARKS for mark in pair})
+PIECES = st.sampled_from([*"TheItis4. \n>]é", *ALL_MARKS, "</s>", "<s>", "<|im_end|>", "<|eot_id|>"])
+TEXTS = st.lists(PIECES, max_size=12).map("".join)
+
+
+@pytest.mark.parametrize("name", sorted(USABLE))
+@settings(max_examples=25)
+@given(question=st.text(min_size=1, max_size=8), response=TEXTS, turns=st.booleans(), system=st.booleans())
+def test_a_response_is_trained_where_the_model_would_generate_it(
+    name: str, question: str, response: str, turns: bool, system: bool
+) -> None:
+    render = renderer(name)
+    asked = Message("user", question)
+    earlier: Messages = (Message("user", "Hi"), Message("assistant", "It is 4.")) if turns else ()
+    prompt = (*((Message("system", "Be terse."),) if system else ()), *earlier, asked)
+    try:
+        ids = render.ids(prompt)
+    except RenderError:  # a template for single turns; or a text that turns reasoning on
+        assert name == "single-turn"
+        assert turns or system
+        return
+    if any(mark in response for mark in render.thinking.marks):
+        assert render.untrainable(response)
+        with pytest.raises(RenderError, match="reasoning is turned off"):
+            render.response_row(prompt, response)
+        return
+    row = render.response_row(prompt, response)
+    start = row.trained.index(True)
+    assert row.input_ids[:start] == ids, "the tokens before the first trained one are the prompt of generation"
+    trained = row.input_ids[start:]
+    assert all(row.trained[start:])
+    assert [token in render.stop_ids for token in trained] == [False] * (len(trained) - 1) + [True]
+    assert trained[-1] == render.end_of_turn
+    text = render.tokenizer.decode(trained[:-1], clean_up_tokenization_spaces=False)
+    assert text.strip() == response.strip()
+
+
+@pytest.mark.parametrize("name", sorted(USABLE))
+def test_a_prefill_stands_where_an_answer_may_start(name: str) -> None:
+    """After the closed block of reasoning, and after all that the template puts in front of an answer."""
+    example = Example.of((Message("user", "What is 2 + 2?"),), "It is 4.")
+    messages = rewriting_messages(REWRITING["math"], example)
+    if name == "single-turn":
+        messages = messages[1:]
+    prefill = REWRITING["math"].prefill
+    assert prefill
+    text = renderer(name).text(messages)
+    assert text.endswith(prefill)
+    before = text.removesuffix(prefill)
+    assert before.rstrip() == renderer(name).text(messages[:-1]).rstrip()
+    for opening, closing in MARKS[:6]:
+        assert before.count(opening) <= before.count(closing), "no open block of reasoning"
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("phi3", "<|end|>"), ("phi3_5", "<|end|>"), ("gemma", "<end_of_turn>"), ("llama3", "<|eot_id|>"),
+        ("cohere2", "<|END_RESPONSE|>"), ("qwen2_5", "<|im_end|>"), ("mistral", "</s>"), ("single-turn", "</s>"),
+        ("glm4moe", "</s>"),
+    ],
+)  # fmt: skip
+def test_the_template_says_what_ends_a_turn(name: str, end: str) -> None:
+    """Not eos, which is </s> for all of these; without an ending in the template eos it is."""
+    render = renderer(name)
+    assert render.end_of_turn == render.tokenizer.convert_tokens_to_ids(end)
+    assert {render.end_of_turn, render.tokenizer.eos_token_id} <= render.stop_ids
+
+
+def test_a_text_that_turns_reasoning_on_is_refused() -> None:
+    """As the templates of Nemotron 2 and SmolLM 3 do, which read /think in a message."""
+    template = CHATML.replace(
+        "assistant\n{% endif %}",
+        "assistant\n{% if '/think' in messages[-1].content %}<think>\n{% else %}<think></think>{% endif %}{% endif %}",
+    )
+    fast = deepcopy(tokenizer("qwen2_5"))
+    fast.chat_template = template
+    render = Renderer(fast)
+    assert render.thinking.mode == "off"
+    assert render.text((Message("user", "Hi"),)).endswith("<think></think>")
+    with pytest.raises(RenderError, match="turns on the reasoning"):
+        render.text((Message("user", "Hi /think"),))
