@@ -13,12 +13,13 @@ import numpy as np
 
 from ..config import ReplayConfig
 from ..data import BadRow, assemble, draw, iter_conversations, read_conversations
+from ..data.leaks import asked_last
 from ..errors import ExperimentError, RecipeError, StageError
 from ..experiment import Experiment, Stage
 from ..interpolate import interpolate
 from ..plan import Plan
 from ..rows import RowFile, read_lines, write_json, write_lines
-from ..types import Conversation, Example, Progress, Rewrite, content_id, messages_from_json, messages_json
+from ..types import Conversation, Example, Progress, Rewrite, messages_from_json, messages_json
 from .evaluation import runs_named
 
 
@@ -161,7 +162,7 @@ def _replayed(experiment: Experiment, plan: Plan, replay: ReplayConfig, rows: in
 
 
 def _asked(conversation: Conversation) -> str:
-    return content_id(messages_json(conversation.examples()[-1].prompt))
+    return asked_last(conversation)
 
 
 __all__ = ["launch_commands", "train_runs"]
