@@ -38,7 +38,7 @@ def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[
 def test_all_rows_in_order(tmp_path: Path) -> None:
     counts, train, heldout = run(tmp_path, numbered(20))
     assert (train, heldout) == ([str(i) for i in range(20)], [])
-    assert counts == DataCounts(20, 0, 20, 0, 20, 0, 0, 0)
+    assert counts == DataCounts(rows=20, bad=0, train=20, heldout=0, examples=20)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "bad_rows.jsonl",
         "heldout.jsonl",

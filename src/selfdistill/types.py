@@ -107,7 +107,7 @@ class Conversation:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Conversation:
-        marks = {name: tuple(row[name]) for name in ("untrained", "reasoning") if name in row}
+        marks = {name: tuple(row.get(name, ())) for name in ("untrained", "reasoning")}
         return cls(**{**row, **marks, "messages": messages_from_json(row["messages"])})
 
 

@@ -166,8 +166,8 @@ def _lengths(
         advice = f"Raise train.max_length{room}, or set train.allow_unusable_rows=true, which cuts them."
         done = "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
         (found.warnings if allowed else found.missing).append(
-            f"Training sequences of more than {limit:,} tokens: {lengths.too_long:,}, the longest is {lengths.named()}. "
-            f"{done if allowed else advice}"
+            f"Training sequences of more than {limit:,} tokens: {lengths.too_long:,}, the longest is "
+            f"{lengths.named()}. {done if allowed else advice}"
         )
     if lengths.no_room:
         found.warnings.append(

@@ -105,9 +105,9 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
     """CSV, or TSV with `tabs`."""
     csv.field_size_limit(MAX_ROW)
     with io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="") as text:
-        start = text.readline(MAX_ROW)
-        delimiter = "\t" if tabs else _delimiter(start)
-        lines = (line for part in ([start], text) for line in part)
+        start = [text.readline(MAX_ROW), text.readline(MAX_ROW)]
+        delimiter = "\t" if tabs else _delimiter(*start)
+        lines = (line for part in (filter(None, start), text) for line in part)
         reader = csv.reader(lines, strict=True, delimiter=delimiter)
         header: list[str] = []
         while True:
@@ -129,16 +129,17 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
             yield where, _table_row(where, header, values, delimiter)
 
 
-def _delimiter(header: str) -> str:
-    """The delimiter under which most fields of the header are names of a format's fields; else the one that makes the
-    most fields, the comma first."""
+def _delimiter(header: str, first: str) -> str:
+    """The delimiter under which most fields of the header are names of a format's fields; else one under which the
+    first row has as many fields as the header; else the one that makes the most fields, the comma first."""
     known = {name for form in FORMATS.values() for name in form.fields}
     known |= {name for others in OTHER_NAMES.values() for name in others}
 
-    def fields(delimiter: str) -> list[str]:
-        return next(csv.reader([header], delimiter=delimiter), [])
+    def fit(delimiter: str) -> tuple[int, bool, int]:
+        names, values = (next(csv.reader([line], delimiter=delimiter), []) for line in (header, first))
+        return sum(name in known for name in names), len(names) == len(values) > 1, len(names)
 
-    return max(_DELIMITERS, key=lambda sign: (sum(name in known for name in fields(sign)), len(fields(sign))))
+    return max(_DELIMITERS, key=fit)
 
 
 def _table_row(where: str, header: list[str], values: list[str], delimiter: str) -> dict[str, Any] | BadRow:

@@ -76,10 +76,10 @@ class Fields:
     def filled(self, field: str) -> str:
         return self._not_empty(field, self.text(field))
 
-    def response(self, field: str) -> Turn:
-        """The assistant's turn: a text or a number; of a list of answers (as in SQuAD) the first."""
-        value = answers_in(self.get(field))
-        if _is_texts(value):
+    def response(self, field: str, several: bool = False) -> Turn:
+        """The assistant's turn: a text or a number; with `several`, the first of a list of answers (as in SQuAD)."""
+        value = answers_in(self.get(field)) if several else self.get(field)
+        if several and _is_texts(value):
             value = value[0] if value else ""
         text = value if isinstance(value, str) else number_text(value) or self.text(field)
         return plain_turn("assistant", self._not_empty(field, text), f"`{self.name(field)}`")
@@ -161,7 +161,7 @@ def _answer(fields: Fields, field: str, named_only: bool = False) -> Turn:
     choices = _choices(fields) if not named_only or "choices" in fields.columns else None
     value = fields.get(field)
     if choices is None or not (isinstance(value, str) or number_text(value)):
-        return fields.response(field)
+        return fields.response(field, several=not named_only)
     try:
         return plain_turn("assistant", choices.answer(value), f"`{fields.name(field)}`")
     except ChoiceError as error:
@@ -247,10 +247,9 @@ def _is_one(value: Any) -> bool:
 
 def _extra(fields: Fields, form: Format, used: set[str], turns: Sequence[Turn]) -> dict[str, Any]:
     extra = {key: as_json(value) for key, value in fields.row.items() if key not in used and known(value) is value}
-    for field in form.required:
-        several = answers_in(fields.get(field))
-        if field in ("answer", "output", "completion") and _is_texts(several) and len(several) > 1:
-            extra[f"{fields.name(field)} after the first"] = several[1:]
+    several = answers_in(fields.get("answer")) if "answer" in form.required else None
+    if _is_texts(several) and len(several) > 1:
+        extra[f"{fields.name('answer')} after the first"] = several[1:]
     return extra | gather_unused(turns, fields.name(form.required[0]))
 
 
