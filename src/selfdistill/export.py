@@ -17,7 +17,7 @@ import yaml
 
 from .annotations import write_outputs
 from .config import load_recipe
-from .data import iter_conversations
+from .data import data_notes, iter_conversations
 from .errors import ExperimentError
 from .manifest import ManifestFile
 from .rows import RowFile, read_lines, write_json, write_lines, write_text
@@ -91,14 +91,10 @@ class _Counted:
 def _left_out(directory: Path) -> Iterator[str]:
     """Rows and turns of the source that no arm trains on."""
     counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
-    if bad := counts.get("bad"):
-        yield f"{bad:,} rows of the data couldn't be used; they are in {directory / 'data' / 'bad_rows.jsonl'}."
+    told = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    yield from data_notes(told, str(directory / "data" / "bad_rows.jsonl"))
     if held := counts.get("heldout"):
         yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
-    if untrained := counts.get("untrained"):
-        yield f"{untrained:,} assistant turns are context only: they are exported as earlier turns, never as responses."
-    if reasoning := counts.get("reasoning"):
-        yield f"{reasoning:,} assistant turns held reasoning, which was left out of the data."
 
 
 def _to_set(to: str, folder: Path, name: str, rows: _Counted) -> Iterator[str]:

@@ -85,7 +85,7 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 def markup_note(rows: int, example: str) -> str:
     return (
-        f"{_rows(rows)} hold chat markup in the prompt, as if a chat template had rendered it already, for example "
+        f"Chat markup in the prompts of {_rows(rows)}, as if a chat template had rendered it already, for example "
         f"{example}. The model's own template is put around it a second time; take the markup out of the data, or set "
         "model.layout to a template file that adds nothing."
     )
