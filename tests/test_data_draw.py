@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdistill.config import DataConfig
-from selfdistill.data import DataCounts, OnBad, assemble, iter_conversations, prepare
+from selfdistill.data import DataCounts, OnBad, iter_conversations, prepare
 from selfdistill.errors import DataError, ExperimentError
-from selfdistill.types import Conversation, Example, Message, messages_json
+from selfdistill.types import Conversation, Message
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -38,7 +38,7 @@ def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[
 def test_all_rows_in_order(tmp_path: Path) -> None:
     counts, train, heldout = run(tmp_path, numbered(20))
     assert (train, heldout) == ([str(i) for i in range(20)], [])
-    assert counts == DataCounts(20, 0, 20, 0, 20, 0, 0, 0)
+    assert counts == DataCounts(rows=20, bad=0, train=20, heldout=0, examples=20)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "bad_rows.jsonl",
         "heldout.jsonl",
@@ -163,20 +163,6 @@ def test_a_damaged_file_names_its_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ExperimentError, match="line 2 is damaged"):
         list(iter_conversations(path))
-
-
-def test_assemble_puts_every_chosen_turn_in_its_place() -> None:
-    texts = ["S", "a", "b", "c", "d"]
-    roles = ["system", "user", "assistant", "user", "assistant"]
-    messages = tuple(Message(role, text) for role, text in zip(roles, texts, strict=True))  # type: ignore[arg-type]
-    conversation = Conversation(messages)
-
-    def respond(example: Example) -> str:
-        return f"{example.reference} after {example.instruction}"
-
-    assembled = assemble(conversation, respond)
-    assert [m["content"] for m in messages_json(assembled)] == ["S", "a", "b after a", "c", "d after c"]
-    assert assemble(conversation, lambda example: example.reference) == messages
 
 
 REAL = os.environ.get("SELFDISTILL_DATA")

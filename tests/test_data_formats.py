@@ -117,13 +117,13 @@ def test_unknown_columns_are_kept_where_json_can_hold_them(tmp_path: Path) -> No
     ("row", "reason"),
     [
         ({"instruction": "a", "output": None}, "`output` is null"),
-        ({"instruction": "a", "output": 3}, "`output` is a number, not text"),
-        ({"instruction": "a", "output": True}, "`output` is true or false, not text"),
+        ({"instruction": "a", "output": float("inf")}, "`output` is a number, not text"),
+        ({"instruction": 3, "output": "b"}, "`instruction` is a number, not text"),
         ({"instruction": "a", "output": ["x"]}, "`output` is a list, not text"),
         ({"instruction": "a", "output": {}}, "`output` is an object, not text"),
         ({"instruction": "a", "output": " \n\t"}, "`output` is empty"),
         ({"instruction": "", "input": " ", "output": "b"}, "`instruction` is empty"),
-        ({"instruction": "a", "input": 3, "output": "b"}, "`input` is a number, not text"),
+        ({"instruction": "a", "input": {}, "output": "b"}, "`input` is an object, not text"),
         ({"instruction": "a", "output": "b", "history": [["x"]]}, "`history` entry 1 is not a pair of texts"),
         ({"instruction": "a", "output": "b", "history": [["x", None]]}, "`history` entry 1 has no content"),
         ({"instruction": "a", "output": "b", "history": [["x", ""]]}, "`history` entry 1 is empty"),
@@ -155,12 +155,12 @@ def test_unknown_columns_are_kept_where_json_can_hold_them(tmp_path: Path) -> No
         ),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "turn 1 is null, not text"),
         (
-            {"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            "turn 2 calls a tool",
+            {"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}]},
+            "turn 2 holds `tool_calls`; tool calls are not supported",
         ),
         (
             {"messages": [*turns("a"), {"role": "assistant", "content": "bad", "weight": 0}]},
-            "turn 2 is marked as not to be trained on",
+            "every assistant turn is marked as context only",
         ),
         ({"conversations": [{"from": "human", "value": None}]}, "`conversations` turn 1 has no content"),
         ({"conversations": [{"from": "observation", "value": "x"}]}, "has the role 'observation'"),
@@ -184,10 +184,11 @@ def test_a_row_that_is_no_conversation_says_why(tmp_path: Path, row: dict[str, A
 
 def test_columns_that_fit_no_format(tmp_path: Path) -> None:
     with pytest.raises(DataError) as told:
-        read(tmp_path, [{"instruction": "a", "response": "b"}])
-    assert "has the columns instruction, response" in str(told.value)
+        read(tmp_path, [{"id": 3, "Problem": "a", "Solution": "b"}])
+    assert "has the columns id, Problem, Solution" in str(told.value)
     assert "alpaca: instruction, output" in str(told.value)
-    with pytest.raises(DataError, match="needs those of alpaca: instruction, answer"):
+    assert "data.columns={question: Problem, answer: Solution}" in str(told.value)
+    with pytest.raises(DataError, match=r"needs those of one format \(alpaca: instruction, answer\)"):
         read(tmp_path, [{"question": "a"}], format="alpaca", columns={"output": "answer"})
     with pytest.raises(DataError, match="columns names prompt, answer; the fields that can be named are"):
         read(tmp_path, [{"question": "a"}], columns={"prompt": "x", "answer": "y"})

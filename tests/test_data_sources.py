@@ -186,7 +186,8 @@ def test_json_rows_come_back_as_they_were_written(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_rows, "_CHUNK", chunk)
         assert good(array) == rows
-    assert good(by_line) == rows
+    if len(rows) > 1 or json_rows.rows_of_columns(rows[0]) is None:
+        assert good(by_line) == rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -252,7 +253,7 @@ def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     cases = {
         "missing.jsonl": "There is no data file .*missing.jsonl; check data.path",
-        "folder": "is a folder that `datasets` did not save",
+        "folder": "holds no data files",
         "broken.parquet": "can't be read as Parquet",
         "notes.txt": "of no known kind; name it .json",
         "wide.json": "is UTF-16; save it as UTF-8",
@@ -261,7 +262,7 @@ def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     broken_parquet(tmp_path / "broken.parquet")
     write(tmp_path / "notes.txt", "Dear diary")
     write(tmp_path / "wide.json", json.dumps(ROWS).encode("utf-16"))
-    write(tmp_path / "pretty.json", json.dumps(ROWS[0], indent=2))
+    write(tmp_path / "pretty.json", "\n".join(json.dumps(row, indent=2) for row in ROWS))
     for name, message in cases.items():
         with pytest.raises(DataError, match=message):
             rows_of(tmp_path / name)

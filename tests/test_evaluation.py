@@ -87,7 +87,7 @@ def test_a_judged_task_is_asked_once_and_graded_again_without_the_judge(model: P
     before = judged.read_bytes()
     assert Counter(row["id"] for row in read_lines(judged)).most_common(1)[0][1] == 1
     (judged.parent / "score.json").unlink()
-    outputs = json.loads(export(tmp_path / "run", "alpaca_eval", arm="vanilla").read_text())
+    outputs = json.loads(export(tmp_path / "run", "alpaca_eval", arm="vanilla").path.read_text())
     assert len(outputs) == 24 - score["errors"]
     assert set(outputs[0]) == {"dataset", "instruction", "output", "generator"}
     with pytest.raises(ExperimentError, match="no answers of 'other' to AlpacaEval"):

@@ -1,4 +1,4 @@
-"""Exports load in `datasets` and say what was chosen: multi-turn, system, other scripts, duplicates."""
+"""Exports load in `datasets` and train what we train: one response after the original turns before it."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,9 @@ from selfdistill.config import DataConfig
 from selfdistill.data import iter_conversations, prepare
 from selfdistill.errors import ExperimentError
 from selfdistill.export import FORMATS, export
+from selfdistill.manifest import ManifestFile
 from selfdistill.rows import write_lines
-from selfdistill.types import Completion, Rewrite, Verdict, messages_json
+from selfdistill.types import Completion, Rewrite, Verdict
 
 DIALOGUE = {
     "messages": [
@@ -25,7 +26,15 @@ DIALOGUE = {
     ]
 }
 SHORT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
-ROWS = [DIALOGUE, SHORT, SHORT, {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}]
+MARKED = {
+    "messages": [
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "5", "weight": 0},
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "A"},
+    ]
+}
+ROWS = [DIALOGUE, SHORT, SHORT, MARKED]
 
 
 def rewritten(text: str) -> str:
@@ -49,12 +58,15 @@ def experiment(tmp_path: Path) -> Path:
 
 
 def chosen() -> list[list[dict[str, str]]]:
-    def respond(message: dict[str, str]) -> dict[str, str]:
-        if message["role"] != "assistant" or message["content"] == "A":
-            return message
-        return {"role": "assistant", "content": rewritten(message["content"])}
-
-    return [[respond(message) for message in row["messages"]] for row in ROWS]
+    """For each response that is trained on, the original turns before it, and the response."""
+    rows = []
+    for row in ROWS:
+        plain = [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"]]
+        for at, turn in enumerate(row["messages"]):
+            if turn["role"] == "assistant" and "weight" not in turn:
+                text = turn["content"] if turn["content"] == "A" else rewritten(turn["content"])
+                rows.append([*plain[:at], {"role": "assistant", "content": text}])
+    return rows
 
 
 def load(path: Path, cache: Path) -> list[dict[str, Any]]:
@@ -68,9 +80,8 @@ def test_trl_trains_on_the_responses_alone(experiment: Path, tmp_path: Path) -> 
 
     from selfdistill.demo import SEED
 
-    rows = load(export(experiment, "trl"), tmp_path / "cache")
-    turns = [(row[:at], row[at]) for row in chosen() for at, turn in enumerate(row) if turn["role"] == "assistant"]
-    assert rows == [{"prompt": prompt, "completion": [answer]} for prompt, answer in turns]
+    rows = load(export(experiment, "trl").path, tmp_path / "cache")
+    assert rows == [{"prompt": row[:-1], "completion": row[-1:]} for row in chosen()]
     settings = SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", bf16=False, max_length=None)
     short = [row for row in rows if all(turn["content"].isascii() for turn in row["prompt"])]
     trainer = SFTTrainer(str(SEED), args=settings, train_dataset=Dataset.from_list(short))
@@ -87,23 +98,30 @@ def test_an_sdft_arm_of_its_own_kind_is_not_guessed(experiment: Path) -> None:
         export(experiment, "jsonl")
     recipe["arms"]["sdft"] = {"data": 1}  # type: ignore[index]
     (experiment / "recipe.yaml").write_text(json.dumps(recipe))
-    assert export(experiment, "jsonl").is_file()
+    assert export(experiment, "jsonl").path.is_file()
 
 
-@pytest.mark.parametrize("to", ["swift", "axolotl"])
-def test_messages_a_line(experiment: Path, tmp_path: Path, to: str) -> None:
-    path = export(experiment, to)
-    assert path.parent == experiment / "export" / to
-    assert load(path, tmp_path / "cache") == [{"messages": messages} for messages in chosen()]
+@pytest.mark.parametrize(("to", "mark"), [("swift", "loss"), ("axolotl", "train")])
+def test_messages_mark_the_turn_that_is_trained(experiment: Path, tmp_path: Path, to: str, mark: str) -> None:
+    exported = export(experiment, to)
+    assert exported.path.parent == experiment / "export" / to
+    rows = [row["messages"] for row in load(exported.path, tmp_path / "cache")]
+    assert exported.rows == len(rows) == 5
+    assert [[{"role": m["role"], "content": m["content"]} for m in row] for row in rows] == chosen()
+    for row in rows:
+        assert [m.get(mark) for m in row if m["role"] == "assistant"][-1] is True
+        assert not any(m.get(mark) for m in row[:-1])
+        assert all(m.get(mark) is False for m in row[:-1] if m["role"] == "assistant")
 
 
 def test_axolotl_names_the_file_in_its_config(experiment: Path, tmp_path: Path) -> None:
-    path = export(experiment, "axolotl", tmp_path / "out: #1")
+    path = export(experiment, "axolotl", tmp_path / "out: #1").path
     (config,) = path.parent.glob("*.yaml")
     (dataset,) = yaml.safe_load(config.read_text(encoding="utf-8"))["datasets"]
     assert dataset["path"] == str(path)
     assert (dataset["type"], dataset["field_messages"]) == ("chat_template", "messages")
     assert dataset["roles_to_train"] == ["assistant"]
+    assert dataset["message_field_training"] == "train"
 
 
 def test_llamafactory_finds_the_file_by_its_entry(experiment: Path, tmp_path: Path) -> None:
@@ -111,7 +129,8 @@ def test_llamafactory_finds_the_file_by_its_entry(experiment: Path, tmp_path: Pa
     folder.mkdir(parents=True)
     other = {"identity": {"file_name": "identity.json"}, "日本": {"hf_hub_url": "org/name"}}
     (folder / "dataset_info.json").write_text(json.dumps(other), encoding="utf-8")
-    path = export(experiment, "llamafactory", folder)
+    exported = export(experiment, "llamafactory", folder)
+    path = exported.path
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     assert {name: info[name] for name in other} == other
     (name,) = set(info) - set(other)
@@ -133,6 +152,10 @@ def test_llamafactory_finds_the_file_by_its_entry(experiment: Path, tmp_path: Pa
             messages.append({"role": roles[turn[tags["role_tag"]]], "content": turn[tags["content_tag"]]})
         read.append(messages)
     assert read == chosen()
+    (config,) = folder.glob("*.llamafactory.yaml")
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    assert settings == {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
+    assert any("set mask_history: true" in note for note in exported.notes)
     export(experiment, "llamafactory", folder)
     assert json.loads((folder / "dataset_info.json").read_text(encoding="utf-8")) == info
 
@@ -146,31 +169,42 @@ def test_llamafactory_does_not_overwrite_what_it_can_not_read(experiment: Path, 
 
 
 def test_flat_rows_join_the_rewrites_by_id(experiment: Path, tmp_path: Path) -> None:
-    rows = load(export(experiment, "jsonl"), tmp_path / "cache")
+    rows = load(export(experiment, "jsonl").path, tmp_path / "cache")
     assert [row["source"] for row in rows] == ["rewrite", "rewrite", "rewrite", "rewrite", "original"]
     lines = (experiment / "rewrite" / "rewrites.jsonl").read_bytes().splitlines()
     rewrites = {row.example.id: row for row in map(Rewrite.from_json, map(json.loads, lines))}
     assert [row["response"] for row in rows] == [rewrites[row["id"]].response for row in rows]
-    assert rows[1]["prompt"] == chosen()[0][:4]
+    assert rows[1]["prompt"] == chosen()[1][:-1]
+    assert rows[1]["prompt"][2]["content"] == "Bonjour !", "the original turn, not the rewritten one"
     assert rows[2]["id"] == rows[3]["id"]
 
 
+TRAINED = {"id": "0" * 16, "prompt": SHORT["messages"][:1], "response": "Hello", "source": "original"}
+
+
 def test_an_arms_own_file_is_what_is_exported(experiment: Path, tmp_path: Path) -> None:
-    mixed = {"messages": SHORT["messages"], "sources": ["original"]}
-    write_lines(experiment / "arms" / "mix-0.5" / "data.jsonl", [mixed])
-    assert load(export(experiment, "swift", tmp_path / "a", "mix-0.5"), tmp_path / "cache") == [SHORT]
-    (flat,) = load(export(experiment, "jsonl", tmp_path / "b", "mix-0.5"), tmp_path / "cache")
-    assert (flat["response"], flat["source"]) == ("Hello", "original")
-    assert flat["prompt"] == SHORT["messages"][:1]
+    write_lines(experiment / "arms" / "mix-0.5" / "data.jsonl", [TRAINED])
+    (row,) = load(export(experiment, "swift", tmp_path / "a", "mix-0.5").path, tmp_path / "cache")
+    assert [message["content"] for message in row["messages"]] == ["Hi", "Hello"]
+    (flat,) = load(export(experiment, "jsonl", tmp_path / "b", "mix-0.5").path, tmp_path / "cache")
+    assert flat == TRAINED
 
 
 def test_every_arm_has_a_file_of_its_own(experiment: Path, tmp_path: Path) -> None:
-    write_lines(
-        experiment / "arms" / "vanilla" / "data.jsonl", [{"messages": SHORT["messages"], "sources": ["original"]}]
-    )
+    write_lines(experiment / "arms" / "vanilla" / "data.jsonl", [TRAINED])
     for to in FORMATS:
-        paths = {export(experiment, to, tmp_path / to, arm) for arm in ("sdft", "vanilla")}
+        paths = {export(experiment, to, tmp_path / to, arm).path for arm in ("sdft", "vanilla")}
         assert len(paths) == 2
+
+
+def test_what_is_left_out_is_told(experiment: Path) -> None:
+    counts = {"bad": 3, "heldout": 2, "untrained": 1, "reasoning": 4}
+    ManifestFile(experiment).write({"stages": {"data": {"counts": counts}}})
+    notes = " ".join(export(experiment, "jsonl").notes)
+    assert f"3 rows of the data couldn't be used; they are in {experiment / 'data/bad_rows.jsonl'}" in notes
+    assert f"2 rows are held out and not exported; they are in {experiment / 'data/heldout.jsonl'}" in notes
+    assert "1 assistant turns are context only" in notes
+    assert "4 assistant turns held reasoning" in notes
 
 
 def test_what_is_not_there_yet(experiment: Path, tmp_path: Path) -> None:
@@ -195,4 +229,5 @@ def test_a_missing_rewrite_stops_the_export(experiment: Path) -> None:
 
 def test_the_messages_of_an_experiment_are_its_conversations(experiment: Path) -> None:
     conversations = list(iter_conversations(experiment / "data" / "train.jsonl"))
-    assert [messages_json(row.messages) for row in conversations] == [row["messages"] for row in ROWS]
+    texts = [[message.content for message in row.messages] for row in conversations]
+    assert texts == [[message["content"] for message in row["messages"]] for row in ROWS]

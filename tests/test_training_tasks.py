@@ -106,7 +106,7 @@ def test_openhermes_2_5_is_read_too(tmp_path: Path) -> None:
     assert [message.role for message in row.messages] == ["system", "user", "assistant"]
 
 
-@pytest.mark.parametrize("row", [{"conversations": "no list"}, {"conversations": ["Hi", 5]}, {"conversations": None}])
+@pytest.mark.parametrize("row", [{"conversations": "no list"}, {"conversations": [5, "Hi"]}, {"conversations": None}])
 def test_a_lima_row_of_another_shape_is_a_bad_row(row: object, tmp_path: Path) -> None:
     path = tmp_path / "lima.jsonl"
     path.write_text(json.dumps({"conversations": ["Hi", "Hello"]}) + "\n" + json.dumps(row), encoding="utf-8")

@@ -1,4 +1,8 @@
-"""The chosen responses in the formats of other training stacks. A new one is a function and a line in `FORMATS`."""
+"""The chosen responses in the formats of other training stacks. A new one is a function and a line in `FORMATS`.
+
+Every format holds one row per response that is trained on: the original turns before it, and the response. Only that
+last turn is trained on, as in our own training; each format says so in its own way.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ import yaml
 
 from .annotations import write_outputs
 from .config import load_recipe
-from .data import assemble, iter_conversations
+from .data import data_notes, iter_conversations
 from .errors import ExperimentError
+from .manifest import ManifestFile
 from .rows import RowFile, read_lines, write_json, write_lines, write_text
 from .types import Example, Message, Messages, Rewrite, messages_from_json, messages_json
 
@@ -22,22 +27,36 @@ ALPACA_EVAL = "alpaca_eval"
 
 
 @dataclass(frozen=True)
+class Exported:
+    """The data file, how many rows it has, and a sentence for everything that is not in it or must be set."""
+
+    path: Path
+    rows: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class _Chosen:
-    """A conversation as trained on; of each assistant turn where it comes from, and the id of its example."""
+    """A response as trained on, the turns before it, where it comes from, and the id of its example."""
 
-    messages: Messages
-    sources: list[str]
-    ids: list[str]
+    id: str
+    prompt: Messages
+    response: str
+    source: str
+
+    @property
+    def messages(self) -> Messages:
+        return (*self.prompt, Message("assistant", self.response))
 
 
-def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Path:
+def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
     """Writes what `arm` of the experiment in `directory` trains on into the folder `out` (default
-    `directory`/export/`to`), in the format `to` of `FORMATS`; gives the path of the data file.
+    `directory`/export/`to`), in the format `to` of `FORMATS`.
 
-    With `to` = alpaca_eval its answers to AlpacaEval instead, as an outputs.json of that tool's.
+    With `to` = alpaca_eval it writes the arm's answers to AlpacaEval instead, as that tool's outputs.json.
 
-    An arm that has not been trained is made from the rewrites where it is `sdft`.
-    Raises ExperimentError where there is no such format, or no such data yet.
+    If the arm `sdft` has not been trained, its data is computed from the rewrites.
+    Raises ExperimentError if there is no such format, or no such data yet.
     """
     if to not in FORMATS and to != ALPACA_EVAL:
         raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join([*FORMATS, ALPACA_EVAL])}.")
@@ -45,32 +64,70 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
     folder = Path(out) if out else directory / "export" / to
     if to == ALPACA_EVAL:
         return _answers(directory, arm, folder)
-    rows = _chosen(directory, arm)
+    rows = _Counted(_chosen(directory, arm))
     # The name is what LLaMA-Factory calls the dataset by, where a comma or a space would part names.
     name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FORMATS[to](rows, folder, name)
+        path = FORMATS[to](rows, folder, name)
     except OSError as error:
         raise ExperimentError(f"{folder} can't be written ({error.strerror}); name a folder with --out.") from error
+    return Exported(path, rows.count, [*_left_out(directory), *_to_set(to, folder, name, rows)])
 
 
-def _answers(directory: Path, arm: str, folder: Path) -> Path:
+class _Counted:
+    """Passes rows through; `count` is how many, `several` whether any has an assistant turn before the last."""
+
+    def __init__(self, rows: Iterator[_Chosen]) -> None:
+        self._rows, self.count, self.several = rows, 0, False
+
+    def __iter__(self) -> Iterator[_Chosen]:
+        for row in self._rows:
+            self.count += 1
+            self.several = self.several or any(message.role == "assistant" for message in row.prompt)
+            yield row
+
+
+def _left_out(directory: Path) -> Iterator[str]:
+    """Rows and turns of the source that no arm trains on."""
+    counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
+    told = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    yield from data_notes(told, str(directory / "data" / "bad_rows.jsonl"))
+    if held := counts.get("heldout"):
+        yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
+
+
+def _to_set(to: str, folder: Path, name: str, rows: _Counted) -> Iterator[str]:
+    if to == "llamafactory" and rows.several:
+        yield (
+            "Rows with several turns are meant to train their last turn only: set mask_history: true, as in "
+            f"{folder / f'{name}.llamafactory.yaml'}."
+        )
+
+
+def _answers(directory: Path, arm: str, folder: Path) -> Exported:
     """What `arm` (or a run of it) answered on AlpacaEval, for the alpaca_eval command."""
     items, answers = directory / "items/alpacaeval.jsonl", directory / f"arms/{arm}/evaluate/alpacaeval/answers.jsonl"
     if not items.is_file() or not answers.is_file():
         raise ExperimentError(f"{directory} has no answers of '{arm}' to AlpacaEval; put alpacaeval in evaluate.tasks.")
     path = folder / f"{arm}_outputs.json"
     with RowFile(answers, reading=True) as rows:
-        write_outputs(path, map(Example.from_json, read_lines(items)), rows, f"{directory.resolve().name}-{arm}")
-    return path
+        written, left_out = write_outputs(
+            path, map(Example.from_json, read_lines(items)), rows, f"{directory.resolve().name}-{arm}"
+        )
+    lost = (
+        f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
+        "again for the answers that the engine failed at."
+    )
+    return Exported(path, written, [lost] if left_out else [])
 
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
     trained = directory / "arms" / arm / "data.jsonl"
     rewrites = directory / "rewrite" / "rewrites.jsonl"
     if trained.is_file():
-        return _from_arm(trained)
+        rows = read_lines(trained)
+        return (_Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"]) for row in rows)
     if arm != "sdft":
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory / "recipe.yaml"):
@@ -90,63 +147,56 @@ def _all_rewrites(recipe: Path) -> bool:
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 
 
-def _from_arm(path: Path) -> Iterator[_Chosen]:
-    for row in read_lines(path):
-        messages = messages_from_json(row["messages"])
-        yield _Chosen(messages, row["sources"], row.get("ids") or [turn.id for turn in _turns(messages)])
-
-
 def _from_rewrites(train: Path, rewrites: Path) -> Iterator[_Chosen]:
     with RowFile(rewrites, reading=True) as rows:
         for conversation in iter_conversations(train):
-            chosen = _Chosen((), [], [])
-
-            def response(example: Example, chosen: _Chosen = chosen) -> str:
+            for example in conversation.examples():
                 row = rows.get(example.id)
                 if row is None:
                     raise ExperimentError(
                         f"{rewrites} lacks the example {example.id}; run `selfdistill rewrite` again."
                     )
                 rewrite = Rewrite.from_json(row)
-                chosen.sources.append(rewrite.source)
-                chosen.ids.append(example.id)
-                return rewrite.response
-
-            messages = assemble(conversation, response)
-            yield _Chosen(messages, chosen.sources, chosen.ids)
+                yield _Chosen(example.id, example.prompt, rewrite.response, rewrite.source)
 
 
-def _turns(messages: Messages) -> list[Example]:
-    return [Example.of(messages[:at], turn.content) for at, turn in enumerate(messages) if turn.role == "assistant"]
-
-
-def _messages(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """`messages` a line, as ms-swift reads it (https://swift.readthedocs.io, Custom dataset)."""
+def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats): of `messages` it
+    would train on the prompts too."""
     path = folder / f"{name}.jsonl"
-    write_lines(path, ({"messages": messages_json(row.messages)} for row in rows))
+    answers = ((row.prompt, Message("assistant", row.response)) for row in rows)
+    write_lines(path, ({"prompt": messages_json(prompt), "completion": [to.to_json()]} for prompt, to in answers))
     return path
 
 
-def _trl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """One assistant turn a line, as TRL's conversational prompt-completion type
-    (https://huggingface.co/docs/trl/dataset_formats): of `messages` it would train on the prompts too."""
+def _marked(row: _Chosen, mark: str) -> list[dict[str, Any]]:
+    """The messages of a row, each assistant turn with a mark that says whether it is trained on."""
+    last = len(row.prompt)
+    return [
+        message.to_json() | ({mark: place == last} if message.role == "assistant" else {})
+        for place, message in enumerate(row.messages)
+    ]
+
+
+def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """`messages` with ms-swift's `loss` per assistant turn (https://swift.readthedocs.io, Custom dataset)."""
     path = folder / f"{name}.jsonl"
-    turns = (turn for row in rows for turn in _turns(row.messages))
-    parts = ((turn.prompt, (Message("assistant", turn.reference),)) for turn in turns)
-    write_lines(path, ({"prompt": messages_json(p), "completion": messages_json(c)} for p, c in parts))
+    write_lines(path, ({"messages": _marked(row, "loss")} for row in rows))
     return path
 
 
 def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """A dataset of type chat_template and the lines that name it in a config
+    """A dataset of type chat_template with a mark per assistant turn, and the lines that name it in a config
     (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
-    path = _messages(rows, folder, name)
+    path = folder / f"{name}.jsonl"
+    write_lines(path, ({"messages": _marked(row, "train")} for row in rows))
     dataset = {
         "path": str(path),
         "ds_type": "json",
         "type": "chat_template",
         "field_messages": "messages",
         "message_property_mappings": {"role": "role", "content": "content"},
+        "message_field_training": "train",
         "roles_to_train": ["assistant"],
         "train_on_eos": "turn",
     }
@@ -157,7 +207,8 @@ def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
 
 
 def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """A ShareGPT array and its entry in dataset_info.json, beside the entries that are there already
+    """A ShareGPT array, its entry in dataset_info.json next to the entries that are there already, and the lines that
+    name it in a config: `mask_history` trains on the last turn only
     (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md)."""
     info_path, path = folder / "dataset_info.json", folder / f"{name}.json"
     try:
@@ -165,7 +216,7 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     except ValueError:
         info = None
     if not isinstance(info, dict):
-        raise ExperimentError(f"{info_path} is not a JSON object of datasets; mend it, or name another folder.")
+        raise ExperimentError(f"{info_path} is not a JSON object of datasets; fix it, or name another folder.")
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         for index, row in enumerate(rows):
@@ -180,6 +231,9 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
         "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
     }
     write_json(info_path, info)
+    config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
+    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(folder / f"{name}.llamafactory.yaml", f"# Put these lines into your LLaMA-Factory config.\n{snippet}")
     return path
 
 
@@ -192,23 +246,18 @@ def _sharegpt(messages: Messages) -> dict[str, Any]:
 
 
 def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """One assistant turn a line: id, prompt (messages), response, and whether it is the rewrite or the original."""
+    """id, prompt (messages), response, and whether it is the rewrite or the original."""
     path = folder / f"{name}.jsonl"
-    write_lines(
-        path,
-        (
-            {"id": row_id, "prompt": messages_json(turn.prompt), "response": turn.reference, "source": source}
-            for row in rows
-            for row_id, turn, source in zip(row.ids, _turns(row.messages), row.sources, strict=True)
-        ),
-    )
+    named = ("id", "prompt", "response", "source")
+    values = ((row.id, messages_json(row.prompt), row.response, row.source) for row in rows)
+    write_lines(path, (dict(zip(named, each, strict=True)) for each in values))
     return path
 
 
 FORMATS: dict[str, Callable[[Iterable[_Chosen], Path, str], Path]] = {
-    "trl": _trl,
+    "trl": _prompt_completion,
     "llamafactory": _llamafactory,
     "axolotl": _axolotl,
-    "swift": _messages,
+    "swift": _swift,
     "jsonl": _flat,
 }

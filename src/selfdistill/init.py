@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +12,17 @@ from typing import Any
 import yaml
 
 from .config import DataConfig, Grader
-from .data import BadRow, read_conversations, read_records, recognise
+from .data import (
+    BadRow,
+    chat_markup,
+    data_notes,
+    read_conversations,
+    read_records,
+    recognise,
+    unused_columns,
+    unused_sentence,
+)
+from .data.columns import suggestion
 from .data.sources import is_hub_name
 from .errors import DataError, RecipeError
 from .grading import make_grader
@@ -20,23 +30,26 @@ from .grading.calls import read_call
 from .grading.programs import python_blocks
 from .prompts import fill
 from .rows import write_text
-from .types import Example
+from .types import Conversation, Example
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
-_NUMBER = re.compile(r"(####|[Tt]he answer is)[\s:$]*-?[\d.,]*\d\D{0,20}$")
+_NUMBER = re.compile(r"(####|[Tt]he answer is|\A)[\s:$]*-?[\d.,]*\d\D{0,20}$")
 _LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What the first rows show; `problem` says why there is nothing to see."""
+    """What the first rows show: `notes` are what is not read of them. `problem` says why there is nothing to see;
+    `columns` is then the line that may help."""
 
     format: str = "auto"
     rows: int = 0
     examples: Sequence[Example] = ()
     bad: list[BadRow] = field(default_factory=list)
+    notes: Sequence[str] = ()
     problem: str | None = None
+    columns: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +72,10 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     look = _look(data)
     guess = _guess_grader(look.examples)
     heldout = min(200, look.rows // 10)
-    columns = (
-        f"\n  # columns: {{question: Problem, answer: Solution}}   # {_one_line(look.problem)}" if look.problem else ""
-    )
+    columns = ""
+    if look.problem:
+        line = look.columns or "{question: Problem, answer: Solution}"
+        columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     slots = {
         "model": _scalar(model),
         "path": _scalar(data),
@@ -92,11 +106,26 @@ def _look(data: str) -> _Look:
     try:
         name = recognise(records, config)
     except DataError as error:
-        return _Look(rows=len(records), problem=str(error))
+        return _Look(rows=len(records), problem=str(error), columns=suggestion(records))
     bad.clear()
     rows = list(islice(read_conversations(config.model_copy(update={"format": name}), bad.append), _LOOK))
     examples = chain.from_iterable(row.examples() for row in rows)
-    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad)
+    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, name)))
+
+
+def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
+    """What of the rows is not shown to the model or not trained on, and what needs a look."""
+    if unused := unused_sentence(unused_columns(rows), len(rows), form):
+        yield unused
+    marks = [mark for row in rows if (mark := chat_markup(row))]
+    yield from data_notes(
+        {
+            "untrained": sum(len(row.untrained) for row in rows),
+            "reasoning": sum(len(row.reasoning) for row in rows),
+            "markup": len(marks),
+            "markup_example": marks[0] if marks else None,
+        }
+    )
 
 
 def _guess_grader(examples: Sequence[Example]) -> _Guess:
@@ -139,11 +168,11 @@ def _found(look: _Look, guess: _Guess, heldout: int) -> list[str]:
         return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
     rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
     name = guess.grader if isinstance(guess.grader, str) else guess.grader["name"]
-    lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})"]
+    lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})", *look.notes]
     if look.bad:
         first = f"{look.bad[0].where}: {look.bad[0].reason}"
         lines.append(
-            f"{len(look.bad)} rows can't be used, the first is {first}; mend them, or set data.on_bad_row to skip"
+            f"{len(look.bad)} rows can't be used, the first is {first}; fix them, or set data.on_bad_row to skip"
         )
     return lines
 
@@ -185,6 +214,7 @@ data:
   heldout: {heldout} # rows set aside: never trained on, evaluated as the task `heldout`
   # n: 2000                   # train on a draw of that many rows; a smaller draw is part of a larger
   # on_bad_row: skip          # moves rows that can't be used to bad_rows.jsonl, in place of stopping
+  # near_duplicates: {threshold: 0.9, drop: true}   # leaves out held-out rows that nearly repeat a training row
 
 rewrite:
   template: {template} # using or refer (task-independent), math, or a file of your own

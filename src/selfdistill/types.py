@@ -79,24 +79,36 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One data row: a chat with at least one assistant turn. Each assistant turn is an `Example`."""
+    """One data row: a chat with at least one assistant turn. Each assistant turn is an `Example`, except `untrained`.
+
+    `untrained`: indices of the assistant turns that are context only. `reasoning`: indices of the assistant turns whose
+    reasoning was left out of the text.
+    """
 
     messages: Messages
     extra: Mapping[str, Any] = field(default_factory=dict)
+    untrained: tuple[int, ...] = ()
+    reasoning: tuple[int, ...] = ()
 
     def examples(self) -> list[Example]:
         return [
             Example.of(self.messages[:turn], message.content, self.extra)
             for turn, message in enumerate(self.messages)
-            if message.role == "assistant"
+            if message.role == "assistant" and turn not in self.untrained
         ]
 
     def to_json(self) -> dict[str, Any]:
-        return {"messages": messages_json(self.messages), "extra": self.extra}
+        row: dict[str, Any] = {"messages": messages_json(self.messages), "extra": self.extra}
+        if self.untrained:
+            row["untrained"] = list(self.untrained)
+        if self.reasoning:
+            row["reasoning"] = list(self.reasoning)
+        return row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Conversation:
-        return cls(**{**row, "messages": messages_from_json(row["messages"])})
+        marks = {name: tuple(row.get(name, ())) for name in ("untrained", "reasoning")}
+        return cls(**{**row, **marks, "messages": messages_from_json(row["messages"])})
 
 
 @dataclass(frozen=True, slots=True)

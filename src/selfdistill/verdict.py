@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from .config import TaskEntry
+from .data import data_notes, item_notes
 from .evaluate import IN_ALL_RUNS, Row, values
 from .evaluate import summarise as summarise_rows
 from .experiment import Experiment
@@ -110,16 +111,11 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):
         notes.append("sandbox: none. Programs that a model wrote were run without a sandbox.")
-    if contaminated := data.get("contaminated"):
-        notes.append(
-            f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
-        )
+    notes += data_notes(data)
+    for entry in plan.evaluation.asked:
+        notes += item_notes(entry.name, experiment.counts(plan.evaluation.items_stage(entry).name))
     if plan.recipe.gap and plan.gap_stage is None and plan.needs_rewrites:
         notes.append("The gap before training was not measured: the seed is behind a server.")
-    if bad := data.get("bad"):
-        notes.append(f"{bad} rows of the data couldn't be used; they are in data/bad_rows.jsonl with the reason.")
-    if short := data.get("short"):
-        notes.append(f"The data holds {short} rows fewer than data.n asks for; all were used.")
     notes += training_notes(experiment, plan)
     if absent := [
         f"{', '.join(arms)} on {task['task']}"

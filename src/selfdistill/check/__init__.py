@@ -8,18 +8,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..config import ModelConfig, Recipe
-from ..data import BadRow
+from ..data import iter_conversations
 from ..errors import RenderError, SelfDistillError
 from ..models import check_model_files, load_context_length, load_renderer, pick_device
 from ..plan import Plan
 from ..plan.evaluation import HELDOUT
 from ..prompts import Renderer
-from ..types import Conversation, Example, Verdict
-from .arms import arm_lines, arm_warnings, replay_missing
+from ..types import Conversation, Example, Progress, Verdict, silent
+from .arms import arm_lines, arm_warnings, check_replay
+from .data import data_lines, data_warnings, marked_rows, measure, read_data
 from .evaluation import evaluation_needs, evaluation_prompts, judge_lines, shift_warnings
-from .templates import prompt_ids, template_warnings, training_row, untrainable_rows
+from .templates import prompt_ids, template_warnings, untrainable_rows
 
 _ROWS = 200
 
@@ -55,12 +58,14 @@ def _for_want_of_a_network(error: BaseException | None) -> bool:
     return isinstance(error, unreached)
 
 
-def check(recipe: Recipe) -> Checked:
-    """Raises RecipeError where the recipe contradicts itself; everything else is reported, not raised."""
+def check(recipe: Recipe, progress: Progress = silent) -> Checked:
+    """Reads all rows of the data. Raises RecipeError if the recipe contradicts itself; everything else is reported."""
     plan, found = Plan(recipe), Checked()
     _ = (plan.stages, plan.target, plan.rewriter.template)
     found.plan = list(_plan_lines(plan))
-    rows = _first_rows(plan, found)
+    with TemporaryDirectory() as folder:
+        rows = _first_rows(plan, found, Path(folder), progress)
+        _prompts(plan, rows, found, Path(folder) / "train.jsonl", progress)
     examples = [example for row in rows for example in row.examples()]
     found.graded = [(example, plan.target.grade(example, example.reference)) for example in examples[:5]]
     verdicts = [plan.target.grade(example, example.reference) for example in examples]
@@ -75,10 +80,8 @@ def check(recipe: Recipe) -> Checked:
             "rewrite.grader, or leave heldout out."
         )
     found.warnings += [*arm_warnings(plan), *shift_warnings(plan)]
-    _prompts(plan, rows, found)
     _prerequisites(plan, found)
-    for error in replay_missing(plan):
-        found.add(error)
+    check_replay(plan, found.add, found.warnings)
     found.missing += evaluation_needs(plan)
     found.plan += judge_lines(plan)
     return found
@@ -106,22 +109,19 @@ def _engine(model: ModelConfig, backend: str) -> str:
     return f"ray ({model.ray.replicas} × {model.ray.backend})" if backend == "ray" else backend
 
 
-def _first_rows(plan: Plan, found: Checked) -> list[Conversation]:
-    bad: list[BadRow] = []
+def _first_rows(plan: Plan, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:
+    """Reads all rows into `folder`, and tells of them. Returns the first."""
     try:
-        rows = list(islice(plan.target.load(plan.source, bad.append), _ROWS))
+        counts = read_data(plan, folder, progress)
     except SelfDistillError as error:
         found.add(error)
         return []
-    if not rows:
-        found.missing.append(f"{plan.source.path} holds no rows.")
-    if bad:
-        first = f"{bad[0].where}: {bad[0].reason}"
-        found.warnings.append(f"{len(bad)} of the first rows can't be used and will be left out, the first at {first}.")
-    return rows
+    found.plan += data_lines(counts, folder)
+    found.warnings += data_warnings(counts, folder)
+    return list(islice(iter_conversations(folder / "train.jsonl"), _ROWS))
 
 
-def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
+def _prompts(plan: Plan, rows: list[Conversation], found: Checked, train: Path, told: Progress) -> None:
     asked = list(evaluation_prompts(plan, rows, found.missing, found.add))
     try:
         check_model_files(plan.recipe.model)
@@ -141,9 +141,9 @@ def _prompts(plan: Plan, rows: list[Conversation], found: Checked) -> None:
         if untrainable := untrainable_rows(renderer, rows):
             allowed = plan.recipe.train.allow_unusable_rows
             (found.warnings if allowed else found.missing).append(untrainable)
-        _lengths(plan, renderer, rows, context, found)
-        _rewriting_lengths(plan, rewriting, rows, context, found)
-        _control_tokens(renderer, rows, found)
+        _lengths(plan, (renderer, rewriting), context, found, train, told)
+        _refused_prompts(plan, rewriting, rows, found)
+        _control_tokens(renderer, train, found)
     for kind, messages in asked:
         _show(found, kind, partial(renderer.text, messages))
 
@@ -171,44 +171,44 @@ def _marked(renderer: Renderer, example: Example) -> str:
     return text
 
 
-def _lengths(plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked) -> None:
-    examples = [example for row in rows for example in row.examples()]
-    lengths = [len(row.input_ids) for example in examples if (row := training_row(renderer, example))]
+def _lengths(
+    plan: Plan, renderers: tuple[Renderer, Renderer], context: int | None, found: Checked, train: Path, told: Progress
+) -> None:
     limits = [plan.recipe.arm_train(arm).max_length for arm in plan.recipe.arms.values() if arm.data != "none"]
-    limit = min([*limits, *([context] if context else [])], default=max(lengths, default=0))
-    if longer := sum(length > limit for length in lengths):
+    limit = min([*limits, *([context] if context and limits else [])], default=None)
+    lengths = measure(plan, train, *renderers, limit, context, partial(told, "check, counting tokens"))
+    if lengths.too_long:
         allowed = plan.recipe.train.allow_unusable_rows
+        room = f" (the context has {context:,} tokens)" if context else ""
+        advice = f"Raise train.max_length{room}, or set train.allow_unusable_rows=true, which cuts them."
+        done = "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
         (found.warnings if allowed else found.missing).append(
-            f"{longer} of the first {len(lengths)} training sequences are longer than {limit} tokens (the longest has "
-            f"{max(lengths)}); raise train.max_length, or set train.allow_unusable_rows to truncate or leave them out."
+            f"Training sequences of more than {limit:,} tokens: {lengths.too_long:,}, the longest is "
+            f"{lengths.named()}. {done if allowed else advice}"
+        )
+    if lengths.no_room:
+        found.warnings.append(
+            f"Rewriting prompts that leave no room for an answer in the model's context of {context:,} tokens: "
+            f"{lengths.no_room:,}. These rows are trained on with their original responses."
         )
 
 
-def _rewriting_lengths(
-    plan: Plan, renderer: Renderer, rows: list[Conversation], context: int | None, found: Checked
-) -> None:
+def _refused_prompts(plan: Plan, rewriting: Renderer, rows: list[Conversation], found: Checked) -> None:
     prompts = [plan.rewriter.prompt(example).messages for row in rows for example in row.examples()]
-    rendered = [prompt_ids(renderer, prompt) for prompt in prompts]
-    if plan.needs_rewrites and (refused := rendered.count(None)):
+    if plan.needs_rewrites and (refused := [prompt_ids(rewriting, prompt) for prompt in prompts].count(None)):
         found.warnings.append(
             f"The chat template refuses {refused} of the first {len(prompts)} rewriting prompts; their rows are "
             "trained on unchanged."
         )
-    longer = sum(len(ids) >= context for ids in rendered if ids) if context else 0
-    if plan.needs_rewrites and longer:
-        found.warnings.append(
-            f"{longer} of the first {len(prompts)} rewriting prompts leave no room for an answer in the "
-            f"model's context of {context} tokens; these rows are trained on as they are."
-        )
 
 
-def _control_tokens(renderer: Renderer, rows: list[Conversation], found: Checked) -> None:
+def _control_tokens(renderer: Renderer, train: Path, found: Checked) -> None:
     """Text in the data that the tokenizer takes for the end of a turn would teach the model to stop there."""
     marks = [str(renderer.tokenizer.convert_ids_to_tokens(token)) for token in sorted(renderer.stop_ids)]
-    if held := sum(any(mark in message.content for message in row.messages for mark in marks) for row in rows):
+    if held := marked_rows(train, marks):
         found.warnings.append(
-            f"{held} of the first {len(rows)} rows hold {' or '.join(marks)} as text, which the tokenizer reads as the "
-            "end of a turn; take it out of the data."
+            f"{held:,} rows hold {' or '.join(marks)} as text, which the tokenizer reads as the end of a turn; take it "
+            "out of the data."
         )
 
 

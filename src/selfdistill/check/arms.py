@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..config import ArmConfig
-from ..data import BadRow, read_conversations
+from ..data import iter_conversations, prepare, read_conversations, unused_columns, unused_sentence
 from ..errors import SelfDistillError
 from ..plan import Plan
+from .data import data_warnings
 
 
 def arm_lines(plan: Plan) -> Iterator[str]:
@@ -77,13 +79,22 @@ def _longer_arms(plan: Plan) -> Iterator[str]:
             )
 
 
-def replay_missing(plan: Plan) -> Iterator[SelfDistillError]:
-    """Why rows that are to be replayed can't be read."""
-    for arm in plan.recipe.arms.values():
-        if arm.replay:
-            task, source = plan.replay_source(arm.replay)
-            bad: list[BadRow] = []
+def check_replay(plan: Plan, missing: Callable[[SelfDistillError], None], warnings: list[str]) -> None:
+    """Reads all rows that may be replayed: why they can't be read goes to `missing`, what is left out to `warnings`."""
+    for name, arm in plan.recipe.arms.items():
+        if arm.replay is None:
+            continue
+        task, source = plan.replay_source(arm.replay)
+        with TemporaryDirectory() as folder:
             try:
-                list(islice((task.load if task else read_conversations)(source, bad.append), 1))
+                counts = prepare(
+                    source.model_copy(update={"heldout": 0, "n": None}),
+                    Path(folder),
+                    task.load if task else read_conversations,
+                )
             except SelfDistillError as error:
-                yield error
+                missing(error)
+                continue
+            unused = unused_sentence(unused_columns(iter_conversations(Path(folder) / "train.jsonl")), counts.train)
+            notes = [*data_warnings(counts, Path(folder)), *([f"{unused[0].upper()}{unused[1:]}."] if unused else [])]
+            warnings += [f"Rows that {name} replays: {note}" for note in notes]

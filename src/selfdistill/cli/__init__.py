@@ -76,7 +76,8 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     for name, its in recipes.items():
         if name:
             say_heading(f"———— {name}")
-        found[name] = check_recipe(its)
+        with show_progress() as progress:
+            found[name] = check_recipe(its, progress)
         show_checked(found[name])
     if any(checked.missing for checked in found.values()):
         raise typer.Exit(2)
@@ -167,12 +168,15 @@ def reproduce(
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
     from .. import stages
+    from ..data import data_notes
     from ..report.terminal import acceptance_lines
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:
         acceptance = stages.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
+    for note in data_notes(experiment.counts("data"), str(experiment.path("data", "bad_rows.jsonl"))):
+        say("- " + note)
     say_gap(experiment.counts("gap"))
     say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
 
@@ -287,7 +291,9 @@ def export(
     from ..export import export as export_data
 
     written = export_data(_experiment(target, None, None).directory, to, path, arm)
-    say(f"Wrote {written}")
+    for note in written.notes:
+        say(note)
+    say(f"Wrote {written.rows:,} rows: {written.path}")
 
 
 @app.command(name="list")

@@ -10,10 +10,19 @@ from .models import SAMPLING_PRESETS, Sampling
 from .settings import Settings
 
 
+class NearDuplicatesConfig(Settings):
+    """Held-out prompts that resemble a training prompt: similarity from 0 to 1 from which they count (null: they are
+    not looked for), and whether they are left out."""
+
+    threshold: float | None = Field(default=0.9, gt=0, le=1)
+    drop: bool = False
+
+
 class DataConfig(Settings):
-    """Rows to read: a file, a `datasets` folder, or a hub name (left out: where the recipe's task has its own). `n` of
-    them are drawn with `seed`; draws are nested. `heldout` rows are set aside before the draw and never trained on.
-    Every assistant turn is trained on, also one of a prompt that is a list of messages."""
+    """Rows to read: a file, a folder, or a hub name (left out: where the recipe's task has its own). `columns` names
+    the column of a field. `n` rows are drawn with `seed`; draws are nested. `heldout` rows are set aside before the
+    draw and never trained on. Every assistant turn that no mark excludes is trained on, also one of a prompt that is a
+    list of messages."""
 
     path: str = ""
     format: Literal["auto", "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt"] = "auto"
@@ -24,6 +33,7 @@ class DataConfig(Settings):
     seed: int = Field(default=0, ge=0, lt=2**32 - 1)
     heldout: int = Field(default=0, ge=0)
     on_bad_row: Literal["stop", "skip"] = "stop"
+    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
 
 
 class Hygiene(Settings):

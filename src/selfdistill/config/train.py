@@ -87,14 +87,16 @@ FREE_TO_CHANGE = {"micro_batch_size", "gradient_checkpointing", "save_every", "m
 
 
 class ReplayConfig(Settings):
-    """Rows of other data that are mixed in as they are: those of a `task`'s training split, or at a `path`. `share` is
-    how many there are for one row of the arm's own."""
+    """Rows of other data that are mixed in unchanged: those of a `task`'s training split, or at a `path`; the other
+    settings as in `data`. `share` is how many there are for one row of the arm's own."""
 
     task: str | None = None
     path: str | None = None
     format: str | None = None
     config: str | None = None
     split: str | None = None
+    columns: dict[str, str] | None = None
+    on_bad_row: Literal["stop", "skip"] | None = None
     share: float = Field(gt=0, le=10)
 
     @model_validator(mode="after")

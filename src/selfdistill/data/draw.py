@@ -6,7 +6,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -17,35 +17,16 @@ import numpy.typing as npt
 from ..config import DataConfig
 from ..errors import DataError
 from ..rows import dump_line, id_number, read_lines
-from ..types import Conversation, Example, Message, Messages, Progress, content_id, messages_json, silent
+from ..types import Conversation, Progress, silent
 from .conversations import read_conversations
+from .counts import DataCounts
+from .leaks import NearDuplicates, near_duplicates, prompt_numbers
+from .markup import chat_markup
 from .sources import BadRow, OnBad
 
 _FILES = ("train.jsonl", "heldout.jsonl", "bad_rows.jsonl")
 _UNUSED, _TRAIN, _HELDOUT = 0, 1, 2
 _TOLD = 10_000  # rows after which progress is told
-
-
-@dataclass(frozen=True)
-class DataCounts:
-    """What `prepare` found and wrote. `rows` are the usable rows of the source, `bad` the others.
-
-    `train` and `heldout` are rows, `examples` the assistant turns in `train`, `duplicates` those of them that occur
-    before. `contaminated` rows were drawn for `heldout` but ask what is trained on, or what another of them asks, so
-    they were left out. `short` is how many rows fewer than `n` there were.
-    """
-
-    rows: int
-    bad: int
-    train: int
-    heldout: int
-    examples: int
-    duplicates: int
-    contaminated: int
-    short: int
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 def prepare(
@@ -58,7 +39,8 @@ def prepare(
 
     Rows are ranked by a permutation with `config.seed`: the first `heldout` are held out, the next `n` trained on, so
     that for a seed a smaller draw is part of a larger. The order is the source's. A draw takes two passes over the
-    source. Memory: about 16 bytes a row, and the held-out rows. Nothing is written unless all is.
+    source, and one over the written rows if near duplicates are looked for. Memory: about 16 bytes per row, and the
+    held-out rows. Nothing is written unless all is.
     Raises DataError as `load` does and where no row is left to train on.
     """
     bad = 0
@@ -74,25 +56,40 @@ def prepare(
             part = _draw(sum(1 for _ in _told(load(config, keep), partial(progress, "data, counting"))), config)
         conversations = load(config, keep if part is None else _ignore)
         told = _told(conversations, partial(progress, "data"), 0 if part is None else len(part))
-        rows, train, ids, asked, heldout = _write_train(told, part, train_file)
-        if part is not None and rows != len(part):
+        written = _write_train(told, part, train_file)
+        if part is not None and written.rows != len(part):
             raise DataError(f"{config.path} changed while it was read; run again when it is whole.")
-        kept = _uncontaminated(heldout, asked)
-        if heldout and not kept:
+        apart = _uncontaminated(written.heldout, np.array(written.asked, dtype=np.uint64))
+        if written.heldout and not apart:
             raise DataError(
-                f"All {len(heldout)} rows drawn for data.heldout ask what is trained on too; take repeated rows out of "
-                "the data, raise data.heldout, or give the task heldout a path of its own."
+                f"All {len(written.heldout)} rows drawn for data.heldout ask what is trained on too; take repeated "
+                "rows out of the data, raise data.heldout, or give the task heldout a path of its own."
+            )
+        train_file.flush()
+        near = _near(config, apart, Path(train_file.name), partial(progress, "data, near duplicates"), written)
+        kept = [row for place, row in enumerate(apart) if not (config.near_duplicates.drop and place in near.found)]
+        if apart and not kept:
+            raise DataError(
+                f"All {len(apart)} rows drawn for data.heldout nearly repeat a training row; set "
+                "data.near_duplicates.drop to false, raise its threshold, or give the task heldout a path of its own."
             )
         heldout_file.writelines(dump_line(conversation.to_json()) for conversation in kept)
     return DataCounts(
-        rows=rows,
+        rows=written.rows,
         bad=bad,
-        train=train,
+        train=written.train,
         heldout=len(kept),
-        examples=len(ids),
-        duplicates=len(ids) - len(np.unique(ids)),
-        contaminated=len(heldout) - len(kept),
-        short=max((config.n or 0) - train, 0),
+        examples=len(written.ids),
+        duplicates=len(written.ids) - len(np.unique(np.array(written.ids, dtype=np.uint64))),
+        contaminated=len(written.heldout) - len(apart),
+        short=max((config.n or 0) - written.train, 0),
+        near_duplicates=len(near.found),
+        dropped=len(apart) - len(kept),
+        near_pair=near.pair,
+        untrained=written.untrained,
+        reasoning=written.reasoning,
+        markup=written.markup,
+        markup_example=written.markup_example,
     )
 
 
@@ -100,15 +97,6 @@ def iter_conversations(path: Path) -> Iterator[Conversation]:
     """The rows of a train.jsonl or heldout.jsonl. Raises ExperimentError where a line is damaged."""
     for row in read_lines(path):
         yield Conversation.from_json(row)
-
-
-def assemble(conversation: Conversation, response_of: Callable[[Example], str]) -> Messages:
-    """`conversation` with every assistant turn replaced by the response chosen for its example."""
-    chosen = iter(conversation.examples())
-    return tuple(
-        Message("assistant", response_of(next(chosen))) if message.role == "assistant" else message
-        for message in conversation.messages
-    )
 
 
 def _told(rows: Iterator[Conversation], progress: Callable[[int, int], None], total: int = 0) -> Iterator[Conversation]:
@@ -121,24 +109,63 @@ def _told(rows: Iterator[Conversation], progress: Callable[[int, int], None], to
         progress(done, done)
 
 
-def _write_train(
-    conversations: Iterator[Conversation], part: npt.NDArray[np.uint8] | None, file: BinaryIO
-) -> tuple[int, int, npt.NDArray[np.uint64], npt.NDArray[np.uint64], list[Conversation]]:
-    """Writes the training rows; gives the count of rows, of training rows, their example ids and (for a draw) prompt
-    ids as numbers, and the held-out rows."""
-    rows, train, ids, asked, heldout = 0, 0, array("Q"), array("Q"), list[Conversation]()
+@dataclass
+class _Written:
+    """What was read, and of the training rows what was written: their example ids and (for a draw) their prompts, as
+    numbers, and what `DataCounts` tells of them."""
+
+    rows: int = 0
+    train: int = 0
+    ids: array[int] = field(default_factory=lambda: array("Q"))
+    asked: array[int] = field(default_factory=lambda: array("Q"))
+    heldout: list[Conversation] = field(default_factory=list)
+    untrained: int = 0
+    reasoning: int = 0
+    markup: int = 0
+    markup_example: str | None = None
+
+    def add(self, conversation: Conversation, draw: bool) -> None:
+        self.train += 1
+        self.ids.extend(id_number(example.id) for example in conversation.examples())
+        if draw:
+            self.asked.extend(prompt_numbers(conversation))
+        self.untrained += len(conversation.untrained)
+        self.reasoning += len(conversation.reasoning)
+        if mark := chat_markup(conversation):
+            self.markup += 1
+            self.markup_example = self.markup_example or mark
+
+
+def _write_train(conversations: Iterator[Conversation], part: npt.NDArray[np.uint8] | None, file: BinaryIO) -> _Written:
+    """Writes the training rows to `file`."""
+    written = _Written()
     for conversation in conversations:
-        place = _TRAIN if part is None else part[rows] if rows < len(part) else _UNUSED
-        rows += 1
+        place = _TRAIN if part is None else part[written.rows] if written.rows < len(part) else _UNUSED
+        written.rows += 1
         if place == _TRAIN:
-            train += 1
             file.write(dump_line(conversation.to_json()))
-            ids.extend(id_number(example.id) for example in conversation.examples())
-            if part is not None:
-                asked.extend(_prompt_numbers(conversation))
+            written.add(conversation, draw=part is not None)
         elif place == _HELDOUT:
-            heldout.append(conversation)
-    return rows, train, np.array(ids, dtype=np.uint64), np.array(asked, dtype=np.uint64), heldout
+            written.heldout.append(conversation)
+    return written
+
+
+def _near(
+    config: DataConfig,
+    heldout: list[Conversation],
+    train: Path,
+    progress: Callable[[int, int], None],
+    written: _Written,
+) -> NearDuplicates:
+    threshold = config.near_duplicates.threshold
+    if threshold is None or not heldout:
+        return NearDuplicates()
+
+    def told(done: int) -> None:
+        if done >= _TOLD:
+            progress(done, len(written.ids))
+
+    return near_duplicates(heldout, iter_conversations(train), threshold, told)
 
 
 def draw(count: int, n: int | None, seed: int) -> npt.NDArray[np.bool_]:
@@ -167,7 +194,7 @@ def _draw(count: int, config: DataConfig) -> npt.NDArray[np.uint8]:
 def _uncontaminated(heldout: list[Conversation], trained: npt.NDArray[np.uint64]) -> list[Conversation]:
     """The held-out rows whose last turn answers a prompt that no training row holds, each such prompt once. Earlier
     turns may be shared: many chats open with the same greeting."""
-    asked = np.array([_prompt_numbers(conversation)[-1] for conversation in heldout], dtype=np.uint64)
+    asked = np.array([prompt_numbers(conversation)[-1] for conversation in heldout], dtype=np.uint64)
     seen = set(asked[np.isin(asked, trained)].tolist())
     kept = []
     for conversation, number in zip(heldout, asked.tolist(), strict=True):
@@ -175,10 +202,6 @@ def _uncontaminated(heldout: list[Conversation], trained: npt.NDArray[np.uint64]
             kept.append(conversation)
             seen.add(number)
     return kept
-
-
-def _prompt_numbers(conversation: Conversation) -> list[int]:
-    return [id_number(content_id(messages_json(example.prompt))) for example in conversation.examples()]
 
 
 def _ignore(row: BadRow) -> None:

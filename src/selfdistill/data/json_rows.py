@@ -1,11 +1,12 @@
-"""JSON files read as a stream: an object per line, or one array of objects of any size."""
+"""JSON files read as a stream: an object per line, or one array of objects of any size; and objects of columns."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,25 +19,66 @@ _CUT_OFF = "the file ends inside the array, as if cut off"
 _TOO_LONG = f"is longer than {MAX_ROW >> 20} Mi characters"
 
 
-def read_json(path: Path) -> Iterator[Row]:
-    """The rows of a JSON array (by index) or of an object per line (by line). Raises DataError where an array is
-    broken: what follows can't be told apart then."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise DataError(f"{path} is UTF-16; save it as UTF-8.")
-        bom = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-        file.seek(bom)
-        start = head[bom:].lstrip()
-        if start.startswith(b"["):
-            yield from _read_array(file, path)
-        elif start.partition(b"\n")[0].strip() == b"{":
-            raise DataError(f"{path} spreads an object over several lines; put each on one line, or all in an array.")
-        else:
-            yield from _read_lines(file, path.name)
+def read_json(file: BufferedReader, path: Path) -> Iterator[Row]:
+    """The rows of a JSON array (by index), of an object per line (by line), or of one object of columns (by index).
+    Raises DataError if an array or an object of columns is broken: what follows can't be told apart then."""
+    start = file.peek(1 << 16).lstrip()
+    if start.startswith(b"["):
+        yield from _read_array(file, path)
+    elif start.partition(b"\n")[0].strip() == b"{":
+        yield from _read_object(file, path)
+    else:
+        yield from _read_lines(file, path.name)
 
 
-def _read_lines(file: BinaryIO, name: str) -> Iterator[Row]:
+def _read_object(file: BufferedReader, path: Path) -> Iterator[Row]:
+    """One object over several lines: columns, or a single row. Columns are held in memory as a whole."""
+    text = file.read().decode("utf-8", "surrogateescape")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} spreads an object over several lines, and is not one object of columns ({_odd(error)}); put each "
+            "object on one line, or all in an array."
+        ) from None
+    where = f"{path.name} index 0"
+    rows = rows_of_columns(value)
+    yield from _numbered(path.name, rows) if rows else [(where, _checked(where, value, text))]
+
+
+def _numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
+    for index, row in enumerate(rows):
+        where = f"{name} index {index}"
+        yield where, _checked(where, row, json.dumps(row, ensure_ascii=False))
+
+
+def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
+    """The rows of an object of columns: lists of one length, or pandas' objects of index and value. None for any other
+    object, such as a row whose only list is a chat."""
+    columns = list(value.values()) if isinstance(value, dict) else []
+    same = bool(columns) and all(isinstance(cells, dict) and cells.keys() == columns[0].keys() for cells in columns)
+    if same and columns[0] and all(index.isdecimal() for index in columns[0]):
+        return [{name: cells[index] for name, cells in value.items()} for index in columns[0]]
+    lists = bool(columns) and all(isinstance(cells, list) and len(cells) == len(columns[0]) for cells in columns)
+    if not lists or any(_is_chat(cells) for cells in columns):
+        return None
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)] or None
+
+
+def _is_chat(cells: list[Any]) -> bool:
+    return any(isinstance(cell, dict) and {"role", "from"} & cell.keys() for cell in cells)
+
+
+def _ends(file: BufferedReader) -> bool:
+    """Whether nothing but white space follows."""
+    while part := file.peek(1):
+        if part.strip():
+            return False
+        file.read(len(part))
+    return True
+
+
+def _read_lines(file: BufferedReader, name: str) -> Iterator[Row]:
     number = 0
     while line := file.readline(MAX_ROW):
         number += 1
@@ -48,7 +90,11 @@ def _read_lines(file: BinaryIO, name: str) -> Iterator[Row]:
             yield where, BadRow.of(where, _TOO_LONG, text)
         elif text:
             try:
-                yield where, _checked(where, json.loads(text), text)
+                value = json.loads(text)
+                if number == 1 and (rows := rows_of_columns(value)) and _ends(file):
+                    yield from _numbered(name, rows)
+                else:
+                    yield where, _checked(where, value, text)
             except json.JSONDecodeError as error:
                 reason = "not UTF-8" if not _encodable(text) else f"not JSON: {error.msg} at column {error.colno}"
                 yield where, BadRow.of(where, reason, text)
@@ -75,8 +121,8 @@ def _read_array(file: BinaryIO, path: Path) -> Iterator[Row]:
             raise ValueError("there is text after the array")
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is broken at index {index}, near line {window.line}: {_odd(error)}; mend the file, what follows "
-            "can't be read."
+            f"{path} is broken at index {index}, near line {window.line}: {_odd(error)}; fix the file, because what "
+            "follows can't be read."
         ) from None
 
 

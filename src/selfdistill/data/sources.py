@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from typing import Any, TypeVar
 from ..config import DataConfig
 from ..errors import DataError
 
-_BATCH = 1000
+BATCH = 1000
 _LISTED = 10
-_SUFFIXES = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 MAX_ROW = 1 << 26  # characters; a longer row is a broken file, and must not fill the memory
 
 
@@ -44,14 +42,17 @@ def read_rows(config: DataConfig) -> Iterator[Row]:
 
     Raises DataError where the source as a whole can't be read.
     """
+    from .files import read_file
+    from .folders import read_folder, read_hub
+
     path = Path(config.path).expanduser()
     try:
         if path.is_dir():
-            yield from _read_folder(path, config)
+            yield from read_folder(path, config)
         elif path.exists():
-            yield from _read_file(path)
+            yield from read_file(path)
         elif is_hub_name(config.path):
-            yield from _read_hub(config)
+            yield from read_hub(config)
         else:
             raise DataError(f"There is no data file {path}; check data.path, or give a hub name such as org/name.")
     except OSError as error:
@@ -88,11 +89,13 @@ def good_rows(
     if bad and not skip:
         count = "1 row" if bad == 1 else f"{bad} rows" if bad < _LISTED else f"at least {bad} rows"
         raise DataError(
-            f"{config.path}: {count} can't be used:\n{_list(listed)}\nMend the file, or set on_bad_row to skip "
-            "(in data, or in the task's entry), which sets such rows aside and counts them."
+            f"{config.path}: {count} can't be used:\n{_list(listed)}\nFix the file, or set on_bad_row to skip "
+            "(in data, in replay, or in the task's entry), which sets such rows aside and counts them."
         )
     if not good and bad:
-        raise DataError(f"{config.path}: none of its {bad} rows can be used; check data.format.\n{_list(listed)}")
+        raise DataError(
+            f"{config.path}: none of its {bad} rows can be used; fix them, or check data.format.\n{_list(listed)}"
+        )
     if not good:
         raise DataError(f"{config.path}: it holds no rows; check data.path and data.split.")
 
@@ -102,116 +105,11 @@ def _list(rows: Iterable[BadRow]) -> str:
 
 
 def is_hub_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and Path(name).suffix.lower() not in _SUFFIXES
+    from .files import has_data_suffix
+
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)) and not has_data_suffix(name)
 
 
-def _read_file(path: Path) -> Iterator[Row]:
-    from .json_rows import read_json
-
-    kind = _SUFFIXES.get(path.suffix.lower()) or _sniff(path)
-    return {"json": read_json, "csv": _read_csv, "parquet": _read_parquet}[kind](path)
-
-
-def _sniff(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{"):
-        return "json"
-    raise DataError(f"{path} is of no known kind; name it .json, .jsonl, .csv or .parquet after what it holds.")
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(MAX_ROW)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header: list[str] = []
-        while True:
-            where = f"{path.name} line {reader.line_num + 1}"
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield where, BadRow.of(where, f"not CSV: {error}", "")
-                continue
-            if not values:
-                continue
-            if not header:
-                header = values
-                if doubled := {name for name in header if header.count(name) > 1}:
-                    raise DataError(f"{path} names columns twice in line 1: {', '.join(sorted(doubled))}; rename them.")
-                continue
-            yield where, _csv_row(where, header, values)
-
-
-def _csv_row(where: str, header: list[str], values: list[str]) -> dict[str, Any] | BadRow:
-    text = ",".join(values)
-    if len(values) != len(header):
-        return BadRow.of(where, f"has {len(values)} fields, the header has {len(header)}", text)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return BadRow.of(where, "not UTF-8", text)
-    return dict(zip(header, values, strict=True))
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            batches = (batch.to_pylist() for batch in file.iter_batches(batch_size=_BATCH))
-            yield from _numbered(path.name, (row for batch in batches for row in batch))
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read as Parquet ({_first_line(error)}); write it anew.") from error
-
-
-def _read_folder(path: Path, config: DataConfig) -> Iterator[Row]:
-    """A folder that `save_to_disk` of `datasets` wrote."""
-    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
-        raise DataError(f"{path} is a folder that `datasets` did not save (no state.json); name a data file in it.")
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        dataset = load_from_disk(str(path))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} can't be read as a saved dataset ({_first_line(error)}); save it anew.") from error
-    if isinstance(dataset, DatasetDict):
-        if config.split not in dataset:
-            raise DataError(f"{path} has no split '{config.split}'; set data.split to one of {', '.join(dataset)}.")
-        dataset = dataset[config.split]
-    return _numbered(path.name, _dataset_rows(dataset))
-
-
-def _read_hub(config: DataConfig) -> Iterator[Row]:
-    """Downloaded once into the cache of `datasets`, so that a second pass and a second run read the same rows."""
-    from datasets import load_dataset
-
-    try:
-        dataset = load_dataset(config.path, name=config.config, split=config.split)
-    except Exception as error:  # the hub client lets through errors of several libraries
-        raise DataError(
-            f"The hub dataset {config.path} can't be loaded ({_first_line(error)}); check its name, data.config, "
-            "data.split and the network, and for a gated one log in with `hf auth login`."
-        ) from error
-    return _numbered(f"{config.path} {config.split}", _dataset_rows(dataset))
-
-
-def _dataset_rows(dataset: Any) -> Iterator[dict[str, Any]]:
-    for batch in dataset.iter(batch_size=_BATCH):
-        names = list(batch)
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(names, values, strict=True))
-
-
-def _numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
-    for index, row in enumerate(rows):
-        yield f"{name} index {index}", row
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")

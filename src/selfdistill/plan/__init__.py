@@ -230,7 +230,7 @@ class Plan:
 
     def replay_source(self, replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
         """Where the rows to replay are, and the task that reads them if it isn't the user's own data."""
-        changes = replay.model_dump(include={"path", "format", "config", "split"}, exclude_none=True)
+        changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
         if replay.task is None:
             return None, DataConfig(**changes)
         task = get_task(replay.task)

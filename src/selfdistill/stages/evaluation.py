@@ -12,7 +12,7 @@ from ..backends import open_backend
 from ..backends.sharing import sharing
 from ..completions import LazyBackend, forget_transient
 from ..config import TaskEntry
-from ..data import BadRow, draw, iter_conversations
+from ..data import BadRow, draw, iter_conversations, prompt_key
 from ..errors import ExperimentError, StageError
 from ..evaluate import answer, grade, summarise
 from ..experiment import Experiment
@@ -20,6 +20,7 @@ from ..harness import evaluate as evaluate_benchmark
 from ..harness import open_lm
 from ..judge import graded, judge
 from ..plan import Plan
+from ..plan.evaluation import HELDOUT
 from ..rows import RowFile, read_lines, write_json, write_lines
 from ..types import Example, Progress
 
@@ -83,6 +84,7 @@ def _items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> None:
         return
     with experiment.run_stage(stage) as record:
         bad: list[BadRow] = []
+        leaked: dict[str, int] = {}
         if task.harness:
             items = list(evaluation.benchmark(entry).items())
         else:
@@ -90,11 +92,27 @@ def _items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> None:
             held = experiment.path("data", "heldout.jsonl")
             conversations = iter_conversations(held) if source is None else task.load(source, bad.append)
             loaded = [conversation.examples()[-1] for conversation in conversations]
+            if source is not None:
+                loaded, leaked = _without_trained(experiment, loaded, drop=entry.task == HELDOUT)
             items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
         if not items:
-            raise StageError(f"The task '{entry.name}' has no items; check its path and split.")
+            why = "all of them ask what is trained on" if leaked else "check its path and split"
+            raise StageError(f"The task '{entry.name}' has no items; {why}.")
         write_lines(experiment.path(stage.output), (item.to_json() for item in items))
-        record.counts = {"items": len(items), "bad": len(bad)}
+        first = {"first_bad": f"{bad[0].where}: {bad[0].reason}"} if bad else {}
+        record.counts = {"items": len(items), "bad": len(bad), **first, **leaked}
+
+
+def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, int]]:
+    """The items, with `drop` without those that ask what is trained on, and how many do."""
+    asked = {prompt_key(item.prompt) for item in items}
+    path = experiment.path("data", "train.jsonl")
+    rows = iter_conversations(path) if path.is_file() else iter(())
+    trained = {key for row in rows for example in row.examples() if (key := prompt_key(example.prompt)) in asked}
+    kept = [item for item in items if prompt_key(item.prompt) not in trained] if trained else items
+    if len(kept) == len(items):
+        return items, {}
+    return (kept if drop else items), {"trained_on": len(items) - len(kept), "left_out": int(drop)}
 
 
 def _read_items(experiment: Experiment, plan: Plan, entry: TaskEntry) -> list[Example]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from ..backends.sharing import sharing
 from ..choices import beside, best, cascade, to_score
 from ..completions import LazyBackend, forget_transient
 from ..config import ArmConfig
-from ..data import iter_conversations, prepare
+from ..data import data_notes, iter_conversations, prepare
 from ..errors import ModelError, StageError
 from ..experiment import Experiment, Stage
 from ..models import load_renderer
@@ -29,6 +30,8 @@ from ..rows import RowFile, first_occurrences, read_lines, write_lines
 from ..scoring import score_missing
 from ..types import Example, Progress, Rewrite, content_id
 
+_log = logging.getLogger(__name__)
+
 
 def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None:
     stage = plan.data_stage
@@ -37,6 +40,8 @@ def prepare_data(experiment: Experiment, plan: Plan, progress: Progress) -> None
     with experiment.run_stage(stage) as run:
         progress("data", 0, 0)
         run.counts = prepare(plan.source, experiment.path("data"), plan.target.load, progress).to_json()
+    for note in data_notes(experiment.counts(stage.name), str(experiment.path("data", "bad_rows.jsonl"))):
+        _log.warning("%s", note)
 
 
 def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted: bool = False) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import numpy as np
 
 from ..config import ReplayConfig
 from ..data import BadRow, draw, iter_conversations, read_conversations
+from ..data.leaks import asked_last
 from ..errors import ExperimentError, RecipeError, StageError
 from ..experiment import Experiment, Stage
 from ..interpolate import interpolate
 from ..plan import Plan
 from ..rows import RowFile, read_lines, write_json, write_lines
 from ..train.data import trained_example, trained_row
-from ..types import Conversation, Progress, Rewrite, content_id, messages_json
+from ..types import Conversation, Progress, Rewrite
 from .evaluation import runs_named
 
 
@@ -140,14 +141,14 @@ def _replayed(
     """Rows of other data, unchanged, drawn with the data's seed; none that asks what is held out. Fills `found` with
     the counts of `usable` and `bad` rows, and of those `held_out`. Raises StageError if there are fewer usable rows
     than `share` asks for."""
-    held = {_asked(row) for row in iter_conversations(experiment.path("data", "heldout.jsonl"))}
+    held = {asked_last(row) for row in iter_conversations(experiment.path("data", "heldout.jsonl"))}
     task, source = plan.replay_source(replay)
     load, wanted = task.load if task else read_conversations, round(replay.share * rows)
     bad: list[BadRow] = []
     every = sum(1 for _ in load(source, bad.append))
 
     def usable() -> Iterator[Conversation]:
-        return (row for row in load(source, lambda _: None) if _asked(row) not in held)
+        return (row for row in load(source, lambda _: None) if asked_last(row) not in held)
 
     count = sum(1 for _ in usable())
     found |= {"usable": count, "bad": len(bad), "held_out": every - count}
@@ -159,10 +160,6 @@ def _replayed(
     for conversation in compress(usable(), draw(count, wanted, plan.source.seed)):
         for example in conversation.examples():
             yield trained_row(example, example.reference, "replay")
-
-
-def _asked(conversation: Conversation) -> str:
-    return content_id(messages_json(conversation.examples()[-1].prompt))
 
 
 __all__ = ["launch_commands", "train_runs"]

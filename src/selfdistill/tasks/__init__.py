@@ -125,8 +125,8 @@ def load_rows(
     """The rows of a form that `data` doesn't know, each converted by `convert` (to a conversation, mostly). Where a row
     lacks a field, or has another type in it, it is a bad row, as in `data.good_rows`; so is one for which `convert`
     raises UnusableError."""
-    from ..data.formats import UnusableError
     from ..data.sources import BadRow, good_rows, read_rows
+    from ..data.turns import UnusableError
 
     def converted() -> Iterator[tuple[str, T | BadRow]]:
         for where, row in read_rows(source):

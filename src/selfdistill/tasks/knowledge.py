@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import DataConfig
-from ..data.formats import UnusableError
+from ..data.turns import UnusableError
 from . import Harness, Task, load_rows
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ train.jsonl and name that in `data.path`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..config import DataConfig
 from ..data import OnBad, read_conversations
-from ..data.formats import FORMATS, Fields, read_messages
+from ..data.formats import FORMATS, Fields, read_conversation
 from ..grading import make_grader
 from ..types import Conversation
 from . import Task, first_row, load_rows
@@ -33,8 +34,8 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
     if isinstance(turns, list):
         roles = ("user", "assistant")
         turns = [{"role": roles[place % 2], "content": text} for place, text in enumerate(turns)]
-    messages = read_messages(FORMATS["sharegpt"], Fields({"conversations": turns}, {}))
-    return Conversation(messages, {"source": row["source"]} if "source" in row else {})
+    conversation = read_conversation(FORMATS["sharegpt"], Fields({"conversations": turns}, {}))
+    return replace(conversation, extra={"source": row["source"]} if "source" in row else {})
 
 
 TASK = Task(

@@ -1,0 +1,128 @@
+"""Which columns hold what: the format of rows is recognised or named, or the line that names it is suggested."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ..config import DataConfig
+from ..errors import DataError
+from ..types import Conversation
+from .formats import FORMATS, OTHER_NAMES
+from .values import is_filled, known
+
+_ASKED = ("question", "problem", "query", "prompt", "instruction", "task", "input", "user", "request", "title", "text")
+_ANSWERED = ("answer", "solution", "response", "output", "completion", "reply", "chosen", "assistant", "target",
+             "label", "summary")  # fmt: skip
+
+
+def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[str, dict[str, str]]:
+    """The name of the format whose columns most of `records` have, and the columns of its required fields.
+
+    The format is `config.format`, or the one that fits; a format under its own names goes before one under other names.
+    Raises DataError if none fits, or several fit equally well.
+    """
+    names = list(FORMATS) if config.format == "auto" else [config.format]
+    candidates = [name for name in names if set(config.columns) <= set(FORMATS[name].fields)]
+    if not candidates:
+        fields = "; ".join(f"{name}: {', '.join(FORMATS[name].fields)}" for name in names)
+        raise DataError(f"data.columns names {', '.join(config.columns)}; the fields that can be named are {fields}.")
+    columns = {name: _columns(records, FORMATS[name].required, config.columns) for name in candidates}
+    required = {name: {field: columns[name][field] for field in FORMATS[name].required} for name in candidates}
+    fits = {name: _fit(records, required[name].values()) for name in candidates}
+    most = max(fits.values())
+    if most == (0, 0):
+        raise DataError(_unrecognised(records, config, required))
+    best = [name for name in candidates if fits[name] == most]
+    others = {name: sum(field != column for field, column in required[name].items()) for name in best}
+    best = [name for name in best if others[name] == min(others.values())]
+    if len(best) > 1:
+        raise DataError(f"{config.path} looks like {' and like '.join(best)}; set data.format to the one you mean.")
+    return best[0], columns[best[0]]
+
+
+def _columns(records: Sequence[Mapping[str, Any]], required: Iterable[str], named: Mapping[str, str]) -> dict[str, str]:
+    """The column of each required field: the one that is named, else the first of its names that any record fills, or
+    at least has."""
+    filled = {key for row in records for key, value in row.items() if known(value) is not None}
+    there = {key for row in records for key in row}
+    columns = dict(named)
+    for field in required:
+        names = [field, *OTHER_NAMES.get(field, ())]
+        ordered = [*(name for name in names if name in filled), *(name for name in names if name in there), field]
+        columns.setdefault(field, ordered[0])
+    return columns
+
+
+def _fit(records: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> tuple[int, int]:
+    """In how many records all columns are filled, and in how many they are there."""
+    columns = list(columns)
+    rows = [row for row in records if all(column in row for column in columns)]
+    return sum(all(known(row[column]) is not None for column in columns) for row in rows), len(rows)
+
+
+def _unrecognised(
+    records: Sequence[Mapping[str, Any]], config: DataConfig, required: Mapping[str, Mapping[str, str]]
+) -> str:
+    there = ", ".join(dict.fromkeys(key for row in records for key in row))
+    wanted = "; ".join(f"{name}: {', '.join(columns.values())}" for name, columns in required.items())
+    line = suggestion(records)
+    paste = f" For example, paste this: data.columns={line}" if line else " Set data.columns to what yours are called."
+    return (
+        f"{config.path} has the columns {there or '(none)'}, but needs those of one format ({wanted}).{paste}\n"
+        "In the recipe the line stands in `data` as `columns: …`; on the command line, put it in single quotes."
+    )
+
+
+def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """The value of `data.columns` that is likely meant, as YAML in one line; None if no two columns hold text."""
+    first: dict[str, Any] = {}
+    for row in records:
+        for key, value in row.items():
+            if key not in first and is_filled(value):
+                first[key] = value
+    for name, value in first.items():
+        if isinstance(value, list) and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
+            return _flow({"messages" if "role" in value[0] else "conversations": name})
+    texts = [key for key, value in first.items() if isinstance(value, (str, int, float))]
+    asked = _closest(texts, _ASKED) or next(iter(texts), None)
+    others = [name for name in texts if name != asked]
+    answered = _closest(others, _ANSWERED) or next(iter(others), None)
+    return _flow({"question": asked, "answer": answered}) if asked and answered else None
+
+
+def _closest(columns: Sequence[str], words: Sequence[str]) -> str | None:
+    """The column that is one of the words, else the first that holds one, in the order of the words."""
+    same = (name for word in words for name in columns if name.casefold().strip() == word)
+    holding = (name for word in words for name in columns if word in name.casefold())
+    return next(same, None) or next(holding, None)
+
+
+def _flow(value: dict[str, str]) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
+    return text.strip()
+
+
+def unused_columns(conversations: Iterable[Conversation]) -> Counter[str]:
+    """The columns and turn fields that nothing reads, each with the number of rows that fill it."""
+    return Counter(name for row in conversations for name, value in row.extra.items() if is_filled(value))
+
+
+def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None = None) -> str | None:
+    """What is not read of `rows` rows, and the setting that takes a column in; None if everything is read."""
+    if not unused:
+        return None
+    names = ", ".join(f"{name} ({count:,})" for name, count in unused.items())
+    columns = [name for name in unused if "[]." not in name and " after the first" not in name]
+    field = next(
+        (name for name in ("input", "context", "system") if form is None or name in FORMATS[form].fields), None
+    )
+    how = (
+        f"; data.columns takes a column in, as in data.columns={_flow({field: columns[0]})}"
+        if columns and field
+        else ""
+    )
+    return f"not shown to the model and not trained on, with how many of {rows:,} rows fill them: {names}{how}"

@@ -1,0 +1,146 @@
+"""Leaks between training and evaluation: prompts that say the same, or nearly the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..rows import id_number
+from ..types import Conversation, Messages, content_id
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_FORMS = str.maketrans(
+    {**dict.fromkeys("‘’‚‛`´′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
+)
+_UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
+_QUOTES = re.compile("['\"]")
+_MARKS = re.compile(r"(?<!\d)[,;:.?!¿¡。、]+|[,;:.?!。、]+(?=\s|$)")
+_SPACE = re.compile(r"\s+")
+_CHUNK = 2000  # training prompts that are compared at once
+_SHARED = 0.3  # of the words of a held-out prompt: prompts that share fewer are not compared
+_SHOWN = 160
+
+
+def normalised(text: str) -> str:
+    """The text without what makes no other question of it: case, white space, forms of characters (NFKC), quotation
+    marks and dashes, and punctuation, except within numbers and formulas such as 3.5 or x!=2."""
+    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_FORMS).casefold()
+    return _SPACE.sub(" ", _MARKS.sub(" ", _QUOTES.sub("", text))).strip()
+
+
+def prompt_text(prompt: Messages) -> str:
+    """A prompt as it is compared: every turn normalised, without the system message."""
+    return "\n".join(normalised(message.content) for message in prompt if message.role != "system")
+
+
+def prompt_key(prompt: Messages) -> str:
+    """An id that prompts share if they ask the same, see `normalised`."""
+    return content_id(prompt_text(prompt))
+
+
+def asked_last(conversation: Conversation) -> str:
+    """The `prompt_key` of the last example: earlier turns may be shared, because many chats open with one greeting."""
+    return prompt_key(conversation.examples()[-1].prompt)
+
+
+def prompt_numbers(conversation: Conversation) -> list[int]:
+    return [id_number(prompt_key(example.prompt)) for example in conversation.examples()]
+
+
+@dataclass
+class NearDuplicates:
+    """Which held-out rows ask nearly what a training row asks, and the first pair that was found."""
+
+    found: set[int] = field(default_factory=set)
+    pair: tuple[str, str] | None = None
+
+
+def near_duplicates(
+    heldout: Sequence[Conversation],
+    train: Iterable[Conversation],
+    threshold: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> NearDuplicates:
+    """The rows of `heldout` whose last prompt has a similarity of at least `threshold` to a prompt of `train`.
+
+    Similarity: rapidfuzz's normalised InDel similarity of the normalised texts, 1 for equal texts. `train` is streamed
+    once; a held-out row is compared until it has one near duplicate.
+    """
+    from rapidfuzz.distance import Indel
+
+    near, texts = NearDuplicates(), [prompt_text(row.examples()[-1].prompt) for row in heldout]
+    index = _WordIndex(texts, threshold)
+    prompts = ((prompt_text(example.prompt), example.instruction) for row in train for example in row.examples())
+    done = 0
+    while len(near.found) < len(texts) and (chunk := list(islice(prompts, _CHUNK))):
+        for held, place in index.pairs([text for text, _ in chunk]):
+            if held in near.found:
+                continue
+            if Indel.normalized_similarity(texts[held], chunk[place][0], score_cutoff=threshold) >= threshold:
+                near.found.add(held)
+                near.pair = near.pair or (_short(heldout[held].examples()[-1].instruction), _short(chunk[place][1]))
+        index.drop(near.found)
+        done += len(chunk)
+        progress(done)
+    return near
+
+
+class _WordIndex:
+    """Finds which of a few texts share many words with which of other texts, by one sparse matrix product."""
+
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        self._ratio = threshold / (2 - threshold)  # texts whose lengths differ more can't be so similar
+        self._words: dict[str, int] = {}
+        self._lengths = np.array([len(text) for text in texts])
+        self._held = self._matrix(texts, grow=True)
+        self._least = np.maximum(1, _SHARED * np.diff(self._held.indptr))
+        self._open = np.ones(len(texts), dtype=bool)
+
+    def drop(self, found: set[int]) -> None:
+        self._open[list(found)] = False
+
+    def pairs(self, texts: Sequence[str]) -> Iterable[tuple[int, int]]:
+        """Places (of the held text, of the other text) that share enough words and are of similar length."""
+        shared = (self._held @ self._matrix(texts).T).tocoo()
+        held, other = shared.row, shared.col
+        lengths = np.array([len(text) for text in texts])
+        ratio = self._lengths[held] / np.maximum(1, lengths[other])
+        keep = (
+            self._open[held] & (shared.data >= self._least[held]) & (ratio >= self._ratio) & (ratio <= 1 / self._ratio)
+        )
+        return zip(held[keep].tolist(), other[keep].tolist(), strict=True)
+
+    def _matrix(self, texts: Sequence[str], grow: bool = False) -> csr_matrix:
+        from scipy.sparse import csr_matrix
+
+        columns: list[int] = []
+        ends = [0]
+        for text in texts:
+            words = _words(text)
+            if grow:
+                columns += [self._words.setdefault(word, len(self._words)) for word in words]
+            else:
+                columns += [self._words[word] for word in words if word in self._words]
+            ends.append(len(columns))
+        return csr_matrix(
+            (np.ones(len(columns), np.int32), columns, ends), shape=(len(texts), max(1, len(self._words)))
+        )
+
+
+def _words(text: str) -> set[str]:
+    """The words of a text, and its pairs of characters if it may be in a script without spaces."""
+    words = set(text.split())
+    return words if text.isascii() else words | {text[at : at + 2] for at in range(len(text) - 1)}
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

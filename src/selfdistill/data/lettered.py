@@ -1,0 +1,67 @@
+"""Multiple choice: the choices as lettered lines of the prompt, and the answer as the letter of one of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from string import ascii_uppercase
+from typing import Any
+
+from .values import kind, known, number_text
+
+_LETTER = re.compile(r"\(?([A-Za-z])[.):]?")
+
+
+class ChoiceError(ValueError):
+    """The reason why choices, or an answer to them, can't be read."""
+
+
+class Choices:
+    """The choices of a row: a list of texts or numbers, an object {text: [...], label: [...]} as in ARC, or an object
+    of labels and texts. Raises ChoiceError."""
+
+    def __init__(self, value: Any) -> None:
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):  # a cell of a CSV file
+            with suppress(ValueError):
+                value = json.loads(value)
+        labels: Sequence[Any] = ()
+        if isinstance(value, dict) and isinstance(value.get("text"), (list, tuple)):
+            labels, value = value.get("label") or (), value["text"]
+        elif isinstance(value, dict):
+            labels, value = list(value), list(value.values())
+        if not isinstance(value, (list, tuple)):
+            raise ChoiceError(f"is {kind(value)}, not a list of choices")
+        texts = [each.strip() if isinstance(each, str) else number_text(each) for each in value]
+        self.texts = [text for text in texts if text]
+        if len(self.texts) < len(texts):
+            raise ChoiceError("holds a choice that is neither text nor a number")
+        if not 2 <= len(self.texts) <= len(ascii_uppercase):
+            raise ChoiceError(f"holds {len(self.texts)} choices; two to {len(ascii_uppercase)} can be lettered")
+        self.labels = [str(label).strip() for label in labels]
+        if self.labels and len(self.labels) != len(self.texts):
+            raise ChoiceError(f"holds {len(self.texts)} choices, but {len(self.labels)} labels")
+
+    def lines(self) -> str:
+        return "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))
+
+    def answer(self, value: Any) -> str:
+        """The letter of the choice that `value` names: by its label or letter, its text, or its index from 0. Other
+        text is returned unchanged. Raises ChoiceError if the value could mean two choices, or a number means none."""
+        value = known(value)
+        text = value.strip() if isinstance(value, str) else number_text(value)
+        if text is None:
+            raise ChoiceError(f"is {kind(value)}, not one of the choices")
+        meant = {place for place, choice in enumerate(self.texts) if choice == text}
+        if self.labels:
+            meant |= {place for place, label in enumerate(self.labels) if label == text}
+        elif text.isdecimal() and int(text) < len(self.texts):
+            meant.add(int(text))
+        elif (letter := _LETTER.fullmatch(text)) and letter[1].upper() in ascii_uppercase[: len(self.texts)]:
+            meant.add(ascii_uppercase.index(letter[1].upper()))
+        if len(meant) > 1:
+            raise ChoiceError(f"is {text!r}, which is one choice by its text and another by its letter or index")
+        if not meant and text.isdecimal():
+            raise ChoiceError(f"is {text}, which is neither a choice nor an index from 0 to {len(self.texts) - 1}")
+        return ascii_uppercase[meant.pop()] if meant else str(value)

@@ -1,0 +1,142 @@
+"""What `check`, `init`, `run` and `export` tell of the data: every row is read, and nothing is left out in silence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Done
+
+from selfdistill.data.markup import find_markup
+
+Command = Callable[..., Done]
+
+
+def recipe(folder: Path, rows: list[dict[str, Any]], arms: dict[str, Any] | None = None, **data: Any) -> Path:
+    path = folder / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    values: dict[str, Any] = {"model": "demo", "data": {"path": str(path), **data}}
+    values |= {"arms": {"seed": {"data": "none"}, **arms}} if arms else {}
+    (folder / "r.yaml").write_text(json.dumps(values), encoding="utf-8")
+    return folder / "r.yaml"
+
+
+def init(folder: Path) -> list[object]:
+    return ["init", "--model", "demo", "--data", folder / "d.jsonl", "--to", folder / "i.yaml", "--force"]
+
+
+def qa(at: int, **more: Any) -> dict[str, Any]:
+    return {"question": f"Question {at}?", "answer": f"answer {at}", **more}
+
+
+def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, command: Command) -> None:
+    rows = [qa(at) for at in range(300)] + [qa(300, answer="word " * 3000), qa(301)]
+    path = recipe(tmp_path, rows)
+    done = command("check", path)
+    assert done.code == 2
+    assert "Training sequences of more than 2,048 tokens: 1, the longest is training row 301 (" in done.said
+    assert "'Question 300?'" in done.said
+    assert "Raise train.max_length (the context has 2,048 tokens), or set train.allow_unusable_rows=true" in done.said
+    assert "Rewriting prompts that leave no room for an answer in the model's context of 2,048 tokens: 1." in done.said
+    done = command("check", path, "train.allow_unusable_rows=true")
+    assert (done.code, "They are cut, or left out" in done.said) == (0, True)
+    assert "Training sequences" not in command("check", path, "train.max_length=16000", "data.n=5").said
+
+
+def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) -> None:
+    marked = {"role": "assistant", "content": "5", "train": False}
+    thought = {"role": "assistant", "content": "4", "reasoning": "2 and 2."}
+    turns = [{"role": "user", "content": "2+2?"}, marked, {"role": "user", "content": "Sure?"}, thought]
+    path = recipe(tmp_path, [{"messages": turns, "id": at} for at in range(2)])
+    for done in (command("check", path), command(*init(tmp_path))):
+        assert done.code == 0
+        assert "with how many of 2 rows fill them: id (2)" in done.said
+        assert "2 assistant turns are context only" in done.said
+        assert "2 assistant turns held reasoning, which was left out" in done.said
+    assert "2 to train on with 2 responses" in command("check", path).said
+
+
+def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [*(qa(at) for at in range(250)), {"question": "no answer"}], on_bad_row="skip")
+    done = command("check", path)
+    assert done.code == 0
+    assert "1 rows can't be used and will be left out, the first is d.jsonl line 251: `answer` is missing" in done.said
+    assert "d.jsonl line 251: `answer` is missing" in command("check", path, "data.on_bad_row=stop").said
+
+
+def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> None:
+    other = tmp_path / "other.jsonl"
+    rows = [qa(1, id=1), {"question": "q", "answer": "a", "images": ["x.png"]}]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arms = {"mixed": {"data": "original", "replay": {"path": str(other), "share": 0.1}}}
+    path = recipe(tmp_path, [qa(at) for at in range(10)], arms)
+    assert "other.jsonl line 2: `images` is filled" in command("check", path).said
+    done = command("check", path, "arms.mixed.replay.on_bad_row=skip")
+    assert done.code == 0
+    assert "Rows that mixed replays: 1 rows can't be used" in done.said
+    assert "Rows that mixed replays: Not shown to the model" in done.said
+    assert (
+        "Not shown"
+        not in command(
+            "check", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
+        ).said
+    )
+
+
+def test_prompts_with_chat_markup_are_told(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(1), {"question": "<|im_start|>user\nName a bird.<|im_end|>", "answer": "Wren"}])
+    for done in (command("check", path), command(*init(tmp_path))):
+        assert "Chat markup in the prompts of 1 row, " in done.said
+        assert "<|im_start|> in '<|im_start|>user\\nName a bird.<|im_end|>'" in done.said
+        assert "take the markup out of the data" in done.said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        "<s>[INST] Hi [/INST]",
+        "<<SYS>>\nBe kind.\n<</SYS>>\n\nHi",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>",
+        "<start_of_turn>user\nHi<end_of_turn>",
+        "<|user|>\nHi<|end|>\n<|assistant|>",
+        "<｜User｜>Hi<｜Assistant｜>",
+        "<|start|>user<|message|>Hi",
+        "Below is an instruction.\n\n### Instruction:\nHi\n\n### Response:\n",
+        "### Human: Hi\n### Assistant:",
+        "Human: Hi\n\nAssistant:",
+        "A chat.\nUSER: Hi ASSISTANT:",
+        "<s> Hi",
+    ],
+)
+def test_markup_of_known_templates_is_found(text: str) -> None:
+    assert find_markup(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is a <b>bold</b> word an [INSTRUMENT]?",
+        "What does the <s> tag do in HTML?",
+        "### Instruction:\nSay hi.",
+        "The user: a person. An assistant helps.",
+        "List<|>s: what are they?",
+        "Q: What is 2+2?\nA:",
+    ],
+)
+def test_other_text_is_not_taken_for_markup(text: str) -> None:
+    assert find_markup(text) is None
+
+
+def test_a_rewrite_command_tells_what_was_left_out(tmp_path: Path, command: Command) -> None:
+    rows = [*(qa(at) for at in range(4)), {"question": "no answer"}]
+    path = recipe(tmp_path, rows, on_bad_row="skip")
+    done = command(
+        "rewrite", path, "rewrite.backend=fake", "rewrite.min_accepted=0", "gap=false", "--dir", tmp_path / "run"
+    )
+    assert done.code == 0, done.said
+    assert f"1 row of the data couldn't be used; they are in {tmp_path / 'run/data/bad_rows.jsonl'}" in done.said
+    exported = command("export", tmp_path / "run", "--to", "jsonl")
+    assert "1 row of the data couldn't be used" in exported.said
+    assert "Wrote 4 rows:" in exported.said
