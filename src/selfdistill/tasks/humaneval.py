@@ -39,12 +39,14 @@ def ask(example: Example) -> Messages:
 
 
 def grade(example: Example, text: str, *, run: Run) -> Verdict:
-    """Whether the function in `text` passes the tests, which `run` runs with it. Unjudged where the sandbox fails."""
+    """Whether the last complete definition of the function in `text` passes the tests. They run in a process apart from
+    the program's, with the prompt's own helpers. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]
     function = complete_function(example.instruction, name, text)
     if function is None:
         return Verdict("fail", "no function found", expected=name)
-    ran = run(f"{function}\n{example.extra['test']}\n\ncheck({name})\n")
+    prompt = f"{example.instruction.rstrip()}\n    pass\n\n{name} = function_of_the_program({name!r})\n"
+    ran = run(function, f"{prompt}\n{example.extra['test']}\n\ncheck({name})\n")
     if not ran.started:
         return Verdict("unjudged", ran.reason, found=ran.output[-200:])
     if ran.ok:
