@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from .programs import parse
@@ -44,6 +44,16 @@ def complete_function(prompt: str, name: str, answer: str) -> str | None:
     except RecursionError:
         return None
     return f"{head}\n{prompt.rstrip()}\n    pass\n\n{code}\n"
+
+
+def helpers(prompt: str, name: str, tests: str) -> str:
+    """The imports and functions of `prompt` that `tests` use, apart from the function `name` itself. All of the prompt
+    would do too, but takes longer to run than most tests."""
+    try:
+        statements = parse(f"{prompt.rstrip()}\n    pass\n").body
+        return ast.unparse(ast.Module(_needed(statements, name, _loaded(parse(tests)) - {name}), []))
+    except (SyntaxError, ValueError, RecursionError):
+        return f"{prompt.rstrip()}\n    pass\n"
 
 
 @dataclass(frozen=True)
@@ -175,9 +185,10 @@ def _says_nothing(node: ast.stmt) -> bool:
     return isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom, ast.ClassDef, *_FUNCTION))
 
 
-def _needed(statements: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
-    """Those that bind `name` or, in turn, what they use; not a head without a body, nor what runs only as a script."""
-    wanted, kept = {name, "*"}, set[int]()
+def _needed(statements: Sequence[ast.stmt], name: str, names: Set[str] | None = None) -> list[ast.stmt]:
+    """The statements that bind one of `names` (by default `name`) or, in turn, a name that they use; without the heads
+    of the function `name` that have no body, and without anything that runs only as a script."""
+    wanted, kept = {"*", *({name} if names is None else names)}, set[int]()
     usable = [
         node
         for node in statements

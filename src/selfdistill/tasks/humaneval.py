@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import DataConfig
 from ..data import OnBad
-from ..grading.functions import complete_function
+from ..grading.functions import complete_function, helpers
 from ..sandbox import Run
 from ..types import Conversation, Example, Message, Messages, Verdict
 from . import Task, load_rows
@@ -45,8 +45,9 @@ def grade(example: Example, text: str, *, run: Run) -> Verdict:
     function = complete_function(example.instruction, name, text)
     if function is None:
         return Verdict("fail", "no function found", expected=name)
-    prompt = f"{example.instruction.rstrip()}\n    pass\n\n{name} = function_of_the_program({name!r})\n"
-    ran = run(function, f"{prompt}\n{example.extra['test']}\n\ncheck({name})\n")
+    tests = example.extra["test"]
+    own = f"{helpers(example.instruction, name, tests)}\n{name} = function_of_the_program({name!r})\n"
+    ran = run(function, f"{own}\n{tests}\n\ncheck({name})\n")
     if not ran.started:
         return Verdict("unjudged", ran.reason, found=ran.output[-200:])
     if ran.ok:
