@@ -106,6 +106,11 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):
         notes.append("sandbox: none. Programs that a model wrote were run without a sandbox.")
+    if any("python_asserts" in str(_grader(own).get("grader")) for own in settings):
+        notes.append(
+            "python_asserts: asserts that look at objects of a program's classes run in the program's own process, "
+            "where it can fool them; the reason of such a pass ends with 'run in its own process'."
+        )
     if contaminated := data.get("contaminated"):
         notes.append(
             f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
