@@ -95,6 +95,8 @@ Your answer is too short, so I have rephrased it.
 I'll rephrase this: it opened late.
 Here is your response: it opened late.
 The prompt asks when it opened.
+It opened late. Our response to the task is 1931.
+It opened late. Please provide your answer in a table.
 """,
 }
 HARMLESS = """

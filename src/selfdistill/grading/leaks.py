@@ -46,14 +46,15 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
         (
             r"\bnow it's your turn\b|^your turn\b",
             r"(?:^|\bhere(?:'s| is) )\W{0,4}(?:your|my) (?:response|answer)\b(?= ?[:\n*]| (?:to|based)\b)"
-            r"|\bmy response (?:is|to|would|will)\b",
+            r"|\bmy response (?:is|to|would|will)\b|\bour response (?:is|to)\b",
+            r"\bplease (?:provide|write|give) your (?:answer|response)\b",
             r"\byour (?:answer|response|solution) (?:is|was|looks|seems|sounds) (?:a bit |very |mostly |quite )?"
             r"(?:too|good|great|correct|incorrect|wrong|right|clear|almost|not|long|short)\b",
             r"\b(?:I will|I'll|I have|I've|let me) (?:rephrase|reword|rewrite|paraphrase)d? "
             r"(?:it|this|that|the (?:answer|response|solution)|your (?:answer|response|solution))\b",
             r"\b(?:based on|according to|as per|suggested by|given|in) (?:the|this) (?:given |provided )?"
             r"(?:instruction|prompt)\b",
-            r"\bthe (?:instruction|prompt) (?:provide|ask|state|say|give)",
+            r"\bthe (?:instruction|prompt) (?:provide|ask|state|say|give|is asking)",
         ),
     ),
     (  # German
