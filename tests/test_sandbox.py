@@ -71,7 +71,7 @@ def left_behind() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found += [path.parent.name] if str(MARK).encode() in path.read_bytes() else []
+            found += [path.parent.name] if str(MARK).encode() in path.read_bytes().split(b"\0") else []
         except OSError:  # it has ended
             continue
     return found
@@ -399,6 +399,10 @@ def test_the_tests_are_out_of_reach(run: Run, hurried: Run) -> None:
     """They are a program of their own in the sandbox: nothing of theirs is in the other's memory, and both have ended."""
     assert run("SEEN = []\ndef f(): return [type(x).__name__ for x in SEEN]", f"{CALLS}secret = 1\nassert f() == []").ok
     assert run("x = 1", "raise KeyError").reason == "raised KeyError"
+    assert run("x = 1", "(").reason == "does not parse"
+    catches_all = f"{CALLS}try: f()\nexcept: pass"
+    assert run("import os\ndef f(): os._exit(0)", catches_all).reason == "exit 0 before its end"
+    assert run("def f(): return object()", catches_all).reason == "returns an object that is not plain data"
     assert hurried("import time\ndef f(): time.sleep(1000)", f"{CALLS}f()").reason == "timeout"
     assert hurried("while True: pass", "x = 1").reason in ("timeout", "cpu time")
     assert nothing_left()

@@ -73,12 +73,10 @@ def _run_apart(program: str, tests: str, start: _Start) -> Ran:
         try:
             tested = start(tests, testing)
             if tested.started and tested.reason == NO_ANSWER:
-                serves.exception()  # waits: how the program ends is the reason
+                serves.exception()  # wait, because the reason is how the program ends
         finally:
             serving.over.set()
         served = serves.result()
-    if not tested.started or not served.started:
-        return tested if served.started else served
     if tested.reason != NO_ANSWER:
         return tested
     return replace(served, ok=False, reason=NO_ANSWER if served.ok else served.reason)

@@ -19,7 +19,7 @@ import types
 TYPE_CHECKING = False  # without the import of typing, which takes longer than most programs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
 LONGEST = 1 << 26  # bytes of one message
 MUTABLE = (list, dict, set, bytearray)
@@ -56,8 +56,8 @@ NOT_PLAIN = "returns an object that is not plain data"
 NO_ANSWER, UNREADABLE = "stops answering", "sends an answer that cannot be read"
 
 
-class Reason(BaseException):
-    """Ends the tests with its text as the reason. Not an Exception, so that no test catches it."""
+class ProgramError(BaseException):
+    """The program has failed, whatever the tests still do. Not an Exception, so that few tests catch it."""
 
 
 def encode(value: Any, iterators: list[Any] | None = None) -> bytes:
@@ -181,15 +181,20 @@ class Remote:
 
     def __init__(self, requests: int, replies: int) -> None:
         self.requests, self.replies = requests, replies
+        self.failed = ""  # the reason, also after tests that catch everything
         self.receive()  # the program's module has been run
+
+    def fail(self, reason: str) -> NoReturn:
+        self.failed = reason
+        raise ProgramError(reason)
 
     def receive(self) -> bytes:
         try:
             return receive(self.replies)
         except (EOFError, OSError):
-            raise Reason(NO_ANSWER) from None
+            self.fail(NO_ANSWER)
         except ValueError:
-            raise Reason(UNREADABLE) from None
+            self.fail(UNREADABLE)
 
     def ask(self, *request: Any) -> tuple[Any, Any]:
         """The value of a call, and its arguments as the program left them. Raises what the program raised."""
@@ -197,16 +202,16 @@ class Remote:
         try:
             send(self.requests, message)
         except OSError:
-            raise Reason(NO_ANSWER) from None
+            self.fail(NO_ANSWER)
         reply = self.receive()
         try:
             outcome, value, other = Decoder(reply, self.iterate).value()
         except (ValueError, TypeError, LookupError, RecursionError, ArithmeticError):
-            raise Reason(UNREADABLE) from None
+            self.fail(UNREADABLE)
         if outcome == "value":
             return value, other
         if outcome == "not plain":
-            raise Reason(NOT_PLAIN)
+            self.fail(NOT_PLAIN)
         kind = getattr(builtins, str(value), None)
         # StopIteration would end a loop of the tests as if nothing were left to test.
         known = isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, StopIteration)
@@ -251,7 +256,6 @@ def serve(program: types.ModuleType, requests: int, replies: int) -> None:
         except MemoryError:
             raise
         except Exception as error:
-            sys.__excepthook__(type(error), error, error.__traceback__)
             reply = encode(("raised", kind_of(error), str(error)[:1000]))
         send(replies, reply)
 
@@ -282,9 +286,11 @@ def run(source: bytes, task: str = "", requests: int = -1, replies: int = -1) ->
         code = compile(source.decode("utf-8", "surrogatepass"), "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return "does not parse"
+    remote = None
     try:
         if task == "test":
-            program.__dict__["function_of_the_program"] = Remote(requests, replies).function
+            remote = Remote(requests, replies)
+            program.__dict__["function_of_the_program"] = remote.function
         exec(code, program.__dict__)
         if task == "serve":
             serve(program, requests, replies)
@@ -292,12 +298,12 @@ def run(source: bytes, task: str = "", requests: int = -1, replies: int = -1) ->
         return "exits before its end"
     except MemoryError:
         return "memory"
-    except Reason as reason:
-        return str(reason)
+    except ProgramError as error:
+        return str(error)
     except BaseException as error:
         sys.__excepthook__(type(error), error, error.__traceback__)
         return f"raised {kind_of(error)}"
-    return ""
+    return remote.failed if remote else ""
 
 
 def main() -> None:
