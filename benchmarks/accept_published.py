@@ -45,7 +45,7 @@ def pairs(folder: Path, name: str) -> Iterator[tuple[Example, str]]:
 def paper_verdict(example: Example, text: str, grader: str) -> Verdict:
     lowered = text.lower()
     if any(ban in lowered for ban in PAPER_BANS) or text.startswith("Your turn"):
-        return Verdict("fail", "talks about the reference or the prompt")
+        return Verdict("fail", "talks about the reference")
     return make_grader(grader)(example, text)
 
 

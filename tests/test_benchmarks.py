@@ -78,3 +78,10 @@ def test_the_gpu_script_on_a_tiny_model(tmp_path: Path) -> None:
     assert figures["rows"][0]["ours"] > 0
     assert set(figures["seconds"]) == {"make", "rewrite"}
     assert figures["left_out"] == []
+
+
+def test_leaks(real_data: Path) -> None:
+    """A table of false alarms and one of the findings in published rewrites."""
+    out = run("benchmarks/leaks.py", real_data)
+    assert "| references, lima_train | 1,082 | 0 |" in out
+    assert "| published rewrites, openfunction | 222 |" in out

@@ -21,7 +21,7 @@ REQUIRED = {"regex": {"pattern": r"Answer: (\w+)"}}
 
 def judge(grader: str, reference: str, text: str, instruction: str = "", **options: object) -> Verdict:
     example = Example.of((Message("user", instruction),), reference)
-    return make_grader({"name": grader, **options}, run=lambda program: Ran(True, "ran", ""))(example, text)
+    return make_grader({"name": grader, **options}, run=lambda program, tests=None: Ran(True, "ran", ""))(example, text)
 
 
 @pytest.mark.parametrize(

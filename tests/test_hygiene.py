@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import Hygiene
+from selfdistill.config import DataConfig, Hygiene, Sampling
+from selfdistill.data import read_conversations
 from selfdistill.grading import make_grader, verify
-from selfdistill.grading.hygiene import check
+from selfdistill.grading.hygiene import check, leaks
+from selfdistill.grading.leaks import template_headings
+from selfdistill.prompts import load_template
+from selfdistill.rewrite import Rewriter
+from selfdistill.rows import RowFile
 from selfdistill.types import Completion, Example, Message, Verdict
 
 ENGLISH = "The river rises in the hills and reaches the sea after a long way through the plain."
@@ -34,11 +40,11 @@ def reason(
         ("It begins in the hills.<|im_end|>", "chat marker in the text"),
         ("It begins.</s>", "chat marker in the text"),
         ("It begins. [INST] Go on", "chat marker in the text"),
-        ("It begins.\n### Instruction:\nMore", "chat marker in the text"),
-        ("As the reference answer says, it begins.", "talks about the reference or the prompt"),
-        ("Here is my own answer: it begins.", "talks about the reference or the prompt"),
-        ("Now it’s your turn: it begins.", "talks about the reference or the prompt"),
-        ("Based on the given instruction, it begins.", "talks about the reference or the prompt"),
+        ("It begins.\n### Instruction:\nMore", "heading of the rewriting template"),
+        ("As the reference answer says, it begins.", "talks about the reference"),
+        ("Here is my own answer: it begins.", "talks about the reference"),
+        ("Now it’s your turn: it begins.", "talks about the prompt"),
+        ("Based on the given instruction, it begins.", "talks about the prompt"),
         ("I'm sorry, but I can't talk about rivers.", "refuses where the reference does not"),
         ("As an explorer said, rivers cannot be late.", None),
         ("It flows and flows " * 30, "repeats itself"),
@@ -53,6 +59,137 @@ def reason(
 )
 def test_reasons(text: str, found: str | None) -> None:
     assert reason(text) == found
+
+
+LEAKS = {
+    "talks about the reference": """
+As stated in the reference, it opened in 1931.
+Per the reference, it opened in 1931.
+The reference notes that it opened late.
+I used the reference as a guide: it opened late.
+Following the provided guide, it opened late.
+Here's my own response: it opened late.
+Rewritten answer: it opened late.
+Here is the answer in my own words: it opened late.
+Gemäß der Referenz wurde sie 1931 eröffnet.
+Auf Grundlage der Musterlösung sind es 9.
+Hier ist meine eigene Antwort: 9.
+Selon la réponse de référence, il y en a 9.
+Voici ma propre réponse : 9.
+Según la referencia, son 9.
+Esta es mi propia respuesta: 9.
+Secondo la risposta di riferimento sono 9.
+De acordo com a resposta de referência, são 9.
+Com base na referência, são 9.
+Volgens het referentieantwoord zijn het er 9.
+Zgodnie z odpowiedzią referencyjną jest ich 9.
+Согласно эталонному ответу, их девять.
+Вот мой собственный ответ: девять.
+根据参考答案，一共有九个。
+以下是我自己的回答：九个。
+参考回答によると、九つです。
+참고 답변에 따르면 아홉 개입니다.
+""",
+    "talks about the prompt": """
+Your answer is too short, so I have rephrased it.
+I'll rephrase this: it opened late.
+Here is your response: it opened late.
+The prompt asks when it opened.
+It opened late. Our response to the task is 1931.
+It opened late. Please provide your answer in a table.
+""",
+}
+HARMLESS = """
+The reference desk is beside the stairs, and the reference manual on it.
+A reference to the list is passed; copying it costs nothing.
+He told the story in his own words, and wrote his own answers.
+We look forward to your response.
+The tour guide answered all the questions about the guidebook.
+Die Referenzliste hängt im ersten Stock.
+Como referencia, la torre mide 300 metros.
+Le livre de référence coûte neuf euros.
+Il punto di riferimento è la torre.
+Она ответила своими словами.
+参考文献见最后一页。
+참고로 역은 강가에 있습니다.
+"""
+
+
+@pytest.mark.parametrize(("text", "found"), [(t, r) for r, ts in LEAKS.items() for t in ts.strip().splitlines()])
+def test_talk_of_the_reference_in_any_language(text: str, found: str) -> None:
+    assert reason(text, "9", script=False) == found
+    assert reason(text, f"Write this: {text}", script=False) is None, "the original holds it too"
+    assert reason(text, "9", script=False, reference_talk=False) is None
+
+
+@pytest.mark.parametrize("text", HARMLESS.strip().splitlines())
+def test_harmless_references_are_kept(text: str) -> None:
+    assert reason(text, "9", script=False) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "goes_on"),
+    [
+        ("It is 9.\n\nUser: And with one more?\nAssistant: It is 10.", True),
+        ("User: And with one more?\nAssistant: It is 10.", True),
+        ("It is 9.\n**Human:** And with one more?\n**AI:** It is 10.", True),
+        ("It is 9.\n\nHuman: And with one more?", True),
+        ("Assistant: It is 9.", True),
+        ("Es sind 9.\nBenutzer: Und danach?\nAssistent: 10.", True),
+        ("一共九个。\n用户：还有呢？\n助手：十个。", True),
+        ("User: names a column; Assistant: names another.", False),
+        ("User: root\nPassword: none", False),
+        ("AI: artificial intelligence\nOS: operating system", False),
+        ("Dog: 78 chromosomes\nHuman: 46 chromosomes", False),
+        ("The user asks: what now? The assistant: nothing.", False),
+    ],
+)
+def test_turns_of_a_further_dialogue(text: str, goes_on: bool) -> None:
+    assert reason(text, "9", script=False) == ("goes on with turns of its own" if goes_on else None)
+    assert reason(text, "User: How many?\nAssistant: 9.", script=False) is None, "the original is a dialogue too"
+
+
+def test_headings_of_the_rewriting_template() -> None:
+    for text in ("### Answer:\nNine", "## Response: Nine", "Nine\n### Reference answer:\n9", "Your answer: Nine"):
+        assert reason(text) == "heading of the rewriting template", text
+        assert reason(text, f"Fill in this form.\n{text}") is None
+    for text in ("## Answers to common questions\nNine", "### The answer\nNine", "**Answer** the phone.", "Answer: 9"):
+        assert reason(text) is None, text
+
+
+def test_headings_of_a_users_own_template() -> None:
+    headings = template_headings("Task: {instruction}\n\n## Model text:\n{reference}\n\n**Draft:**\nSecond try:\n")
+    assert headings == {"model text", "draft", "second try"}
+    example = Example.of((Message("user", "How many?"),), "There are 9.")
+
+    def found(text: str) -> str | None:
+        return check(example, Completion(example.id, text, "stop"), Hygiene(), headings)
+
+    for text in ("## Model text\nNine", "**Draft:** Nine", "Nine.\nSecond try: 9"):
+        assert found(text) == "heading of the rewriting template"
+    assert found("A second try: nine. The draft says so.") is None
+    assert found("Task: nine") is None, "a single word is what an answer may begin with"
+
+
+def test_a_rewrite_is_checked_with_the_headings_of_its_template(tmp_path: Path) -> None:
+    """From the file of the user's template to the verdict."""
+    path = tmp_path / "own.txt"
+    path.write_text("{instruction}\n\n## Sample:\n{reference}\n\n## New text:\n", encoding="utf-8")
+    example = Example.of((Message("user", "How many?"),), "There are 9.")
+    rewriter = Rewriter(load_template(str(path)), make_grader("none"), Sampling(), Hygiene(), "model")
+    with RowFile(tmp_path / "completions.jsonl") as rows:
+        rows.append(Completion(rewriter.prompt(example).id, "## New text:\nNine.", "stop").to_json())
+    (rewrite,) = rewriter.select([example], RowFile(tmp_path / "completions.jsonl"))
+    assert rewrite.verdict == Verdict("fail", "heading of the rewriting template")
+
+
+def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:
+    """Each original is checked as if it were the rewrite of an empty one."""
+    for name in ("lima", "dolly", "alpaca"):
+        rows = read_conversations(DataConfig(path=str(real_data / f"sdft/{name}_train.json")))
+        examples = [example for row in rows for example in row.examples()]
+        found = [one.reference for one in examples if leaks(one.reference, Example.of(one.prompt, "-"), Hygiene())]
+        assert len(found) <= 0.003 * len(examples), found
 
 
 def test_where_it_stopped() -> None:
@@ -115,7 +252,8 @@ def test_any_text_gets_an_answer(text: str, reference: str) -> None:
 
 @pytest.mark.timeout(60)
 def test_no_text_takes_long() -> None:
-    for piece in ("a ", "ab", "a\n", "<|a", "1.", "own ", "I am so ", "the answer ", "```", "很", "é", "the the a "):
+    pieces = ("a ", "ab", "a\n", "<|a", "1.", "own ", "I am so ", "the answer ", "```", "很", "é", "the the a ")
+    for piece in (*pieces, "User: a?\n", "### a", "# answer:\n", "the reference ", "**x", "参考", "your response "):
         text = (piece * 100_000)[:100_000]
         reason(text)
         reason(text, text)

@@ -94,7 +94,24 @@ ANSWERS = {
     "table at the top": f"table = {{}}\nfor i in range(3):\n    table[i] = 0\n{HEAD}    return max(xs) - min(xs) if xs else table[0]",
     "examples that fail": f"```python\n{HEAD}{BODY}\nprint(spread(None))\nassert spread([1]) == 7\nx = int(input())\n```",
     "examples in another block": f"```python\n{HEAD}{BODY}```\nUse:\n```python\nresult = spread(None)\n```\n```\n3\n```",
-    "second version": f"```python\n{HEAD}{BODY}```\nOr wrongly:\n```python\n{HEAD}    return 9\n```",
+    "draft, then final": f"```python\n{HEAD}    return 9\n```\nNo:\n```python\n{HEAD}{BODY}```",
+    "draft and final in one block": f"```python\n{HEAD}    return 9\n\n# No:\n{HEAD}{BODY}```",
+    "draft fenced, final not": f"```python\n{HEAD}    return 9\n```\nNo:\n\n{HEAD}{BODY}",
+    "draft and final, no fence": f"{HEAD}    return 9\n\nThat fails for []. So:\n\n{HEAD}{BODY}",
+    "draft of the body, then final": f"```python\n    return 9\n```\nNo:\n```python\n{BODY}```\nUse:\n```python\nspread([1])\n```",
+    "draft with its helper, then final": f"```python\ndef low(x):\n    return 7\n\n{HEAD}    return max(xs) - low(xs)\n```\n"
+    f"No:\n```python\ndef low(x):\n    return min(x)\n\n{HEAD}    return max(xs) - low(xs) if xs else 0\n```",
+    "helper and import in the draft alone": f"```python\nimport operator\ndef low(x):\n    return min(x)\n\n{HEAD}    return 9\n```\n"
+    f"No:\n```python\n{HEAD}    return operator.sub(max(xs), low(xs)) if xs else 0\n```",
+    "final, then its head": f"```python\n{HEAD}{BODY}```\nIn short:\n```python\n{HEAD}    ...\n```",
+    "final, then one to fill in": f"```python\n{HEAD}{BODY}```\n```python\n{HEAD}    raise NotImplementedError\n```",
+    "final, then one cut off": f"```python\n{HEAD}{BODY}```\nShorter:\n```python\n{HEAD}    if not xs:\n        return 0\n    return max(xs",
+    "final, then one cut off at a line": f"```python\n{HEAD}{BODY}```\nShorter:\n```python\n{HEAD}    if not xs:\n        return 0",
+    "final and a cut one in a block": f"```python\n{HEAD}{BODY}\n{HEAD}    low = min(",
+    "class with methods": f"```python\nclass Range:\n    def __init__(self, xs):\n        self.xs = xs\n\n    def size(self):\n"
+    f"        return max(self.xs) - min(self.xs)\n\n{HEAD}    return Range(xs).size() if xs else 0\n```",
+    "wrapped after its definition": f"```python\n{HEAD}{BODY}\nspread = staticmethod(spread)\n```",
+    "a Counter of one": f"```python\nfrom collections import Counter\n{HEAD}    return Counter(a=max(xs) - min(xs))['a'] if xs else 0\n```",
     "main": f"```python\n{HEAD}{BODY}\ndef main():\n    raise ValueError\n\nif __name__ == '__main__':\n    main()\n```",
     "lambda": "spread = lambda xs: max(xs) - min(xs) if xs else 0",
     "class beside": f"class Box:\n    low = 0\n\n@staticmethod\n{HEAD}    return max(xs) - min(xs) if xs else Box.low",
@@ -111,6 +128,11 @@ WRONG = {
     "```python\n```": "no function found",
     "def other(xs):\n    return 0": "no function found",
     f"{HEAD}    return 3": "raised AssertionError",
+    f"```python\n{HEAD}{BODY}```\nOr rather:\n```python\n{HEAD}    return 9\n```": "raised AssertionError",
+    f"```python\n{HEAD}    return 9\n```\nShorter:\n```python\n{HEAD}    return max(xs) - min(": "raised AssertionError",
+    f"class All:\n    def __eq__(self, other):\n        return True\n\n{HEAD}    return All()": "returns an object that is not plain data",
+    f"class All(int):\n    def __eq__(self, other):\n        return True\n\n{HEAD}    return All(5)": "raised AssertionError",
+    f"{HEAD}    import builtins\n    builtins.AssertionError = Warning\n    half = check = None\n    return 9": "raised AssertionError",
     "return 3": "raised AssertionError",
     f"{HEAD}    return xs[0] - missing": "raised NameError",
     f"{HEAD}    import os\n    os._exit(0)": "exit 0 before its end",
@@ -149,8 +171,9 @@ def test_any_text_gives_a_program_or_none(parts: list[str]) -> None:
     program = complete_function(PROMPT, "spread", text)
     assert program is None or (program.lstrip().startswith("import math") and "def spread" in program)
     assert complete_function(PROMPT, "spread", text) == program
-    # The function is found before anything that follows it.
-    fenced = complete_function(PROMPT, "spread", f"```python\n{HEAD}{BODY}```\n{text}")
+    # The last definition is found after anything that stands before it.
+    before = text.replace("`", "")
+    fenced = complete_function(PROMPT, "spread", f"{before}\n```python\n{HEAD}{BODY}```\nThat is all.")
     assert fenced is not None
     assert fenced.rstrip().endswith("return max(xs) - min(xs)")
 
@@ -173,7 +196,7 @@ def test_humaneval_row_without_tests(tmp_path: Path) -> None:
 
 
 def test_what_the_sandbox_fails_at_is_unjudged(tmp_path: Path) -> None:
-    def broken(program: str) -> Ran:
+    def broken(program: str, tests: str | None = None) -> Ran:
         return Ran(False, "sandbox failed: exit 1", "bwrap: no", started=False)
 
     assert HUMANEVAL.grade(example(tmp_path), BODY, run=broken).outcome == "unjudged"
@@ -181,6 +204,9 @@ def test_what_the_sandbox_fails_at_is_unjudged(tmp_path: Path) -> None:
 
 
 ASSERTS = "```python\nSTEP = 1\ndef up(x):\n    return x + STEP\n\nassert up(1) == 2\nprint(up(2))\n```"
+
+
+PILE = "```python\nclass Pile:\n    def __init__(self): self.x = []\np = Pile()\nassert p.x == []\n```"
 
 
 def asking(reference: str) -> Example:
@@ -197,6 +223,10 @@ def block(code: str) -> str:
         (ASSERTS, ASSERTS, "pass", "passes the reference's asserts"),
         (ASSERTS, block("def up(n):\n    return 1 + n"), "pass", "passes the reference's asserts"),
         (ASSERTS, block("def up(n):\n    return n"), "fail", "raised AssertionError"),
+        (ASSERTS, block("def up(n):\n    return n") + block("def up(n):\n    return n + 1"), "pass", "passes the reference's asserts"),
+        (ASSERTS, block("class All:\n    def __eq__(self, other): return True\ndef up(n): return All()"), "fail",
+         "returns an object that is not plain data"),
+        (PILE, PILE, "pass", "passes the reference's asserts, run in its own process"),
         (ASSERTS, block("def upper(n):\n    return n + 1"), "fail", "raised NameError"),
         (ASSERTS, block("import sys\ndef up(n):\n    sys.exit()"), "fail", "exits before its end"),
         (ASSERTS, block("def up(n):\n    return n + 1\nraise KeyError"), "fail", "raised KeyError"),
@@ -263,6 +293,17 @@ CASES = {
     "body": lambda prompt, body: body,
     "whole, fenced": lambda prompt, body: f"```python\n{prompt}{body}```",
     "prose": lambda prompt, body: f"Sure, it's here:\n\n```python\n{prompt}{body}```\n\nThat (isn't it?) is all.",
+    "draft, final, use": lambda prompt, body: (
+        f"A draft:\n```python\n{prompt}    return None\n```\nIt fails. So:\n"
+        f"```python\n{prompt}{body}```\nFor example:\n```python\nprint(missing(1))\n```"
+    ),
+    "final, then wrong": lambda prompt, body: (
+        f"```python\n{prompt}{body}```\nOr:\n```python\n{prompt}    return ''.q\n```"
+    ),
+    "equal to all": lambda prompt, body: (
+        f"```python\nclass All(float):\n    __eq__ = __lt__ = lambda *_: True\n"
+        f"    __hash__ = float.__hash__\n    __sub__ = __abs__ = lambda *_: All()\n\n{prompt}    return All('nan')\n```"
+    ),
     "nothing": lambda prompt, body: f"```python\n{prompt}    pass\n```",
     "constant": lambda prompt, body: f"```python\n{prompt}    return 'no answer'\n```",
 }
@@ -281,7 +322,7 @@ def test_the_real_humaneval(case: str, run: Run) -> None:
     answers = [CASES[case](item.instruction, item.reference) for item in items]
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(lambda pair: HUMANEVAL.grade(*pair, run=run), zip(items, answers, strict=True)))
-    expected = "fail" if case in ("nothing", "constant") else "pass"
+    expected = "fail" if case in ("nothing", "constant", "final, then wrong", "equal to all") else "pass"
     wrong = [(item.extra["task_id"], v) for item, v in zip(items, verdicts, strict=True) if v.outcome != expected]
     assert wrong == []
     assert len(verdicts) == 164

@@ -71,7 +71,7 @@ def left_behind() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found += [path.parent.name] if str(MARK).encode() in path.read_bytes() else []
+            found += [path.parent.name] if str(MARK).encode() in path.read_bytes().split(b"\0") else []
         except OSError:  # it has ended
             continue
     return found
@@ -267,7 +267,7 @@ HARMLESS = {
     "at exit": "import atexit\natexit.register(time.sleep, 1000)",
     "bytes": "os.write(1, bytes(range(256)) * 20)",
     "colours": "print('\\x1b[2J\\x1b]0;title\\x07')",
-    # The tests of such a program are its own to fool: docs/sandbox.md says so.
+    # In one process with its tests a program can fool them: docs/sandbox.md says so.
     "equal to all": "class A:\n  def __eq__(self, other): return True\nassert A() == 1",
 }  # fmt: skip
 
@@ -289,6 +289,123 @@ def test_is_refused_all_it_tries(name: str, run: Run, outside: Outside) -> None:
     assert ran.ok, ran
     assert "a secret outside" not in ran.output
     outside.check()
+
+
+# Tests that hold, and the program that they call: what a program can be asked for and what it can answer.
+ASKED = {
+    "values of every builtin type": (
+        "def f(*x, **k): return [*x, k]",
+        "given = (1, -5, 10 ** 5000, 1.5, float('inf'), -0.0, None, True, 'a\\ud800\\ud83d\\ude00é', b'x\\xff', {1, (2, 3)}, frozenset('a'),\n"
+        "         {'a': [1], 2: {}}, range(3), 1j, bytearray(b'k'), (), '')\nfound = f(*given, z=1)\nassert found == [*given, {'z': 1}]\n"
+        "assert [type(one) for one in found[:-1]] == [type(one) for one in given]\nassert str(found[5]) == '-0.0'\n"
+        "assert f(float('nan'))[0] != f(float('nan'))[0]",
+    ),
+    "subclasses lose their behaviour": (
+        "import collections, enum\nclass N(enum.IntEnum): one = 1\nT = collections.namedtuple('T', 'a b')\n"
+        "class Odd(list):\n  def __iter__(self): return iter([9])\n  __len__ = lambda self: 9\n"
+        "def f(): return [N.one, T(1, 2), collections.Counter('aa'), collections.OrderedDict(a=1), Odd([1])]",
+        "assert f() == [1, (1, 2), {'a': 2}, {'a': 1}, [1]]\nassert [type(x) for x in f()] == [int, tuple, dict, dict, list]",
+    ),
+    "views": ("def f(): return {1: 2}.keys(), {1: 2}.items(), {1: 2}.values()",
+              "keys, items, values = f()\nassert keys == {1} and list(items) == [(1, 2)] and list(values) == [2]"),
+    "arguments changed in place": (
+        "def f(x, y, *, z): x.sort(); y.clear(); z.add(1); y['k'] = x",
+        "x, y, z = [3, 1], {'a': 1}, set()\nassert f(x, y, z=z) is None\nassert (x, y, z) == ([1, 3], {'k': [1, 3]}, {1})",
+    ),
+    "iterators": (
+        "def f(x):\n  for one in x: yield one, x\n  yield map(str, [1, 2])\ndef g():\n  while True: yield 1",
+        "import itertools\n*first, last = f([1, 2])\nassert first == [(1, [1, 2]), (2, [1, 2])]\nassert list(last) == ['1', '2']\n"
+        "assert list(itertools.islice(g(), 3)) == [1, 1, 1]\nassert len(list(f(x for x in ()))) == 1",
+    ),
+    "state": ("n = 0\ndef f():\n  global n\n  n += 1\n  return n", "assert [f(), f(), f()] == [1, 2, 3]"),
+    "what it raises": (
+        "class Own(ValueError): pass\ndef f(x): raise Own('bad')\ndef g(x): return b'\\xff'.decode()",
+        "for call, kind in ((f, ValueError), (g, UnicodeDecodeError)):\n  try: call(1)\n  except kind: pass\n  else: assert False",
+    ),
+    "what it prints and leaves running": (
+        "import atexit, threading, time\nprint('x' * 10 ** 5)\natexit.register(time.sleep, 99)\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\ndef f(): return 1", "assert f() == 1",
+    ),
+}  # fmt: skip
+FOOLED = {
+    # name: a program that wants f(1) to be taken for 2, the reason that it fails for
+    "wrong": ("def f(x): return x", "raised AssertionError"),
+    "equal to all": ("class A:\n  __eq__ = lambda *_: True\ndef f(x): return A()", "returns an object that is not plain data"),
+    "a number equal to all": (
+        "class A(int):\n  __eq__ = __lt__ = __gt__ = lambda *_: True\n  __hash__ = int.__hash__\ndef f(x): return A(0)",
+        "raised AssertionError",
+    ),
+    "a list equal to all": ("class A(list):\n  __eq__ = lambda *_: True\ndef f(x): return [A(), A()]", "raised AssertionError"),
+    "a false class": ("class A:\n  __class__ = int\n  __eq__ = lambda *_: True\ndef f(x): return A()", "raised .*|returns an object.*"),
+    "exit": ("import os\ndef f(x): os._exit(0)", "exit 0 before its end"),
+    "exit at load": ("import os\nos._exit(0)", "exit 0 before its end"),
+    "exit politely": ("import sys\ndef f(x): sys.exit(0)", "exits before its end"),
+    "exit by atexit": ("import atexit, os, sys\natexit.register(os._exit, 0)\ndef f(x): sys.exit(0)", "exits before its end"),
+    "raises at load": ("def f(x): return 2\nraise KeyError", "raised KeyError"),
+    "does not parse": ("def f(x) return 2", "does not parse"),
+    "no function": ("g = 2", "raised NameError"),
+    "builtins changed": (
+        "import builtins, math\nmath.isclose = lambda *_: True\nbuiltins.abs = lambda _: 0\nbuiltins.AssertionError = Warning\n"
+        "builtins.__build_class__ = None\ndef f(x): return 9.0", "raised AssertionError",
+    ),
+    "the child's own secret": (
+        "def f(x):\n  import os, sys\n  frame = sys._getframe()\n  while 'incoming' not in frame.f_locals: frame = frame.f_back\n"
+        "  secret = os.read(frame.f_locals['incoming'], 32)\n  os.write(frame.f_locals['report'], b'end ' + secret + b'\\n')\n"
+        "  os._exit(0)", "stops answering",
+    ),
+    "secrets in memory": (
+        "import gc, os\ndef f(x):\n  for one in gc.get_objects():\n    if isinstance(one, dict):\n      for value in list(one.values()):\n"
+        "        if isinstance(value, bytes): os.write(2, b'end ' + value[:32] + b'\\n')\n  return 9", "raised AssertionError",
+    ),
+    "answers by hand": (
+        "import os\ndef f(x):\n  for i in range(3, 64):\n    try: os.write(i, b'end ' + b'0' * 32 + b'\\n')\n    except OSError: pass",
+        "sends an answer that cannot be read|stops answering",
+    ),
+    "floods the tests": (
+        "import os\nwhile True:\n  for i in range(3, 64):\n    try: os.write(i, b'9' * 1000)\n    except OSError: pass",
+        "sends an answer that cannot be read|prints too much",
+    ),
+    "StopIteration": ("def f(x): raise StopIteration", "raised RuntimeError"),
+    "GeneratorExit": ("def f(x): raise GeneratorExit", "raised GeneratorExit"),
+    "busy loop": ("def f(x):\n  while True: pass", "cpu time"),
+    "memory": ("def f(x): return bytearray(1 << 40)", "memory"),
+    "nested deeply": ("def f(x):\n  y = []\n  for _ in range(10 ** 5): y = [y]\n  return y", "raised RecursionError"),
+    "descriptors closed": ("import os\ndef f(x): os.closerange(0, 256)", "exit (1|120) before its end"),
+    "shell": ("import os\ndef f(x): os.fork()", "raised PermissionError"),
+}  # fmt: skip
+CALLS = "f = function_of_the_program('f')\ng = function_of_the_program('g')\n"
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_program_is_called_with_plain_data(name: str, run: Run, outside: Outside) -> None:
+    program, tests = ASKED[name]
+    ran = run(program, f"{CALLS}{tests}")
+    assert ran.ok, ran
+    outside.check()
+
+
+@pytest.mark.parametrize("name", FOOLED)
+def test_a_program_cannot_pass_for_another(name: str, run: Run, outside: Outside) -> None:
+    program, reason = FOOLED[name]
+    ran = run(program, f"{CALLS}assert all(map(f, [1]))\nassert f(1) == 2 or f(1) == [2]")
+    assert not ran.ok
+    assert ran.started
+    assert re.fullmatch(reason, ran.reason), ran
+    assert len(ran.output) <= LIMITS.kept
+    outside.check()
+
+
+def test_the_tests_are_out_of_reach(run: Run, hurried: Run) -> None:
+    """They are a program of their own in the sandbox: nothing of theirs is in the other's memory, and both have ended."""
+    assert run("SEEN = []\ndef f(): return [type(x).__name__ for x in SEEN]", f"{CALLS}secret = 1\nassert f() == []").ok
+    assert run("x = 1", "raise KeyError").reason == "raised KeyError"
+    assert run("x = 1", "(").reason == "does not parse"
+    catches_all = f"{CALLS}try: f()\nexcept: pass"
+    assert run("import os\ndef f(): os._exit(0)", catches_all).reason == "exit 0 before its end"
+    assert run("def f(): return object()", catches_all).reason == "returns an object that is not plain data"
+    assert hurried("import time\ndef f(): time.sleep(1000)", f"{CALLS}f()").reason == "timeout"
+    assert hurried("while True: pass", "x = 1").reason in ("timeout", "cpu time")
+    assert nothing_left()
 
 
 def test_nothing_is_left_behind(hurried: Run) -> None:
@@ -398,6 +515,8 @@ def test_without_a_sandbox_limits_hold() -> None:
         ran = plain(program)
         assert not ran.ok
         assert re.fullmatch(reason, ran.reason), ran
+    assert plain("def f(x): return x", f"{CALLS}assert f(1) == 1").ok
+    assert plain("import os\ndef f(x): os._exit(0)", f"{CALLS}assert f(1) == 1").reason == "exit 0 before its end"
     ran = plain("import os\nassert not os.environ and not os.listdir()\nopen('x', 'w').close()\nprint(os.getcwd())")
     assert ran.ok
     assert not Path(ran.output.strip()).exists()

@@ -125,7 +125,7 @@ def test_hygiene_is_the_only_check_of_a_rewrite(name: str) -> None:
         return verify(example, Completion(example.id, text, "stop"), Hygiene(), task.grade).reason
 
     assert verdict("Something else, and wrong at that.") == "not graded"
-    assert verdict("As the reference answer says, it is so.") == "talks about the reference or the prompt"
+    assert verdict("As the reference answer says, it is so.") == "talks about the reference"
     assert verdict("") == "empty"
 
 

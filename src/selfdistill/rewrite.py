@@ -16,6 +16,7 @@ from .config import Hygiene, Sampling
 from .errors import StageError
 from .evaluate import sample_id
 from .grading import verify
+from .grading.leaks import template_headings
 from .prompts import RewritingTemplate, rewriting_messages
 from .rows import RowFile
 from .types import Completion, Example, Prompt, Rewrite, Verdict, content_id, messages_json
@@ -46,6 +47,10 @@ class Rewriter:
     def _sampling(self) -> dict[str, Any]:
         return self.sampling.model_dump(exclude={"preset"})
 
+    @cached_property
+    def _headings(self) -> frozenset[str]:
+        return template_headings(self.template.user) if self.template else frozenset()
+
     def generate(
         self,
         examples: Iterable[Example],
@@ -70,7 +75,7 @@ class Rewriter:
             if row is None:
                 raise StageError(f"{rows.path} lacks the completion of {example.id}; run `selfdistill rewrite` again.")
             completion = Completion.from_json(row)
-            verdict = verify(example, completion, self.hygiene, self.grade)
+            verdict = verify(example, completion, self.hygiene, self.grade, self._headings)
             if verdict.passed and untrainable and (reason := untrainable(completion.text)):
                 verdict = Verdict("fail", reason)
             yield Rewrite(example, completion, verdict)

@@ -114,6 +114,11 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
     notes += data_notes(data)
     for entry in plan.evaluation.asked:
         notes += item_notes(entry.name, experiment.counts(plan.evaluation.items_stage(entry).name))
+    if any("python_asserts" in str(_grader(own).get("grader")) for own in settings):
+        notes.append(
+            "python_asserts: asserts that look at objects of a program's classes run in the program's own process, "
+            "where it can fool them; the reason of such a pass ends with 'run in its own process'."
+        )
     if plan.recipe.gap and plan.gap_stage is None and plan.needs_rewrites:
         notes.append("The gap before training was not measured: the seed is behind a server.")
     notes += training_notes(experiment, plan)

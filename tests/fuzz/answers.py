@@ -51,10 +51,11 @@ UNREFERENCED = {"refusal", "helpful", "none"}
 SURROUNDED = set(GRADERS) - {"regex"}  # a user's pattern may well look at the ends
 
 
-def ran(source: str) -> Ran:
+def ran(source: str, tests: str | None = None) -> Ran:
     """In place of the sandbox: whatever is valid Python passes."""
     try:
-        compile(source.encode(), "program", "exec")
+        for text in (source, tests or ""):
+            compile(text.encode(), "program", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Ran(False, "raised SyntaxError", "")
     return Ran(True, "passed", "")

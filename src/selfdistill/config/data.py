@@ -37,7 +37,9 @@ class DataConfig(Settings):
 
 
 class Hygiene(Settings):
-    """What no rewrite may do, whatever its answer. A limit of null, or false, turns a check off."""
+    """What no rewrite may do, whatever its answer. A limit of null, or false, turns a check off. `reference_talk` also
+    covers talk about the prompt and headings of the rewriting template; `end_of_turn` covers chat marks and turns of a
+    further dialogue."""
 
     reference_talk: bool = True
     refusal: bool = True

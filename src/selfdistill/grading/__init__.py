@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,12 @@ GRADERS: dict[str, Callable[..., Verdict]] = {
 }
 
 
-def verify(example: Example, completion: Completion, hygiene: Hygiene, grade: Grade) -> Verdict:
-    """The verdict on a rewrite (eq. 4): the first check of hygiene that fails, else what the grader says."""
-    reason = _hygiene.check(example, completion, hygiene)
+def verify(
+    example: Example, completion: Completion, hygiene: Hygiene, grade: Grade, headings: Set[str] = frozenset()
+) -> Verdict:
+    """The verdict on a rewrite (eq. 4): the first check of hygiene that fails, else what the grader says. `headings`
+    are those of the rewriting template, which no rewrite may repeat."""
+    reason = _hygiene.check(example, completion, hygiene, headings)
     if reason is None:
         return grade(example, completion.text)
     if completion.finish == "error":

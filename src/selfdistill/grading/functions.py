@@ -1,15 +1,16 @@
-"""The function that an answer gives, cut out of the prose, fences and examples around it. Nothing is run."""
+"""The function that an answer presents, cut out of the prose, fences and examples around it. Nothing is run."""
 
 from __future__ import annotations
 
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 
 from .programs import parse
 
-_BLOCK = re.compile(r"```[^\n`]*+\n(.*?)(?:```|\Z)", re.DOTALL)
+_BLOCK = re.compile(r"```[^\n`]*+\n(.*?)(```|\Z)", re.DOTALL)
 _CODE_START = re.compile(r"[ \t]*(?:async def |def |class |import |from |@|try:|if |[A-Za-z_]\w*[^=\n]{0,80}=[^=])")
 _BLOCK_START = re.compile(r"[ \t]*(?:async |def |class |for |while |if |with |try:|@)")
 _MOST_CHARACTERS = 50_000
@@ -18,21 +19,21 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def complete_function(prompt: str, name: str, answer: str) -> str | None:
-    """A program: `prompt`, which ends with the head of the function `name`, and over it the function as `answer` has
-    it. None where it has none.
+    """A program: `prompt`, which ends with the head of the function `name`, and after it the function that the answer
+    presents. None if there is none.
 
-    The answer may give the whole function or only its body, fenced or not, closed or cut off, in several blocks, with
-    prose and examples around it. Of several versions the first block's counts, and a head without a body does not. Kept
-    are the imports, helpers and constants that the function needs; examples are left out.
+    The last complete definition in the answer decides: after a draft the final version, in whichever block it stands. A
+    head without a body is not a definition. One that may be cut off (its body continues with something that does not
+    parse, or it reaches the end of a block whose fence is never closed) counts only if there is no complete one.
+    Without any definition, the answer is read as the function's body, which follows the prompt; then the last block
+    with a `return` decides.
+
+    The program also holds the imports, helpers and constants that the function needs, from every block. Of several
+    helpers with one name, the function's own block's counts, else the last. Examples are left out.
     """
     text = answer[:_MOST_CHARACTERS].replace("\0", "").replace("\r\n", "\n")
-    blocks = _BLOCK.findall(text)
     tries = _Tries()
-    found = None
-    for sources in (blocks, [text]):
-        found = found or _whole([tree for source in sources for tree in tries.segments(source)], name)
-    for source in (*blocks, text):
-        found = found or _from_body(prompt, name, source, tries)
+    found = _whole(_segments(text, tries), name) or _from_body(prompt, name, text, tries)
     if found is None:
         return None
     try:
@@ -43,6 +44,38 @@ def complete_function(prompt: str, name: str, answer: str) -> str | None:
     except RecursionError:
         return None
     return f"{head}\n{prompt.rstrip()}\n    pass\n\n{code}\n"
+
+
+def helpers(prompt: str, name: str, tests: str) -> str:
+    """The imports and functions of `prompt` that `tests` use, apart from the function `name` itself. All of the prompt
+    would do too, but takes longer to run than most tests."""
+    try:
+        statements = parse(f"{prompt.rstrip()}\n    pass\n").body
+        return ast.unparse(ast.Module(_needed(statements, name, _loaded(parse(tests)) - {name}), []))
+    except (SyntaxError, ValueError, RecursionError):
+        return f"{prompt.rstrip()}\n    pass\n"
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A stretch of Python in an answer. `cut`: its last statement may lack its end."""
+
+    tree: ast.Module
+    cut: bool
+
+
+def _segments(text: str, tries: _Tries) -> list[_Segment]:
+    """The stretches of Python in an answer, in order. They are searched from its end, so that the bound on tries costs
+    drafts only."""
+    pieces, place = list[tuple[str, bool]](), 0
+    for block in _BLOCK.finditer(text):
+        pieces += [(text[place : block.start()], False), (block[1], not block[2])]
+        place = block.end()
+    pieces.append((text[place:], False))
+    found = list[_Segment]()
+    for piece, unclosed in reversed(pieces):
+        found = [*tries.segments(piece, unclosed), *found]
+    return found
 
 
 class _Tries:
@@ -68,7 +101,7 @@ class _Tries:
                 break
         return None, 0
 
-    def segments(self, text: str) -> Iterator[ast.Module]:
+    def segments(self, text: str, unclosed: bool) -> Iterator[_Segment]:
         """The stretches of Python in a text, in order."""
         lines = text.split("\n")
         place = 0
@@ -79,23 +112,42 @@ class _Tries:
                 rest = [line[min(indent, len(line) - len(line.lstrip())) :] for line in lines[place:]]
                 tree, used = self.longest(rest)
                 if tree is not None:
-                    yield tree
+                    left = next((line for line in rest[used:] if line.strip()), None)
+                    cut = unclosed if left is None else left[0].isspace()
+                    if cut and len(tree.body) > 1:
+                        yield _Segment(ast.Module(tree.body[:-1], []), cut=False)
+                    yield _Segment(ast.Module(tree.body[-1:], []) if cut else tree, cut)
             place += used or 1
 
 
-def _whole(segments: Sequence[ast.Module], name: str) -> list[ast.stmt] | None:
-    """The first segment with the whole function, and what it needs of it and of the others."""
-    main = next((tree for tree in segments if _body_lines(tree, name)), None)
-    if main is None:
+def _whole(segments: Sequence[_Segment], name: str) -> list[ast.stmt] | None:
+    """The segment with the last complete definition, and what it needs of that segment and of the others."""
+    holding = [segment for segment in segments if _body_lines(segment.tree, name)]
+    if not holding:
         return None
+    main = ([segment for segment in holding if not segment.cut] or holding)[-1].tree
     own = {found for node in main.body for found in _bound(node)}
-    others = [node for tree in segments if tree is not main for node in tree.body if not _bound(node) & own]
+    others = [node for s in segments if s.tree is not main for node in s.tree.body if not _bound(node) & own]
     return _needed([*others, *main.body], name)
 
 
 def _from_body(prompt: str, name: str, text: str, tries: _Tries) -> list[ast.stmt] | None:
-    """The answer goes on where the prompt ends. Its first line, or all, may have lost their indentation, and prose may
-    stand before it: the reading counts that gives the function most lines."""
+    """The function whose body the answer is: from the last block that returns something, else from the last block."""
+    blocks = [block[1] for block in _BLOCK.finditer(text)]
+    found = [tree for source in (*blocks[::-1], text) if (tree := _continued(prompt, name, source, tries))]
+    best = next((tree for tree in found if _returns(tree, name)), found[0] if found else None)
+    return _needed(best.body, name) if best else None
+
+
+def _returns(tree: ast.Module, name: str) -> bool:
+    wanted = (ast.Return, ast.Yield, ast.YieldFrom, ast.Raise)
+    functions = [node for node in tree.body if isinstance(node, _FUNCTION) and node.name == name]
+    return any(isinstance(inner, wanted) for node in functions for inner in ast.walk(node))
+
+
+def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module | None:
+    """The prompt and a text that goes on where it ends. The text's first line, or all, may have lost their indentation,
+    and prose may stand before it: the reading counts that gives the function most lines."""
     lines = [line for line in text.split("\n") if not line.lstrip().startswith("```")]
     while lines and not lines[0].strip():
         lines.pop(0)
@@ -110,7 +162,7 @@ def _from_body(prompt: str, name: str, text: str, tries: _Tries) -> list[ast.stm
     head = prompt.rstrip().split("\n")
     trees = [tries.longest([*head, *reading])[0] for reading in readings]
     best = max((tree for tree in trees if tree), key=lambda tree: _body_lines(tree, name), default=None)
-    return _needed(best.body, name) if best and _body_lines(best, name) else None
+    return best if best and _body_lines(best, name) else None
 
 
 def _body_lines(tree: ast.Module, name: str) -> int:
@@ -125,15 +177,18 @@ def _body_lines(tree: ast.Module, name: str) -> int:
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    """A docstring, `pass` and the like, and what only defines something."""
+    """A docstring, `pass`, `raise NotImplementedError`, or a statement that only defines something."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant | ast.Name)
+    if isinstance(node, ast.Raise):
+        return node.exc is not None and "NotImplementedError" in _loaded(node.exc)
     return isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom, ast.ClassDef, *_FUNCTION))
 
 
-def _needed(statements: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
-    """Those that bind `name` or, in turn, what they use; not a head without a body, nor what runs only as a script."""
-    wanted, kept = {name, "*"}, set[int]()
+def _needed(statements: Sequence[ast.stmt], name: str, names: Set[str] | None = None) -> list[ast.stmt]:
+    """The statements that bind one of `names` (by default `name`) or, in turn, a name that they use; without the heads
+    of the function `name` that have no body, and without anything that runs only as a script."""
+    wanted, kept = {"*", *({name} if names is None else names)}, set[int]()
     usable = [
         node
         for node in statements

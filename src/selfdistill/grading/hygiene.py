@@ -5,31 +5,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Set
 from functools import lru_cache
 from itertools import groupby
 
 from ..config import Hygiene
 from ..types import Completion, Example
+from .leaks import goes_on, is_new, leak
 from .refusals import refuses
 
-# What a chat template writes, never a response. A marker that the original holds too is its subject.
+# Marks that a chat template writes. If the original holds one too, it is the subject of the text.
 _CHAT_MARKER = re.compile(
-    r"<\|[\w ]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
-    r"|^#{2,3} (?:Instruction|Response|Reference answer|Your answer):",
-    re.IGNORECASE | re.MULTILINE,
+    r"<\|[\w ]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
 )
 
-# The first line is the paper code's list (eval/gen_distilled_data.py).
-_REFERENCE_TALK = re.compile(
-    r"reference answer|your response|my response|your own response|now it's your turn|^your turn"
-    r"|reference (?:response|solution|text)|(?:your|my|our|its) own (?:answer|solution)"
-    r"|(?:provided|given|original) (?:answer|response|solution)|the (?:answer|response|solution) provided"
-    r"|(?:based on|according to|as per|suggested by|given|in) (?:the|this) (?:given |provided )?"
-    r"(?:instruction|prompt)\b"
-    r"|the (?:instruction|prompt) (?:provide|ask|state|say|give)",
-    re.IGNORECASE,
-)
-_TALK_CUES = ("answer", "response", "solution", "reference", "instruction", "prompt", "turn")
 _WORDS = re.compile(r"[぀-ヿ㐀-鿿]|[^\W぀-ヿ㐀-鿿]+")
 _LONG_RUN = re.compile(r"([^\W_]{1,4}?)\1{31,}")
 _LONGEST_PHRASE = 20
@@ -39,9 +28,10 @@ _FENCED = re.compile(r"```[^`]*+```")
 _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO"}
 
 
-def check(example: Example, completion: Completion, settings: Hygiene) -> str | None:
+def check(example: Example, completion: Completion, settings: Hygiene, headings: Set[str] = frozenset()) -> str | None:
     """Why `completion` can't stand for the example's reference, whatever it answers; None where nothing speaks against
-    it. The reason is that of the first check that fails, in the order of this function."""
+    it. The reason is that of the first check that fails, in the order of this function. `headings` are those of the
+    rewriting template."""
     text, reference = completion.text, example.reference
     if completion.finish == "error":
         return "backend error"
@@ -49,10 +39,8 @@ def check(example: Example, completion: Completion, settings: Hygiene) -> str | 
         return "empty"
     if completion.finish == "length":
         return "cut off at the limit"
-    if settings.end_of_turn and _new(_CHAT_MARKER, text, reference):
-        return "chat marker in the text"
-    if settings.reference_talk and _talks(text, reference):
-        return "talks about the reference or the prompt"
+    if leaked := leaks(text, example, settings, headings):
+        return leaked
     if settings.refusal and refuses(text) and not refuses(reference):
         return "refuses where the reference does not"
     if settings.max_repeats is not None and _repeats_anew(text, reference, settings.max_repeats):
@@ -62,20 +50,14 @@ def check(example: Example, completion: Completion, settings: Hygiene) -> str | 
     return _length(text, reference, settings)
 
 
-def _new(pattern: re.Pattern[str], text: str, reference: str) -> bool:
-    """Whether `pattern` finds something in the text whose like is not in the reference."""
-    found = {match[0].casefold() for match in pattern.finditer(text)}
-    return bool(found) and not found <= {match[0].casefold() for match in pattern.finditer(reference)}
-
-
-def _talks(text: str, reference: str) -> bool:
-    words = text.casefold()
-    # Most texts hold none of these, and the search for whole phrases is slow.
-    return any(cue in words for cue in _TALK_CUES) and _new(_REFERENCE_TALK, _straight(text), _straight(reference))
-
-
-def _straight(text: str) -> str:
-    return text.replace("’", "'")
+def leaks(text: str, example: Example, settings: Hygiene, headings: Set[str] = frozenset()) -> str | None:
+    """Why a text shows that it was written as a rewrite, or that its end of turn is missing; None if it does not. For
+    any part of a completion, such as a think trace."""
+    if settings.end_of_turn and is_new(_CHAT_MARKER, text, example.reference):
+        return "chat marker in the text"
+    if settings.end_of_turn and goes_on(text) and not goes_on(example.reference):
+        return "goes on with turns of its own"
+    return leak(text, example.reference, example.instruction, headings) if settings.reference_talk else None
 
 
 def _repeats_anew(text: str, reference: str, limit: int) -> bool:

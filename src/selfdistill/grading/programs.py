@@ -8,7 +8,7 @@ import textwrap
 import threading
 import warnings
 
-from ..sandbox import Run
+from ..sandbox import Ran, Run
 from ..types import Verdict
 
 _FENCE = re.compile(r"^[ \t]{0,12}```[ \t]*+(?P<language>[\w+#.-]*+)[^\n`]*+$", re.MULTILINE)
@@ -30,24 +30,36 @@ def python_code(reference: str, text: str) -> Verdict:
 
 
 def python_asserts(reference: str, text: str, *, run: Run) -> Verdict:
-    """Where the reference's code holds asserts, whether the code in `text` runs and passes them; else `python_code`.
+    """If the reference's code holds asserts, whether the code in `text` runs and passes them; else `python_code`.
 
-    Of the reference's blocks everything but its functions and classes is run after the code in `text`, and its test
-    functions. A reference that fails its own asserts (it may need a package) is unjudged.
+    The test is everything in the reference's blocks but its functions and classes, and its test functions. It runs in a
+    process apart from the program's, whose functions it calls with plain data. If the reference itself does not pass
+    that way (its asserts look at objects of its classes, or pass functions), the test runs in the program's own
+    process, where a program could fool it, and the reason says so. A reference that passes neither way (it may need a
+    package) is unjudged. All blocks of `text` are run in order, so the last definition of a function counts.
     """
     verdict = python_code(reference, text)
     asserts = _asserts(reference) if verdict.outcome != "unjudged" else None
     if asserts is None or not verdict.passed:
         return verdict
-    for code, what in ((reference, "the reference"), (text, "the code")):
-        ran = run(f"{_joined(code)}\n{asserts}\n")
-        if not ran.started:
-            return Verdict("unjudged", ran.reason, found=ran.output[-200:])
-        if not ran.ok and code is reference:
-            return Verdict("unjudged", f"{what} fails its own asserts: {ran.reason}", found=ran.output.strip()[-200:])
-        if not ran.ok:
-            return Verdict("fail", ran.reason, found=ran.output.strip()[-200:] or None)
-    return Verdict("pass", "passes the reference's asserts")
+    calls = "".join(f"{name} = function_of_the_program({name!r})\n" for name in _functions(reference))
+
+    def passes(code: str, apart: bool) -> Ran:
+        return run(_joined(code), f"{calls}{asserts}\n") if apart else run(f"{_joined(code)}\n{asserts}\n")
+
+    apart = True
+    own = passes(reference, apart)
+    if own.started and not own.ok:
+        apart = False
+        own = passes(reference, apart)
+    if not own.ok:
+        why = f"the reference fails its own asserts: {own.reason}" if own.started else own.reason
+        return Verdict("unjudged", why, found=own.output.strip()[-200:])
+    ran = passes(text, apart)
+    if not ran.ok:
+        return Verdict("fail" if ran.started else "unjudged", ran.reason, found=ran.output.strip()[-200:] or None)
+    where = "" if apart else ", run in its own process"
+    return Verdict("pass", f"passes the reference's asserts{where}")
 
 
 def _joined(text: str) -> str:
@@ -71,6 +83,12 @@ def _asserts(reference: str) -> str | None:
     if not any(isinstance(inner, ast.Assert) for node in tests for inner in ast.walk(node)):
         return None
     return ast.unparse(ast.Module(tests, []))
+
+
+def _functions(reference: str) -> list[str]:
+    """The names of the functions that the reference defines, apart from its tests."""
+    statements = parse(_joined(reference)).body
+    return [node.name for node in statements if isinstance(node, _FUNCTION) and not _is_test(node)]
 
 
 def _is_test(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

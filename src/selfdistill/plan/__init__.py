@@ -90,8 +90,8 @@ class Plan:
             return task
         return replace(task, grade=partial(task.grade, run=self.run_program))
 
-    def run_program(self, program: str) -> Ran:
-        return self._sandbox(program)
+    def run_program(self, program: str, tests: str | None = None) -> Ran:
+        return self._sandbox(program, tests)
 
     @cached_property
     def _sandbox(self) -> Run:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import DataConfig
 from ..data import OnBad
-from ..grading.functions import complete_function
+from ..grading.functions import complete_function, helpers
 from ..sandbox import Run
 from ..types import Conversation, Example, Message, Messages, Verdict
 from . import Task, load_rows
@@ -39,12 +39,15 @@ def ask(example: Example) -> Messages:
 
 
 def grade(example: Example, text: str, *, run: Run) -> Verdict:
-    """Whether the function in `text` passes the tests, which `run` runs with it. Unjudged where the sandbox fails."""
+    """Whether the last complete definition of the function in `text` passes the tests. They run in a process apart from
+    the program's, with the prompt's own helpers. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]
     function = complete_function(example.instruction, name, text)
     if function is None:
         return Verdict("fail", "no function found", expected=name)
-    ran = run(f"{function}\n{example.extra['test']}\n\ncheck({name})\n")
+    tests = example.extra["test"]
+    own = f"{helpers(example.instruction, name, tests)}\n{name} = function_of_the_program({name!r})\n"
+    ran = run(function, f"{own}\n{tests}\n\ncheck({name})\n")
     if not ran.started:
         return Verdict("unjudged", ran.reason, found=ran.output[-200:])
     if ran.ok:

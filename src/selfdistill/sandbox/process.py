@@ -1,0 +1,191 @@
+"""One process of the sandbox: what it is given, how long it is let run, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO
+
+_REASON = re.compile(r"[A-Za-z ]{1,60}")
+_LOOK = 0.05  # seconds between looks at a silent child
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one program may use. `cpu` and `wall` are seconds, `memory` (address space), `disk` (/tmp, and a file's
+    size) and `printed` are bytes, and `kept` is how much of what it prints comes back. Wall time is the looser of the
+    two, so that a busy machine fails no program. There is one process, of up to `threads` threads."""
+
+    cpu: int = 5
+    wall: float = 20.0
+    memory: int = 1 << 29
+    disk: int = 1 << 24
+    threads: int = 32
+    printed: int = 1 << 23
+    kept: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a program ended: `ok` where it ran to its end, else with a reason that can be counted, such as "timeout" or
+    "raised AssertionError". `started` is False where the sandbox itself failed, which says nothing of the program."""
+
+    ok: bool
+    reason: str
+    output: str
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one of two joined processes does, "serve" or "test", and its two ends of the pipes between them; `over` is
+    set when nobody waits for its result any more."""
+
+    task: str
+    pipes: tuple[int, int]
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def words(self) -> list[str]:
+        return [self.task, *map(str, self.pipes)]
+
+
+def run_process(
+    command: list[str],
+    program: str,
+    limits: Limits,
+    part: Part | None,
+    folder: str | None = None,
+    keep_open: Sequence[int] = (),
+) -> Ran:
+    """The child reads the program's length, the program, and after that a secret, which it writes back at the end. Its
+    ends of the pipes are closed here as soon as it has them, so that the other process sees when this one ends."""
+    secret = secrets.token_hex(16).encode()
+    source = program.encode("utf-8", "surrogatepass")
+    pipes = part.pipes if part else ()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env={"PYTHONHASHSEED": "0"},
+            pass_fds=(*keep_open, *pipes),
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Ran(False, f"sandbox failed: {error.strerror}", "", started=False)
+    finally:
+        for descriptor in pipes:
+            os.close(descriptor)
+    with process:
+        over = part.over if part else threading.Event()
+        exchange = _Exchange(process, b"%016d" % len(source) + source + secret, limits, over)
+        exchange.run()
+    return _read(exchange, process.returncode, secret)
+
+
+class _Exchange:
+    """Gives the child its input and takes what it prints, keeping little, until it ends or passes a limit; then kills
+    whatever is left of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], text: bytes, limits: Limits, over: threading.Event) -> None:
+        self.process, self.text, self.limits, self.over = process, memoryview(text), limits, over
+        self.output, self.control = bytearray(), bytearray()
+        self.printed = 0
+        self.stopped: str | None = None
+
+    def run(self) -> None:
+        try:
+            left = self._talk()
+            if self.stopped is None:
+                self.process.wait(left)
+        except subprocess.TimeoutExpired:
+            self.stopped = "timeout"
+        finally:
+            # The group has its leader's number, which stays taken while any of it lives. What is in bubblewrap's own
+            # namespace dies with it.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _talk(self) -> float:
+        """Gives the seconds of the wall time that are left. Of those in which this process stood still (stopped, or a
+        machine asleep) few count, as the child may have ended long ago, or stood still too."""
+        stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+        os.set_blocking(stdin.fileno(), False)
+        left, looked = self.limits.wall, time.monotonic()
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(stdin, selectors.EVENT_WRITE, lambda: self._write(stdin))
+            waiting.register(stdout, selectors.EVENT_READ, lambda: self._take(stdout, self.output))
+            waiting.register(stderr, selectors.EVENT_READ, lambda: self._take(stderr, self.control))
+            while waiting.get_map() and self.stopped is None:
+                # Whether the child ended is asked first: then all that it wrote is in the pipes. Where a process that
+                # it left behind holds these, they stay silent, or it writes on till the time is up.
+                ended = self.process.poll() is not None
+                if left <= 0 and not ended:
+                    self.stopped = "timeout"
+                elif self.over.is_set():
+                    self.stopped = "stopped"
+                ready = waiting.select(0 if ended else _LOOK)
+                for key, _ in ready:
+                    if not key.data():
+                        waiting.unregister(key.fileobj)
+                left, looked = left - min(time.monotonic() - looked, 10 * _LOOK), time.monotonic()
+                if ended and (not ready or left <= 0):
+                    break
+        return max(0.0, left)
+
+    def _write(self, pipe: IO[bytes]) -> bool:
+        try:
+            self.text = self.text[os.write(pipe.fileno(), self.text[:65536]) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False
+        return len(self.text) > 0
+
+    def _take(self, pipe: IO[bytes], kept: bytearray) -> bool:
+        chunk = os.read(pipe.fileno(), 65536)
+        kept += chunk[: max(0, self.limits.kept - len(kept))]
+        self.printed += len(chunk)
+        if self.printed > self.limits.printed:
+            self.stopped = "prints too much"
+        return bool(chunk)
+
+
+def _read(exchange: _Exchange, returncode: int, secret: bytes) -> Ran:
+    output = exchange.output.decode("utf-8", "replace")
+    said, ready, report = exchange.control.partition(b"ready\n")
+    if not ready:
+        why = exchange.stopped or f"exit {returncode}"
+        return Ran(False, f"sandbox failed: {why}", said.decode("utf-8", "replace"), started=False)
+    if exchange.stopped:
+        return Ran(False, exchange.stopped, output)
+    if report == b"end " + secret + b"\n":
+        return Ran(True, "ran to its end", output)
+    reason = report.decode("utf-8", "replace").strip()
+    return Ran(False, reason if _REASON.fullmatch(reason) else _end(returncode), output)
+
+
+def _end(returncode: int) -> str:
+    """What the exit status says, where the child wrote nothing: bubblewrap adds 128 to a signal's number."""
+    number = -returncode if returncode < 0 else returncode - 128
+    if number == signal.SIGXCPU:
+        return "cpu time"
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit {returncode} before its end"
