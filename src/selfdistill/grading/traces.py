@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..types import Completion
+
 # Per family: the opening mark, the closing mark, and models that write them. The names are those of vLLM's reasoning
 # parsers and TRL's chat templates, where there are any.
 _FAMILIES = (
@@ -75,6 +77,11 @@ class Trace:
 def split(text: str) -> Trace:
     """The think traces of `text` and the rest, the answer. A text without a trace is its own answer, unchanged."""
     return _Splitter(text).split() if any(cue in text for cue in _CUES) else Trace("", text)
+
+
+def answer_of(reply: Completion) -> str | None:
+    """The answer in a reply, without its think trace; None if the reply failed, or ends inside its trace."""
+    return None if reply.finish == "error" else split(reply.text).answer
 
 
 def join(reasoning: str, answer: str | None) -> str:
