@@ -38,7 +38,7 @@ _FAMILIES = (
         r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
     ),
     # gpt-oss decoded without its special tokens. With no final channel, only what can't be a word of English or code.
-    (r"\Aanalysis(?=[\s\S]*?assistantfinal|[A-Z][a-z'’]*,? [a-z])", r"assistantfinal"),
+    (r"\A\s*analysis(?=[\s\S]*?assistantfinal|[A-Z][a-z'’]*,? [a-z])", r"assistantfinal"),
 )
 _ALSO_ELEMENTS = ("0", "1")  # XML answers have elements of these names: they open a trace at a reply's start alone
 _AROUND_ANSWERS = (

@@ -46,8 +46,8 @@ def evaluate(
 
 
 def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
-    """Raises StageError if the prompt opens a think trace: choices would be scored inside it, and a generated reply that
-    is cut off there would look like an answer."""
+    """Raises StageError if the prompt opens a think trace: choices would be scored inside it, and a generated reply
+    that is cut off there would look like an answer."""
     prompt = lm.apply_chat_template([{"role": "user", "content": "A question?"}])
     if mark := opened(prompt):
         raise StageError(

@@ -197,8 +197,8 @@ def _graded(row: _Row) -> tuple[int, Verdict]:
 
 
 def _said(row: _Row) -> tuple[str | None, ...]:
-    """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if it has
-    one; of a choice by likelihood all that could be chosen. Raises where the row is no answer's."""
+    """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if it
+    has one; of a choice by likelihood all that could be chosen. Raises where the row is no answer's."""
     reply = split(row["text"])
     text = reply.answer
     if choices := row.get("choices"):
