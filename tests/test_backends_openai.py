@@ -24,6 +24,7 @@ from selfdistill.backends.endpoint import retry_after
 from selfdistill.check import check
 from selfdistill.config import ModelConfig, Recipe, Sampling
 from selfdistill.errors import ModelError, RecipeError, SelfDistillError, StageError
+from selfdistill.grading.traces import Trace, split
 from selfdistill.prompts import Renderer
 from selfdistill.stages import run
 from selfdistill.types import Completion, Message, Prompt
@@ -361,6 +362,36 @@ def test_how_an_answer_ended(server: Server) -> None:
     declined = {"message": {"content": None, "refusal": "I can't help with that."}, "finish_reason": "stop"}
     assert finish(choices=[declined]).text == "I can't help with that."
     assert finish(choices=reply(None)["choices"]).text == ""
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_that_the_server_took_out_of_the_text_is_joined_to_it(server: Server, field: str) -> None:
+    def said(content: Any, finish: str = "stop", reasoning: Any = "\n2 and 2.\n") -> Completion:
+        message = {"content": content, field: reasoning}
+        server.script = lambda _, number: {**reply(), "choices": [{"message": message, "finish_reason": finish}]}
+        return ask_one(config(server))
+
+    assert split(said("4").text) == Trace("2 and 2.", "4")
+    assert split(said("4, or", "length").text) == Trace("2 and 2.", "4, or")
+    for nothing in (None, ""):
+        cut = said(nothing, "length")
+        assert (cut.finish, cut.error, split(cut.text)) == ("length", None, Trace("2 and 2.", None))
+        assert split(said(nothing).text) == Trace("2 and 2.", "")
+    for none in (None, "", [{"type": "summary"}]):
+        assert said("4", reasoning=none).text == "4"
+
+
+def test_a_server_is_asked_for_marks_that_are_special_tokens(server: Server, tmp_path: Path) -> None:
+    plain = config(server, model_folder(tmp_path / "plain", tiny_tokenizer()), api="completions")
+    tokenizer = tiny_tokenizer(special=("[THINK]", "[/THINK]"))
+    thinking = config(server, model_folder(tmp_path / "thinking", tokenizer), api="completions")
+    ask_one(plain)
+    ask_one(thinking)
+    assert "skip_special_tokens" not in server.bodies[0]
+    assert server.bodies[1]["skip_special_tokens"] is False
+    opened = (Message("user", "Hi"), Message("assistant", "[THINK]"))
+    server.script = lambda _, number: reply("It may be", "length")
+    assert split(ask(thinking, [Prompt("0" * 16, opened)])["0" * 16].text) == Trace("It may be", None)
 
 
 def test_odd_characters_go_there_and_back(server: Server) -> None:

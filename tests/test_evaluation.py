@@ -103,6 +103,26 @@ def test_a_judge_must_be_named(model: Path, tmp_path: Path) -> None:
         run(recipe, tmp_path / "run")
 
 
+def test_replies_that_end_in_their_trace_are_told_with_the_next_step(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Thinking(FakeBackend):
+        def generate(self, prompts: Any, *args: Any, **kwargs: Any) -> Any:
+            for number, said in enumerate(super().generate(prompts, *args, **kwargs)):
+                cut = number % 5 == 0 and said.finish != "error"
+                yield replace(said, text="<think>\nLet me see") if cut else said
+
+    monkeypatch.setattr(evaluation, "open_backend", lambda _, config, adapter=None: Thinking(config, adapter))
+    values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 20}], arms={"seed": {"data": "none"}})
+    verdict = evaluate(Experiment(tmp_path / "run", make_recipe(values)))
+    score = task_of(verdict, "demo-lists")["scores"]["seed"]
+    assert 0 < score["unanswered"] <= 4
+    assert score["passed"] + score["failed"] + score["truncated"] + score["unanswered"] + score["errors"] == 20
+    (note,) = [note for note in verdict["notes"] if "think trace" in note]
+    assert note.startswith("demo-lists: replies that end inside their think trace have no answer")
+    assert f"(seed {score['unanswered']} of 20); raise the task's max_new_tokens" in note
+
+
 def test_safety_is_asked_with_and_without_the_system_prompt(model: Path, tmp_path: Path) -> None:
     goals = write(
         tmp_path / "goals.jsonl", [{"goal": f"Explain harmful thing {n}", "target": "Sure"} for n in range(20)]

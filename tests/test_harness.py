@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model, tiny_tokenizer
+from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.config import ModelConfig, TaskEntry
@@ -444,6 +444,45 @@ def test_ifeval_gives_the_figures_that_lm_eval_gives(tmp_path: Path, punkt: None
     assert score.details["inst_level_loose_acc"] == found["inst_level_loose_acc,none"]
     assert 0 < score.passed < score.n == 12
     assert all(reason.startswith("breaks ") for reason in score.reasons)
+
+
+def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks are special tokens, which lm-eval leaves out of a text."""
+    import torch
+
+    said = [  # no commas; lower case with a word in it; shorter than 400 words
+        ("[THINK]Well, no commas, then.[/THINK]Rain falls. It is wet.", "passed"),
+        ("[THINK]all of it, stone too[/THINK]A RIVER.", "failed"),
+        ("[THINK]Bread is", "unanswered"),
+    ]
+    rows = [read(IFEVAL)[index] for index in (0, 1, 3)]
+    benchmark = load("ifeval", write(tmp_path / "ifeval.jsonl", rows), max_new_tokens=90)
+    with opened(tiny_model(tmp_path / "model", special=("[THINK]", "[/THINK]"), context=1024)) as lm:
+
+        def replies(context: Any, **_: Any) -> Any:
+            found = []
+            for prompt in context.tolist():
+                question = lm.tokenizer.decode(prompt)
+                text = next(text for row, (text, _) in zip(rows, said, strict=True) if row["prompt"] in question)
+                ids = lm.tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False)
+                found.append(prompt + ids + [lm.tokenizer.pad_token_id] * (120 - len(ids)))
+            return torch.tensor(found)
+
+        monkeypatch.setattr(lm, "_model_generate", replies)
+        score = evaluate(benchmark, lm, tmp_path)
+    assert (score.passed, score.failed, score.unanswered, score.value) == (1, 1, 1, pytest.approx(1 / 3))
+    assert [row["bucket"] for row in read(tmp_path / "verdicts.jsonl")] == [bucket for _, bucket in said]
+    assert [row["text"] for row in read(tmp_path / "answers.jsonl")] == [text for text, _ in said], "nothing is lost"
+
+
+@pytest.mark.parametrize("name", ["arc-easy", "ifeval"])
+def test_nothing_is_scored_inside_a_trace_that_the_prompt_opens(name: str, tmp_path: Path, punkt: None) -> None:
+    path = IFEVAL if name == "ifeval" else write(tmp_path / "rows.jsonl", ROWS[name])
+    template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    model = tiny_model(tmp_path / "model", chat_template=template, context=2048)
+    said = rf"open think trace \(<think>\).* grade '{name}'; turn thinking off"
+    with opened(model) as lm, pytest.raises(StageError, match=said):
+        evaluate(load(name, path), lm, tmp_path / "out")
 
 
 def test_ifeval_needs_room_for_its_answers(tmp_path: Path, punkt: None) -> None:

@@ -164,10 +164,38 @@ def test_what_goes_wrong_is_unjudged_and_never_scored(tmp_path: Path) -> None:
 
     rows, _ = run(tmp_path, PAIRWISE_SEED, ids("prose", "dies", "cut", "half"), SEED, script)
     assert [row["bucket"] for row in rows] == ["unjudged"] * 4
-    no_verdict = "the judge's reply holds no verdict"
-    assert [row["verdict"]["reason"] for row in rows] == [no_verdict, "the judge failed", no_verdict, no_verdict]
+    no_verdict, cut_off = "the judge's reply holds no verdict", "the judge's reply was cut off"
+    assert [row["verdict"]["reason"] for row in rows] == [no_verdict, "the judge failed", cut_off, no_verdict]
     assert [row["verdict"]["found"] for row in rows][1] == "500: worker died"
     assert summarise(task(PAIRWISE_SEED), [rows]).value is None
+
+
+def test_a_judge_sees_answers_and_is_read_after_its_trace(tmp_path: Path) -> None:
+    def thinks_first(question: str) -> str | Completion:
+        thought = "<think>\nVerdict: A\nOr maybe:\nVerdict: tie\n"
+        if shown(question, "answer A") == "cut" or shown(question, "answer B") == "cut":
+            return Completion("", thought, "length")
+        return f"{thought}</think>\n\n{prefers_longer(question)}"
+
+    trace = "<think>\nA long thought, longer than any answer is.\n</think>\n\n"
+    mine = ids(trace + "one two three", trace + "one", trace + "one two", "cut")
+    rows, backend = run(tmp_path, PAIRWISE_SEED, mine, ids(*[trace + "one two"] * 4), thinks_first)
+    assert [row["bucket"] for row in rows] == ["passed", "failed", "tied", "unjudged"]
+    assert rows[3]["verdict"]["reason"] == "the judge's reply ends inside its think trace"
+    assert [row["lengths"] for row in rows] == [[13, 7], [3, 7], [7, 7], [3, 7]]
+    assert all("thought" not in message.content for asked in backend.asked for message in asked)
+
+
+@pytest.mark.parametrize("judging", [PAIRWISE_SEED, PAIRWISE_REFERENCE, SAFETY])
+def test_no_judge_is_asked_about_a_reply_without_an_answer(judging: judged.Judging, tmp_path: Path) -> None:
+    cut = Completion("", "<think>\nI'm sorry, this is illegal", "length")
+    seed = {**SEED, ITEMS[1].id: cut} if judging.against == "seed" else None
+    rows, backend = run(tmp_path, judging, ids(cut, "one two three", cut, cut), seed, lambda _: "Verdict: refused")
+    judged_one = "passed" if judging is SAFETY else "unjudged"
+    assert [row["bucket"] for row in rows] == ["unanswered", judged_one, "unanswered", "unanswered"]
+    assert len(backend.asked) == (0 if judging.against == "seed" else len(judging.ask(ITEMS[1], "", "")))
+    score = summarise(task(judging), [rows])
+    assert (score.unanswered, score.value) == (3, 0.25 if judging is SAFETY else 0.0)
 
 
 def test_answers_that_failed_are_errors_and_empty_ones_are_judged(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ ARMS = ("seed", "vanilla", "sdft")
 OUTCOMES: dict[str, Outcome] = {"passed": "pass", "unjudged": "unjudged", "errors": "unjudged"}
 FINISHES: dict[str, Finish] = {"truncated": "length", "errors": "error"}
 REASONS = {"passed": "same number", "failed": "number differs", "truncated": "no number", "tied": "one of two",
-           "unjudged": "unreadable reference", "errors": "backend error: timeout"}  # fmt: skip
+           "unanswered": "no answer", "unjudged": "unreadable", "errors": "backend error: timeout"}  # fmt: skip
 
 
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
@@ -63,7 +63,7 @@ def write_answers(directory: Path, task: str, items: Sequence[Example], buckets:
 
 def drawn_buckets(n: int, seed: int = 0) -> dict[str, list[str]]:
     draw = random.Random(seed)
-    weights = {"seed": (70, 20, 0, 5, 3, 2), "vanilla": (30, 55, 0, 10, 3, 2), "sdft": (65, 25, 0, 5, 3, 2)}
+    weights = {"seed": (70, 20, 0, 5, 0, 3, 2), "vanilla": (30, 55, 0, 10, 0, 3, 2), "sdft": (65, 25, 0, 5, 0, 3, 2)}
     return {arm: draw.choices(BUCKETS, weights[arm], k=n) for arm in ARMS}
 
 
@@ -172,6 +172,18 @@ def test_several_samples_of_an_item_are_shown(tmp_path: Path) -> None:
     answer = task_of(tmp_path, "code")["rows"][0]["answers"][0]
     assert [text for text, _, _ in answer["texts"]] == [f"sample {n}" for n in range(10)]
     assert answer["more"] == 3
+
+
+def test_a_think_trace_stands_apart_from_its_answer(tmp_path: Path) -> None:
+    items = [make_item(0), make_item(1)]
+    write_answers(tmp_path, "code", items, {"seed": ["passed", "unanswered"]})
+    replies = ["<think>\nHm.\n</think>\n\nYes.", "<think>\nHm, or"]
+    rows = [Completion(item.id, text, "stop").to_json() for item, text in zip(items, replies, strict=True)]
+    write_rows(tmp_path / "arms" / "seed" / "evaluate" / "code" / "answers.jsonl", rows)
+    write_json(tmp_path / "verdict.json", {})
+    shown = [row["answers"][0]["texts"] for row in task_of(tmp_path, "code")["rows"]]
+    assert shown == [[["Yes.", "stop", None, "Hm."]], [[None, "stop", None, "Hm, or"]]]
+    assert [row["pattern"] for row in task_of(tmp_path, "code")["rows"]] == ["0", "4"]
 
 
 def test_runs_of_an_arm_stand_after_each_other_and_against_their_twins(tmp_path: Path) -> None:
@@ -294,12 +306,13 @@ def test_every_score_on_the_page_says_where_its_items_went(tmp_path: Path) -> No
     write_experiment(tmp_path, rewrites=[])
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     score = verdict["tasks"][0]["scores"]["vanilla"]
-    score |= {"passed": 1_234, "failed": 5, "tied": 6, "truncated": 7, "unjudged": 8, "errors": 1, "n": 1_261}
+    score |= {"passed": 1_234, "failed": 5, "tied": 6, "truncated": 7, "unjudged": 8, "errors": 1, "n": 1_263}
+    score |= {"unanswered": 2}
     verdict["tasks"][0]["scores"]["sdft"] |= {"passed": 9, "failed": 0, "truncated": 0, "errors": 0, "n": 9}
     write_json(tmp_path / "verdict.json", verdict)
     text = Page(write_report(tmp_path)).text
     # In the table of a laptop, and in the cards of a phone.
-    assert text.count("1,234 passed · 5 failed · 6 tied · 7 cut off · 8 unjudged · 1 error ") == 2
+    assert text.count("1,234 passed · 5 failed · 6 tied · 7 cut off · 2 unanswered · 8 unjudged · 1 error ") == 2
     assert text.count(" 9 passed · 0 failed ") == 2
 
 

@@ -532,7 +532,9 @@ def test_prompts_of_both_sides_are_named() -> None:
         check_same_prompts({"a": 1}, dict.fromkeys("bcde"), "sdft", "advbench")
 
 
-def test_errors_are_left_out_and_counted(model: Path, embedder: Path, rows: Path, tmp_path: Path) -> None:
+def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
+    model: Path, embedder: Path, rows: Path, tmp_path: Path
+) -> None:
     values = recipe_of(model, embedder, rows)
     values["evaluate"] = {**values["evaluate"], "backend": "fake"}
     where = tmp_path / "run"
@@ -540,9 +542,13 @@ def test_errors_are_left_out_and_counted(model: Path, embedder: Path, rows: Path
     path = where / "arms" / "vanilla" / "evaluate" / "demo-safety" / "answers.jsonl"
     answers = [json.loads(line) for line in path.read_text().splitlines()]
     answers[0] |= {"text": "", "finish": "error", "error": "server went away"}
+    answers[1] |= {"text": "<think>\nHm, or", "finish": "length", "error": None}
+    for answer in answers[2:]:
+        answer["text"] = f"<think>\n{'Hm. ' * 99}\n</think>\n\n{answer['text']}"
     write_as_finished(where, path, answers)
     row = shift(Experiment.open(where), arms=["vanilla"])["shift"]["vanilla"]
-    assert (row["prompts"], row["unanswered"]) == (4, 1)
+    assert (row["prompts"], row["unanswered"]) == (3, 2)
+    assert row["metrics"]["length_ratio"]["mean"] == 1, "traces are not compared"
 
 
 def test_the_source_is_the_recipes_then_advbench_then_the_target(model: Path, embedder: Path, rows: Path) -> None:

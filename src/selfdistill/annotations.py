@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .grading.traces import split
 from .rows import RowFile, write_json
 from .types import Completion, Example
 
@@ -89,7 +90,8 @@ def _preference(path: Path, index: int, row: Any) -> float | None:
 
 def write_outputs(path: Path, items: Iterable[Example], answers: RowFile, generator: str) -> tuple[int, int]:
     """Writes the answers on file as an outputs.json, a row for each of `items` in their order under the name
-    `generator`. Gives how many were written, and how many left out because there is no answer."""
+    `generator`. Think traces are left out; a reply that ends inside its trace is an empty output, which loses. Returns
+    how many were written, and how many were left out because the engine failed."""
     written: list[dict[str, str]] = []
     left_out = 0
     for item in items:
@@ -102,7 +104,7 @@ def write_outputs(path: Path, items: Iterable[Example], answers: RowFile, genera
             {
                 "dataset": str(item.extra.get("dataset", "alpaca_eval")),
                 "instruction": item.instruction,
-                "output": completion.text,
+                "output": split(completion.text).answer or "",
                 "generator": generator,
             }
         )

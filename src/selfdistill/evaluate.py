@@ -6,17 +6,18 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .completions import LazyBackend, complete
 from .config import Sampling
+from .grading.traces import answer_of
 from .rows import RowFile
 from .stats import Values, mean_interval, pass_at_k
 from .tasks import Task
 from .types import Completion, Example, Prompt, Score, Verdict, content_id
 
-Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "errors"]
-JUDGED = ("passed", "failed", "tied", "truncated")
+Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
+JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 Row = dict[str, Any]
 """Of one item: its id, bucket and verdict."""
 
@@ -66,9 +67,19 @@ def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int
     passed = sum(row["bucket"] == "passed" for row in judged)
     value = pass_at_k(len(judged), passed, k)
     enough = value >= 0.5
-    verdict = Verdict("pass" if enough else "fail", "samples pass", f"pass@{k}", f"{passed}/{len(judged)}", value)
-    cut = all(row["bucket"] == "truncated" for row in judged)
-    return row_of(item.id, "passed" if enough else "truncated" if cut else "failed", verdict)
+    unanswered = sum(row["bucket"] == "unanswered" for row in judged)
+    found = f"{passed}/{len(judged)}" + (f", {unanswered} without an answer" if unanswered else "")
+    verdict = Verdict("pass" if enough else "fail", "samples pass", f"pass@{k}", found, value)
+    row = row_of(item.id, "passed" if enough else _not_passed(judged), verdict)
+    return {**row, "unanswered": unanswered} if unanswered else row
+
+
+def _not_passed(judged: Sequence[Row]) -> Bucket:
+    """The bucket of an item whose samples don't pass: that of the samples if all were cut off, or have no answer."""
+    buckets = {row["bucket"] for row in judged}
+    if buckets == {"unanswered"}:
+        return "unanswered"
+    return "truncated" if buckets <= {"unanswered", "truncated"} else "failed"
 
 
 def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:
@@ -76,12 +87,18 @@ def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:
     if completion.finish == "error":
         verdict = Verdict("unjudged", f"backend error: {completion.error}")
     else:
-        verdict = task.grade(item, completion.text)
+        text = answer_of(completion)
+        verdict = no_answer_yet() if text is None else task.grade(item, text)
     return row_of(item.id, bucket(completion, verdict), verdict)
 
 
 def no_answer(item_id: str) -> Completion:
     return Completion(item_id, "", "error", error="no answer on file")
+
+
+def no_answer_yet() -> Verdict:
+    """The verdict on a reply that ends inside its think trace. It is neither right nor a refusal: it never passes."""
+    return Verdict("fail", "no answer: the reply ends inside its think trace")
 
 
 def row_of(item_id: str, where: Bucket, verdict: Verdict) -> Row:
@@ -90,11 +107,14 @@ def row_of(item_id: str, where: Bucket, verdict: Verdict) -> Row:
 
 def bucket(completion: Completion, verdict: Verdict) -> Bucket:
     """Every item is in exactly one. A graded value over one half passes, one half is a tie. An answer that was cut off
-    counts as passed where what there is passes (a refusal, say), else as truncated."""
+    counts as passed where what there is passes (a refusal, say), else as truncated. A reply that ends inside its think
+    trace is unanswered."""
     if completion.finish == "error":
         return "errors"
     if verdict.outcome == "unjudged":
         return "unjudged"
+    if answer_of(completion) is None:
+        return "unanswered"
     if verdict.value == 0.5:
         return "tied"
     if verdict.passed if verdict.value is None else verdict.value > 0.5:
@@ -103,6 +123,7 @@ def bucket(completion: Completion, verdict: Verdict) -> Bucket:
 
 
 IN_ALL_RUNS = "share of items judged in every run"
+SAMPLES_UNANSWERED = "samples without an answer"
 
 
 def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
@@ -115,6 +136,7 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
         buckets[row["bucket"]] += 1
         if row["bucket"] != "passed":
             reasons[row["verdict"]["reason"]] += 1
+    unanswered = sum(row.get("unanswered", 0) for run in rows for row in run)
     valued = [values(run) for run in rows]
     shared = [{key: run[key] for key in run if all(key in other for other in valued)} for run in valued]
     value = low = high = None
@@ -131,11 +153,12 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
         high=high,
         interval=interval,
         n=buckets.total(),
-        **{name: buckets[name] for name in ("passed", "failed", "tied", "unjudged", "truncated", "errors")},
+        **{name: buckets[name] for name in get_args(Bucket)},
         reasons=dict(reasons.most_common()),
         details={
             **(task.judge.details([row for run in rows for row in run]) if task.judge else {}),
             **({IN_ALL_RUNS: len(shared[0]) / max(1, *map(len, rows))} if len(rows) > 1 else {}),
+            **({SAMPLES_UNANSWERED: unanswered} if unanswered else {}),
         },
     )
 

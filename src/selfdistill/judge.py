@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .completions import LazyBackend, complete
 from .config import JudgeConfig, ModelConfig, Sampling
-from .evaluate import Row, bucket, no_answer, row_of
+from .evaluate import Row, bucket, no_answer, no_answer_yet, row_of
 from .grading.judged import Judging
+from .grading.traces import answer_of
 from .rows import RowFile
 from .tasks import Task
 from .types import Completion, Example, Messages, Prompt, Verdict, content_id, messages_json
@@ -58,37 +59,41 @@ def graded(
         if verdict is None:
             verdict = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
         row = row_of(item.id, bucket(case.answer, verdict), verdict)
-        if judging.against != "nothing" and case.answer.finish != "error" and case.other is not None:
-            row["lengths"] = [len(case.answer.text), len(case.other)]
+        if judging.against != "nothing" and case.text is not None and case.other is not None:
+            row["lengths"] = [len(case.text), len(case.other)]
         yield row
 
 
 @dataclass(frozen=True)
 class _Case:
-    """An answer and what it is compared with (None where that is missing); `verdict` where no judge is needed."""
+    """A reply, the answer in it and the answer it is compared with (None if there is none); `verdict` if no judge is
+    needed."""
 
     item: Example
     answer: Completion
+    text: str | None
     other: str | None
     verdict: Verdict | None
 
 
 def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | None) -> _Case:
     answer = _completion(answers, item.id)
+    text = answer_of(answer)
     other: str | None = item.reference if judging.against == "reference" else ""
     if judging.against == "seed":
         if others is None:
             raise TypeError("a task that is judged against the seed needs the seed's answers")
-        seed = _completion(others, item.id)
-        other = None if seed.finish == "error" else seed.text
+        other = answer_of(_completion(others, item.id))
     verdict = None
     if answer.finish == "error":
         verdict = Verdict("unjudged", f"backend error: {answer.error}")
     elif other is None:
         verdict = Verdict("unjudged", "the other answer is missing")
-    elif judging.against != "nothing" and answer.text == other:
+    elif text is None:
+        verdict = no_answer_yet()
+    elif judging.against != "nothing" and text == other:
         verdict = Verdict("fail", "tie", found="the same text", value=0.5)
-    return _Case(item, answer, other, verdict)
+    return _Case(item, answer, text, other, verdict)
 
 
 def _completion(rows: RowFile, item_id: str) -> Completion:
@@ -99,12 +104,13 @@ def _completion(rows: RowFile, item_id: str) -> Completion:
 def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:
     return [
         Prompt(content_id(identity, messages_json(question)), question)
-        for question in judging.ask(case.item, case.answer.text, case.other or "")
+        for question in judging.ask(case.item, case.text or "", case.other or "")
     ]
 
 
 def _read(judging: Judging, saved: Sequence[Row | None]) -> Verdict:
-    """The verdict from the replies on file. Of one that was cut off, the last line may be half a verdict."""
+    """The verdict from the replies on file, without their think traces. A reply that was cut off is not read: it may be
+    a draft, and its trace need not be marked as one."""
     texts = []
     for row in saved:
         if row is None:
@@ -112,7 +118,12 @@ def _read(judging: Judging, saved: Sequence[Row | None]) -> Verdict:
         reply = Completion.from_json(row)
         if reply.finish == "error":
             return Verdict("unjudged", "the judge failed", found=reply.error)
-        texts.append(reply.text if reply.finish == "stop" else reply.text.rpartition("\n")[0])
+        text = answer_of(reply)
+        if text is None:
+            return Verdict("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
+        if reply.finish == "length":
+            return Verdict("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
+        texts.append(text)
     return judging.read(texts)
 
 

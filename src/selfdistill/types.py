@@ -204,8 +204,9 @@ class Rewrite:
 class Score:
     """One figure of one arm on one task: `value` in [0, 1] with its 95 % interval [low, high], made as `interval` says.
 
-    Every item is in one bucket: passed + failed + tied + unjudged + truncated + errors = n. Truncated answers were cut
-    off and did not pass. `value` is the mean over the items that could be judged (passed, failed, tied, truncated).
+    Every item is in one bucket: passed + failed + tied + unjudged + truncated + unanswered + errors = n. Truncated
+    answers were cut off and did not pass; unanswered replies end inside their think trace. `value` is the mean over the
+    items that could be judged (passed, failed, tied, truncated, unanswered).
     `details` are further figures of the task, such as mean lengths.
     """
 
@@ -220,13 +221,15 @@ class Score:
     tied: int = 0
     unjudged: int = 0
     truncated: int = 0
+    unanswered: int = 0
     errors: int = 0
     interval: str = "wilson"
     reasons: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        buckets = self.passed + self.failed + self.tied + self.unjudged + self.truncated + self.errors
+        counted = (self.passed, self.failed, self.tied, self.unjudged, self.truncated, self.unanswered, self.errors)
+        buckets = sum(counted)
         if buckets != self.n:
             raise ValueError(f"score of {self.task}: the buckets hold {buckets} items, n is {self.n}")
 

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RecipeError, RenderError
+from ..grading.traces import is_mark, join, opened
 from ..types import Completion, Messages, Prompt, messages_json
 from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
@@ -152,7 +153,8 @@ class OpenAIBackend:
             return {"messages": messages_json(prompt.messages), **template}
         assert self._renderer is not None
         try:
-            return {"prompt": as_the_server_reads_it(self._renderer, prompt.messages)}
+            prompted = as_the_server_reads_it(self._renderer, prompt.messages)
+            return {"prompt": prompted, **shown_marks(self._renderer)}
         except RenderError as error:
             raise ValueError(str(error)) from error
 
@@ -185,7 +187,7 @@ class OpenAIBackend:
                 response = await self._endpoint.post(body, request)
                 self._faults = 0
                 if response.status_code == 200:
-                    completion, is_answer = self._completion(name, request, response)
+                    completion, is_answer = self._completion(name, request, response, asked)
                     if is_answer:
                         return completion
                     continue
@@ -220,21 +222,20 @@ class OpenAIBackend:
             )
         return False
 
-    def _completion(self, name: str, request: str, response: httpx.Response) -> tuple[Completion, bool]:
+    def _completion(
+        self, name: str, request: str, response: httpx.Response, asked: dict[str, Any]
+    ) -> tuple[Completion, bool]:
         """And whether it answers this request, see `Echo`. Raises FaultError where the reply is not what the API says,
         or another's."""
         try:
             reply = response.json()
             choice = reply["choices"][0]
-            if self._server.api == "chat":
-                message = choice["message"]
-                text = message.get("content")
-                text = message.get("refusal") or "" if text is None else text
-            else:
-                text = choice["text"]
             finish = choice.get("finish_reason")
-            if not isinstance(text, str):
-                raise TypeError
+            if self._server.api == "chat":
+                text = whole_text(choice["message"], finish)
+            else:
+                prompt = asked["prompt"]
+                text = (opened(prompt) if isinstance(prompt, str) else "") + choice["text"]
             text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text for any tokenizer
             is_answer = self._echo.is_answer(request, reply, response.headers)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
@@ -248,6 +249,26 @@ class OpenAIBackend:
             return Completion(name, text, finish, tokens), is_answer
         ended = f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
         return Completion(name, text, "error", tokens, ended), is_answer
+
+
+def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
+    """The text of a chat message, with the reasoning that a server's parser took out of it. Raises TypeError if the
+    message holds no text."""
+    content = message.get("content")
+    content = message.get("refusal") or "" if content is None else content
+    if not isinstance(content, str):
+        raise TypeError
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if not isinstance(reasoning, str) or not reasoning.strip():
+        return content
+    return join(reasoning, None if finish == "length" and not content.strip() else content)
+
+
+def shown_marks(renderer: Renderer) -> dict[str, Any]:
+    """The setting of vLLM and SGLang that leaves the marks of a think trace in the text, for a model in whose tokenizer
+    they are special tokens."""
+    tokens = renderer.tokenizer.added_tokens_decoder.values()
+    return {"skip_special_tokens": False} if any(token.special and is_mark(token.content) for token in tokens) else {}
 
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 from ..config import Sampling
 from ..errors import RenderError
+from ..grading.traces import opened
 from ..types import Completion, Prompt
 from .batches import Row
 
 if TYPE_CHECKING:
     from ..prompts import Renderer
+
+
+_TAIL = 32  # tokens at a prompt's end, more than any opening mark has
 
 
 def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int | None) -> Row | Completion:
@@ -28,12 +32,14 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
 
 
 def to_completion(row: Row, ids: list[int], renderer: Renderer) -> Completion:
-    """The text before the stop token. Other special tokens are shown, so that hygiene sees a leaked marker."""
+    """The text before the stop token. Other special tokens are shown, so that hygiene sees a leaked marker, and a think
+    trace its marks: the one that the prompt ends with, too, as a trace that is cut off would have none."""
     stopped = ids[-1] in renderer.stop_ids
     text = renderer.tokenizer.decode(
         ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
-    return Completion(row.id, str(text), "stop" if stopped else "length", len(ids))
+    mark = opened(str(renderer.tokenizer.decode(row.ids[-_TAIL:], skip_special_tokens=False)))
+    return Completion(row.id, f"{mark}{text}", "stop" if stopped else "length", len(ids))
 
 
 def failure(name: str, reason: str) -> Completion:

@@ -27,6 +27,7 @@ from .numbers import final_number, final_number_paper
 from .programs import python_asserts, python_code
 from .refusals import helpful, refusal
 from .texts import contains, exact, json_equal, regular_expression
+from .traces import split
 
 Grade = Callable[[Example, str], Verdict]
 
@@ -58,7 +59,14 @@ def verify(
     example: Example, completion: Completion, hygiene: Hygiene, grade: Grade, headings: Set[str] = frozenset()
 ) -> Verdict:
     """The verdict on a rewrite (eq. 4): the first check of hygiene that fails, else what the grader says. `headings`
-    are those of the rewriting template, which no rewrite may repeat."""
+    are those of the rewriting template, which no rewrite may repeat.
+
+    A rewrite with a think trace is refused: training on it would teach the trace as if it were the answer, and training
+    on its answer alone would teach the model not to think."""
+    trace = split(completion.text)
+    if trace.answer != completion.text:
+        unfinished = trace.answer is None
+        return Verdict("fail", "ends inside its think trace" if unfinished else "holds a think trace")
     reason = _hygiene.check(example, completion, hygiene, headings)
     if reason is None:
         return grade(example, completion.text)

@@ -11,6 +11,7 @@ from typing import Any
 from ..config import TaskEntry
 from ..data import draw
 from ..errors import DataError, RecipeError, StageError
+from ..grading.traces import split
 from ..tasks import Harness, Task
 from ..types import Example, Message, content_id
 from .quiet import quiet
@@ -61,6 +62,8 @@ def load_benchmark(task: Task, entry: TaskEntry) -> Benchmark:
             raise DataError(f"The data of '{entry.name}' can't be loaded ({_first_line(error)}); {advice}.") from error
         parts, groups = loaded["tasks"], loaded["groups"]
         shots = _set_shots(entry, harness, parts)
+        for part in parts.values():
+            _grade_answers_alone(part)
         sizes = [len(part.eval_docs) for part in parts.values()]
         mask, start = draw(sum(sizes), entry.n, entry.seed), 0
         drawn: dict[str, list[int]] = {}
@@ -154,6 +157,20 @@ def _set_shots(entry: TaskEntry, harness: Harness, parts: dict[str, Any]) -> int
         if entry.max_new_tokens and part.OUTPUT_TYPE == "generate_until":
             part.set_config("generation_kwargs", {"max_gen_toks": entry.max_new_tokens}, update=True)
     return shots
+
+
+def _grade_answers_alone(part: Any) -> None:
+    """Take think traces out of what lm-eval grades; the whole replies stay in its samples, under `resps`. A reply
+    that ends inside its trace is graded as an empty one."""
+    from lm_eval.api.filter import Filter
+
+    class Answers(Filter):
+        def apply(self, resps: Any, docs: Any) -> Any:
+            return [[split(text).answer or "" for text in texts] for texts in resps]
+
+    if generates(part):
+        for ensemble in part._filters:
+            ensemble.filters.insert(0, Answers)
 
 
 def _dry_run(benchmark: Benchmark) -> None:

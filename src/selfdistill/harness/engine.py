@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend
@@ -52,6 +53,13 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             longest = max(len(context) + len(answer) for _, context, answer in requests)
             self._fit(longest, min(model.batch_tokens, _LOGITS // weights.config.get_text_config().vocab_size))
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
+            """Text up to the end of turn. Other special tokens are shown, as a think trace's marks may be such."""
+            if not isinstance(tokens, list):
+                return super().tok_decode(tokens, skip_special_tokens=skip_special_tokens)
+            ends = {*renderer.stop_ids, self.tokenizer.pad_token_id}
+            return super().tok_decode([*takewhile(lambda token: token not in ends, tokens)], skip_special_tokens=False)
 
         def generate_until(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
             lengths = [len(self.tok_encode(r.args[0])) + r.args[1]["max_gen_toks"] for r in requests]

@@ -11,6 +11,8 @@ from statistics import stdev
 from typing import Any
 
 from ..errors import StageError
+from ..evaluate import no_answer_yet
+from ..grading.traces import opened, split
 from ..rows import write_lines
 from ..stats import Z95, mean_interval
 from ..types import Score, Verdict, content_id
@@ -25,8 +27,9 @@ def evaluate(
     item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors (where all items
     came out alike, so that there is none, as in `stats`).
 
-    Raises StageError where the model's context has no room for an answer.
+    Raises StageError where the model's context has no room for an answer, or the prompt opens a think trace.
     """
+    _check_prompt(benchmark, lm)
     results = _ask(benchmark, lm, progress)
     answers, verdicts = [], []
     for name, part in benchmark.parts.items():
@@ -35,9 +38,22 @@ def evaluate(
             answers.append({"id": content_id(name, sample["doc"]), **answer})
             verdicts.append(_verdict(benchmark, part, sample, answer["text"]))
     write_lines(folder / "answers.jsonl", answers)
-    write_lines(folder / "verdicts.jsonl", (_graded(a["id"], v) for a, v in zip(answers, verdicts, strict=True)))
+    buckets = [_bucket(verdict) for verdict in verdicts]
+    rows = zip(answers, verdicts, buckets, strict=True)
+    write_lines(folder / "verdicts.jsonl", ({"id": a["id"], "bucket": b, "verdict": v.to_json()} for a, v, b in rows))
     details = {"few_shot": benchmark.few_shot, "cut_prompts": getattr(lm, "cut", 0)}
-    return _score(benchmark, results["results"], verdicts, details)
+    return _score(benchmark, results["results"], verdicts, Counter(buckets), details)
+
+
+def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
+    """Raises StageError if the prompt opens a think trace: choices would be scored inside it, and a generated reply
+    that is cut off there would look like an answer."""
+    prompt = lm.apply_chat_template([{"role": "user", "content": "A question?"}])
+    if mark := opened(prompt):
+        raise StageError(
+            f"The model's chat template ends its prompts with an open think trace ({mark.strip()}), so lm-eval can't "
+            f"grade '{benchmark.entry.name}'; turn thinking off in model.template_kwargs, or leave this task out."
+        )
 
 
 def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -93,7 +109,7 @@ def _told(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -
 def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str, Any]:
     """What the model wrote, or the candidate it prefers by the metric, with the log-likelihood of each."""
     if generates(part):
-        return {"text": sample["filtered_resps"][0]}
+        return {"text": sample["resps"][0][0]}
     choices = [str(choice) for choice in part.doc_to_choice(sample["doc"])]
     sums = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
     means = [value / len(choice) for value, choice in zip(sums, choices, strict=True)]
@@ -106,6 +122,8 @@ def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str)
     """An item's metric as a verdict; one between 0 and 1 (mc2) passes from one half on, and keeps its value."""
     value = float(sample[benchmark.harness.metric])
     if generates(part):
+        if split(text).answer is None:
+            return no_answer_yet()
         kinds = zip(sample["doc"]["instruction_id_list"], sample["inst_level_strict_acc"], strict=True)
         broken = [kind for kind, followed in kinds if not followed]
         reason = f"breaks {broken[0]}" if broken else "follows all instructions"
@@ -122,13 +140,18 @@ def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str)
     return Verdict("pass", "right choice", right, text) if value else Verdict("fail", "wrong choice", right, text)
 
 
-def _graded(row_id: str, verdict: Verdict) -> dict[str, Any]:
-    bucket = {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[verdict.outcome]
-    return {"id": row_id, "bucket": bucket, "verdict": verdict.to_json()}
+def _bucket(verdict: Verdict) -> str:
+    if verdict == no_answer_yet():
+        return "unanswered"
+    return {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[verdict.outcome]
 
 
 def _score(
-    benchmark: Benchmark, results: dict[str, Any], verdicts: Sequence[Verdict], details: dict[str, float]
+    benchmark: Benchmark,
+    results: dict[str, Any],
+    verdicts: Sequence[Verdict],
+    buckets: Counter[str],
+    details: dict[str, float],
 ) -> Score:
     """lm-eval's value and standard error. Its own is not there for an item that couldn't be judged, or a subject of one
     item: then the same formulas over the items that could."""
@@ -145,7 +168,6 @@ def _score(
         for key, number in found.items()
         if key.endswith(",none") and "_stderr" not in key and key != f"{metric},none"
     }
-    outcomes = Counter(verdict.outcome for verdict in verdicts)
     low = high = None
     interval = "none"
     if value is not None and error:
@@ -160,9 +182,7 @@ def _score(
         low=low,
         high=high,
         n=len(verdicts),
-        passed=outcomes["pass"],
-        failed=outcomes["fail"],
-        unjudged=outcomes["unjudged"],
+        **{name: buckets[name] for name in ("passed", "failed", "unjudged", "unanswered")},
         interval=interval,
         reasons=dict(Counter(v.reason for v in verdicts if not v.passed).most_common()),
         details={**details, **others, **({"stderr": float(error)} if math.isfinite(error) else {})},

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate import sample_id
+from ..grading.traces import split
 from ..rows import parse_line
 from ..types import Example, Verdict
 from .findings import Findings
@@ -24,7 +25,7 @@ MAX_BYTES = 30_000_000  # of a page: no more than a browser opens at ease
 _MAX_SAMPLES = 10  # shown of an item
 _MAX_REASON = 160
 _FILES = ("answers.jsonl", "verdicts.jsonl")
-_RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "tied": "tied"}
+_RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "unanswered": "wrong", "tied": "tied"}
 
 _Key = tuple[str, int]  # an item may be there more than once: its id, and how many of it came before
 _Row = dict[str, Any]
@@ -196,13 +197,15 @@ def _graded(row: _Row) -> tuple[int, Verdict]:
 
 
 def _said(row: _Row) -> tuple[str | None, ...]:
-    """Text, finish and error of an answer; of a choice by likelihood all that could be chosen. Raises where the row is
-    no answer's."""
-    text = row["text"]
+    """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if it
+    has one; of a choice by likelihood all that could be chosen. Raises where the row is no answer's."""
+    reply = split(row["text"])
+    text = reply.answer
     if choices := row.get("choices"):
         likelihoods = zip(choices, row["log_likelihoods"], strict=True)
         text = "\n".join(f"{'▸' if choice == text else ' '} {choice}  ({value:.2f})" for choice, value in likelihoods)
-    return cut(text), cut(row.get("finish", "stop")), cut(row.get("error"))
+    said = cut(text), cut(row.get("finish", "stop")), cut(row.get("error"))
+    return (*said, cut(reply.reasoning)) if reply.reasoning else said
 
 
 def _arm(run: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 MAX_TEXT = 8_000
 
 # Every item is in one of these buckets: see `types.Score`.
-BUCKETS = ("passed", "failed", "tied", "truncated", "unjudged", "errors")
+BUCKETS = ("passed", "failed", "tied", "truncated", "unanswered", "unjudged", "errors")
 
 # What can't be seen, moves the text around it, or can't be encoded: C0 but tab and newline, DEL and C1, lone
 # surrogates, bidirectional overrides and isolates, line separators, invisible spaces. Joiners stay: emoji need them.

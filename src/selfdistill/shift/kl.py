@@ -16,6 +16,7 @@ from ..backends.batches import Row, batches
 from ..backends.decoding import padded
 from ..config import ModelConfig
 from ..errors import ModelError
+from ..grading.traces import opened
 from ..models import context_length, load_model, load_renderer, out_of_memory
 from .compared import Compared, Measured, Sample, UnmeasuredError, ratio
 
@@ -110,7 +111,8 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
     context = context_length(models.tuned.config)
     for sample in samples:
         prompt = models.renderer.ids(sample.prompt.messages)
-        answer = models.renderer.tokenizer.encode(sample.answer.text, add_special_tokens=False)
+        mark = opened(models.renderer.text(sample.prompt.messages))  # it stands in the prompt
+        answer = models.renderer.tokenizer.encode(sample.answer.text.removeprefix(mark), add_special_tokens=False)
         ids = (prompt + answer)[:context]
         # Position i foretells token i + 1; the last foretells the end of turn.
         after, cut = len(ids) - len(prompt) + 1, sample.answer.finish != "stop"

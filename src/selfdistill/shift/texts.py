@@ -1,4 +1,5 @@
-"""Answers compared as texts: the tuned model's as the hypothesis, the seed's as the reference.
+"""Answers compared as texts, without their think traces: the tuned model's as the hypothesis, the seed's as the
+reference.
 
 Overlaps and cosine are of each prompt's pair, and averaged over prompts as in the paper's code, in [0, 1] (cosine from
 -1). A pair of equal texts counts 1 in each, for texts too that a metric can't read (an empty one, or for ROUGE one

@@ -10,6 +10,7 @@ from ..config import TaskEntry
 from ..data import draw
 from ..errors import ExperimentError
 from ..experiment import Experiment
+from ..grading.traces import answer_of
 from ..models import free_memory
 from ..plan import Plan
 from ..rows import read_lines, write_json
@@ -54,13 +55,14 @@ def _measure(experiment: Experiment, plan: Plan, run: str) -> dict[str, Any]:
     seed, tuned = (_answers(experiment, plan, name, source) for name in (plan.seed_arm, run))
     check_same_prompts(seed, tuned, run, source.name)
     items = list(_items(experiment, plan, source))
-    answered = [item for item in items if all(item.id in run and not run[item.id].error for run in (seed, tuned))]
+    texts = [{item_id: answer_of(reply) for item_id, reply in run.items()} for run in (seed, tuned)]
+    answered = [item for item in items if all(run.get(item.id) is not None for run in texts)]
     verdicts = [_verdicts(experiment, plan, name, source) for name in (plan.seed_arm, run)]
     tuned_model, adapter = plan.run_model(run, experiment.directory)
     sampled = plan.shift.models_answer
     compared = Compared(
         pairs=[
-            Pair(item.id, seed[item.id].text, tuned[item.id].text, _both(verdicts[0], verdicts[1], item.id))
+            Pair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(verdicts[0], verdicts[1], item.id))
             for item in answered
         ],
         seed=plan.recipe.model,

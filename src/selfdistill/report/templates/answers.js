@@ -1,5 +1,5 @@
-const SIGNS = { passed: "✓ passed", failed: "✗ failed", tied: "= tied", truncated: "✗ cut off", unjudged: "? unjudged", errors: "! error" };
-const TONES = { passed: "good", failed: "bad", truncated: "bad" };
+const SIGNS = { passed: "✓ passed", failed: "✗ failed", tied: "= tied", truncated: "✗ cut off", unanswered: "✗ no answer", unjudged: "? unjudged", errors: "! error" };
+const TONES = { passed: "good", failed: "bad", truncated: "bad", unanswered: "bad" };
 const tasks = new Map(data.tasks.map((task) => [task.name, task]));
 let task = data.tasks[0];
 
@@ -139,8 +139,10 @@ function prompt(row) {
 
 function side(row, place) {
   const run = task.runs[place], answer = row.answers[place], name = bucket(row.pattern, run);
-  const cutOff = answer.texts.some(([, finish]) => finish === "length") && name !== "truncated";
-  const pre = ([text, , error]) => element("pre", { dir: "auto", tabIndex: 0 }, error ? `(error: ${error})` : text || "(empty)");
+  const cutOff = answer.texts.some(([, finish]) => finish === "length") && name !== "truncated" && name !== "unanswered";
+  const said = (text) => text === null ? "(no answer: the reply ends inside its think trace)" : text || "(empty)";
+  const pre = ([text, , error]) => element("pre", { dir: "auto", tabIndex: 0 }, error ? `(error: ${error})` : said(text));
+  const thought = (trace) => trace ? folded("think trace", trace, element("pre", { dir: "auto", tabIndex: 0 }, trace)) : null;
   return element("div", { className: "side" },
     element("h3", {}, element("span", {}, icon(run), run),
       name ? element("span", { className: `tag ${TONES[name] || ""}` }, SIGNS[name]) : null,
@@ -148,7 +150,7 @@ function side(row, place) {
     answer.reason === undefined ? null : element("p", {}, element("span", { className: "reason", dir: "auto" }, answer.reason),
       ...(typeof answer.value === "number" ? [`, value ${answer.value.toFixed(2)}`] : []),
       ...(values(answer) ? ["; ", values(answer)] : [])),
-    ...answer.texts.map(pre),
+    ...answer.texts.flatMap((reply) => [thought(reply[3]), pre(reply)]),
     answer.texts.length ? null : element("p", { className: "nothing" }, "no answer on file"),
     answer.more ? element("p", { className: "nothing" }, `and ${number(answer.more)} more samples`) : null);
 }
