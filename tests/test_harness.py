@@ -14,11 +14,11 @@ import pytest
 from tiny import tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig, TaskEntry
+from selfdistill.config import ModelConfig, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.types import Message, Score, Verdict
+from selfdistill.types import Message, Prompt, Score, Verdict
 
 pytest.importorskip("lm_eval")
 
@@ -444,6 +444,24 @@ def test_ifeval_gives_the_figures_that_lm_eval_gives(tmp_path: Path, punkt: None
     assert score.details["inst_level_loose_acc"] == found["inst_level_loose_acc,none"]
     assert 0 < score.passed < score.n == 12
     assert all(reason.startswith("breaks ") for reason in score.reasons)
+
+
+def test_the_folders_generation_settings_have_no_say(
+    tmp_path: Path, punkt: None, demo_lm: Any, strong_seed: str
+) -> None:
+    """lm-eval's answers are those of the backend, whatever generation_config.json is beside the weights."""
+    benchmark = load("ifeval", IFEVAL, max_new_tokens=24)
+    score = evaluate(benchmark, demo_lm, tmp_path / "own")
+    config = ModelConfig(path=strong_seed, dtype="float32", device="cpu")
+    with HFBackend(config) as backend:
+        same = evaluate(benchmark, open_lm("hf", config, lambda: backend), tmp_path / "strong")
+        items = {item.id: item for item in benchmark.items()}
+        asked = [Prompt(name, item.prompt) for name, item in items.items()]
+        expected = {answer.id: answer.text for answer in backend.generate(asked, Sampling(max_new_tokens=24))}
+    assert same == score
+    for folder in ("own", "strong"):
+        found = {row["id"]: row["text"] for row in read(tmp_path / folder / "answers.jsonl")}
+        assert found == expected
 
 
 def test_ifeval_needs_room_for_its_answers(tmp_path: Path, punkt: None) -> None:

@@ -21,6 +21,7 @@ from tiny import tiny_model
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, StageError
+from selfdistill.plan import Plan
 from selfdistill.stages import rewriting
 from selfdistill.types import Completion
 
@@ -143,6 +144,20 @@ def test_other_settings_in_a_used_directory_are_named(model: Path, rows: Path, t
         run(make_recipe(recipe_of(model, rows)), where)
     assert tree(where) == before
     assert load_recipe(where / "recipe.yaml") == make_recipe(recipe_of(model, rows))
+
+
+def test_after_a_report_the_settings_are_compared_as_before(model: Path, rows: Path, tmp_path: Path) -> None:
+    """`report` and `regrade` leave the caller's experiment, and its recipe on disk, as they were."""
+    recipe, where = make_recipe(recipe_of(model, rows)), tmp_path / "run"
+    verdict = run(recipe, where)
+    saved = (where / "recipe.yaml").read_bytes()
+    other = Experiment(where, make_recipe(recipe_of(model, rows, train={**TRAIN, "lr": 0.5})))
+    for look in (report, regrade):
+        assert look(other)["tasks"] == verdict["tasks"]
+        assert (where / "recipe.yaml").read_bytes() == saved
+        with pytest.raises(ExperimentError, match=r"other settings for train/.*lr"):
+            evaluate(other)
+    assert not other.finished(Plan(other.recipe).train_stage("vanilla"))  # type: ignore[arg-type]
 
 
 def test_an_arm_or_task_can_be_added_later(model: Path, rows: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import DataConfig, ModelConfig
 from .demo import SEED
+from .prompts import LAYOUTS
 
 _SAMPLE_BYTES = 1 << 20
 
@@ -41,6 +42,11 @@ def file_identity(name: str) -> str:
         return name
     state = path.stat()
     return f"{path.name}:{_digest(path, state.st_mtime_ns, state.st_size)}"
+
+
+def layout_identity(model: ModelConfig) -> str:
+    """The layout's name, or the identity of the template file. A name of our own never means a file."""
+    return model.layout if model.layout in ("chat", *LAYOUTS) else file_identity(model.layout)
 
 
 @cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config.plain_yaml import parse_yaml
+from .config.plain_yaml import as_written, parse_yaml
 from .errors import ModelError, RecipeError
 from .types import Example, Message, Messages, messages_json
 
@@ -100,7 +100,7 @@ def load_template(name: str) -> RewritingTemplate:
         raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = parse_yaml(text) if path.suffix in (".yaml", ".yml") else {"user": text}
+        values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**values)
         parts = (template.user, template.system or "", template.prefill or "")
         if not all(isinstance(part, str) for part in parts):

@@ -106,6 +106,7 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):
         notes.append("sandbox: none. Programs that a model wrote were run without a sandbox.")
+    notes += _left_out(experiment)
     if contaminated := data.get("contaminated"):
         notes.append(
             f"{contaminated} rows drawn for data.heldout were left out, as they ask what is trained on or repeat."
@@ -138,6 +139,20 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
             if (share := score["details"].get(IN_ALL_RUNS, 1.0)) < 1 - _MANY_LOST
         ]:
             notes.append(f"{task['task']}: the scores are of the items judged in every run ({', '.join(few)}).")
+    return notes
+
+
+def _left_out(experiment: Experiment) -> list[str]:
+    """The sampling settings that servers rejected, by the stages whose answers were drawn without them."""
+    stages: dict[str, list[str]] = {}
+    for name, record in experiment.manifest["stages"].items():
+        if left_out := record.get("counts", {}).get("settings_left_out"):
+            stages.setdefault(", ".join(left_out), []).append(name)
+    notes = []
+    for settings, names in stages.items():
+        where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more stages"
+        seed = " Without seed, another run draws other answers." if "seed" in settings.split(", ") else ""
+        notes.append(f"{where}: the server did not take {settings}, so its own defaults may apply.{seed}")
     return notes
 
 
