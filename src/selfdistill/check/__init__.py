@@ -18,6 +18,7 @@ from ..prompts import Renderer
 from ..types import Conversation, Example, Verdict
 from .arms import arm_lines, arm_warnings, replay_missing
 from .evaluation import evaluation_needs, evaluation_prompts, judge_lines, shift_warnings
+from .names import name_warnings
 
 _ROWS = 200
 
@@ -72,7 +73,7 @@ def check(recipe: Recipe) -> Checked:
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             "rewrite.grader, or leave heldout out."
         )
-    found.warnings += [*arm_warnings(plan), *shift_warnings(plan)]
+    found.warnings += [*arm_warnings(plan), *shift_warnings(plan), *name_warnings(plan)]
     _prompts(plan, rows, found)
     _prerequisites(plan, found)
     for error in replay_missing(plan):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -15,6 +17,8 @@ from .problems import problem
 from .recipe import Recipe
 from .settings import check_name, merge
 from .train import DEFAULT_ARMS
+
+_log = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """The folder of the recipes that ship with the package."""
@@ -56,12 +60,31 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, R
 
 
 def recipe_file(path: Path | str) -> Path:
-    """The file itself, or the one of that name that ships with the package."""
-    shipped = RECIPES / f"{path}.yaml"
+    """The file or folder at `path`; only if there is none, the recipe of that name that ships with the package."""
+    shipped = shipped_recipe(path)
     try:
-        return shipped if not Path(path).is_file() and shipped.is_file() else Path(path)
+        if shipped is None or not Path(path).exists():
+            return shipped or Path(path)
     except OSError:  # a name that is too long, a folder that may not be looked into: reading it says so
         return Path(path)
+    _say_which(Path(path).absolute(), shipped)
+    return Path(path)
+
+
+def shipped_recipe(path: Path | str) -> Path | None:
+    """The recipe that ships with the package under this bare name, as in `selfdistill reproduce table1`."""
+    path = Path(path)
+    found = path.name == str(path) and (RECIPES / f"{path}.yaml")
+    try:
+        return found if found and found.is_file() else None
+    except OSError:
+        return None
+
+
+@cache
+def _say_which(path: Path, shipped: Path) -> None:
+    kind = "folder" if path.is_dir() else "file"
+    _log.warning("`%s` is the %s %s, not the recipe of that name, which is %s.", path.name, kind, path, shipped)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -70,7 +93,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
     except IsADirectoryError:
-        raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.") from None
+        shipped = shipped_recipe(path)
+        also = f" A recipe of this name also ships with the package: {shipped}." if shipped else ""
+        raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.{also}") from None
     except OSError as error:
         raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
     except ValueError as error:  # UnicodeDecodeError is one
