@@ -495,10 +495,14 @@ def test_a_refusal_that_quotes_the_prompt_or_the_request_names_no_setting(server
         assert [answer.finish for answer in answers] == ["error"]
 
 
-def test_a_server_that_goes_on_rejecting_what_is_not_sent_is_an_error(server: Server) -> None:
-    server.script = lambda _, number: (400, refusal("Unsupported parameter", param="min_p"))
-    assert ask_one(config(server)).finish == "error"
-    assert len(server.bodies) == 2
+def test_a_refusal_of_what_is_not_sent_is_another_requests_and_tried_again(server: Server) -> None:
+    refused = (400, refusal("Unsupported parameter", param="min_p"))
+    server.script = lambda _, number: refused if number < 3 else reply()
+    assert ask_one(config(server)).finish == "stop"
+    assert len(server.bodies) == 4
+    server.script = lambda _, number: refused
+    answer = ask_one(config(server, retries=2))
+    assert (answer.finish, answer.transient) == ("error", True)
 
 
 def test_tgi_is_refused_where_a_neutral_setting_would_change_its_answers(server: Server) -> None:

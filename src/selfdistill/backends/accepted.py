@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Sampling
 from ..errors import RecipeError
+from .endpoint import FaultError
 from .sampling import NEUTRAL, every_setting, row_seed
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Accepted:
     def adapt(self, body: Mapping[str, Any], response: httpx.Response, reason: str) -> bool:
         """Whether the refused request is worth sending again with `settings` as they are after this call.
 
-        Raises RecipeError if the server rejects a value that decides the answer. `reason` is what the server says.
+        Raises RecipeError if the server rejects a value that decides the answer, FaultError if the refusal is another
+        request's. `reason` is what the server says.
         """
         if response.status_code not in (400, 422):
             return False
@@ -72,7 +74,10 @@ class Accepted:
         if "max_tokens" in body and "max_completion_tokens" in text and _UNKNOWN.search(text):
             self._limit_name = "max_completion_tokens"
             return True
-        named = [name for name in _named(response) if name in body]
+        rejected = _named(response)
+        named = [name for name in rejected if name in body]
+        if rejected and not named:
+            raise FaultError(f"a refusal of {rejected[0]}, which the request does not hold")
         if not named:
             return False
         if _TRANSFORMERS in text and "generation_config" not in body:
@@ -95,9 +100,9 @@ class Accepted:
             )
         if others := sorted(new - {"seed", "repeat_penalty"}):
             _log.warning(
-                "The server at %s does not take %s. They are left out, since the recipe's values are the neutral ones; "
-                "see that the server has no other defaults (for vLLM: --generation-config vllm). The manifest records "
-                "it.",
+                "The server at %s does not take %s, so the requests leave that out: the recipe's values are the "
+                "neutral ones. Make sure that the server has no other defaults (for vLLM: --generation-config vllm). "
+                "The manifest records it.",
                 self._shown,
                 ", ".join(f"`{name}`" for name in others),
             )
