@@ -28,7 +28,7 @@ from pairs import Row, alternate, ratios, rewriting_prompts, spread
 from rewrite_hf import best_threads, one_by_one, threads_set
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.openai import row_seed
+from selfdistill.backends.sampling import row_seed
 from selfdistill.backends.sharing import sharing
 from selfdistill.backends.vllm import VLLMBackend
 from selfdistill.config import EngineConfig, ModelConfig, Sampling, load_recipe

@@ -1,5 +1,6 @@
 """Shared by the tests: few threads, no network, the folder of real data where there is one."""
 
+import json
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from selfdistill.cli import main
+from selfdistill.demo import SEED
 from selfdistill.errors import SelfDistillError
 from selfdistill.prompts import REWRITING, rewriting_messages
 from selfdistill.sandbox import check_sandbox
@@ -73,6 +75,42 @@ def demo_prompts(rows: int) -> list[Prompt]:
     assert task.train is not None
     examples = (example for row in task.load(task.train) for example in row.examples())
     return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
+
+
+# Generation settings of a folder that would change every answer.
+STRONG_SETTINGS = {
+    "do_sample": True,
+    "temperature": 1.7,
+    "top_k": 1,
+    "top_p": 0.5,
+    "min_p": 0.3,
+    "repetition_penalty": 1.5,
+    "presence_penalty": 1.5,
+    "frequency_penalty": 1.5,
+    "max_new_tokens": 5,
+    "no_repeat_ngram_size": 2,
+}
+STRONGEST_SETTINGS = {
+    **STRONG_SETTINGS,
+    "min_new_tokens": 20,
+    "suppress_tokens": [*range(60, 90)],
+    "bad_words_ids": [[100], [101], [102]],
+    "forced_bos_token_id": 95,
+    "forced_eos_token_id": 96,
+}
+
+
+def seed_with(settings: dict[str, Any], folder: Path) -> str:
+    """The demo's seed with other generation settings; the ends of a turn are its own."""
+    shutil.copytree(SEED, folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def strong_seed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return seed_with(STRONGEST_SETTINGS, tmp_path_factory.mktemp("strong") / "seed")
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,10 @@ from selfdistill.backends.endpoint import retry_after
 from selfdistill.check import check
 from selfdistill.config import ModelConfig, Recipe, Sampling
 from selfdistill.errors import ModelError, RecipeError, SelfDistillError, StageError
+from selfdistill.experiment import Experiment
 from selfdistill.grading.traces import Trace, split
 from selfdistill.prompts import Renderer
-from selfdistill.stages import run
+from selfdistill.stages import evaluate, rewrite, run
 from selfdistill.types import Completion, Message, Prompt
 
 if TYPE_CHECKING:
@@ -197,25 +198,31 @@ def test_what_is_done_is_not_asked_and_no_more_is_read_ahead_than_is_in_flight(s
     assert len(server.bodies) == 25
 
 
-def test_settings_are_sent_as_the_api_names_them(server: Server) -> None:
+NEUTRAL = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "skip_special_tokens": False,
+}
+
+
+def test_every_sampling_setting_is_sent_so_that_no_default_of_the_server_applies(server: Server) -> None:
     ask_one(config(server), Sampling(preset="paper", seed=5))
     ask_one(config(server), Sampling(preset="paper", seed=5))
     ask_one(config(server), Sampling(preset="paper", seed=6))
-    ask_one(config(server), Sampling(max_new_tokens=9))
+    ask_one(config(server), Sampling(temperature=0, top_p=0.5, top_k=7, max_new_tokens=9))
     first, again, other, greedy = server.bodies
-    assert first["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say 0"}]
-    assert {k: first[k] for k in ("model", "max_tokens", "temperature", "top_p", "top_k")} == {
-        "model": "judge",
-        "max_tokens": 512,
-        "temperature": 0.95,
-        "top_p": 0.7,
-        "top_k": 50,
-    }
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say 0"}]
     assert 0 <= first["seed"] < 2**31
+    drawn = {"temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": first["seed"], "max_tokens": 512}
+    assert first == {"model": "judge", "messages": messages, **NEUTRAL, **drawn}
     assert first == again
     assert other["seed"] != first["seed"]
-    assert greedy.keys() == {"model", "messages", "max_tokens", "temperature"}
-    assert (greedy["temperature"], greedy["max_tokens"]) == (0.0, 9)
+    assert greedy == {"model": "judge", "messages": messages, **NEUTRAL, "temperature": 0.0, "max_tokens": 9}
 
 
 def test_each_row_has_a_seed_of_its_own(server: Server) -> None:
@@ -331,20 +338,178 @@ def test_the_limit_goes_under_its_other_name_where_the_server_asks_for_it(server
     assert len(server.bodies) <= 24
 
 
-def test_the_seed_is_left_out_where_the_server_does_not_know_it(server: Server) -> None:
-    told = {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}
-    server.script = lambda body, _: (422, told) if "seed" in body else reply()
-    assert ask_one(config(server, retries=0), Sampling(temperature=1.0)).finish == "stop"
+def rejecting(names: set[str], say: Callable[[str], Any], status: int = 400) -> Callable[[dict[str, Any], int], Any]:
+    """A server that refuses the first of these settings that a request holds."""
+    return lambda body, _: next(((status, say(name)) for name in body if name in names), reply())
+
+
+WORDS: dict[str, tuple[int, Callable[[str], Any]]] = {
+    "OpenAI, unknown": (400, lambda name: refusal(f"Unrecognized request argument supplied: {name}", param=None)),
+    "OpenAI, unsupported": (
+        400,
+        lambda name: refusal(
+            f"Unsupported parameter: '{name}' is not supported with this model.",
+            param=name,
+            code="unsupported_parameter",
+        ),
+    ),
+    "pydantic": (
+        422,
+        lambda name: {
+            "detail": [{"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}]
+        },
+    ),
+    "Mistral": (
+        422,
+        lambda name: {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", name]}]}},
+    ),
+    "Groq": (400, lambda name: refusal(f"property '{name}' is unsupported")),
+    "Google": (
+        400,
+        lambda name: [refusal(f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')],
+    ),
+    "xAI": (
+        400,
+        lambda name: {"code": "Client specified an invalid argument", "error": f"Argument not supported: {name}"},
+    ),
+    "text": (400, lambda name: Raw(f"unknown field `{name}`".encode())),
+}
+
+
+@pytest.mark.parametrize(("status", "say"), WORDS.values(), ids=WORDS)
+def test_a_neutral_setting_that_the_server_rejects_is_left_out_and_shown_once(
+    server: Server, caplog: pytest.LogCaptureFixture, status: int, say: Callable[[str], Any]
+) -> None:
+    unknown = {"min_p", "repetition_penalty", "repeat_penalty", "skip_special_tokens"}
+    server.script = rejecting(unknown, say, status)
+    with open_backend("openai", config(server, concurrency=4)) as backend:
+        found = list(backend.generate(prompts(20), Sampling(preset="paper")))
+        assert backend.left_out == ["min_p", "repetition_penalty", "skip_special_tokens"]  # type: ignore[attr-defined]
+    assert {answer.finish for answer in found} == {"stop"}
+    kept = {"temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "seed"}
+    assert kept == server.bodies[-1].keys() - {"model", "messages", "max_tokens"}
+    for name in unknown - {"repeat_penalty"}:
+        assert caplog.text.count(f"`{name}`") == 1, caplog.text
+
+
+def test_several_settings_in_one_refusal(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    unknown = {"min_p", "repetition_penalty", "repeat_penalty", "skip_special_tokens", "top_k"}
+    told = f"Unrecognized request arguments supplied: {', '.join(sorted(unknown))}"
+    server.script = lambda body, _: (400, refusal(told, param=None)) if "min_p" in body else reply()
+    assert ask_one(config(server)).finish == "stop"
     assert len(server.bodies) == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "--generation-config vllm" in caplog.text
 
 
-def test_a_server_without_top_k_is_told_once(server: Server) -> None:
-    unknown = {"detail": "Unexpected keys in the request: {'top_k'}"}
-    server.script = lambda body, _: (422, unknown) if "top_k" in body else reply()
-    with pytest.raises(RecipeError, match="top_k to 0"):
+def test_settings_that_exclude_each_other(server: Server) -> None:
+    told = "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
+    server.script = lambda body, _: (400, refusal(told)) if "top_p" in body else reply()
+    assert ask_one(config(server)).finish == "stop"
+    assert server.bodies[-1]["temperature"] == 0
+
+
+def test_a_rejected_seed_is_shown_and_recorded(
+    server: Server, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    server.script = rejecting({"seed"}, WORDS["pydantic"][1], 422)
+    recipe = Recipe.model_validate(
+        {
+            "model": {"path": "judge", "server": {"url": server.url}},
+            "task": "demo-maths",
+            "data": {"path": "demo-maths", "n": 4},
+            "rewrite": {"backend": "openai", "grader": "none", "min_accepted": 0},
+            "arms": {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}},
+            "evaluate": {"backend": "openai", "tasks": [{"task": "demo-lists", "n": 2}]},
+        }
+    )
+    experiment = Experiment(tmp_path / "run", recipe)
+    rewrite(experiment)
+    assert caplog.text.count("does not take `seed`") == 1
+    assert experiment.counts("rewrite")["settings_left_out"] == ["seed"]
+    verdict = evaluate(experiment, arms=["seed"])
+    assert [note for note in verdict["notes"] if note.startswith("rewrite: the server did not take seed")]
+    greedy = experiment.counts("answer/seed/demo-lists")
+    assert greedy["items"] == 2
+    assert "settings_left_out" not in greedy
+
+
+def test_top_k_is_turned_off_in_the_servers_way(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    told = "top_k must be -1 (disable) or at least 1, got 0."
+    server.script = lambda body, _: (400, refusal(told)) if body["top_k"] == 0 else reply()
+    assert ask_one(config(server)).finish == "stop"
+    assert [body["top_k"] for body in server.bodies] == [0, -1]
+    assert ask_one(config(server), Sampling(preset="paper")).finish == "stop"
+    assert server.bodies[-1]["top_k"] == 50
+    assert not caplog.records
+
+
+DECIDING = {
+    "top_k": ((422, {"detail": "Unexpected keys in the request: {'top_k'}"}), "top_k 50 .* top_k to 0"),
+    "top_p": ((400, refusal("Input validation error: `top_p` must be > 0.0 and < 0.5")), "top_p 0.7 .* top_p to 1"),
+    "temperature": (
+        (
+            400,
+            refusal(
+                "Unsupported value: 'temperature' does not support 0.95 with this model. Only the default (1) value is "
+                "supported.",
+                param="temperature",
+                code="unsupported_value",
+            ),
+        ),
+        r"temperature 0.95 .* temperature to 1, or answer with another model or backend\.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("action", "message"), DECIDING.values(), ids=DECIDING)
+def test_a_rejected_setting_that_decides_the_answer_ends_the_run(
+    server: Server, request: pytest.FixtureRequest, action: Any, message: str
+) -> None:
+    server.script = lambda _, number: action
+    with pytest.raises(RecipeError, match=message):
         ask(config(server, concurrency=2), prompts(50), Sampling(preset="paper"))
     assert len(server.bodies) <= 4
-    assert ask_one(config(server), Sampling(preset="paper", top_k=0)).finish == "stop"
+
+
+def test_a_model_without_greedy_answers_is_refused_and_one_that_draws_at_1_is_asked(server: Server) -> None:
+    told = "Unsupported value: 'temperature' does not support 0 with this model."
+    server.script = lambda body, _: (400, refusal(told, param="temperature")) if "temperature" in body else reply()
+    with pytest.raises(RecipeError, match="temperature 0 "):
+        ask_one(config(server))
+    assert ask_one(config(server), Sampling(temperature=1.0)).finish == "stop"
+    assert "temperature" not in server.bodies[-1]
+    with open_backend("openai", config(server)) as backend:
+        assert [answer.finish for answer in backend.generate(prompts(1), Sampling(temperature=1.0))] == ["stop"]
+        with pytest.raises(RecipeError, match=r"temperature 0\.5 "):  # left out only while it is neutral
+            list(backend.generate(prompts(1), Sampling(temperature=0.5)))
+
+
+def test_a_refusal_that_quotes_the_prompt_or_the_request_names_no_setting(server: Server) -> None:
+    said = ["This prompt is not allowed: the temperature of a seed", "only one seed: temperature 1"]
+    quoted = [{"type": "value_error", "loc": ["body"], "msg": "Value error, not allowed", "input": {"top_k": 0}}]
+    for refused in (refusal(said[0]), refusal(said[1]), {"detail": quoted}, refusal(f"not supported {quoted}")):
+        server.script = lambda _, number, refused=refused: (400, refused)
+        with open_backend("openai", config(server)) as backend:
+            answers = list(backend.generate(prompts(1), Sampling(temperature=0.5)))
+            assert not backend.left_out  # type: ignore[attr-defined]
+        assert [answer.finish for answer in answers] == ["error"]
+
+
+def test_a_refusal_of_what_is_not_sent_is_another_requests_and_tried_again(server: Server) -> None:
+    refused = (400, refusal("Unsupported parameter", param="min_p"))
+    server.script = lambda _, number: refused if number < 3 else reply()
+    assert ask_one(config(server)).finish == "stop"
+    assert len(server.bodies) == 4
+    server.script = lambda _, number: refused
+    answer = ask_one(config(server, retries=2))
+    assert (answer.finish, answer.transient) == ("error", True)
+
+
+def test_tgi_is_refused_where_a_neutral_setting_would_change_its_answers(server: Server) -> None:
+    server.script = lambda _, number: {**reply(), "system_fingerprint": "3.3.4-sha-4fdc7b2"}
+    with pytest.raises(RecipeError, match=r"server\.api to completions"):
+        ask_one(config(server))
 
 
 def test_how_an_answer_ended(server: Server) -> None:

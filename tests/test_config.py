@@ -1,13 +1,17 @@
 """Recipes: one model for file, overrides and saved copy; every mistake named with the key that was meant."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import load_recipe, make_recipe, save_recipe
+from selfdistill.config import Recipe, load_recipe, make_recipe, save_recipe
+from selfdistill.config.plain_yaml import dump_yaml, parse_yaml, plain
 from selfdistill.errors import RecipeError
 
 
@@ -104,3 +108,97 @@ def test_missing_folder_and_encoding(tmp_path: Path) -> None:
 def test_any_value_is_a_recipe_or_a_recipe_error(value: object) -> None:
     with contextlib.suppress(RecipeError):
         make_recipe({"model": value, "data": value, "train": value, "arms": value})
+
+
+WRITTEN = {
+    # text: (as a setting of any type, as a text)
+    "1e-8": (1e-8, "1e-8"),
+    "123e456": ("123e456", "123e456"),
+    "2.5": (2.5, "2.5"),
+    "0x1f": (31, "0x1f"),
+    "0o17": (15, "0o17"),
+    "017": (17, "017"),
+    ".inf": (float("inf"), ".inf"),
+    "true": (True, "true"),
+    "True": (True, "True"),
+    "nan": ("nan", "nan"),
+    "inf": ("inf", "inf"),
+    "1_000": ("1_000", "1_000"),
+    "yes": ("yes", "yes"),
+    "off": ("off", "off"),
+    "2024-01-01": ("2024-01-01", "2024-01-01"),
+    "12:30:00": ("12:30:00", "12:30:00"),
+    "'1e-8'": ("1e-8", "1e-8"),
+    '"0x1f"': ("0x1f", "0x1f"),
+    "null": (None, None),
+    "~": (None, None),
+    "": (None, None),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_a_scalar_is_read_by_yaml_1_2_and_a_text_takes_it_as_it_is_written(tmp_path: Path, text: str) -> None:
+    whatever, as_text = WRITTEN[text]
+    for recipe in both_ways(tmp_path, text):
+        assert recipe.model.template_kwargs == {"x": whatever}
+        assert type(recipe.model.template_kwargs["x"]) is type(whatever)
+        assert recipe.note == recipe.model.revision == as_text
+        saved = tmp_path / "saved.yaml"
+        saved.write_text(save_recipe(recipe), encoding="utf-8")
+        assert load_recipe(saved) == recipe
+
+
+def both_ways(tmp_path: Path, text: str) -> list[Recipe]:
+    """The recipe with a scalar in its file, and with the same scalar in overrides."""
+    start = "data: d\n"
+    lines = f"note: {text}\nmodel:\n  path: m\n  revision: {text}\n  template_kwargs:\n    x: {text}\n"
+    in_file = load_recipe(write(tmp_path, start + lines))
+    overrides = [f"note={text}", f"model.revision={text}", f"model.template_kwargs.x={text}"]
+    return [in_file, load_recipe(write(tmp_path, start + "model: m\n"), overrides)]
+
+
+SCALARS = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x85\u2028\u2029"), max_size=8),
+    st.text("0123456789eE+-._xoabfnNi", max_size=8),
+    st.floats().map(repr),
+    st.sampled_from(
+        [*WRITTEN, "# c", "a: b", "- a", "[1, 2e3]", "{a: 0x1}", "---", "!!int x", "*a", "&a 1", "|", "<<"]
+    ),
+)
+
+
+@given(SCALARS)
+def test_any_scalar_is_the_same_in_a_file_and_in_an_override(text: str) -> None:
+    def outcome(read: Callable[[], Recipe]) -> Any:
+        try:
+            return repr(read().model)  # by repr, as nan is not equal to itself
+        except RecipeError:
+            return "refused"
+
+    with TemporaryDirectory() as folder:
+        lines = f"data: d\nmodel:\n  path: m\n  revision: {text}\n  template_kwargs: {{}}\n"
+        in_file = outcome(lambda: load_recipe(write(Path(folder), lines)))
+        plain = "data: d\nmodel:\n  path: m\n  template_kwargs: {}\n"
+        assert outcome(lambda: load_recipe(write(Path(folder), plain), [f"model.revision={text}"])) == in_file
+        nested = f"data: d\nmodel:\n  path: m\n  template_kwargs:\n    x: {text}\n"
+        in_file = outcome(lambda: load_recipe(write(Path(folder), nested)))
+        assert outcome(lambda: load_recipe(write(Path(folder), plain), [f"model.template_kwargs.x={text}"])) == in_file
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(JSON)
+def test_what_is_saved_is_read_as_it_was(value: Any) -> None:
+    assert plain(parse_yaml(dump_yaml({"x": value}))) == {"x": value}
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    text = "data: d\nmodel: 1e3\narms:\n  base: {data: none}\n  0.10: {data: 0.10, template: 007}\n"
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.model.path == "1e3"
+    assert (recipe.arms["0.10"].data, recipe.arms["0.10"].template) == (0.1, "007")

@@ -213,14 +213,21 @@ def test_without_a_sandbox_the_task_is_refused_before_any_model(
         run(graded, tmp_path / "third")
 
 
+SEEDED = ("vanilla", "vanilla@1")
+
+
 def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_path: Path) -> None:
-    values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 12}], seeds=[0, 1])
+    values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 12}])
+    run(make_recipe(values), tmp_path / "run")
+    weights = [tmp_path / "run" / "arms" / run_name / "model" / "adapter_model.safetensors" for run_name in SEEDED]
+    first = weights[0].stat().st_mtime_ns
+    values = {**values, "seeds": [1, 0]}
     verdict = run(make_recipe(values), tmp_path / "run")
-    assert sorted(os.listdir(tmp_path / "run" / "arms")) == ["sdft@0", "sdft@1", "seed", "vanilla@0", "vanilla@1"]
-    weights = [(tmp_path / "run" / "arms" / f"vanilla@{n}" / "model" / "adapter_model.safetensors") for n in (0, 1)]
+    assert weights[0].stat().st_mtime_ns == first, "it is not trained again"
+    assert sorted(os.listdir(tmp_path / "run" / "arms")) == ["sdft", "sdft@1", "seed", "vanilla", "vanilla@1"]
     assert weights[0].read_bytes() != weights[1].read_bytes()
     task = task_of(verdict, "demo-lists")
-    assert set(task["runs"]["vanilla"]) == {"vanilla@0", "vanilla@1"}
+    assert set(task["runs"]["vanilla"]) == {"vanilla", "vanilla@1"}
     assert (task["n"], task["scores"]["vanilla"]["n"], task["scores"]["seed"]["n"]) == (12, 24, 12)
     assert {row["test"] for row in verdict["comparisons"]} == {"paired bootstrap"}
     with pytest.raises(RecipeError, match="seeds"):

@@ -14,11 +14,11 @@ import pytest
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig, TaskEntry
+from selfdistill.config import ModelConfig, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.types import Message, Score, Verdict
+from selfdistill.types import Message, Prompt, Score, Verdict
 
 pytest.importorskip("lm_eval")
 
@@ -483,6 +483,24 @@ def test_nothing_is_scored_inside_a_trace_that_the_prompt_opens(name: str, tmp_p
     said = rf"open think trace \(<think>\).* grade '{name}'; turn thinking off"
     with opened(model) as lm, pytest.raises(StageError, match=said):
         evaluate(load(name, path), lm, tmp_path / "out")
+
+
+def test_the_folders_generation_settings_have_no_say(
+    tmp_path: Path, punkt: None, demo_lm: Any, strong_seed: str
+) -> None:
+    """lm-eval's answers are those of the backend, whatever generation_config.json is beside the weights."""
+    benchmark = load("ifeval", IFEVAL, max_new_tokens=24)
+    score = evaluate(benchmark, demo_lm, tmp_path / "own")
+    config = ModelConfig(path=strong_seed, dtype="float32", device="cpu")
+    with HFBackend(config) as backend:
+        same = evaluate(benchmark, open_lm("hf", config, lambda: backend), tmp_path / "strong")
+        items = {item.id: item for item in benchmark.items()}
+        asked = [Prompt(name, item.prompt) for name, item in items.items()]
+        expected = {answer.id: answer.text for answer in backend.generate(asked, Sampling(max_new_tokens=24))}
+    assert same == score
+    for folder in ("own", "strong"):
+        found = {row["id"]: row["text"] for row in read(tmp_path / folder / "answers.jsonl")}
+        assert found == expected
 
 
 def test_ifeval_needs_room_for_its_answers(tmp_path: Path, punkt: None) -> None:

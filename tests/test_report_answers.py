@@ -471,3 +471,33 @@ class TestInABrowser:
         assert chips == ["all 1,000 of 1,500", "outcomes differ 500 of 500"]
         page.get_by_label("Outcome of vanilla").select_option("passed")
         assert (page.text_content("#count") or "").startswith("1–20 of 500 items")
+
+
+def test_how_often_a_file_is_opened_does_not_depend_on_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_experiment(tmp_path)
+    items = [make_item(number) for number in range(500)]
+    write_answers(tmp_path, TASKS[0][0], items, drawn_buckets(500))
+    opened: Counter[str] = Counter()
+    plain = Path.open
+
+    def counting(self: Path, *arguments: Any, **named: Any) -> Any:
+        opened[self.name if tmp_path in self.parents else ""] += 1
+        return plain(self, *arguments, **named)
+
+    saved = read_experiment(tmp_path)
+    tasks = [task for task in answered_tasks(tmp_path, saved.verdict) if task.name == TASKS[0][0]]
+    monkeypatch.setattr(Path, "open", counting)
+    page = answers_page(tasks, saved, max_items=200)
+    monkeypatch.undo()
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    rows = json.loads(Page(tmp_path / "page.html").raw["script"][0])["tasks"][0]["rows"]
+    assert len(rows) == 200
+    for row in rows:
+        assert [texts[0][0] for texts in (answer["texts"] for answer in row["answers"])] == [
+            f"{arm} answers {row['id']}" for arm in ARMS
+        ]
+    del opened[""]
+    # Once to look through it, and once for each hundred items that are shown.
+    assert opened == {f"{TASKS[0][0]}.jsonl": 3, "answers.jsonl": 3 * 3, "verdicts.jsonl": 3 * 3}

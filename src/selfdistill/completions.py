@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import chain, dropwhile
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .backends import Backend
 from .backends.batches import windows
@@ -42,6 +43,12 @@ class LazyBackend:
         if self._backend is None:
             self._backend = self._stack.enter_context(self._open())
         return self._backend
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What a stage's counts say about the engine: the sampling settings that it rejects, if there are any."""
+        left_out = getattr(self._backend, "left_out", [])
+        return {"settings_left_out": left_out} if left_out else {}
 
 
 def complete(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import fcntl
 import json
@@ -62,8 +63,7 @@ class Experiment:
     def __init__(self, directory: Path | str, recipe: Recipe) -> None:
         self.directory = Path(directory)
         self.recipe = recipe
-        self.as_it_is = False
-        """Take what is finished for what it is, without a look at the model and the data that it came from."""
+        self._read_only = False
         self._manifest, self._checksums = ManifestFile(self.directory), Checksums()
 
     @classmethod
@@ -75,6 +75,13 @@ class Experiment:
                 f"{directory} holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`."
             )
         return cls(directory, load_recipe(directory / "recipe.yaml", overrides))
+
+    def read_only(self) -> Experiment:
+        """Another object for the same directory that takes every finished stage for finished, whatever its settings
+        are now, and leaves recipe.yaml as it is."""
+        other = copy.copy(self)
+        other._read_only = True
+        return other
 
     def path(self, *parts: str) -> Path:
         return self.directory.joinpath(*parts)
@@ -100,7 +107,7 @@ class Experiment:
         record = self.manifest["stages"].get(stage.name, {})
         if "finished" not in record or not self.path(stage.output).exists():
             return False
-        if self.as_it_is:
+        if self._read_only:
             return True
         read = self._read(stage)
         same = record["fingerprint"] == stage.fingerprint and record.get("read", read) == read
@@ -184,7 +191,8 @@ class Experiment:
                 )
 
     def begin(self, stages: Sequence[Stage]) -> None:
-        """Checks all of `stages` and saves the recipe. Raises ExperimentError where the directory is another's."""
+        """Checks all of `stages`, and saves the recipe unless it is only read. Raises ExperimentError if the directory
+        is another's."""
         self.check(stages)
         if not self.manifest.get("selfdistill"):
             ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
@@ -195,7 +203,8 @@ class Experiment:
             self._manifest.write(new_manifest(self.date.isoformat()))
         if trusted := set(self.recipe.trusted) - set(self.manifest.get("trusted", ())):  # said once, it stays there
             self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
-        write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
+        if not self._read_only:
+            write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
     def record_commits(self, commits: Mapping[str, str]) -> None:
         """Records which commits the names of hub models stand for, in this run and in later ones."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from .chat_template import LAYOUTS
 from .config import DataConfig, ModelConfig
 from .demo import SEED
 from .digests import file_digests
@@ -68,6 +69,11 @@ def path_identity(name: str) -> str:
     if not name or not path.is_dir():
         return file_identity(name)
     return f"{path.name}:{_together(path, (part for part in path.rglob('*') if part.is_file()))}"
+
+
+def layout_identity(model: ModelConfig) -> str:
+    """The layout's name, or the identity of the template file. A name of our own never means a file."""
+    return model.layout if model.layout in ("chat", *LAYOUTS) else file_identity(model.layout)
 
 
 def source_identity(source: DataConfig) -> str:

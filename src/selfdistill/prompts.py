@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .answer_turn import find_answer_turn
 from .chat_template import ANSWER, USER, ChatTemplate, is_file
-from .config.plain_yaml import parse_yaml
+from .config.plain_yaml import as_written, parse_yaml
 from .errors import ModelError, RecipeError, RenderError
 from .thinking import find_thinking
 from .tokens import Tokens
@@ -81,7 +81,7 @@ def load_template(name: str) -> RewritingTemplate:
         raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8")
-        values: Any = parse_yaml(text) if path.suffix in (".yaml", ".yml") else {"user": text}
+        values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**values)
         parts = (template.user, template.system or "", template.prefill or "")
         if not all(isinstance(part, str) for part in parts):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from . import stages
-from .config import Recipe, load_recipes, make_recipe, recipe_file
+from .config import RECIPES, Recipe, load_recipes, make_recipe, recipe_file
 from .errors import RecipeError
 from .rows import write_json
 from .types import Progress, silent
@@ -82,7 +82,7 @@ def experiments(
 
     `model` stands in for the recipes' own, `demo` for model and data, at a scale of seconds. Raises RecipeError.
     """
-    if not recipe_file(name).is_file():
+    if not recipe_file(name).exists():
         raise RecipeError(f"There is no '{name}' to reproduce; choose {', '.join(names())}, or name a recipe.")
     if demo and model:
         raise RecipeError("--demo brings a model of its own; leave --model out.")
@@ -153,7 +153,8 @@ def reproduce(
 
 def beside_paper(name: str, verdicts: dict[str, dict[str, Any]]) -> Reproduction:
     """Each score of the verdicts (experiment → verdict.json) beside the paper's, where its text has it."""
-    known = paper().get(Path(name).stem, {})
+    # A user's own file may have the name of a table.
+    known = paper().get(Path(name).stem, {}) if recipe_file(name).absolute().parent == RECIPES else {}
     rows = [
         _figure(known.get("experiments", {}).get(own, {}), own, arm, task, verdict["model"] == "demo")
         for own, verdict in verdicts.items()

@@ -114,6 +114,7 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
     notes += data_notes(data)
     for entry in plan.evaluation.asked:
         notes += item_notes(entry.name, experiment.counts(plan.evaluation.items_stage(entry).name))
+    notes += _left_out(experiment)
     if any("python_asserts" in str(_grader(own).get("grader")) for own in settings):
         notes.append(
             "python_asserts: asserts that look at objects of a program's classes run in the program's own process, "
@@ -158,6 +159,20 @@ def _thinking(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
                 f"({', '.join(said)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
             )
+    return notes
+
+
+def _left_out(experiment: Experiment) -> list[str]:
+    """The sampling settings that servers rejected, by the stages whose answers were drawn without them."""
+    stages: dict[str, list[str]] = {}
+    for name, record in experiment.manifest["stages"].items():
+        if left_out := record.get("counts", {}).get("settings_left_out"):
+            stages.setdefault(", ".join(left_out), []).append(name)
+    notes = []
+    for settings, names in stages.items():
+        where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more stages"
+        seed = " Without seed, another run draws other answers." if "seed" in settings.split(", ") else ""
+        notes.append(f"{where}: the server did not take {settings}, so its own defaults may apply.{seed}")
     return notes
 
 

@@ -170,7 +170,8 @@ async def wrong_id(way: Exchange) -> None:
     line, headers, body = await way.fetch()
     reply = json.loads(body)
     reply["id"] = f"chatcmpl-{way.proxy.rng.getrandbits(128):032x}"
-    reply["choices"][0] |= {"text": "not yours", "message": {"role": "assistant", "content": "not yours"}}
+    for choice in reply.get("choices", []):  # a refusal has none
+        choice |= {"text": "not yours", "message": {"role": "assistant", "content": "not yours"}}
     way.send((line, headers, json.dumps(reply).encode()))
 
 

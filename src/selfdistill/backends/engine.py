@@ -21,7 +21,7 @@ from ..errors import ModelError
 from ..identity import model_source
 from ..models import pick_dtype
 from .batches import Row
-from .openai import row_seed
+from .sampling import every_setting, row_seed
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -191,12 +191,9 @@ def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> Sampling
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    drawn = sampling.temperature > 0
     return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p if drawn else 1.0,
-        top_k=sampling.top_k if drawn else 0,
-        seed=row_seed(sampling.seed, row.id) if drawn else None,
+        **every_setting(sampling),
+        seed=row_seed(sampling.seed, row.id) if sampling.temperature > 0 else None,
         max_tokens=row.limit,
         stop_token_ids=sorted(stop_ids),
         ignore_eos=True,  # ours are in stop_token_ids, and nothing of the model's own settings is added to them

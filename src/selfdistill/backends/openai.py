@@ -6,7 +6,6 @@ Requests run in an event loop of their own thread, so that the caller may have o
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RecipeError, RenderError
-from ..grading.traces import is_mark, join, opened
+from ..grading.traces import join, opened
 from ..types import Completion, Messages, Prompt, messages_json
+from .accepted import Accepted
 from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
 
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, and a random share of that is waited
 # If so many prompts in a row get no answer after all their retries, the server is at fault and not they.
 _OUTAGE = 10
-_UNKNOWN = re.compile(
-    r"unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed", re.I
-)
+# How TGI names its version in a reply. Its chat API adds 2 to presence_penalty and takes that for a repetition penalty.
+_TGI = re.compile(r"\d+\.\d+\.\d+\S*-(native|sha-[0-9a-f]{7,})")
 
 
 class OpenAIBackend:
@@ -60,8 +59,7 @@ class OpenAIBackend:
         self._endpoint, self._echo = Endpoint(model.server), Echo(model.path)
         self._renderer: Renderer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What servers differ in, found out by their refusals.
-        self._limit_name, self._takes_seed = "max_tokens", True
+        self._accepted = Accepted(self._endpoint.shown)
 
     def __enter__(self) -> OpenAIBackend:
         from ..models import load_renderer, served_template_kwargs
@@ -153,26 +151,18 @@ class OpenAIBackend:
             return {"messages": messages_json(prompt.messages), **template}
         assert self._renderer is not None
         try:
-            prompted = as_the_server_reads_it(self._renderer, prompt.messages)
-            return {"prompt": prompted, **shown_marks(self._renderer)}
+            return {"prompt": as_the_server_reads_it(self._renderer, prompt.messages)}
         except RenderError as error:
             raise ValueError(str(error)) from error
 
+    @property
+    def left_out(self) -> list[str]:
+        """The sampling settings that the server rejects."""
+        return self._accepted.left_out
+
     def _body(self, name: str, asked: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-        body = {
-            "model": self._model.path,
-            **asked,
-            self._limit_name: sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-        }
-        if sampling.temperature > 0:
-            if sampling.top_p < 1:
-                body["top_p"] = sampling.top_p
-            if sampling.top_k:
-                body["top_k"] = sampling.top_k
-            if self._takes_seed:
-                body["seed"] = row_seed(sampling.seed, name)
-        return body
+        stop_ids = self._renderer.stop_ids if self._renderer else ()
+        return {"model": self._model.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
 
     async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
         """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does.
@@ -191,7 +181,7 @@ class OpenAIBackend:
                     if is_answer:
                         return completion
                     continue
-                if self._adapt(body, response):
+                if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
             except FaultError as fault:
@@ -201,26 +191,6 @@ class OpenAIBackend:
                     raise FaultError(f"{fault}, after {tries}", unreachable=fault.unreachable) from None
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
                 await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))
-
-    def _adapt(self, body: dict[str, Any], response: httpx.Response) -> bool:
-        """Whether the request is worth sending again as this server wants it. Newer OpenAI models know the limit under
-        another name; some servers know no seed, and then their answers can't be repeated. Raises RecipeError where it
-        knows no top-k: to leave that out would be to sample in another way."""
-        text = response.text
-        if response.status_code not in (400, 422) or not _UNKNOWN.search(text):
-            return False
-        if "max_tokens" in body and "max_completion_tokens" in text:
-            self._limit_name = "max_completion_tokens"
-            return True
-        if "seed" in body and re.search(r"""["'`]seed["'`]""", text):
-            self._takes_seed = False
-            return True
-        if "top_k" in body and re.search(r"""["'`]top_k["'`]""", text):
-            raise RecipeError(
-                f"The server at {self._endpoint.shown} knows no top-k sampling; set the sampling's top_k to 0 (with "
-                "`preset: paper` it is 50), or answer with another backend."
-            )
-        return False
 
     def _completion(
         self, name: str, request: str, response: httpx.Response, asked: dict[str, Any]
@@ -232,6 +202,11 @@ class OpenAIBackend:
             choice = reply["choices"][0]
             finish = choice.get("finish_reason")
             if self._server.api == "chat":
+                if _TGI.fullmatch(str(reply.get("system_fingerprint"))):
+                    raise RecipeError(
+                        f"The server at {self._endpoint.shown} is TGI, whose chat API penalises repetition whatever it "
+                        "is asked; set server.api to completions."
+                    )
                 text = whole_text(choice["message"], finish)
             else:
                 prompt = asked["prompt"]
@@ -264,13 +239,6 @@ def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
     return join(reasoning, None if finish == "length" and not content.strip() else content)
 
 
-def shown_marks(renderer: Renderer) -> dict[str, Any]:
-    """The setting of vLLM and SGLang that leaves the marks of a think trace in the text, for a model in whose tokenizer
-    they are special tokens."""
-    tokens = renderer.tokenizer.added_tokens_decoder.values()
-    return {"skip_special_tokens": False} if any(token.special and is_mark(token.content) for token in tokens) else {}
-
-
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
     """A text of which a server's tokenizer, which adds its own special tokens, makes our token ids: the rendered one,
     or that without its BOS, so that it is not doubled. Where neither does, the ids, which not every server takes."""
@@ -282,9 +250,3 @@ def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list
 
 
 _jitter = random.Random()
-
-
-def row_seed(seed: int, name: str) -> int:
-    """The row's own seed, from the sampling's seed and the row's id, in the 31 bits that every server takes."""
-    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1

@@ -16,6 +16,30 @@ from ..config import Sampling
 if TYPE_CHECKING:
     import torch
 
+NEUTRAL: dict[str, float] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""What decides how a token is chosen, by the names that vLLM has for it, with the values that change nothing."""
+
+
+def every_setting(sampling: Sampling) -> dict[str, float]:
+    """All settings of `NEUTRAL`, as engines take them that have defaults of their own, such as those of the model
+    folder's generation_config.json. With temperature 0 nothing is cut off."""
+    drawn = {"top_p": sampling.top_p, "top_k": sampling.top_k} if sampling.temperature > 0 else {}
+    return {**NEUTRAL, "temperature": sampling.temperature, **drawn}
+
+
+def row_seed(seed: int, name: str) -> int:
+    """The row's own seed, from the sampling's seed and the row's id, in the 31 bits that every server takes."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
 
 def uniforms(seed: int, ids: Sequence[str], steps: int) -> torch.Tensor:
     """One stream in [0, 1) a row, float32 of shape (rows, steps). A longer stream begins with the shorter one."""

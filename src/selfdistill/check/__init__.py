@@ -22,6 +22,7 @@ from ..types import Conversation, Example, Progress, Verdict, silent
 from .arms import arm_lines, arm_warnings, check_replay
 from .data import data_lines, data_warnings, marked_rows, measure, read_data
 from .evaluation import evaluation_needs, evaluation_prompts, judge_lines, shift_warnings
+from .names import name_warnings
 from .templates import prompt_ids, template_warnings, untrainable_rows
 
 _ROWS = 200
@@ -79,7 +80,7 @@ def check(recipe: Recipe, progress: Progress = silent) -> Checked:
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             "rewrite.grader, or leave heldout out."
         )
-    found.warnings += [*arm_warnings(plan), *shift_warnings(plan)]
+    found.warnings += [*arm_warnings(plan), *shift_warnings(plan), *name_warnings(plan)]
     _prerequisites(plan, found)
     check_replay(plan, found.add, found.warnings)
     found.missing += evaluation_needs(plan)

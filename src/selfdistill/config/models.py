@@ -53,6 +53,8 @@ class RayConfig(Settings):
     def _usable(self) -> RayConfig:
         if self.backend == "ray":
             raise ValueError("ray.backend is what each replica runs: hf, vllm or another, not ray")
+        if self.backend == "openai":
+            raise ValueError("ray.backend can't be openai: a server takes many requests at once; use `backend: openai`")
         if self.gpus > 1 and self.gpus % 1:
             raise ValueError("ray.gpus is a whole number, or a share of one GPU")
         if self.address and self.address.startswith("ray://"):

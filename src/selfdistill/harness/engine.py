@@ -8,7 +8,10 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend
-from ..config import ModelConfig
+from ..backends.batches import Row
+from ..backends.decoding import decode
+from ..backends.sampling import every_setting
+from ..config import ModelConfig, Sampling
 from ..errors import RecipeError, RenderError, StageError
 from ..identity import model_source
 from ..models import context_length
@@ -67,6 +70,24 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             self._fit(max(lengths), model.batch_tokens)
             return super().generate_until(requests, *args, **kwargs)
 
+        def _model_generate(
+            self, context: Any, max_length: int, stop: list[str], *, attention_mask: Any, **settings: Any
+        ) -> Any:
+            """By the loop of the backend hf, since transformers' own adds the folder's generation settings. lm-eval
+            itself cuts the text at `stop`. A tensor of the context's and the new token ids, padded on the right."""
+            import torch
+
+            room = max_length - context.shape[1]
+            rows = [
+                Row(str(place), ids[mask.bool()].tolist(), room)
+                for place, (ids, mask) in enumerate(zip(context, attention_mask, strict=True))
+            ]
+            made = decode(weights, rows, _sampling(settings, room), renderer.stop_ids)
+            answers = [ids[:-1] if ids[-1] in renderer.stop_ids else ids for ids in made]
+            padding = [[self.tokenizer.pad_token_id] * (room - len(ids)) for ids in answers]
+            new = [ids + end for ids, end in zip(answers, padding, strict=True)]
+            return torch.cat([context, torch.tensor(new, dtype=context.dtype, device=context.device)], dim=1)
+
         def _fit(self, longest: int, budget: int) -> None:
             self.batch_size_per_gpu = max(1, budget // min(longest, self.max_length))
 
@@ -101,6 +122,13 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             with engine.watched():
                 return super()._model_generate(*args, **kwargs)
 
+        def modify_gen_kwargs(self, *args: Any, **kwargs: Any) -> Any:
+            """With the settings and the ends of a turn of the backend vllm: nothing of the folder's own is added."""
+            settings, until, room = super().modify_gen_kwargs(*args, **kwargs)
+            shown = {name: settings.pop(name) for name in ("skip_special_tokens", "spaces_between_special_tokens")}
+            stops = {"stop_token_ids": sorted(renderer.stop_ids), "ignore_eos": True}
+            return {**every_setting(_sampling(settings, room)), **shown, **stops}, until, room
+
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)
 
@@ -127,6 +155,14 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
     lm.tokenizer = copy.deepcopy(renderer.tokenizer)
     lm.lora_request = adapter
     return lm
+
+
+def _sampling(settings: dict[str, Any], room: int) -> Sampling:
+    """What lm-eval's definition of a task asks for. Raises TypeError for a setting that no backend here has."""
+    known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if name in settings}
+    if unknown := settings.keys() - known.keys() - {"do_sample"}:
+        raise TypeError(f"lm-eval asks for generation settings that are not known here: {', '.join(sorted(unknown))}")
+    return Sampling(**known, max_new_tokens=room)
 
 
 def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:

@@ -15,7 +15,7 @@ from ..data import read_conversations
 from ..errors import RecipeError
 from ..experiment import Stage
 from ..grading import make_grader, runs_programs
-from ..identity import file_identity, model_identity, source_identity
+from ..identity import file_identity, layout_identity, model_identity, source_identity
 from ..prompts import rewriting_layout
 from ..rewrite import Rewriter
 from ..sandbox import Ran, Run, open_runner
@@ -114,7 +114,7 @@ class Plan:
         model = self.recipe.model
         return {
             "model": model_identity(model),
-            "layout": file_identity(model.layout),
+            "layout": layout_identity(model),
             **model.model_dump(include={"template_kwargs"}),
             **self.own_date(model),
         }
@@ -283,23 +283,19 @@ class Plan:
 
     @cached_property
     def runs(self) -> dict[str, ArmConfig]:
-        """Each training there is: of every arm one, or with several `seeds` one a seed, as `vanilla@1`."""
-        return {run: arm for name, arm in self.recipe.arms.items() for run in self._run_names(name)}
+        """Each training there is. A run has the name of its arm if its seed is the recipe's `train.seed`, else it is
+        called as `vanilla@1`. So no name changes when `seeds` are added, taken out or put in another order."""
+        return {run: arm for name, arm in self.recipe.arms.items() for run in self.runs_of(name)}
 
     def runs_of(self, arm: str) -> list[str]:
-        return self._run_names(arm)
-
-    def _run_names(self, arm: str) -> list[str]:
-        seeds = self.recipe.seeds
-        several = len(seeds) > 1 and self.recipe.arms[arm].data != "none"
-        return [f"{arm}@{seed}" for seed in seeds] if several else [arm]
+        if self.recipe.arms[arm].data == "none" or not self.recipe.seeds:
+            return [arm]
+        return [arm if seed == self.recipe.train.seed else f"{arm}@{seed}" for seed in self.recipe.seeds]
 
     def run_train(self, run: str) -> TrainConfig:
         """The settings with which a run is trained, its seed included."""
-        settings, seed = self.recipe.arm_train(self.runs[run]), run.rpartition("@")[2]
-        if not self.recipe.seeds:
-            return settings
-        return settings.model_copy(update={"seed": int(seed) if "@" in run else self.recipe.seeds[0]})
+        settings, (_, several, seed) = self.recipe.arm_train(self.runs[run]), run.rpartition("@")
+        return settings.model_copy(update={"seed": int(seed)}) if several else settings
 
     def interpolated_from(self, run: str) -> str:
         """The run towards which an interpolated one goes: of several, that of the same seed."""

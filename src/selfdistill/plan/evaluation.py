@@ -181,7 +181,7 @@ class Evaluation:
         if harness := self.task(entry).harness:
             asked = entry.model_dump(include={"task", "n", "seed", "few_shot", "max_new_tokens", "system"})
             shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
-            files = [path_identity(entry.path or ""), file_identity(str(shots or ""))]
+            files = [path_identity(entry.path) if entry.path else harness.task, file_identity(str(shots or ""))]
             return Stage(name, output, {**asked, "source": files})
         source = self.items_source(entry)
         settings = {"task": entry.task, "n": entry.n, "seed": entry.seed}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ MAX_ITEMS = 1_000  # of a task
 MAX_BYTES = 30_000_000  # of a page: no more than a browser opens at ease
 _MAX_SAMPLES = 10  # shown of an item
 _MAX_REASON = 160
+_TOGETHER = 100  # items that are read from each file before their rows are built
 _FILES = ("answers.jsonl", "verdicts.jsonl")
 _RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "unanswered": "wrong", "tied": "tied"}
 
@@ -32,37 +33,48 @@ _Row = dict[str, Any]
 
 
 class Rows:
-    """Where the rows of a JSONL file are, by id and occurrence. `parse` raises on what is no such row; these lines are
-    counted as `damaged`. A file that isn't there has no rows."""
+    """The rows of a JSONL file by id and occurrence. The file is read through once: of each row its place stays in
+    memory, and what `keep` returns for it.
 
-    def __init__(self, path: Path, parse: Callable[[_Row], Any]) -> None:
+    `parse` raises on what is no such row; these lines are counted as `damaged`. A file that isn't there has no rows.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[_Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
         self.path, self.damaged = path, 0
         self._parse = parse
-        self._offsets: dict[_Key, int] = {}
+        self._places: dict[_Key, tuple[int, str]] = {}
         seen: Counter[str] = Counter()
         for _, offset, _, row in read_lines(path) if path.is_file() else ():
             try:
-                parse(row or {})
+                kept = keep(parse(row or {}))
                 name = str(row["id"]) if row else ""
             except (KeyError, TypeError, ValueError, AttributeError):
                 self.damaged += 1
                 continue
-            self._offsets[name, seen[name]] = offset
+            self._places[name, seen[name]] = offset, kept
             seen[name] += 1
 
     def __contains__(self, key: _Key) -> bool:
-        return key in self._offsets
+        return key in self._places
 
     def __iter__(self) -> Iterator[_Key]:
-        return iter(self._offsets)
+        return iter(self._places)
 
-    def get(self, key: _Key) -> Any:
-        """The parsed row, or None."""
-        if key not in self._offsets:
-            return None
+    def kept(self, key: _Key) -> str | None:
+        """What `keep` returned for the row, or None."""
+        return self._places[key][1] if key in self._places else None
+
+    def read(self, keys: Iterable[_Key]) -> dict[_Key, Any]:
+        """The parsed rows of those keys that there are."""
+        places = sorted((self._places[key][0], key) for key in keys if key in self._places)
+        if not places:
+            return {}
+        rows = {}
         with self.path.open("rb") as file:
-            file.seek(self._offsets[key])
-            return self._parse(parse_line(file.readline()))
+            for offset, key in places:
+                file.seek(offset)
+                rows[key] = self._parse(parse_line(file.readline()))
+        return rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,8 @@ class TaskFiles:
         return Rows(next(filter(Path.is_file, paths), paths[0]), Example.from_json)
 
     def verdicts(self) -> dict[str, Rows]:
-        return {run: Rows(path / "evaluate" / self.name / "verdicts.jsonl", _graded) for run, path in self.runs.items()}
+        paths = {run: path / "evaluate" / self.name / "verdicts.jsonl" for run, path in self.runs.items()}
+        return {run: Rows(path, _graded, lambda graded: str(graded[0])) for run, path in paths.items()}
 
     def answers(self) -> dict[str, Rows]:
         paths = {run: path / "evaluate" / self.base / "answers.jsonl" for run, path in self.runs.items()}
@@ -144,12 +157,12 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
     items, verdicts, answers = task.items(), task.verdicts(), task.answers()
     keys = dict.fromkeys([*items, *(key for rows in verdicts.values() for key in rows)])
     keys = keys or dict.fromkeys(key for rows in answers.values() for key in rows)
-    patterns = {key: "".join(_digit(rows.get(key)) for rows in verdicts.values()) for key in keys}
+    patterns = {key: "".join(rows.kept(key) or "-" for rows in verdicts.values()) for key in keys}
     places = {key: place for place, key in enumerate(keys, 1)}
+    ranked = sorted(keys, key=lambda key: _rank(key, patterns[key]))[:max_items]
     rows: list[_Row] = []
-    for key in sorted(keys, key=lambda key: _rank(key, patterns[key]))[:max_items]:
-        row = {"row": places[key], "id": cut(key[0]), "pattern": patterns[key], **_item(items.get(key))}
-        row["answers"] = [_answer(verdicts[run].get(key), answers[run], key[0]) for run in task.runs]
+    for row in _shown(ranked, items, verdicts, answers):
+        row |= {"row": places[row["key"]], "pattern": patterns[row.pop("key")]}
         max_bytes -= _bytes(row)
         if max_bytes < 0:
             break
@@ -162,6 +175,24 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
         "patterns": dict(Counter(patterns.values()).most_common()),
         "rows": sorted(rows, key=lambda row: row["row"]),
     }
+
+
+def _shown(
+    keys: Sequence[_Key], items: Rows, verdicts: Mapping[str, Rows], answers: Mapping[str, Rows]
+) -> Iterator[_Row]:
+    """Each item with what every run answered. A few items at a time are read from each file."""
+    for start in range(0, len(keys), _TOGETHER):
+        some = keys[start : start + _TOGETHER]
+        asked = items.read(some)
+        graded = {run: rows.read(some) for run, rows in verdicts.items()}
+        said = {run: rows.read(chain.from_iterable(_samples(key[0]) for key in some)) for run, rows in answers.items()}
+        for key in some:
+            own = [_answer(graded[run].get(key), said[run], rows, key[0]) for run, rows in answers.items()]
+            yield {"key": key, "id": cut(key[0]), **_item(asked.get(key)), "answers": own}
+
+
+def _samples(item_id: str) -> list[_Key]:
+    return [(sample_id(item_id, sample), 0) for sample in range(_MAX_SAMPLES)]
 
 
 def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
@@ -177,11 +208,10 @@ def _item(item: Example | None) -> _Row:
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 
-def _answer(graded: tuple[int, Verdict] | None, answers: Rows, item_id: str) -> _Row:
+def _answer(graded: tuple[int, Verdict] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> _Row:
     """A run's verdict on an item, and its answers: one, or those of the samples that were drawn."""
-    places = [(sample_id(item_id, sample), 0) for sample in range(_MAX_SAMPLES)]
     row: _Row = {
-        "texts": [answers.get(place) for place in places if place in answers],
+        "texts": [said[place] for place in _samples(item_id) if place in said],
         "more": sum(1 for _ in takewhile(lambda n: (sample_id(item_id, n), 0) in answers, count(_MAX_SAMPLES))),
     }
     if graded:
@@ -211,10 +241,6 @@ def _said(row: _Row) -> tuple[str | None, ...]:
 def _arm(run: str) -> str:
     """The arm of a run: an arm that is trained with several seeds has the runs arm@seed."""
     return run.partition("@")[0]
-
-
-def _digit(graded: tuple[int, Verdict] | None) -> str:
-    return str(graded[0]) if graded else "-"
 
 
 def _bytes(row: _Row) -> int:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..config.plain_yaml import parse_yaml, plain
 from ..errors import ExperimentError
 from ..rows import parse_line
 from .text import visible, visible_json
@@ -43,8 +42,8 @@ def read_experiment(directory: Path) -> Saved:
     recipe_path = directory / "recipe.yaml"
     recipe_text = recipe_path.read_text(encoding="utf-8", errors="replace") if recipe_path.is_file() else None
     try:
-        recipe = yaml.safe_load(recipe_text or "") or {}
-    except yaml.YAMLError:
+        recipe = plain(parse_yaml(recipe_text or "")) or {}
+    except ValueError:
         recipe = {}  # the page shows the text, just not the settings taken from it
     verdict = _read_json(directory / "verdict.json")
     known = verdict.get("shift")  # a file that isn't in it is of older settings

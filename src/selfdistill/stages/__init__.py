@@ -96,8 +96,7 @@ def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
 
 def regrade(experiment: Experiment) -> dict[str, Any]:
     """Grades the saved answers again, with the graders as they are now, and without a model; gives the verdict."""
-    experiment.as_it_is = True
-    with _working(experiment) as (_, plan):
+    with _working(experiment, read_only=True) as (experiment, plan):
         _check_sandbox(plan)
         grade_again(experiment, plan)
         return _report(experiment, plan)
@@ -105,18 +104,19 @@ def regrade(experiment: Experiment) -> dict[str, Any]:
 
 def report(experiment: Experiment) -> dict[str, Any]:
     """Writes verdict.json, report.html and rewrites.html from what there is; gives the verdict."""
-    experiment.as_it_is = True
-    with _working(experiment) as (_, plan):
+    with _working(experiment, read_only=True) as (experiment, plan):
         return _report(experiment, plan)
 
 
 @contextmanager
-def _working(experiment: Experiment) -> Iterator[tuple[Experiment, Plan]]:
-    """The experiment locked, its settings compared with what was done before, a full disk told in a sentence."""
-    recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not experiment.as_it_is)
+def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Plan]]:
+    """The experiment locked, its settings compared with what was done before, a full disk told in a sentence. With
+    `read_only` nothing is compared: what is finished is taken as it was made."""
+    recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not read_only)
     plan = Plan(recipe, date=experiment.date)
-    stages = [] if experiment.as_it_is else plan.stages
-    if experiment.as_it_is and not experiment.manifest["stages"]:
+    experiment = experiment.read_only() if read_only else experiment
+    stages = [] if read_only else plan.stages
+    if read_only and not experiment.manifest["stages"]:
         raise ExperimentError(
             f"{experiment.directory} holds nothing to report yet; start with `selfdistill run RECIPE`."
         )

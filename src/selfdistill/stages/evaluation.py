@@ -66,9 +66,12 @@ def grade_again(experiment: Experiment, plan: Plan) -> None:
 
 def runs_named(plan: Plan, names: Sequence[str]) -> list[str]:
     """The runs of the arms, or the single runs, that a user names. Raises ExperimentError for others."""
-    if unknown := [name for name in names if name not in plan.recipe.arms and name not in plan.runs]:
+    seed = plan.recipe.train.seed  # its runs have the names of their arms, and can be named by the seed too
+    named = {f"{run}@{seed}": [run] for run in plan.runs if "@" not in run} | {run: [run] for run in plan.runs}
+    named |= {arm: plan.runs_of(arm) for arm in plan.recipe.arms}
+    if unknown := [name for name in names if name not in named]:
         raise ExperimentError(f"There is no arm {', '.join(unknown)}; the recipe has {', '.join(plan.recipe.arms)}.")
-    return [run for name in names for run in (plan.runs_of(name) if name in plan.recipe.arms else [name])]
+    return [run for name in names for run in named[name]]
 
 
 def prepare_items(experiment: Experiment, plan: Plan) -> None:
@@ -140,7 +143,7 @@ def _answer(
             forget_transient(experiment.path(stage.output))
             with RowFile(experiment.path(stage.output)) as rows:
                 transient = answer(task, items, backend, sampling, rows, told, entry.samples)
-            record.counts = {"items": len(items), "transient": transient}
+            record.counts = {"items": len(items), "transient": transient, **backend.counts}
 
 
 def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]], progress: Progress) -> None:
@@ -163,7 +166,7 @@ def _judge(experiment: Experiment, plan: Plan, pairs: list[tuple[str, TaskEntry]
                 items, told = _read_items(experiment, plan, entry), partial(progress, f"judge {run} {entry.name}")
                 task = evaluation.task(entry)
                 transient = judge(task, items, answers, others, backend, config.sampling, rows, identity, told)
-                record.counts = {"items": len(items), "transient": transient}
+                record.counts = {"items": len(items), "transient": transient, **backend.counts}
 
 
 def _answers(

@@ -104,7 +104,7 @@ def _generate(
     with LazyBackend(opener) as backend, _completions(experiment, candidates) as rows:
         told = partial(progress, candidates.generating.name)
         transient = candidates.rewriter.generate(_those(experiment, first), int(first.sum()), backend, rows, told)
-    return {"rows": int(first.sum()), "transient": transient}
+        return {"rows": int(first.sum()), "transient": transient, **backend.counts}
 
 
 def _verify(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig, TrainConfig
 from ..errors import ExperimentError, RecipeError
-from ..identity import file_identity, model_identity
+from ..identity import layout_identity, model_identity
 from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
 from ..rows import file_checksum, write_json
 from ..scoring import loaded_to_score, score_tokens
@@ -160,7 +160,7 @@ def train(
 
 def _described(model: ModelConfig, settings: TrainConfig) -> str:
     """All that decides the weights, but for the rows."""
-    parts = [model_identity(model), file_identity(model.layout), model.template_kwargs]
+    parts = [model_identity(model), layout_identity(model), model.template_kwargs]
     parts += [model.score_dtype] if settings.mask_above is not None else []
     return json.dumps([*parts, settings.deciding], sort_keys=True)
 
