@@ -200,7 +200,7 @@ def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_
     task = task_of(verdict, "demo-lists")
     assert set(task["runs"]["vanilla"]) == {"vanilla@0", "vanilla@1"}
     assert (task["n"], task["scores"]["vanilla"]["n"], task["scores"]["seed"]["n"]) == (12, 24, 12)
-    assert {row["test"] for row in verdict["comparisons"]} == {"paired bootstrap"}
+    assert {row["test"] for row in verdict["comparisons"]} == {"t over items and runs"}
     with pytest.raises(RecipeError, match="seeds"):
         make_recipe({**values, "seeds": [1, 1]})
     with pytest.raises(RecipeError, match="seed"):
