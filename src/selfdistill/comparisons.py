@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import hypot, inf, sqrt
 from statistics import median
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ POWER = 0.8
 # With a single training run the run-to-run spread is unknown; this one is assumed to say how many runs would do.
 ASSUMED_SPREAD = 0.02
 MOST_RUNS = 10
+# The part of a run's disagreement with the seed that is assumed to differ from run to run.
+RUN_NOISE = 1 / 3
 _MOST_ITEMS = 10_000_000
 
 
@@ -228,17 +230,29 @@ def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) 
 
 
 def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED_SPREAD) -> int | None:
-    """Training runs per arm at which a drop in one task of median precision is found in 80 % of cases, as far as the
-    items of single runs and an assumed run-to-run spread tell; None if `MOST_RUNS` are too few. `rows` is a family of
-    single-run comparisons with the seed."""
+    """Training runs per arm at which a drop in one task is found in 80 % of cases, as far as the items of single runs
+    and an assumed run-to-run spread tell; None if `MOST_RUNS` are too few.
+
+    `rows` are single-run comparisons with the seed. In the task of median disagreement a share a of the items would
+    change without a drop; with a drop d about √(a² + d²) do, as in the simulations of benchmarks/calibration.py, and a
+    part of that averages out over the runs.
+    """
     from scipy.special import ndtr
 
-    items = median(((row.high - row.low) / 2 / quantile(1 - LEVEL / 2, inf)) ** 2 for row in rows)
-    n = int(median(row.n for row in rows))
+    n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
+    changed = hypot(median(_disagreement(row) for row in rows), drop)
     for runs in range(2, MOST_RUNS + 1):
-        freedom = pooled_freedom(len(rows) * (runs - 1), len(rows)) + PRIOR_FREEDOM
+        freedom = pooled_freedom(tasks * (runs - 1), tasks) + PRIOR_FREEDOM
+        items = (changed - drop**2) * (1 - RUN_NOISE + RUN_NOISE / runs) / n
         estimate = Estimate(-drop, items, n, ((RunSpread(spread**2, spread**2, freedom), runs),))
-        critical = quantile(1 - LEVEL / 2 / len(rows), estimate.freedom)
+        critical = quantile(1 - LEVEL / 2 / tasks, estimate.freedom)
         if ndtr(drop / estimate.error - critical) >= POWER:
             return runs
     return None
+
+
+def _disagreement(row: Comparison) -> float:
+    """The mean square of the changes (for right and wrong: the share of changed items) without the part of a drop."""
+    error = (row.high - row.low) / 2 / quantile(1 - LEVEL / 2, inf)
+    changed = row.n * error**2 + row.difference**2
+    return sqrt(max(0.0, changed**2 - row.difference**2))

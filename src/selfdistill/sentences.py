@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -19,15 +18,13 @@ def runs_note(plan: Plan, comparisons: Sequence[Comparison], margin: float) -> l
     single = [row for row in comparisons if row.runs == 1 and row.against == plan.seed_arm]
     if not single:
         return []
-    families = [list(rows) for _, rows in groupby(sorted(single, key=lambda row: row.arm), key=lambda row: row.arm)]
-    needed = [runs_needed(rows, 2 * margin) for rows in families]
-    known = [runs for runs in needed if runs is not None]
-    drop, spread = f"a drop of {200 * margin:g} points", f"{100 * ASSUMED_SPREAD:g} points"
-    if len(known) == len(needed):
-        seeds = ", ".join(map(str, range(max(known))))
-        advice = f"{max(known)} runs (`seeds: [{seeds}]`) find {drop} in 80 % of cases with these items."
-    else:
+    runs, drop = runs_needed(single, 2 * margin), f"a drop of {200 * margin:g} points"
+    if runs is None:
         advice = f"even {MOST_RUNS} runs would not find {drop} in 80 % of cases; evaluate on more items too."
+    else:
+        seeds = ", ".join(map(str, range(runs)))
+        advice = f"{runs} runs (seeds: [{seeds}]) find {drop} in one task in 80 % of cases with these items."
+    spread = f"{100 * ASSUMED_SPREAD:g} points"
     return [
         "Each arm was trained once, so the words and intervals are about this training run. They cover the draw of the "
         f"items, not how far another training of the same arm would differ. If trainings differ by {spread} (standard "
