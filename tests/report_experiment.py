@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from selfdistill.comparisons import Pair, compare
 from selfdistill.config import make_recipe, save_recipe
-from selfdistill.stats import compare, wilson
+from selfdistill.stats import wilson
 from selfdistill.types import Completion, Example, Message, Rewrite, Score, Verdict
 
 # Each would do something if it reached the page as markup, code or an instruction to the terminal.
@@ -139,21 +140,23 @@ def made_score(task: str, passed: int, n: int) -> Score:
 def made_verdict(
     rates: dict[str, tuple[float, ...]], tasks: list[tuple[str, str, str]], rewrites: list[Rewrite], n: int
 ) -> dict[str, Any]:
-    arms, scored, comparisons = list(rates), [], []
+    arms, scored, compared = list(rates), [], list[Pair]()
     for index, (task, skill, role) in enumerate(tasks):
         right = {arm: _answers(f"{task}{arm}", rates[arm][index], n) for arm in arms}
         scores = {arm: made_score(task, sum(right[arm]), n).to_json() for arm in arms}
         scored.append({"task": task, "skill": skill, "role": role, "metric": "accuracy", "n": n, "scores": scores})
         pairs = [(arm, "seed") for arm in arms[1:]] + [(arm, "vanilla") for arm in arms[2:]]
-        for arm, other in pairs:
-            compared = compare(task, arm, other, [_values(right[arm])], [_values(right[other])])
-            assert compared is not None
-            comparisons.append(compared.to_json())
+        compared += [
+            Pair(task, arm, other, [_values(right[arm])], [_values(right[other])], both_trained=other != "seed")
+            for arm, other in pairs
+        ]
+    comparisons = [row.to_json() for row in compare(compared, 0.05)]
     accepted = sum(rewrite.verdict.passed for rewrite in rewrites)
     refused = [rewrite.verdict.reason for rewrite in rewrites if not rewrite.verdict.passed]
     reasons = {reason: refused.count(reason) for reason in dict.fromkeys(refused)}
     return {
-        "model": "demo", "task": "gsm8k", "arms": arms, "seed_arm": "seed", "tasks": scored, "comparisons": comparisons,
+        "model": "demo", "task": "gsm8k", "arms": arms, "seed_arm": "seed", "margin": 0.05, "tasks": scored,
+        "comparisons": comparisons,
         "acceptance": {"rows": len(rewrites), "accepted": accepted, "rate": accepted / max(len(rewrites), 1),
                        "duplicates": 12, "reasons": reasons},
         "summary": ["vanilla forgot 4 of 5 other tasks; sdft none.", "On gsm8k sdft reaches more than vanilla does."],

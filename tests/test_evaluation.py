@@ -229,7 +229,12 @@ def test_arms_are_trained_once_a_seed_and_their_spread_is_told(model: Path, tmp_
     task = task_of(verdict, "demo-lists")
     assert set(task["runs"]["vanilla"]) == {"vanilla", "vanilla@1"}
     assert (task["n"], task["scores"]["vanilla"]["n"], task["scores"]["seed"]["n"]) == (12, 24, 12)
-    assert {row["test"] for row in verdict["comparisons"]} == {"paired bootstrap"}
+    assert {row["test"] for row in verdict["comparisons"]} == {"t over items and runs"}
+    assert any(sentence.startswith("2 training runs of vanilla:") for sentence in verdict["summary"])
+    stages = json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]
+    wider = run(make_recipe(values, ["evaluate.margin=12"]), tmp_path / "run")
+    assert (verdict["margin"], wider["margin"]) == (0.05, 0.12)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"] == stages  # only the report is new
     with pytest.raises(RecipeError, match="seeds"):
         make_recipe({**values, "seeds": [1, 1]})
     with pytest.raises(RecipeError, match="seed"):

@@ -312,7 +312,7 @@ def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any
     for score, rows, arm in zip(scores, verdicts, ("seed", "other"), strict=True):
         assert score == Score.from_json(json.loads(json.dumps(score.to_json())))
         alike = len({row["verdict"].get("value", row["bucket"]) for row in rows}) == 1
-        assert score.interval in (("wilson", "bootstrap") if alike else ("lm-eval standard error",))
+        assert score.interval in (("wilson", "t over items") if alike else ("lm-eval standard error",))
         assert score.low is not None
         assert score.high is not None
         assert score.low < score.high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
@@ -105,10 +106,13 @@ def test_the_headline_says_what_came_out_for_good_or_ill(demo: Path, tmp_path: P
     write_report(write_experiment(tmp_path, swapped))
     good, bad = headline(demo), headline(tmp_path)
     assert good == (
-        "Of 5 other tasks, vanilla forgot 4 (−46.0 points on average) and sdft forgot 1 (−1.7 points on average). "
-        "On gsm8k, vanilla lost 34.5 points and sdft gained 8.5 points."
+        "Of 5 other tasks, vanilla forgot 4 (1 can't tell, −46.0 points on average) and sdft forgot 1 (3 can't tell, "
+        "−1.7 points on average) in this training run. On gsm8k, vanilla lost 34.5 points and sdft gained 8.5 points "
+        "in this training run."
     )
-    assert re.match(r"Of 5 other tasks, vanilla forgot 1 .* and sdft forgot 4 \(−.*\)\. On .* sdft lost .*\.", bad)
+    assert re.match(
+        r"Of 5 other tasks, vanilla forgot 1 .* and sdft forgot 4 \(.*−.*\) in this .*\. On .* sdft lost .*\.", bad
+    )
     # The same page, section by section: nothing is left out when SDFT does not help.
     headings = [re.findall(r"<h2>(.*?)</h2>", (d / "report.html").read_text()) for d in (demo, tmp_path)]
     assert headings[0] == headings[1]
@@ -117,7 +121,7 @@ def test_the_headline_says_what_came_out_for_good_or_ill(demo: Path, tmp_path: P
 def headline(directory: Path) -> str:
     found = re.search(r"<h1>(.*?)</h1>", (directory / "report.html").read_text(), re.DOTALL)
     assert found
-    return found[1]
+    return html.unescape(found[1])
 
 
 def test_both_pages_load_nothing_and_allow_only_their_own_style_and_script(demo: Path) -> None:

@@ -96,8 +96,8 @@ def test_what_has_no_value_comes_last_either_way(visit: Any, tmp_path: Path) -> 
     write_json(tmp_path / "verdict.json", verdict)
     page = visit(write_report(tmp_path))
     page.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")
-    table = page.locator("table.sortable", has_text="items to tell").last
-    button = table.get_by_role("button", name="items to tell")
+    table = page.locator("table.sortable", has_text="p of a drop").last
+    button = table.get_by_role("button", name="needed")
     for sign in (1, -1):
         button.click()
         values = [text.replace(",", "") for text in table.locator("tbody tr > :last-child").all_inner_texts()]

@@ -12,7 +12,7 @@ from .completions import LazyBackend, complete
 from .config import Sampling
 from .grading.traces import answer_of
 from .rows import RowFile
-from .stats import Values, mean_interval, pass_at_k
+from .stats import RunSpread, Values, mean_interval, pass_at_k
 from .tasks import Task
 from .types import Completion, Example, Prompt, Score, Verdict, content_id
 
@@ -126,9 +126,9 @@ IN_ALL_RUNS = "share of items judged in every run"
 SAMPLES_UNANSWERED = "samples without an answer"
 
 
-def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
+def summarise(task: Task, runs: Sequence[Iterable[Row]], spread: RunSpread | None = None) -> Score:
     """An arm's score on a task, over one run of it or several. Items that couldn't be judged count neither for nor
-    against."""
+    against. `spread` between the runs is pooled over the arm's tasks; by default this task alone tells it."""
     buckets: Counter[Bucket] = Counter()
     reasons: Counter[str] = Counter()
     rows = [list(run) for run in runs]
@@ -143,7 +143,7 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]]) -> Score:
     interval = "none"
     if shared and shared[0]:
         value = sum(sum(run.values()) / len(run) for run in shared) / len(shared)
-        low, high, interval = mean_interval(shared)
+        low, high, interval = mean_interval(shared, spread)
         low, high = min(low, value), max(high, value)
     return Score(
         task=task.name,

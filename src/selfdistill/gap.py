@@ -187,9 +187,9 @@ def record_sentences() -> list[str]:
         said = f"{run.data} under {run.model}: {run.original} nats a token as it is, {run.rewritten} rewritten"
         if run.others:
             said += (
-                f". After LoRA on the originals {run.vanilla[0]} of {run.others} other tasks were forgotten, with a "
-                f"loss of {run.vanilla[1]} points on average over all {run.others}; on the rewrites {run.sdft[0]} of "
-                f"{run.others}, with {run.sdft[1]} points over all {run.others}"
+                f". In one training run of each, after LoRA on the originals {run.vanilla[0]} of {run.others} other "
+                f"tasks were forgotten, with a loss of {run.vanilla[1]} points on average over all {run.others}; on "
+                f"the rewrites {run.sdft[0]} of {run.others}, with {run.sdft[1]} points over all {run.others}"
             )
         else:
             said += "; no training on record"

@@ -1,27 +1,35 @@
-"""Intervals, tests, and what they allow to say. Two arms are compared on the same items, never by two separate figures.
+"""Intervals and tests for scores and for differences between scores, pure mathematics without any wording.
 
-Right or wrong in a single run: Wilson interval, exact McNemar test, Bonett–Price interval of the difference. Graded
-values, or arms that were trained several times: bootstrap over items and over runs.
+Right or wrong in a single run: Wilson's interval and McNemar's exact test. Everything else is a mean over items, and
+over training runs if there are several, with a variance that has a part for the items and a part for the runs: see
+`Estimate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from math import ceil, sqrt
-from typing import Any, Literal
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import TYPE_CHECKING, Any
 
-Word = Literal["gained", "kept", "forgot", "can't tell"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Table = NDArray[Any]
+    """Values in [0, 1], one row per training run and one column per item."""
+
 Values = Mapping[Any, float]
-"""Of one run of an arm, each judged item's value in [0, 1]."""
+"""The value in [0, 1] of each item that could be judged, for one run of an arm."""
 
 Z95 = 1.959963984540054
 LEVEL = 0.05
-# A drop that is smaller than this with 97.5 % confidence is called kept.
-KEPT_MARGIN = 0.05
-RESAMPLES = 9_999
-_CELLS = 4_000_000  # of one piece of the resampling, so that memory stays bounded
+# The estimate of the run-to-run variance starts from a spread of 3 points with one degree of freedom. Two runs that
+# agree by chance would otherwise pass for runs that always agree. benchmarks/calibration.py measures what this
+# prevents.
+PRIOR_SPREAD = 0.03
+PRIOR_FREEDOM = 1.0
+# Assumed correlation of a run's effects on two tasks: a run that went badly is often worse on several tasks.
+SHARED = 0.5
 
 
 def wilson(passed: int, n: int) -> tuple[float, float]:
@@ -38,24 +46,12 @@ def wilson(passed: int, n: int) -> tuple[float, float]:
     return (0.0 if passed == 0 else centre - half), (1.0 if passed == n else centre + half)
 
 
-def mean_interval(runs: Sequence[Values]) -> tuple[float, float, str]:
-    """The 95 % interval of an arm's mean, and how it was made: Wilson's for one run of right and wrong, else a
-    bootstrap. Raises ValueError where nothing was judged."""
-    values = [value for run in runs for value in run.values()]
-    if len(runs) == 1 and _binary(values):
-        return *wilson(round(sum(values)), len(values)), "wilson"
-    draws = _bootstrap(runs)
-    low, high = _percentiles(draws)
-    return low, high, "bootstrap"
-
-
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value that items change both ways equally often (McNemar 1947, binomial form)."""
-    if gained + lost == 0:
-        return 1.0
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    return float(binomtest(gained, gained + lost, 0.5).pvalue)
+    changed = gained + lost
+    return min(1.0, 2 * float(bdtr(min(gained, lost), changed, 0.5))) if changed else 1.0
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
@@ -72,167 +68,175 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """An arm against another on the same `n` items: `gained` are better in the arm, `lost` in the other. `difference`
-    of the means, with its 95 % interval. `p_holm` is the p-value corrected for all tasks of this pair of arms (Holm
-    1979); `needed` is about how many items it would take to tell, where these can't and each arm is one run."""
+class RunSpread:
+    """How much the true score of an arm varies between training runs, pooled over tasks.
 
-    task: str
-    arm: str
-    against: str
+    `variance` is σ̂² of the true score. `mean_square` is the mean square behind it, item noise included, and `freedom`
+    the degrees of freedom of that mean square: these two say how uncertain σ̂² is.
+    """
+
+    variance: float
+    mean_square: float
+    freedom: float
+
+
+def run_spread(tables: Sequence[Table]) -> RunSpread | None:
+    """The spread between the runs of an arm, pooled over its tasks (one table each); None if no task has two runs.
+
+    In a two-way table without replication (runs × items), the variance of the run means estimates σ² + σₑ²/n, and the
+    residual mean square estimates σₑ² (Searle, Casella and McCulloch 1992, chapter 4). Both are averaged over the tasks
+    with weights R − 1, and σ̂² = max(0, difference). The prior (`PRIOR_SPREAD`, `PRIOR_FREEDOM`) is averaged in with
+    its degrees of freedom.
+    """
+    parts = [(len(table) - 1, *_mean_squares(table)) for table in tables if len(table) > 1 and table.shape[1]]
+    if not parts:
+        return None
+    weight = sum(runs for runs, _, _ in parts)
+    between = sum(runs * square for runs, square, _ in parts) / weight
+    noise = sum(runs * square for runs, _, square in parts) / weight
+    own = pooled_freedom(weight, len(parts))
+    freedom, prior = own + PRIOR_FREEDOM, PRIOR_FREEDOM * PRIOR_SPREAD**2
+    return RunSpread((own * max(0.0, between - noise) + prior) / freedom, (own * between + prior) / freedom, freedom)
+
+
+def pooled_freedom(freedom: float, tasks: int) -> float:
+    """The degrees of freedom of T mean squares together. The tasks share part of each run's effect, so they count as
+    T / (1 + (T − 1) ρ²) independent tasks with ρ = `SHARED`: the variance of a mean of T variances whose correlation is
+    ρ²."""
+    return freedom / (1 + (tasks - 1) * SHARED**2)
+
+
+def _mean_squares(table: Table) -> tuple[float, float]:
+    """The variance of the run means, and how much of it the noise of single answers explains (σ̂ₑ²/n)."""
+    runs, n = table.shape
+    means = table.mean(axis=1)
+    residuals = table - table.mean(axis=0) - means[:, None] + means.mean()
+    noise = float((residuals**2).sum()) / ((runs - 1) * (n - 1)) / n if n > 1 else 0.0
+    return float(means.var(ddof=1)), noise
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over `n` items and over training runs, with the parts of its variance.
+
+    For values y with R runs, item means ȳᵢ and runs that are drawn like the items are:
+    Var(mean) = S²(ȳᵢ)/n + σ²/R. The first part, `items`, holds the noise of single answers and does not shrink with R
+    as far as the runs share the items' effects. `trained` has the σ² and R of each arm that was trained several times.
+    With a single run it is empty, and the interval covers the draw of the items only.
+    """
+
+    centre: float
+    items: float
     n: int
-    gained: int
-    lost: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    test: Literal["mcnemar", "paired bootstrap"]
-    word: Word
-    p_holm: float
-    needed: int | None = None
-    runs: int = 1
+    trained: tuple[tuple[RunSpread, int], ...] = ()
+    exact: bool = False
+    """Right or wrong in a single run: normal quantiles, as in the published intervals."""
 
     @property
-    def unchanged(self) -> bool:
-        """Whether a gain as large as the loss that `kept` excludes is excluded too."""
-        return self.word == "kept" and self.high < KEPT_MARGIN
+    def run_variance(self) -> float:
+        return sum(spread.variance / runs for spread, runs in self.trained)
 
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return sqrt(self.items + self.run_variance)
 
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom of a sum of mean squares (1946)."""
+        if self.exact:
+            return inf
+        parts = [(spread.mean_square / runs) ** 2 / spread.freedom for spread, runs in self.trained]
+        return self.error**4 / (self.items**2 / max(1, self.n - 1) + sum(parts))
 
-def compare(task: str, arm: str, against: str, mine: Sequence[Values], other: Sequence[Values]) -> Comparison | None:
-    """Compares the runs of two arms on the items that could be judged in all of them; None where there are none.
+    def interval(self, lowest: float, highest: float) -> tuple[float, float]:
+        """The 95 % interval by Student's t, within the range that the mean can have."""
+        half = quantile(1 - LEVEL / 2, self.freedom) * self.error
+        return max(self.centre - half, lowest), min(self.centre + half, highest)
 
-    The interval for right and wrong is Bonett and Price's adjusted Wald interval for paired proportions (2012,
-    https://doi.org/10.3102/1076998611411915); else percentiles of a paired bootstrap that draws items, the same for
-    both arms, and runs (Efron and Tibshirani 1993, chapter 8).
-    """
-    shared = [key for key in mine[0] if all(key in run for run in (*mine, *other))]
-    n = len(shared)
-    if n == 0:
-        return None
-    mine, other = ([{key: run[key] for key in shared} for run in runs] for runs in (mine, other))
-    changes = [_mean(run[key] for run in mine) - _mean(run[key] for run in other) for key in shared]
-    gained, lost = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
-    exact = len(mine) == len(other) == 1 and _binary([*mine[0].values(), *other[0].values()])
-    if exact:
-        difference = (gained - lost) / n
-        low, high = _bonett_price(gained, lost, n)
-        p_value = mcnemar(gained, lost)
-    else:
-        difference = _mean(changes)
-        draws = _bootstrap(mine, other)
-        low, high = _percentiles(draws)
-        beyond = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-        p_value = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
-    return Comparison(
-        task=task,
-        arm=arm,
-        against=against,
-        n=n,
-        gained=gained,
-        lost=lost,
-        difference=difference,
-        low=min(low, difference),
-        high=max(high, difference),
-        p_value=p_value,
-        test="mcnemar" if exact else "paired bootstrap",
-        word=word(low, high, p_value),
-        p_holm=p_value,
-        runs=max(len(mine), len(other)),
-    )
+    def p_below(self, bound: float, items: float = 0.0) -> float:
+        """One-sided p-value of "the mean is `bound` or less"; `items` is a lower limit of the items' part of the
+        variance."""
+        from scipy.special import ndtr, stdtr
+
+        distance = (bound - self.centre) / sqrt(max(self.items, items) + self.run_variance)
+        return float(ndtr(distance) if self.freedom == inf else stdtr(self.freedom, distance))
 
 
-def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons with Holm's correction over the tasks of each pair of arms, the word that it allows, and
-    how many items would be needed where that is "can't tell"."""
-    found: dict[int, Comparison] = {}
-    order = sorted(range(len(comparisons)), key=lambda i: (comparisons[i].arm, comparisons[i].against))
-    for _, group in groupby(order, key=lambda i: (comparisons[i].arm, comparisons[i].against)):
-        ranked = sorted(group, key=lambda i: comparisons[i].p_value)
-        p_holm = 0.0
-        for rank, i in enumerate(ranked):
-            row = comparisons[i]
-            p_holm = min(1.0, max(p_holm, (len(ranked) - rank) * row.p_value))
-            said = word(row.low, row.high, p_holm)
-            # The spread of training seeds does not shrink with more items.
-            countable = said == "can't tell" and row.runs == 1
-            needed = _needed(row, len(ranked)) if countable else None
-            found[i] = replace(row, p_holm=p_holm, word=said, needed=needed)
-    return [found[i] for i in range(len(comparisons))]
+def quantile(share: float, freedom: float) -> float:
+    """The quantile of Student's t, or of the normal distribution at infinite degrees of freedom."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(share) if freedom == inf else stdtrit(freedom, share))
 
 
-def word(low: float, high: float, p_value: float) -> Word:
-    """What a difference's interval and (corrected) p-value allow to say."""
-    if p_value < LEVEL and (high < 0 or low > 0):
-        return "forgot" if high < 0 else "gained"
-    return "kept" if low > -KEPT_MARGIN else "can't tell"
-
-
-def _needed(row: Comparison, tasks: int) -> int:
-    """Items at which the interval, about as wide as 1/√n, would exclude 0 (at the strictest level of Holm's correction)
-    or a drop by the margin, if the difference and the disagreement stay as they are."""
-    from scipy.stats import norm
-
-    half = (row.high - row.low) / 2
-    stricter = float(norm.isf(LEVEL / 2 / tasks)) / Z95
-    ways = [half / (row.difference + KEPT_MARGIN)] if row.difference > -KEPT_MARGIN else []
-    ways += [stricter * half / abs(row.difference)] if row.difference else []
-    return max(row.n + 1, ceil(row.n * min(ways) ** 2))
-
-
-def _bonett_price(gained: int, lost: int, n: int) -> tuple[float, float]:
-    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = Z95 * sqrt((up + down - (up - down) ** 2) / (n + 2))
-    return max(up - down - half, -1.0), min(up - down + half, 1.0)
-
-
-def _bootstrap(mine: Sequence[Values], other: Sequence[Values] = ()) -> Any:
-    """`RESAMPLES` means of `mine`, less those of `other`, over items and runs drawn with replacement. The items are
-    those of the first run, and every run has them. Seeded: the same values give the same interval.
-
-    Two items are made up, one at each end of the range, as in Agresti and Coull's and Bonett and Price's intervals:
-    without them a few items that agree would have an interval of no width.
-    """
+def table_of(runs: Sequence[Values], keys: Sequence[Any]) -> Table:
+    """The values of `keys`, shape (runs, items)."""
     import numpy as np
 
-    keys = sorted(mine[0], key=str)
+    return np.array([[*map(run.__getitem__, keys)] for run in runs], dtype=float).reshape(len(runs), len(keys))
+
+
+def shared_items(runs: Sequence[Values]) -> list[Any]:
+    """The items that could be judged in every run."""
+    if not runs:
+        return []
+    everywhere = set(runs[0]).intersection(*runs[1:])
+    return [key for key in runs[0] if key in everywhere]
+
+
+def score_estimate(table: Table, spread: RunSpread | None = None) -> Estimate:
+    """The mean score of an arm. Two made-up items, one right and one wrong, are added as Agresti and Coull (1998) do:
+    without them a few items that agree would have an interval of no width. `spread` is pooled over the arm's tasks; by
+    default it is estimated from this table alone."""
+    means, n = table.mean(axis=0), table.shape[1] + 2
+    centre = (float(means.sum()) + 1) / n
+    items = ((float((means**2).sum()) + 1) / n - centre**2) / n
+    spread = spread or run_spread([table])
+    return Estimate(centre, items, n - 2, ((spread, len(table)),) if spread and len(table) > 1 else ())
+
+
+def mean_interval(runs: Sequence[Values], spread: RunSpread | None = None) -> tuple[float, float, str]:
+    """The 95 % interval of an arm's mean over the items of all runs, and its name: Wilson's for right and wrong in one
+    run, else Student's t. Raises ValueError if nothing was judged."""
+    keys = shared_items(runs)
     if not keys:
         raise ValueError("nothing was judged")
-    ends = ([0.0, 1.0], [1.0, 0.0])
-    tables = [
-        np.array([[run[key] for key in keys] + end for run in runs])
-        for runs, end in zip((mine, other), ends, strict=True)
-        if runs
-    ]
-    n = len(keys) + 2
-    rng, piece = np.random.default_rng(0), max(1, _CELLS // n)
-    draws = []
-    for start in range(0, RESAMPLES, piece):
-        size = min(piece, RESAMPLES - start)
-        items = rng.multinomial(n, np.full(n, 1 / n), size=size) / n
-        means = [
-            (items @ table.T * rng.multinomial(len(table), np.full(len(table), 1 / len(table)), size=size)).sum(1)
-            / len(table)
-            for table in tables
-        ]
-        draws.append(means[0] - means[1] if len(means) == 2 else means[0])
-    return np.concatenate(draws)
+    table = table_of(runs, keys)
+    if len(runs) == 1 and binary(table):
+        return *wilson(round(float(table.sum())), len(keys)), "wilson"
+    estimate = score_estimate(table, spread)
+    return *estimate.interval(0.0, 1.0), "t over items and runs" if estimate.trained else "t over items"
 
 
-def _percentiles(draws: Any) -> tuple[float, float]:
-    import numpy as np
+def difference_estimate(
+    mine: Table, other: Table, spreads: tuple[RunSpread | None, RunSpread | None] = (None, None)
+) -> Estimate:
+    """The mean difference of two arms on the same items; `spreads` are those of the two arms, None for an arm whose
+    runs are not a sample (the seed, or a single training).
 
-    low, high = np.percentile(draws, [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
-    return float(low), float(high)
+    Bonett and Price (2012, https://doi.org/10.3102/1076998611411915) add one made-up item that is gained and one that
+    is lost; for right and wrong in single runs the interval is theirs. With R runs there are one of each in every run,
+    not the same item in two runs: together they add 2/R to the sum of squares of the item means.
+    """
+    changes, n = mine.mean(axis=0) - other.mean(axis=0), mine.shape[1] + 2
+    centre = float(changes.sum()) / n
+    made_up = 2 / max(len(mine), len(other))
+    items = ((float((changes**2).sum()) + made_up) / n - centre**2) / n
+    trained = tuple((spread, len(side)) for spread, side in zip(spreads, (mine, other), strict=True) if spread)
+    exact = len(mine) == len(other) == 1 and binary(mine) and binary(other)
+    return Estimate(centre, items, n - 2, trained, exact)
 
 
-def _binary(values: Sequence[float]) -> bool:
-    return all(value in (0, 1) for value in values)
+def binary(table: Table) -> bool:
+    return bool(((table == 0) | (table == 1)).all())
 
 
-def _mean(values: Any) -> float:
-    values = list(values)
-    return float(sum(values)) / len(values)
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979), in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = min(1.0, max(highest, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = highest
+    return corrected

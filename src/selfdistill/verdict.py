@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from .comparisons import Pair, compare
 from .config import TaskEntry
 from .data import data_notes, item_notes
 from .evaluate import IN_ALL_RUNS, SAMPLES_UNANSWERED, Row, values
@@ -18,12 +18,11 @@ from .experiment import Experiment
 from .plan import Plan
 from .plan.steps import equally_long, training_notes
 from .rows import read_lines
-from .stats import Comparison, compare, corrected
+from .sentences import runs_note, summarise
+from .stats import RunSpread, Values, run_spread, shared_items, table_of
 from .tasks import Task
 from .types import Score
 
-# Where the upper end of the seed's own interval is below this, keeping the score says nothing.
-_FLOOR = 0.1
 # Where more than this share of a task's answers counts neither way, the score is of a chosen few.
 _MANY_LOST = 0.1
 
@@ -32,8 +31,10 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     """Scores, paired comparisons and sentences over what is evaluated so far; written to verdict.json."""
     measured = [_Measured.read(experiment, plan, entry) for entry in plan.evaluation.entries]
     measured = [task for task in measured if task.rows]
-    tasks = [task.to_json(plan) for task in measured]
-    comparisons = corrected([row for task in measured for row in task.comparisons(plan)])
+    spreads = {arm: _spread(measured, arm) for arm in plan.recipe.arms}
+    tasks = [task.to_json(plan, spreads) for task in measured]
+    margin = plan.recipe.evaluate.margin / 100
+    comparisons = compare([pair for task in measured for pair in task.pairs(plan)], margin)
     acceptance, shift = experiment.counts("verify") or None, _shift(experiment, plan)
     return {
         "model": plan.recipe.model.path,
@@ -41,6 +42,7 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "arms": list(plan.recipe.arms),
         "seed_arm": plan.seed_arm,
         "seeds": plan.recipe.seeds,
+        "margin": margin,
         "twins": {
             arm: {
                 "against": twin,
@@ -55,8 +57,11 @@ def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
         "sweeps": [point.to_json() for point in plan.points],
         "gap": experiment.counts("gap") or None,
         "shift": shift,
-        "summary": summarise(plan, tasks, comparisons, acceptance),
-        "notes": _notes(experiment, plan, tasks) + _unmeasured(plan, shift) + _trained_on(experiment, plan),
+        "summary": summarise(plan, tasks, comparisons, acceptance, margin),
+        "notes": runs_note(plan, comparisons, margin)
+        + _notes(experiment, plan, tasks)
+        + _unmeasured(plan, shift)
+        + _trained_on(experiment, plan),
     }
 
 
@@ -212,7 +217,10 @@ class _Measured:
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
         return cls(entry, evaluation.task(entry), evaluation.base(entry).name, rows, scores)
 
-    def to_json(self, plan: Plan) -> dict[str, Any]:
+    def judged(self, arm: str) -> list[Values]:
+        return [values(rows) for rows in self.rows.get(arm, [])]
+
+    def to_json(self, plan: Plan, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
@@ -222,7 +230,7 @@ class _Measured:
             "system": self.entry.system,
             "asked": plan.evaluation.manner(self.entry),
             "n": max(score.n for scores in self.scores.values() for score in scores),
-            "scores": {arm: self._score(arm).to_json() for arm in self.rows},
+            "scores": {arm: self._score(arm, spreads[arm]).to_json() for arm in self.rows},
             "runs": {
                 arm: {run: score.value for run, score in zip(plan.runs_of(arm), scores, strict=True)}
                 for arm, scores in self.scores.items()
@@ -230,143 +238,35 @@ class _Measured:
             },
         }
 
-    def _score(self, arm: str) -> Score:
-        """Of one run its own score, of several one over all."""
-        return self.scores[arm][0] if len(self.scores[arm]) == 1 else summarise_rows(self.task, self.rows[arm])
+    def _score(self, arm: str, spread: RunSpread | None) -> Score:
+        """The run's score, or the pooled score over several runs."""
+        if len(self.scores[arm]) == 1:
+            return self.scores[arm][0]
+        return summarise_rows(self.task, self.rows[arm], spread)
 
-    def comparisons(self, plan: Plan) -> list[Comparison]:
+    def pairs(self, plan: Plan) -> list[Pair]:
         """Each arm against the seed, and each arm that uses rewrites against its twin that trains on the originals."""
-        judged = {arm: [values(rows) for rows in runs] for arm, runs in self.rows.items()}
+        judged = {arm: self.judged(arm) for arm in self.rows}
         if self.task.judge and self.task.judge.against == "seed":
             # The seed against itself is a tie on every item.
             shared = {key for runs in judged.values() for run in runs for key in run}
             judged[plan.seed_arm] = [dict.fromkeys(shared, 0.5)]
+        trained = {arm for arm in judged if plan.recipe.arms[arm].data != "none"}
         pairs = [(arm, plan.seed_arm) for arm in judged if arm != plan.seed_arm]
         pairs += [(arm, twin) for arm in judged if (twin := plan.twin(arm))]
-        made = [
-            compare(self.task.name, arm, other, judged[arm], judged[other]) for arm, other in pairs if other in judged
+        return [
+            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained={arm, other} <= trained)
+            for arm, other in pairs
+            if other in judged
         ]
-        return [comparison for comparison in made if comparison]
+
+
+def _spread(measured: Sequence[_Measured], arm: str) -> RunSpread | None:
+    """How much the arm's true score varies between its runs, pooled over the tasks; None with a single run."""
+    judged = [runs for task in measured if len(runs := task.judged(arm)) > 1]
+    return run_spread([table_of(runs, shared_items(runs)) for runs in judged])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
-
-
-def summarise(
-    plan: Plan,
-    tasks: Sequence[Mapping[str, Any]],
-    comparisons: Sequence[Comparison],
-    acceptance: Mapping[str, Any] | None,
-) -> list[str]:
-    """Plain sentences, whatever came out; every claim rests on an interval."""
-    sentences = []
-    if acceptance and acceptance["rows"]:
-        sentences.append(
-            f"{acceptance['accepted']} of {acceptance['rows']} rewrites were accepted ({acceptance['rate']:.1%}); the "
-            "other rows are trained on as they were."
-        )
-    targets = [task["task"] for task in tasks if task["role"] == "target"]
-    others = [task["task"] for task in tasks if task["role"] == "other"]
-    by = {(row.task, row.arm, row.against): row for row in comparisons}
-    told = [arm for arm in plan.recipe.arms if arm not in plan.swept]  # of the others their curve is told
-    for arm in told:
-        rows = [by[task, arm, plan.seed_arm] for task in targets if (task, arm, plan.seed_arm) in by]
-        rest = [by[task, arm, plan.seed_arm] for task in others if (task, arm, plan.seed_arm) in by]
-        if rows or rest:
-            on_target = [f"{_verb(row)} on {row.task} ({_points(row)})" for row in rows]
-            sentences.append(f"{arm}: " + "; ".join([*on_target, *_tally(rest)]) + ".")
-    if low := [task["task"] for task in tasks if (task["scores"].get(plan.seed_arm, {}).get("high") or 1) < _FLOOR]:
-        sentences.append(f"The seed itself hardly does {_list(low)}, so there is little to forget in it.")
-    sentences += _curves(plan, targets, others, by)
-    for arm in told:
-        if twin := plan.twin(arm):
-            sentences += _does_it_help(arm, twin, plan.seed_arm, targets, others, by)
-    return sentences
-
-
-def _curves(
-    plan: Plan, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
-) -> list[str]:
-    """Each line of a sweep in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
-
-    def mean(tasks: Sequence[str], arm: str) -> str:
-        changes = [100 * row.difference for task in tasks if (row := by.get((task, arm, plan.seed_arm)))]
-        return f"{fmean(changes):+.1f}" if changes and len(changes) == len(tasks) else "–"
-
-    lines: dict[str, list[str]] = {}
-    for point in plan.points:
-        line = point.parameter if point.parameter == point.series else f"{point.parameter}, {point.series}"
-        said = f"{mean(targets, point.arm)} / {mean(others, point.arm)}"
-        if said != "– / –":
-            lines.setdefault(line, []).append(f"{said} at {point.value}")
-    return [
-        f"Along {line}: change to the seed in points (target / mean of the other tasks) {', '.join(said)}."
-        for line, said in lines.items()
-    ]
-
-
-def _does_it_help(
-    arm: str,
-    twin: str,
-    seed: str,
-    targets: Sequence[str],
-    others: Sequence[str],
-    by: Mapping[tuple[str, str, str], Comparison],
-) -> list[str]:
-    """Whether training on rewrites prevented what training on the originals did."""
-    versus = {task: by[task, arm, twin] for task in [*targets, *others] if (task, arm, twin) in by}
-    if not versus:
-        return []
-    sentences = []
-    forgotten = [
-        task for task in others if task in versus and (row := by.get((task, twin, seed))) and row.word == "forgot"
-    ]
-    better = [task for task in others if task in versus and versus[task].word == "gained"]
-    worse = [task for task in others if task in versus and versus[task].word == "forgot"]
-    if forgotten:
-        saved = [task for task in forgotten if task in better]
-        sentences.append(
-            f"{twin} forgot {_list(forgotten)}; {arm} does better than it on {len(saved)} of these {len(forgotten)}."
-        )
-    elif others and all((row := by.get((task, twin, seed))) and row.word in ("kept", "gained") for task in others):
-        sentences.append(
-            f"{twin} forgot none of the other tasks as far as these items can tell, so there was nothing "
-            f"for {arm} to prevent."
-        )
-    if worse:
-        sentences.append(f"{arm} does worse than {twin} on {_list(worse)}.")
-    for task in targets:
-        if row := versus.get(task):
-            kept = "reaches about what" if row.unchanged else "reaches no less than what"
-            relation = {"gained": "reaches more than", "forgot": "reaches less than", "kept": kept}
-            said = relation.get(row.word, "can't be told apart from what")
-            sentences.append(f"On {task} {arm} {said} {twin} does ({_points(row)}).")
-    return sentences
-
-
-def _verb(row: Comparison) -> str:
-    kept = "no change" if row.unchanged else "no loss"
-    return {"gained": "gained", "kept": kept, "forgot": "lost", "can't tell": "no clear change"}[row.word]
-
-
-def _points(row: Comparison) -> str:
-    return f"{100 * row.difference:+.1f} points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}"
-
-
-def _tally(rows: Sequence[Comparison]) -> list[str]:
-    if not rows:
-        return []
-    parts = []
-    for word in ("forgot", "kept", "gained", "can't tell"):
-        named = [
-            row.task + (f": about {row.needed:,} items would" if row.needed else "") for row in rows if row.word == word
-        ]
-        if named:
-            parts.append(f"{word} {len(named)} ({', '.join(named)})")
-    return [f"of {len(rows)} other tasks " + ", ".join(parts)]
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -46,12 +46,14 @@ class TaskEntry(Settings):
 
 
 class EvaluateConfig(Settings):
-    """`system` is a system prompt under which the safety tasks are asked a second time."""
+    """`system` is a system prompt under which the safety tasks are asked a second time. `margin` is the smallest drop
+    that matters, in percentage points: "kept" means that such a drop is ruled out. It changes the report only."""
 
     tasks: list[TaskEntry] = []
     backend: str = "hf"
     sampling: Sampling = Sampling()
     system: str | None = None
+    margin: float = Field(default=5.0, gt=0, lt=100)
 
     @field_validator("tasks")
     @classmethod

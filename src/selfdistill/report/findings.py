@@ -8,27 +8,39 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from .text import points
+from ..comparisons import during, scope
+from .text import percent, points
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """`tasks` and `comparisons` are rows of verdict.json."""
+    """`tasks` and `comparisons` are rows of verdict.json; `margin` is the smallest drop that matters."""
 
     arms: list[str]
     seed_arm: str
     tasks: list[Row]
     comparisons: list[Row]
     twins: dict[str, Row]
+    margin: float = 0.05
 
     @classmethod
     def of(cls, verdict: Row) -> Findings:
         tasks = sorted(verdict.get("tasks", []), key=lambda task: task["role"] != "target")  # stable
         seed = verdict.get("seed_arm", "seed")
         comparisons, twins = list(verdict.get("comparisons", [])), dict(verdict.get("twins", {}))
-        return cls(list(verdict.get("arms", [])), seed, tasks, comparisons, twins)
+        margin = verdict.get("margin", cls.margin)
+        return cls(list(verdict.get("arms", [])), seed, tasks, comparisons, twins, margin)
+
+    @property
+    def runs(self) -> int:
+        """How many training runs of each arm the comparisons are about."""
+        return min((int(row.get("runs", 1)) for row in self.comparisons), default=1)
+
+    @property
+    def scope(self) -> str:
+        return scope(self.runs)
 
     def change(self, task: Row, arm: str) -> Row | None:
         """The comparison of an arm with the seed on a task."""
@@ -93,11 +105,12 @@ class Findings:
         if not told:
             return ""
         targets = dict.fromkeys(change["task"] for row in told for change in row["targets"])
-        sentences = [_on_target(told, task) for task in targets]
+        runs = during(self.runs)
+        sentences = [f"{_on_target(told, task, self.margin)} {runs}." for task in targets]
         if total := max(row["total"] for row in told):
             said = " and ".join(f"{row['arm']} forgot {_forgotten(row)}" for row in told)
             others = "task" if total == 1 else "tasks"
-            sentences.insert(0, f"Of {total} other {others}{' so far' if self._partly(arms) else ''}, {said}.")
+            sentences.insert(0, f"Of {total} other {others}{' so far' if self._partly(arms) else ''}, {said} {runs}.")
         return " ".join(sentences)
 
     def _partly(self, arms: Sequence[str]) -> bool:
@@ -115,15 +128,15 @@ def _forgotten(row: Row) -> str:
     return str(count or "none") + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _on_target(told: list[Row], task: str) -> str:
-    said = [f"{row['arm']} {_moved(change)}" for row in told for change in row["targets"] if change["task"] == task]
-    return f"On {task}, {' and '.join(said)}."
+def _on_target(told: list[Row], task: str, margin: float) -> str:
+    changes = [(row["arm"], change) for row in told for change in row["targets"] if change["task"] == task]
+    return f"On {task}, {' and '.join(f'{arm} {_moved(change, margin)}' for arm, change in changes)}"
 
 
-def _moved(change: Row) -> str:
+def _moved(change: Row, margin: float) -> str:
     size = points(change["difference"])
     return {
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
-        "kept": f"did not lose ({size})",
-    }.get(change["word"], f"moved by {size}, too few items to tell")
+        "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
+    }.get(change["word"], f"moved by {size} (can't tell)")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..rows import write_text
-from ..stats import KEPT_MARGIN
 from .answers import answered_tasks, answers_page
 from .figures import Material, measure, measures, name_of, page_figures, save_figures
 from .findings import Findings
@@ -76,7 +75,6 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
-        kept_margin=KEPT_MARGIN,
         figures=page_figures(material),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,

@@ -23,14 +23,17 @@ _COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow"}
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
     """Scores in percent with their 95 % intervals, and what each arm gained, kept or forgot against the seed. Up to
-    three arms stand side by side; of more, each has a line of its own under its task."""
+    three arms stand side by side; of more, each has a line of its own under its task. The caption names the training
+    runs that the words are about."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     findings = Findings.of(visible_json(verdict))
     wide = len(findings.arms) <= _MAX_COLUMNS
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, caption_justify="left")
+    if findings.comparisons:
+        table.caption = f"The words are about {findings.scope} of each arm."
     table.add_column("task", overflow="fold", max_width=18 if wide else 20)
     for name in findings.arms if wide else ("arm", "score", "change"):
         table.add_column(Text(shorten(name, 18)), no_wrap=name in ("score", "change"), overflow="fold")

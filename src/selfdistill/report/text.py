@@ -17,11 +17,11 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
-# A comparison's word, as `stats.word` gives it: an arrow for those who see no colour, and what it is called where an
-# arm is compared with another trained arm, not with the seed.
+# A comparison's word, as `comparisons.word` returns it: an arrow for readers who see no colour, and its name if an arm
+# is compared with another trained arm instead of the seed.
 WORDS = {
     "gained": ("↑", "better"),
-    "kept": ("=", "level"),
+    "kept": ("≥", "not worse"),
     "forgot": ("↓", "worse"),
     "can't tell": ("?", "can't tell"),
 }

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelConfig
 from ..errors import ExperimentError, SelfDistillError
-from ..stats import RESAMPLES
 from ..types import Completion, Prompt, Verdict
 
 if TYPE_CHECKING:
     from .kl import BothModels
 
+_RESAMPLES = 9_999
 _PIECE = 250  # resamples at a time, so that memory stays bounded
 _NAMED = 3
 
@@ -95,8 +95,8 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float |
     if n < 2:
         return mean, None, None
     rng, draws = np.random.default_rng(0), []
-    for start in range(0, RESAMPLES, _PIECE):
-        size = min(_PIECE, RESAMPLES - start)
+    for start in range(0, _RESAMPLES, _PIECE):
+        size = min(_PIECE, _RESAMPLES - start)
         sums = rng.multinomial(n, np.full(n, 1 / n), size=size) @ table
         draws.append(sums[:, 0] / np.where(sums[:, 1] == 0, np.nan, sums[:, 1]))
     low, high = np.nanpercentile(np.concatenate(draws), [2.5, 97.5])

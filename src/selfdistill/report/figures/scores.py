@@ -27,6 +27,7 @@ _HEADER = (
     "change low",
     "change high",
     "word",
+    "training runs",
 )
 
 
@@ -40,12 +41,13 @@ def verdict(material: Material) -> Drawing | None:
         f"{task['task']}: " + ", ".join(f"{arm} {percent(task['scores'][arm]['value'])}" for arm in _scored(task, arms))
         for task in tasks
     )
+    runs = f" The arms are shown by {material.findings.scope} each." if material.findings.comparisons else ""
     others = ". Of a sweep its last arm is here" if len(arms) < len(material.findings.arms) else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, tasks, arms, seed),
         label=f"Scores in percent with 95 % intervals. {said}.",
         caption=f"Percent of the items that could be judged, with the 95 % interval as a line. A band joins each arm "
-        f"to {seed}{others}.",
+        f"to {seed}{others}.{runs}",
         header=_HEADER,
         rows=[_row(material, task, arm) for task in tasks for arm in _scored(task, arms)],
     )
@@ -55,7 +57,7 @@ def _row(material: Material, task: Row, arm: str) -> list[Any]:
     score, change = task["scores"][arm], material.findings.change(task, arm) or {}
     return [
         task["task"], task["role"], task.get("metric"), arm, score["n"], score["value"], score["low"], score["high"],
-        *(change.get(key) for key in ("difference", "low", "high", "word")),
+        *(change.get(key) for key in ("difference", "low", "high", "word", "runs")),
     ]  # fmt: skip
 
 

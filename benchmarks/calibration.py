@@ -1,0 +1,215 @@
+"""Simulates experiments with a known truth, and counts how often the verdict's words are wrong or missing.
+
+`python benchmarks/calibration.py` prints the tables of docs/evaluation.md; `--quick` draws an eighth of the families.
+Every family goes through `selfdistill.comparisons.compare`, the function that makes the verdict.
+
+An item has a difficulty that all models share; the seed answers it once, each training run of an arm answers it again.
+In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one half
+about 14 % and 10 % of items then differ. The true score of a run varies around the arm's by the spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from selfdistill.comparisons import Comparison, Pair, compare
+from selfdistill.stats import Values
+
+BASELINES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+MARGIN = 0.05
+_SEED_TO_ARM, _RUN_TO_RUN = 0.9, 0.95
+
+
+@dataclass(frozen=True)
+class Design:
+    """A family of `tasks` that are evaluated on `n` items each. With `other_runs` the other arm is trained too, that
+    many times. `spread` is the standard deviation of the true score between runs, `shared` the part of its variance
+    that all tasks of a run share. `drop` is the true loss in the first task, or in `all_drop` in each task."""
+
+    runs: int
+    spread: float = 0.0
+    n: int = 200
+    tasks: int = 8
+    drop: float = 0.0
+    all_drop: bool = False
+    shared: float = 0.0
+    other_runs: int = 0
+    baseline: float | None = None
+    graded: bool = False
+
+
+def draw(rng: np.random.Generator, design: Design) -> list[Pair]:
+    """A family of an arm against the seed, or against another arm with the same true scores before the drop."""
+    rates = rng.permutation(BASELINES) if design.baseline is None else np.full(len(BASELINES), design.baseline)
+    rates = np.resize(rates, design.tasks)
+    effects = [rng.standard_normal(design.runs), rng.standard_normal(max(1, design.other_runs))]
+    pairs = []
+    for task, rate in enumerate(rates):
+        drop = design.drop if design.all_drop or task == 0 else 0.0
+        easy = rng.standard_normal(design.n)
+        mine = _runs(rng, design, easy, rate - drop, effects[0])
+        other = (
+            _runs(rng, design, easy, rate, effects[1]) if design.other_runs else [_answers(design, easy[None], rate)]
+        )
+        trained = design.other_runs > 0
+        pairs.append(Pair(f"task {task}", "arm", "other", _values(mine), _values(other), both_trained=trained))
+    return pairs
+
+
+def _runs(
+    rng: np.random.Generator, design: Design, easy: np.ndarray, rate: float, effects: np.ndarray
+) -> list[np.ndarray]:
+    own = rng.standard_normal(len(easy))
+    mixed = np.sqrt(design.shared) * effects + np.sqrt(1 - design.shared) * rng.standard_normal(len(effects))
+    answers = 2 if design.graded else 1
+    latent = _SEED_TO_ARM * easy + np.sqrt(_RUN_TO_RUN - _SEED_TO_ARM**2) * own
+    return [
+        _answers(
+            design,
+            latent + np.sqrt(1 - _RUN_TO_RUN) * rng.standard_normal((answers, len(easy))),
+            float(np.clip(rate + design.spread * effect, 0.002, 0.998)),
+        )
+        for effect in mixed
+    ]
+
+
+def _answers(design: Design, latent: np.ndarray, rate: float) -> np.ndarray:
+    """Right or wrong; graded values are the mean of two answers, as of a judge that is asked in both orders."""
+    return np.asarray((latent < ndtri(rate)).mean(axis=0))
+
+
+def _values(runs: Iterable[np.ndarray]) -> list[Values]:
+    return [dict(enumerate(run.tolist())) for run in runs]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of families: with a wrong "forgot" or "gained", with the dropped task found, with a wrong "kept"."""
+
+    false_alarm: float
+    found: float
+    wrongly_kept: float
+
+
+def simulate(design: Design, families: int, seed: int = 0) -> Shares:
+    rng = np.random.default_rng(seed)
+    rows = [compare(draw(rng, design), MARGIN) for _ in range(families)]
+    unmoved = [() if design.all_drop else family[1:] if design.drop else family for family in rows]
+    moved = [family if design.all_drop else family[:1] if design.drop else [] for family in rows]
+    first = [family[:1] for family in moved]
+    return Shares(_share(unmoved, ("forgot", "gained")), _share(first, ("forgot",)), _share(moved, ("kept",)))
+
+
+def _share(families: Sequence[Sequence[Comparison]], words: tuple[str, ...]) -> float:
+    return sum(any(row.word in words for row in family) for family in families) / len(families)
+
+
+def decided_at_needed(
+    gained: int, lost: int, n: int, tasks: int, samples: int, seed: int = 0
+) -> tuple[int | None, float]:
+    """N for 80 % power of a comparison with these changed items among `tasks`, and the share of new samples of N items
+    with the same chances that are decided. The other tasks are drawn without a change and stay undecided."""
+    rng = np.random.default_rng(seed)
+    other = [_changes(f"other {task}", 10, 10, 150) for task in range(1, tasks)]
+    pilot = compare([_changes("it", gained, lost, n), *other], MARGIN)[0]
+    if pilot.needed is None:
+        return None, 0.0
+    chances = [gained / n, lost / n, 1 - (gained + lost) / n]
+    words = []
+    for _ in range(samples):
+        up, down, _same = rng.multinomial(pilot.needed, chances)
+        words.append(compare([_changes("it", int(up), int(down), pilot.needed), *other], MARGIN)[0].word)
+    return pilot.needed, sum(word != "can't tell" for word in words) / samples
+
+
+def _changes(task: str, gained: int, lost: int, n: int) -> Pair:
+    mine = dict(enumerate([1.0] * gained + [0.0] * (n - gained)))
+    other = dict(enumerate([0.0] * gained + [1.0] * lost + [0.0] * (n - gained - lost)))
+    return Pair(task, "arm", "seed", [mine], [other])
+
+
+# ---- the tables
+
+SPREADS = (0.0, 0.02, 0.04)
+SIDES = {
+    "1 run": Design(1),
+    "2 runs": Design(2),
+    "3 runs": Design(3),
+    "5 runs": Design(5),
+    "3 runs against 3 of another arm": Design(3, other_runs=3),
+    "3 runs against 1 of another arm": Design(3, other_runs=1),
+}
+HARDER = {
+    "half of the spread shared by the tasks of a run": Design(3, n=500, shared=0.5),
+    "the same, 2 runs": Design(2, n=500, shared=0.5),
+    "all of it shared": Design(3, n=500, shared=1.0),
+    "all of it shared, 2 runs": Design(2, n=500, shared=1.0),
+    "1 task": Design(3, n=500, tasks=1),
+    "1 task, 2 runs": Design(2, n=500, tasks=1),
+    "3 tasks": Design(3, n=500, tasks=3),
+    "graded values": Design(3, graded=True),
+    "seed at 95 %, 100 items": Design(3, n=100, baseline=0.95),
+    "seed at 20 %, 100 items": Design(3, n=100, baseline=0.2),
+}
+DROPS = {
+    "1 run": Design(1, n=1000),
+    "1 run, seed at 99 %, 200 items": Design(1, baseline=0.99),
+    "2 runs": Design(2, n=1000),
+    "3 runs": Design(3, n=1000),
+    "5 runs": Design(5, n=1000),
+    "3 runs, seed at 99 %, 200 items": Design(3, baseline=0.99),
+}
+PLANNED = ((6, 14, 200, 1), (6, 14, 200, 8), (10, 12, 200, 1), (10, 12, 200, 8), (12, 30, 300, 8), (16, 10, 100, 8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="an eighth of the families: to see that it works")
+    parser.add_argument("--families", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    families, started = args.families // (8 if args.quick else 1), time.monotonic()
+    with ProcessPoolExecutor(args.workers) as pool:
+        _table(pool, "Families with a wrong forgot or gained, 200 items per task", SIDES, families, "false_alarm")
+        larger = {name: replace(design, n=1000) for name, design in SIDES.items()}
+        _table(pool, "The same with 1,000 items per task", larger, families // 2, "false_alarm")
+        _table(pool, "The same in harder cases", HARDER, families, "false_alarm", SPREADS[1:])
+        dropped = {name: replace(design, drop=0.1) for name, design in SIDES.items()}
+        _table(pool, "A drop of 10 points in one of eight tasks is found, 200 items", dropped, families, "found")
+        at_margin = {name: replace(design, drop=MARGIN, all_drop=True) for name, design in DROPS.items()}
+        _table(pool, "Families with a wrong kept, all tasks drop by the margin", at_margin, families, "wrongly_kept")
+        print("\n| items, of them gained and lost | tasks | N for 80 % | decided at N |\n|---|---|---|---|")
+        jobs = [pool.submit(decided_at_needed, *planned, families) for planned in PLANNED]
+        for (gained, lost, n, tasks), job in zip(PLANNED, jobs, strict=True):
+            needed, share = job.result()
+            print(f"| {n}, {gained} and {lost} | {tasks} | {needed} | {share:.0%} |", flush=True)
+    print(f"\n{families} families per figure (half of it at 1,000 items), {time.monotonic() - started:.0f} s")
+
+
+def _table(
+    pool: ProcessPoolExecutor,
+    title: str,
+    designs: dict[str, Design],
+    families: int,
+    share: str,
+    spreads: Sequence[float] = SPREADS,
+) -> None:
+    print(f"\n| {title}; spread | " + " | ".join(f"{100 * spread:.0f} points" for spread in spreads) + " |")
+    print("|---" * (1 + len(spreads)) + "|")
+    jobs = {
+        name: [pool.submit(simulate, replace(design, spread=spread), families) for spread in spreads]
+        for name, design in designs.items()
+    }
+    for name, row in jobs.items():
+        print(f"| {name} | " + " | ".join(f"{getattr(job.result(), share):.1%}" for job in row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

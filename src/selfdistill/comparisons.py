@@ -1,0 +1,258 @@
+"""Arms compared on the same items, corrected over the tasks, and the word that each comparison allows.
+
+A family is a pair of arms on all their tasks. "forgot" and "gained" are wrong in at most 5 % of families (Holm over
+two-sided p-values), "kept" is wrong in at most 2.5 % (Holm over one-sided p-values against a drop by the margin).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import hypot, inf, sqrt
+from statistics import median
+from typing import Any, Literal
+
+from .stats import (
+    LEVEL,
+    PRIOR_FREEDOM,
+    Estimate,
+    RunSpread,
+    Values,
+    difference_estimate,
+    holm,
+    mcnemar,
+    pooled_freedom,
+    quantile,
+    run_spread,
+    shared_items,
+    table_of,
+)
+
+Word = Literal["gained", "kept", "forgot", "can't tell"]
+POWER = 0.8
+# With a single training run the run-to-run spread is unknown; this one is assumed to say how many runs would do.
+ASSUMED_SPREAD = 0.02
+MOST_RUNS = 10
+# The part of a run's disagreement with the seed that is assumed to differ from run to run.
+RUN_NOISE = 1 / 3
+_MOST_ITEMS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The values of two arms on one task, for each of their runs. `both_trained` is False if `against` is the seed,
+    which is not trained: then its single run is all there is of it, and not a draw."""
+
+    task: str
+    arm: str
+    against: str
+    mine: Sequence[Values]
+    other: Sequence[Values]
+    both_trained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An arm against another on the same `n` items: `gained` items are better in the arm, `lost` items in the other.
+
+    `difference` of the means with its 95 % interval; `p_value` that there is no difference, and `p_holm` the same
+    corrected over the tasks. `p_kept` is the corrected p-value of a drop by the margin or more. `runs` is the number of
+    training runs of the arm that has fewer; with one run all of this is about that training run. `unchanged`: a gain by
+    the margin is ruled out too, and the interval holds 0. `needed`: about how many items would decide in 80 % of cases,
+    if the difference and the disagreement stay; None if this is decided already, or if more items alone would not
+    decide it.
+    """
+
+    task: str
+    arm: str
+    against: str
+    n: int
+    gained: int
+    lost: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: Literal["mcnemar", "t over items", "t over items and runs"]
+    word: Word = "can't tell"
+    p_holm: float = 1.0
+    p_kept: float = 1.0
+    unchanged: bool = False
+    needed: int | None = None
+    runs: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def compare(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
+    """Compares each pair on the items that could be judged in all runs of both arms; a pair without such items is left
+    out. `margin` is the smallest drop that matters, as a share of 1."""
+    found: dict[int, Comparison] = {}
+    families: dict[tuple[str, str], list[int]] = {}
+    for place, pair in enumerate(pairs):
+        if shared_items([*pair.mine, *pair.other]):
+            families.setdefault((pair.arm, pair.against), []).append(place)
+    for places in families.values():
+        found |= zip(places, _family([pairs[place] for place in places], margin), strict=True)
+    return [found[place] for place in sorted(found)]
+
+
+def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
+    """The comparisons of one pair of arms. The spread between runs is pooled over the tasks."""
+    tables = []
+    for pair in pairs:
+        keys = shared_items([*pair.mine, *pair.other])
+        tables.append((table_of(pair.mine, keys), table_of(pair.other, keys)))
+    own, others = (run_spread([sides[side] for sides in tables]) for side in (0, 1))
+    if pairs[0].both_trained:  # an arm with a single run borrows the other's spread
+        own, others = own or others, others or own
+    estimates = [
+        difference_estimate(mine, other, _applied(own, others, len(mine), len(other), pair.both_trained))
+        for pair, (mine, other) in zip(pairs, tables, strict=True)
+    ]
+    rows = [_row(*each) for each in zip(pairs, tables, estimates, strict=True)]
+    rows = [replace(row, p_holm=p) for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True)]
+    drops = holm([_p_drop(estimate, margin) for estimate in estimates])
+    gains = holm([_p_drop(replace(estimate, centre=-estimate.centre), margin) for estimate in estimates])
+    rows = [_worded(*each) for each in zip(rows, drops, gains, strict=True)]
+    undecided = max(1, sum(row.p_holm >= LEVEL for row in rows)), sum(row.p_kept >= LEVEL / 2 for row in rows)
+    return [
+        replace(row, needed=_needed(row.difference, estimate, margin, *undecided)) if row.word == "can't tell" else row
+        for row, estimate in zip(rows, estimates, strict=True)
+    ]
+
+
+def _applied(
+    own: RunSpread | None, others: RunSpread | None, mine: int, other: int, both_trained: bool
+) -> tuple[RunSpread | None, RunSpread | None]:
+    """The spreads that apply to a task: none for an arm that was not trained, or if both arms have a single run."""
+    if max(mine, other) == 1:
+        return None, None
+    return own, others if both_trained or other > 1 else None
+
+
+def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
+    mine, other = tables
+    changes = mine.mean(axis=0) - other.mean(axis=0)
+    gained, lost, difference = int((changes > 0).sum()), int((changes < 0).sum()), float(changes.mean())
+    low, high = estimate.interval(-1.0, 1.0)
+    two_sided = 2 * min(estimate.p_below(0.0), replace(estimate, centre=-estimate.centre).p_below(0.0))
+    return Comparison(
+        task=pair.task,
+        arm=pair.arm,
+        against=pair.against,
+        n=len(changes),
+        gained=gained,
+        lost=lost,
+        difference=difference,
+        low=min(low, difference),
+        high=max(high, difference),
+        p_value=mcnemar(gained, lost) if estimate.exact else min(1.0, two_sided),
+        test="mcnemar" if estimate.exact else "t over items and runs" if estimate.trained else "t over items",
+        runs=min(len(pair.mine), len(pair.other)) if pair.both_trained else len(pair.mine),
+    )
+
+
+def _p_drop(estimate: Estimate, margin: float) -> float:
+    """The p-value of a drop by the margin or more (a test of non-inferiority).
+
+    If a share `margin` of the items is lost and none is gained, a single item's change has the variance
+    margin · (1 − margin), the smallest that right and wrong can have at this drop. A sample that happens to hold few
+    changes shows less, so this is the lower limit. It takes the place of the restricted estimate in Tango's score test
+    (1998).
+    """
+    return estimate.p_below(-margin, _least_variance(margin) / estimate.n)
+
+
+def _least_variance(margin: float) -> float:
+    return margin * (1 - margin)
+
+
+def _worded(row: Comparison, p_drop: float, p_gain: float) -> Comparison:
+    said = word(row.low, row.high, row.p_holm, p_drop)
+    unchanged = said == "kept" and row.low <= 0 <= row.high and p_gain < LEVEL / 2
+    return replace(row, word=said, p_kept=p_drop, unchanged=unchanged)
+
+
+def word(low: float, high: float, p_holm: float, p_kept: float) -> Word:
+    """The word that the interval of a difference and its two corrected p-values allow."""
+    if p_holm < LEVEL and (high < 0 or low > 0):
+        return "forgot" if high < 0 else "gained"
+    return "kept" if p_kept < LEVEL / 2 else "can't tell"
+
+
+def scope(runs: int) -> str:
+    """What a claim is about: with a single run it is about that run, not about the arm."""
+    return "this training run" if runs == 1 else f"{runs} training runs"
+
+
+def during(runs: int) -> str:
+    return f"{'in' if runs == 1 else 'over'} {scope(runs)}"
+
+
+def _needed(difference: float, estimate: Estimate, margin: float, undecided: int, unkept: int) -> int | None:
+    """Items at which the comparison is decided in 80 % of samples, if difference, disagreement and runs stay.
+    `undecided` and `unkept` are the numbers of tasks that share the level in Holm's correction."""
+    item = estimate.items * (estimate.n + 2)
+
+    def decided(n: int) -> float:
+        larger = replace(estimate, centre=difference, items=item / n, n=n)
+        return _chance(larger, margin, LEVEL / 2 / undecided, LEVEL / 2 / unkept)
+
+    low = estimate.n
+    high = low + 1
+    while decided(high) < POWER:
+        low, high = high, 2 * high
+        if high > _MOST_ITEMS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) >= POWER else (middle, high)
+    return high
+
+
+def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) -> float:
+    """The probability that a new sample like `estimate` is decided: its mean is beyond one of two bounds around 0, or
+    far enough above −margin. The exact test counts whole items, which moves its bounds by one item of n."""
+    from scipy.special import ndtr
+
+    critical, freedom = quantile(1 - level, estimate.freedom), estimate.freedom
+    step = 1 / estimate.n if estimate.exact else 0.0
+    lower, upper = -critical * estimate.error - step, critical * estimate.error + step
+    error = sqrt(max(estimate.items, _least_variance(margin) / estimate.n) + estimate.run_variance)
+    upper = min(upper, quantile(1 - kept_level, freedom) * error - margin)
+    if upper <= lower:
+        return 1.0
+    return 1 - float(
+        ndtr((upper - estimate.centre) / estimate.error) - ndtr((lower - estimate.centre) / estimate.error)
+    )
+
+
+def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED_SPREAD) -> int | None:
+    """Training runs per arm at which a drop in one task is found in 80 % of cases, as far as the items of single runs
+    and an assumed run-to-run spread tell; None if `MOST_RUNS` are too few.
+
+    `rows` are single-run comparisons with the seed. In the task of median disagreement a share a of the items would
+    change without a drop; with a drop d about √(a² + d²) do, as in the simulations of benchmarks/calibration.py, and a
+    part of that averages out over the runs.
+    """
+    from scipy.special import ndtr
+
+    n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
+    changed = hypot(median(_disagreement(row) for row in rows), drop)
+    for runs in range(2, MOST_RUNS + 1):
+        freedom = pooled_freedom(tasks * (runs - 1), tasks) + PRIOR_FREEDOM
+        items = (changed - drop**2) * (1 - RUN_NOISE + RUN_NOISE / runs) / n
+        estimate = Estimate(-drop, items, n, ((RunSpread(spread**2, spread**2, freedom), runs),))
+        critical = quantile(1 - LEVEL / 2 / tasks, estimate.freedom)
+        if ndtr(drop / estimate.error - critical) >= POWER:
+            return runs
+    return None
+
+
+def _disagreement(row: Comparison) -> float:
+    """The mean square of the changes (for right and wrong: the share of changed items) without the part of a drop."""
+    error = (row.high - row.low) / 2 / quantile(1 - LEVEL / 2, inf)
+    changed = row.n * error**2 + row.difference**2
+    return sqrt(max(0.0, changed**2 - row.difference**2))
