@@ -6,12 +6,21 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_NOUN = r"(?:answers?|final result|antwort|réponse|respuesta|risposta|resposta|ответ)"
-_VERB = r"(?:(?:is|are|was|would be|will be|should be|must be|has to be|equals|comes (?:out )?to|of|ist|est|es|è|é)\b|[:=→]|[-–] |-> ?)"
-MARK = re.compile(
-    r"####+|<answer>|\\f?boxed\b|\\fbox\b|答案(?:是|为|[:：])|答えは|정답은|"
-    rf"\b{_NOUN}\b[*_\"`)]{{0,3}}(?: to(?: [a-z]{{1,12}}){{1,4}}?)?,?\s?(?:[a-z]{{4,9}},? )?[*_]{{0,3}}{_VERB}|"
-    rf"(?:^|\n)[#>*_ \t]{{0,9}}(?:the |my |final |correct ){{0,3}}{_NOUN}[*_ \t]{{0,4}}(?=\n)",
+_VERB = (
+    r"(?:(?:is|are|was|would be|will be|should be|must be|has to be|equals|comes (?:out )?to|of|ist|est|es|è|é)\b"
+    r"|[:=→]|[-–] |-> ?)"
+)
+
+
+def mark(nouns: str) -> str:
+    """A pattern of "The final NOUN to this question is therefore", "**NOUN:**" and the like; letter case ignored."""
+    return rf"\b{nouns}\b[*_\"`)]{{0,3}}(?: to(?: [a-z]{{1,12}}){{1,4}}?)?,?\s?(?:[a-z]{{4,9}},? )?[*_]{{0,3}}{_VERB}"
+
+
+NOUN = r"(?:answers?|final result|antwort|réponse|respuesta|risposta|resposta|ответ)"
+_MARK = re.compile(
+    rf"####+|<answer>|\\f?boxed\b|答案(?:是|为|[:：])|답은|{mark(NOUN)}|"
+    rf"(?:^|\n)[#>*_ \t]{{0,9}}(?:the |my |final |correct ){{0,3}}{NOUN}[*_ \t]{{0,4}}(?=\n)",
     re.IGNORECASE,
 )
 
@@ -27,12 +36,11 @@ class Announced(NamedTuple):
 def announced(text: str) -> Iterator[Announced]:
     """The announcements of a text, the last first."""
     end = len(text)
-    for mark in reversed(list(MARK.finditer(text))):
-        boxed = mark[0].startswith("\\")
-        yield Announced(
-            _braced(text[mark.end() : end]) if boxed else text[mark.end() : end], boxed, mark[0][-1:].isalpha()
-        )
-        end = mark.start()
+    for found in reversed(list(_MARK.finditer(text))):
+        boxed = found[0].startswith("\\")
+        rest = text[found.end() : end]
+        yield Announced(_braced(rest) if boxed else rest, boxed, found[0][-1:].isalpha())
+        end = found.start()
 
 
 def _braced(text: str) -> str:

@@ -19,13 +19,14 @@ _LONGEST_SENTENCE = 2_000  # answers stand in short ones
 
 _SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)|[。！？]")
 _NEGATED = re.compile(
-    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of)|n't)\s(?:(?:be|equal|equal to|simply|just|the)\s){0,2}"
-    rf"[*_({CURRENCY}]{{0,3}}-?",
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of)|n't)\s"
+    rf"(?:(?:be|equal(?: to)?|simply|just|the)\s){{0,2}}[*_({CURRENCY}]{{0,3}}-?",
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"\W*(?:(?:therefore|thus|hence|then|also|indeed|now|still|just|only|simply|exactly|precisely|approximately|approx|about"
-    r"|around|roughly|nearly|almost|at least|at most|up to|a total of|equal to|the number|minus|negative|[a-z])\b\W*)*",
+    r"\W*(?:(?:therefore|thus|hence|then|also|indeed|now|still|just|only|simply|exactly|precisely|approximately|approx"
+    r"|about|around|roughly|nearly|almost|at least|at most|up to|a total of|equal to|the number|minus|negative"
+    r"|[a-z])\b\W*)*",
     re.IGNORECASE,
 )
 _OPERATOR = re.compile(rf"[\s)}}\w]{{0,20}}?(?:[-+*/×÷xX]|\\times|\\cdot|\\div)\s*[({CURRENCY}]?\s?\d")
@@ -49,12 +50,12 @@ _AFTERWARDS = re.compile(
 def final_number(reference: str, text: str) -> Verdict:
     """Whether both texts end in the same number, compared by value (eq. 4, Extract for maths).
 
-    The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces, else the one that the
-    last sentence with a number concludes with: the result of its equation, its only bold number, else its last. Two
-    different numbers that could both be meant ("18 9", "18 or 20"), a negated one ("not 18") and an unfinished sum are
-    no answer. Units, currency and per cent signs don't count (50% is 50); 1,234.50, 1 234.5 and 1.234,5 are the same
-    number; 5 1/4 is 5.25; closed forms such as 2\\sqrt{3} are compared by math-verify. A reference without a number is
-    unjudged.
+    The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces. Without any of
+    these, it is the number that the last sentence with a number concludes with: the result of its equation, its only
+    bold number, else its last. Two different numbers that could both be meant ("18 9", "18 or 20"), a negated one ("not
+    18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
+    1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
+    compared by math-verify. A reference without a number is unjudged.
     """
     return _compared(extract_number(reference), extract_number(text))
 
