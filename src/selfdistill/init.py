@@ -24,7 +24,9 @@ from .types import Example
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
-_NUMBER = re.compile(r"(####|[Tt]he answer is)[\s:$]*-?[\d.,]*\d\D{0,20}$")
+_NUMBER = re.compile(
+    r"(####|(?i:\banswer(?: is|:|\*\*:|:\*\*))|\\boxed\{)[\s:$*\\({]{0,9}(?:\b[dt]?frac\{)?-?[\d.,/}{]*\d\D{0,20}$"
+)
 _LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
 
 

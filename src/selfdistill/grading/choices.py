@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from ..errors import RecipeError
 from ..types import Verdict
 from .announcements import NOUN, announced, mark
 
+_MOST = 1_000  # mentions that are read
 _FRAME = " \t\r\n.:;,!*_\"'`()[]{}$\\"
 
 # A letter that stands for a choice. A and I are words too; a small letter needs its bracket, or the end of the line.
@@ -67,9 +69,9 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
     The last announcement decides: "the answer is B", "Answer: B", "\\boxed{B}", "I choose B", "it's B", "B is correct".
     Without an announcement, a line that is or opens with a choice counts ("B", "(B)", "B) Paris", "positive, because"),
     and without such a line the only choice that the text mentions. A negated choice ("not B", "isn't spam", "B is
-    wrong") never counts, and two that could both be meant ("B or C") are not an answer. Without `labels`, a reference that is not a
-    letter is compared with the announced text, or else with the whole text or its first paragraph. A reference without
-    a choice is unjudged. Raises RecipeError if `labels` are not at least two different texts.
+    wrong") never counts, and two that could both be meant ("B or C") are not an answer. Without `labels`, a reference
+    that is not a letter is compared with the announced text, else with the text or its first paragraph. A reference
+    without a choice is unjudged. Raises RecipeError if `labels` are not at least two different texts.
     """
     if labels is not None:
         labels = [" ".join(str(label).split()) for label in labels] if isinstance(labels, list | tuple) else []
@@ -131,7 +133,7 @@ def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
         if names := _names(match, rules):
             return names.pop() if len(names) == 1 else None
     for pattern in (rules.opens, rules.mentions):
-        if names := {name for match in pattern.finditer(text) for name in _names(match, rules)}:
+        if names := {name for match in islice(pattern.finditer(text), _MOST) for name in _names(match, rules)}:
             return names.pop() if len(names) == 1 else _alone(text, rules)
     return None
 
