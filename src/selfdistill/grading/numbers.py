@@ -40,7 +40,7 @@ _ASIDE = re.compile(r"\([^()\n]*+\)")
 _BOLD = re.compile(r"\*\*([^*\n]++)\*\*")
 _ALTERNATIVE = re.compile(r"\W{0,9}(?:\w{1,30}\W{1,9})?(?:or|nor|and|to|[-/,;&])\W{0,9}|\W{0,9}", re.IGNORECASE)
 _LABEL = re.compile(
-    r"(?:step|part|question|problem|example|case|day)\s\d{1,3}\W{0,3}:|^\W{0,9}\d{1,3}\)", re.IGNORECASE
+    r"(?:step|part|question|problem|example|case|day)\s\d{1,3}\W{0,3}:|^[\s>*#-]{0,9}\d{1,3}\)(?=\s\S)", re.IGNORECASE
 )
 _AFTERWARDS = re.compile(
     r"\n\W{0,9}(?:check|checking|verification|verify|proof|note|to check|to verify)\b", re.IGNORECASE
@@ -120,13 +120,13 @@ def _concluded(text: str) -> Value | None:
     if check and _has_numeral(text[: check.start()]):
         text = text[: check.start()]
     for sentence in reversed(_SENTENCE_END.split(text)):
-        if _DIGIT.search(sentence) and _meant(sentence[-_LONGEST_SENTENCE:]):
-            return _concluding(sentence)
+        if _DIGIT.search(sentence) and _meant(unlabelled := _LABEL.sub(" ", sentence[-_LONGEST_SENTENCE:])):
+            return _concluding(unlabelled)
     return None
 
 
 def _concluding(sentence: str) -> Value | None:
-    sentence = _without_asides(_LABEL.sub(" ", sentence[-_LONGEST_SENTENCE:]))
+    sentence = _without_asides(sentence[-_LONGEST_SENTENCE:])
     *_, result = _EQUALS.split(sentence)
     if len(result) < len(sentence) and _has_numeral(result):
         return _opening(result)
