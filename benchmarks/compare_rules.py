@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from selfdistill.grading import make_grader
+from selfdistill.grading.announcements import announced
 from selfdistill.grading.refusals import PHRASES, refuses
 from selfdistill.types import Example
 
@@ -109,8 +110,10 @@ def numbers(texts: Texts) -> Iterator[str]:
 def _number_cause(text: str, mine: str | None, theirs: str | None) -> str:
     *_, last = _PAPER_NUMBER.finditer(text)
     before, after = text[: last.start()], text[last.end() :]
-    if re.search(r"####|\banswer\s{1,3}is\b|\\boxed\{", text, re.IGNORECASE) and mine not in (None, theirs):
-        return "ours is announced (`the answer is`), theirs is the last"
+    if mine is None and re.search(r"\d\W+(?:\w+\W+)?(?:(?:or|and|to)\W+)?$", before):
+        return "two numbers that could both be meant (`18 or 20`): none to ours"
+    if mine not in (None, theirs) and next(announced(text), None):
+        return "ours is announced (`the answer is`, `Answer:`), theirs is the last"
     if re.search(r"\s", last[0]):
         return "theirs joins numbers over white space (`18 9` is 189)"
     if re.search(r",\d{1,2}(?!\d)|,\d{4}|\d{4},", last[0]):
@@ -125,7 +128,7 @@ def _number_cause(text: str, mine: str | None, theirs: str | None) -> str:
         return "part of a word, an ordinal, an address (`x2`, `3rd`, `v1.2`): no number to ours"
     if mine is None:
         return "ours finds none"
-    return "something else"
+    return "ours is the result of an equation, in bold, outside brackets, or in millions; theirs is the last"
 
 
 # ---- function calls

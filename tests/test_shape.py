@@ -40,6 +40,8 @@ HEAVY = {
     "lm_eval",
     "vllm",
     "ray",
+    "math_verify",
+    "sympy",
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

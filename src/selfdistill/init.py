@@ -34,7 +34,9 @@ from .types import Conversation, Example
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
-_NUMBER = re.compile(r"(####|[Tt]he answer is|\A)[\s:$]*-?[\d.,]*\d\D{0,20}$")
+_NUMBER = re.compile(
+    r"(####|\A|(?i:\banswer(?: is|:|\*\*:|:\*\*))|\\boxed\{)[\s:$*\\({]{0,9}(?:\b[dt]?frac\{)?-?[\d.,/}{]*\d\D{0,20}$"
+)
 _LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
 
 

@@ -4,31 +4,87 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
 
 from ..errors import RecipeError
 from ..types import Verdict
+from .announcements import NOUN, announced, mark
 
-_MARKER = re.compile(r"\banswer(?:\s{1,3}is)?\s{0,3}:?|\blabel\s{0,3}:|####|\\boxed\{(?:\\text\{)?", re.IGNORECASE)
-_LETTER = re.compile(r"\(?([A-Z])(?:[).:,}*]|\s*$|(?=\n))")
-_BRACKETED = re.compile(r"\(([A-Z])\)")
+_MOST = 1_000  # mentions that are read
 _FRAME = " \t\r\n.:;,!*_\"'`()[]{}$\\"
+
+# A letter that stands for a choice. A and I are words too; a small letter needs its bracket, or the end of the line.
+_LETTER = (
+    r"(?<![\w'’])(?:[A-Z](?![\w'’])(?!(?<=[AI]) (?!(?:is|because|since|as|and|or|but|for)\b)[a-z])"
+    r"|[a-z](?=\)|[.*_}$]{0,4}(?:\n|$)))"
+)
+_MARKED = r"(?<=\()[A-Za-z](?=\))|(?<=\*\*)[A-Z](?=\*\*)|(?i:(?<=option )|(?<=choice )|(?<=answer ))[A-Z](?![\w'’])"
+_WRAP = r"[\s*_\"'`(\[{$\\:]{0,8}(?:(?:text|textbf|mathrm|boxed)\{)?"
+_LEAD = (
+    r"(?i:(?:therefore|thus|then|clearly|definitely|most likely|probably|simply|actually|indeed|option|choice|answer"
+    r"|letter|label|statement|the|an?)\b[\s:,*(]{1,4}){0,3}"
+)
+_NAMED = rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|verdict)"
+_SAID = (
+    r"\bI(?:['’]d|['’]ll| would| will)? (?:choose|chose|pick|select|go with|say|vote for)|\bI['’]m going with"
+    r"|\b(?:it|this|that)(?:['’]s| is| must be| would be| has to be)|\b(?:so|therefore|thus|hence),?"
+)
+_SAID_END = r"[)}\]*_\"'`$]{0,4}\s{0,3}(?:[.,;!\n]|$|\b(?:because|since|as|for)\b)"
+_RIGHT = (
+    r"[)\]}*_.\"'`]{0,4} (?i:(?:is|seems|must be|would be) (?:the |my |clearly )?"
+    r"(?:correct|right|answer|(?:best|only|final) (?:answer|option|choice|one))\b(?!-)(?! (?:only )?if\b))"
+)
+_LINE_END = r"(?:[).:,;!}\]*_\"'`$]|\s[-–(]|\s{0,9}$|\s{1,3}because\b)"
+# "not B", "isn't a spam message", "nicht B"; "B is wrong".
+_NEGATION = (
+    r"(?i:\b(?:not|never|cannot|neither|nor|nicht|keine?n?|pas|non|не|rather than|instead of{no})|n['’]t)"
+    r"(?: (?!but\b)[^\W\d]{{1,12}}){{0,3}}[ *_\"'`(]{{1,4}}$|(?:不|非|没有?)(?:是)?$"
+)
+_DENIED = re.compile(
+    r"[)\]}*_.\"'`]{0,4}\s(?:(?:is|was|are|does|do|can|could|would|seems?)(?:\s|n['’]t\b))?\s?(?:(?:also|clearly|the)\s)?"
+    r"(?:not|wrong|incorrect|never|cannot|(?<=n't)|(?<=n’t)|too)\b",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"^\W{0,4}[A-Z]\b\W{0,4}")
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+class _Rules(NamedTuple):
+    announces: re.Pattern[str]
+    or_else: re.Pattern[str]
+    opens: re.Pattern[str]
+    mentions: re.Pattern[str]
+    negated: re.Pattern[str]
+    letters: bool
+
+    def same_case(self, name: str) -> str:
+        return name.upper() if self.letters else " ".join(name.split()).casefold()
 
 
 def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) -> Verdict:
-    """Whether both texts choose the same letter, or the same of `labels`.
+    """Whether both texts choose the same letter, or the same of `labels`; letter case is ignored for labels.
 
-    With `labels`: the label after the last "answer is" (or "Answer:", "Label:", `####`, `\\boxed{}`), else the only one
-    that the text names; letter case doesn't count. Without: a capital letter, alone, bracketed as in (B), or with its
-    option as in "B. Paris"; or, where the reference is no letter, its whole text. A reference without a choice is
-    unjudged. Raises RecipeError where `labels` are not at least two different texts.
+    The last announcement decides: "the answer is B", "Answer: B", "\\boxed{B}", "I choose B", "it's B", "B is correct".
+    Without an announcement, a line that is or opens with a choice counts ("B", "(B)", "B) Paris", "positive, because"),
+    and without such a line the only choice that the text mentions. A negated choice ("not B", "isn't spam", "B is
+    wrong") never counts, and two that could both be meant ("B or C") are not an answer. Without `labels`, a reference
+    that is not a letter is compared with the announced text, else with the text or its first paragraph. A reference
+    without a choice is unjudged. Raises RecipeError if `labels` are not at least two different texts.
     """
     if labels is not None:
-        labels = [str(label) for label in labels] if isinstance(labels, list | tuple) else []
-        if len({label.casefold().strip() for label in labels} - {""}) < 2:
+        labels = [" ".join(str(label).split()) for label in labels] if isinstance(labels, list | tuple) else []
+        if len({label.casefold() for label in labels} - {""}) < 2:
             raise RecipeError("The grader `choice` needs at least two different `labels`, for example [yes, no].")
-        expected, found = _label(reference, labels), _label(text, labels)
-    elif (letter := _letter(reference)) is not None:
-        expected, found = letter, _letter(text)
+    names = tuple(label for label in labels or () if label)
+    expected = _chosen(reference, names)
+    if expected is not None:
+        found = _chosen(text, names)
+        if found is None and not names and _option(text) == _option(_TAG.sub("", reference)) != "":
+            found = expected
+    elif names:
+        return Verdict("unjudged", "no choice in the reference")
     else:
         expected, found = _option(reference) or None, _option(text)
     if expected is None:
@@ -40,37 +96,68 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
     return Verdict("fail", "choice differs", expected, found[:200])
 
 
-def _announced(text: str) -> str | None:
-    """What stands after the last announcement of an answer, on its line."""
-    marker = None
-    for marker in _MARKER.finditer(text):  # noqa: B007 (the last one is what is wanted)
-        pass
-    if marker is None:
-        return None
-    return text[marker.end() :].lstrip(_FRAME.replace("(", "")).partition("\n")[0] or None
+@lru_cache(maxsize=64)
+def _rules(labels: tuple[str, ...]) -> _Rules:
+    """The patterns for these labels; for capital letters if there are none."""
+    letters = all(re.fullmatch("[A-Z]", label) for label in labels)
+    spelled = "|".join(map(_spelled, sorted(labels, key=len, reverse=True)))
+    name, mentioned = (_LETTER, _MARKED) if letters else (f"(?i:{spelled})",) * 2
+    x = rf"{_WRAP}({name})"
+    no = "" if "no" in map(str.casefold, labels) else "|no"
+    return _Rules(
+        re.compile(
+            rf"(?i:(?<!#)#{{4,}}+|<answer>|\\f?boxed(?={{)|答案(?:是|为|[:：])|답은|{mark(_NAMED)}){_WRAP}{_LEAD}{x}"
+            rf"|(?i:{_SAID})\s{_LEAD}{x}(?={_SAID_END})|(?:(?<=\W)|(?<![\s\S]))({name}){_RIGHT}",
+        ),
+        re.compile(
+            rf"[)\]}}*_.\"'`]{{0,4}}(?:,?\s?(?i:or|and)\s|\s?[/&]|,(?={x}\W{{0,3}}(?:,|$|and\b|or\b))){_LEAD}{x}"
+        ),
+        re.compile(rf"^[ \t>*#_-]{{0,6}}(?i:option |choice |answer )?{x}{_LINE_END}", re.MULTILINE),
+        re.compile(mentioned),
+        re.compile(_NEGATION.format(no=no)),
+        letters,
+    )
 
 
-def _letter(text: str) -> str | None:
-    text = text.strip(" \t\r\n*_`\"'$")
-    announced = _announced(text)
-    if announced and (match := _LETTER.match(announced) or re.match(r"\(?([A-Z])\b(?!')", announced)):
-        return match[1]
-    if match := _LETTER.match(text):
-        return match[1]
-    letters = set(_BRACKETED.findall(text))
-    return letters.pop() if len(letters) == 1 else None
+def _spelled(label: str) -> str:
+    """A label as a pattern: whole words, unless its script doesn't part them."""
+    words = r"\s+".join(map(re.escape, label.split()))
+    before = "" if _UNSPACED.match(label[0]) else r"(?<!\w)"
+    return before + words + ("" if _UNSPACED.match(label[-1]) else r"(?!\w)")
 
 
-def _label(text: str, labels: Sequence[str]) -> str | None:
-    """One of `labels`; longer ones first, so that "not entailed" isn't read as "entailed"."""
-    ordered = sorted(labels, key=len, reverse=True)
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(label.strip())}(?!\w)" for label in ordered), re.IGNORECASE)
-    if (announced := _announced(text)) and (match := pattern.match(announced.lstrip("("))):
-        return match[0].casefold()
-    found = {match[0].casefold() for match in pattern.finditer(text)}
-    return found.pop() if len(found) == 1 else None
+def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
+    """The letter or label that `text` chooses, None if it chooses none or more than one."""
+    rules = _rules(labels)
+    for match in reversed(list(rules.announces.finditer(text))):
+        if names := _names(match, rules):
+            return names.pop() if len(names) == 1 else None
+    for pattern in (rules.opens, rules.mentions):
+        if names := {name for match in islice(pattern.finditer(text), _MOST) for name in _names(match, rules)}:
+            return names.pop() if len(names) == 1 else _alone(text, rules)
+    return None
+
+
+def _names(match: re.Match[str], rules: _Rules) -> set[str]:
+    """What a match names, together with what "or" adds to it; nothing if it is negated."""
+    group = match.lastindex or 0
+    start, end = match.span(group)
+    text = match.string
+    if rules.negated.search(text[max(0, start - 60) : start]) or _DENIED.match(text, end):
+        return set()
+    other = rules.or_else.match(text, end)
+    return {rules.same_case(name) for name in (match[group], other and other[other.lastindex or 0]) if name}
+
+
+def _alone(text: str, rules: _Rules) -> str | None:
+    """The choice that is the whole of the last line."""
+    line = text.rstrip().rpartition("\n")[2]
+    match = rules.opens.match(line)
+    return rules.same_case(match[1]) if match and not line[match.end(1) :].strip(_FRAME) else None
 
 
 def _option(text: str) -> str:
-    """What is announced, else the whole text, without marks around it."""
-    return (_announced(text) or text).strip(_FRAME).casefold()
+    """What is announced, else the whole text or its first paragraph, without marks around it."""
+    for said in announced(text):
+        return said.text.strip(_FRAME).partition("\n")[0].strip(_FRAME).casefold()
+    return text.strip(_FRAME).partition("\n\n")[0].strip(_FRAME).casefold()

@@ -3,148 +3,165 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
 from decimal import Decimal
-from fractions import Fraction
 
 from ..types import Verdict
+from . import closed_forms
+from .announcements import announced
+from .closed_forms import ClosedForm
+from .numerals import CURRENCY, Numeral, Value, numerals, plain
 
-_Number = int | Fraction
-
-# Where an answer is announced. The last announcement in the text counts.
-_MARKER = re.compile(r"####|\banswer\s{1,3}is\b|\\boxed\{", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
-
-# Digits in any script, thousands by comma, a quotient of two, and 5 1/2. `18 9` is two; `x2` and `3rd` are none.
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})++(?!\d)|\d++)(?:\.\d++)?+"
-_NUMBER = re.compile(
-    r"(?<![A-Za-z_./\d])(?:(?P<whole>\d{1,9}) (?=\d{1,3}/\d{1,3}(?![/.,]?\d)))?+"
-    rf"(?:{_DIGITS}|\.\d++)"
-    r"(?:[eE][+-]?\d{1,3}(?!\w))?+"
-    rf"(?:/(?P<below>{_DIGITS})(?!/))?+"
-    r"(?!(?:st|nd|rd|th)\b)"
-)
-_OPERATOR = re.compile(r"\s*(?:[-+*/×÷xX^]|\\times|\\cdot|\\div)\s*[$€£¥₹]?\d")
-_CURRENCY = "$€£¥₹"
-_BEFORE_MINUS = " \t\n([{=:,*\"'`~≈<>|" + _CURRENCY
 _MOST_DIGITS = 1000
+_JUNK = " \t\n\r:*_$`(\"'>"
+_DIGIT = re.compile(r"\d|\\(?:pi|sqrt)")
+_ENDS_IN_OR = re.compile(r"\b(?:or|nor|and|to)\W{0,5}$", re.IGNORECASE)
+_LONGEST_SENTENCE = 2_000  # answers stand in short ones
 
-# What can't be seen parts no number, nor its sign: soft hyphen, what has no width, direction marks, BOM.
-_UNSEEN = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
-_SYMBOLS = str.maketrans(
-    {"−": "-", "－": "-", "，": ",", "．": ".", "／": "/", "⁄": "/", "％": "%", "＃": "#", "＄": "$"}
-    | dict.fromkeys(_UNSEEN, "")
+_SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)|[。！？]")
+_NEGATED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|nor|rather than|instead of)|n't)\s"
+    rf"(?:(?:be|equal(?: to)?|simply|just|the)\s){{0,2}}[*_({CURRENCY}]{{0,3}}-?",
+    re.IGNORECASE,
 )
-_VULGAR = re.compile("[¼-¾⅐-⅞]")
-_LATEX = (
-    (re.compile(r"\\[dt]?frac\{(-?\d{1,99})\}\{(\d{1,99})\}"), r"\1/\2"),
-    (re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*+)\}"), r"\1"),
-    (re.compile(r"\{,\}|\\[,!;]"), ","),
-    (re.compile(r"\\([$%#])"), r"\1"),
+_OPENING = re.compile(
+    r"\W*(?:(?:therefore|thus|hence|then|also|indeed|now|still|just|only|simply|exactly|precisely|approximately|approx"
+    r"|about|around|roughly|nearly|almost|at least|at most|up to|a total of|equal to|the number|minus|negative"
+    r"|[a-z])\b\W*)*",
+    re.IGNORECASE,
+)
+_OPERATOR = re.compile(rf"[\s)}}\w]{{0,20}}?(?:[-+*/×÷xX]|\\times|\\cdot|\\div)\s*[({CURRENCY}]?\s?\d")
+_EQUALS = re.compile(r"[=≈]|\\approx")
+_EXPLAINS = re.compile(
+    r"[(=:;>]|\b(?:of|for|from|in|per|at|after|on|with|by|because|since|as|which|that|so|if|when|each|every|than|before"
+    r"|during|while|given|left|more|less|to (?=[a-z]))\b",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(r"\([^()\n]*+\)")
+_BOLD = re.compile(r"\*\*([^*\n]++)\*\*")
+_ALTERNATIVE = re.compile(r"\W{0,9}(?:\w{1,30}\W{1,9})?(?:or|nor|and|to|[-/,;&])\W{0,9}|\W{0,9}", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:step|part|question|problem|example|case|day)\s\d{1,3}\W{0,3}:|^[\s>*#-]{0,9}\d{1,3}\)(?=\s\S)", re.IGNORECASE
+)
+_AFTERWARDS = re.compile(
+    r"\n\W{0,9}(?:check|checking|verification|verify|proof|note|to check|to verify)\b", re.IGNORECASE
 )
 
 
 def final_number(reference: str, text: str) -> Verdict:
     """Whether both texts end in the same number, compared by value (eq. 4, Extract for maths).
 
-    The number is the one that the last `####`, "the answer is" or `\\boxed{}` announces, else the last of the text.
-    Units, currency and per cent signs don't count (50% is 50); 1,234.50 is 1234.5 and 1/2 is 0.5; "18 9" is two
-    numbers. A reference without a number is unjudged.
+    The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces. Without any of
+    these, it is the number that the last sentence with a number concludes with: the result of its equation, its only
+    bold number, else its last. Two different numbers that could both be meant ("18 9", "18 or 20"), a negated one ("not
+    18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
+    1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
+    compared by math-verify. A reference without a number is unjudged.
     """
-    return _compared(extract_number(reference), extract_number(text), _show)
+    return _compared(extract_number(reference), extract_number(text))
 
 
-def _compared(expected: _Number | None, found: _Number | None, show: Callable[[_Number], str]) -> Verdict:
+def _compared(expected: Value | None, found: Value | None) -> Verdict:
     if expected is None:
         return Verdict("unjudged", "no number in the reference")
     if found is None:
-        return Verdict("fail", "no number found", show(expected))
-    if found == expected:
-        return Verdict("pass", "same number", show(expected), show(found))
-    return Verdict("fail", "number differs", show(expected), show(found))
+        return Verdict("fail", "no number found", _show(expected))
+    if closed_forms.same(expected, found):
+        return Verdict("pass", "same number", _show(expected), _show(found))
+    return Verdict("fail", "number differs", _show(expected), _show(found))
 
 
-def extract_number(text: str) -> _Number | None:
-    """The final number of `text`, None where it holds none or announces something that is no number."""
-    text = _plain(text)
-    marker = None
-    for marker in _MARKER.finditer(text):  # noqa: B007 (the last one is what is wanted)
-        pass
-    if marker is None:
-        return _last(text)
-    tail = text[marker.end() :].lstrip(" \t\n:*_$`(\"'")
-    if marker[0] == "\\boxed{":
-        tail = tail.partition("}")[0]
-        return _announced(tail)
-    end = _SENTENCE_END.search(tail)
-    sentence, rest = (tail[: end.start()], tail[end.end() :]) if end else (tail, "")
-    # "The answer is, therefore:" and the number on a later line: still what the marker announces.
-    return _announced(sentence) if _has_number(sentence) else _last(rest)
+def extract_number(text: str) -> Value | None:
+    """The final number of `text`, None if it has none, or several that could be meant, or announces no number."""
+    text = plain(text)
+    silent = True
+    for said in announced(text):
+        silent = False
+        sentence = _SENTENCE_END.split(said.text.lstrip(_JUNK), maxsplit=1)[0]
+        if said.boxed or _opens(sentence):
+            return _opening(said.text if said.boxed else sentence)
+        if said.verb and _has_numeral(sentence):
+            return _concluding(sentence)
+        if _has_numeral(said.text):
+            return _concluded(said.text)
+    return _concluded(text) if silent else None
 
 
-def _announced(sentence: str) -> _Number | None:
-    """The number a sentence opens with; where that is a sum such as `3 + 4 = 7`, what it comes to."""
-    first = next(_matches(sentence), None)
-    if first is not None and _OPERATOR.match(sentence, first.end()):
-        _, equals, result = sentence.rpartition("=")
-        first = next(_matches(result), None) if equals else None
-        return _value(result, first) if first else None
-    return _value(sentence, first) if first else None
+def _opens(sentence: str) -> bool:
+    """Whether a number stands at the start of a sentence, but for words such as "exactly" or "a total of"."""
+    first = next(numerals(sentence), None)
+    opening = _OPENING.match(sentence)
+    return first is not None and opening is not None and first.start <= opening.end()
 
 
-def _last(text: str) -> _Number | None:
-    last = None
-    for last in _matches(text):  # noqa: B007
-        pass
-    return _value(text, last) if last else None
+def _has_numeral(text: str) -> bool:
+    return next(numerals(text), None) is not None
 
 
-def _has_number(text: str) -> bool:
-    return next(_matches(text), None) is not None
+def _opening(sentence: str) -> Value | None:
+    """The number a sentence opens with; if that is a sum such as `3 + 4 = 7`, its result."""
+    sentence = _without_asides(sentence[:_LONGEST_SENTENCE])
+    meant = _meant(sentence)
+    if not meant:
+        return None
+    first = meant[0]
+    if _OPERATOR.match(sentence, first.end):
+        *_, result = _EQUALS.split(sentence)
+        return _opening(result) if len(result) < len(sentence) else None
+    other = next((numeral for numeral in meant if numeral.value != first.value), None)
+    if other is None:
+        return first.value
+    between = sentence[first.end : other.start]
+    return first.value if _EXPLAINS.search(between) and not _ENDS_IN_OR.search(between) else None
 
 
-def _matches(text: str) -> Iterator[re.Match[str]]:
-    """The numbers of `text`; those of absurd length are no answers."""
-    return (match for match in _NUMBER.finditer(text) if len(match[0]) <= _MOST_DIGITS)
+def _concluded(text: str) -> Value | None:
+    """The number of the last sentence with one that isn't negated, apart from a check of the answer at the end."""
+    check = _AFTERWARDS.search(text)
+    if check and _has_numeral(text[: check.start()]):
+        text = text[: check.start()]
+    for sentence in reversed(_SENTENCE_END.split(text)):
+        if _DIGIT.search(sentence) and _meant(unlabelled := _LABEL.sub(" ", sentence[-_LONGEST_SENTENCE:])):
+            return _concluding(unlabelled)
+    return None
 
 
-def _value(text: str, match: re.Match[str]) -> _Number | None:
-    above, _, below = match[0].replace(",", "").rpartition(" ")[2].partition("/")
-    # Most answers are whole numbers, and a Fraction takes ten times as long to make.
-    value: _Number = int(above) if above.isdecimal() else Fraction(above)
-    if below:
-        if not Fraction(below):
-            return None
-        value /= Fraction(below)
-    value += int(match["whole"] or 0)
-    return -value if _is_negative(text, match.start()) else value
+def _concluding(sentence: str) -> Value | None:
+    sentence = _without_asides(sentence[-_LONGEST_SENTENCE:])
+    *_, result = _EQUALS.split(sentence)
+    if len(result) < len(sentence) and _has_numeral(result):
+        return _opening(result)
+    for bold in _BOLD.findall(sentence):
+        if len({numeral.value for numeral in _meant(bold)}) == 1 and not bold.endswith(":"):
+            return _opening(bold)
+    meant = _meant(sentence)
+    if not meant:
+        return None
+    last = meant[-1]
+    other = next((numeral for numeral in reversed(meant) if numeral.value != last.value), None)
+    if other is None:
+        return last.value
+    between = sentence[other.end : last.start]
+    either = _ALTERNATIVE.fullmatch(between) or _OPERATOR.match(sentence, other.end)
+    return None if either else last.value
 
 
-def _is_negative(text: str, start: int) -> bool:
-    """Whether the number at `start` has a minus: `-5`, `-$5`, `$-5`; not `3-5`, `page-5` or `3 - 5`."""
-    at = start - 1
-    if at >= 1 and text[at] in _CURRENCY:
-        at -= 1
-    return at >= 0 and text[at] == "-" and (at == 0 or text[at - 1] in _BEFORE_MINUS)
+def _meant(sentence: str) -> list[Numeral]:
+    """The numbers of a sentence but for negated ones, as in "not 18"."""
+    negated = {match.end() for match in _NEGATED.finditer(sentence)}
+    return [found for found in numerals(sentence) if found.start not in negated]
 
 
-def _plain(text: str) -> str:
-    """Typographic and LaTeX spellings in ASCII: unicode minus, full-width signs, ½, \\frac{1}{2}, 1{,}000."""
-    if not text.isascii():
-        text = _VULGAR.sub(_written_out, text.translate(_SYMBOLS))
-    if "\\" in text or "{,}" in text:
-        for pattern, plain in _LATEX:
-            text = pattern.sub(plain, text)
-    return text
+def _without_asides(sentence: str) -> str:
+    """Without what is in brackets, unless the only numbers are there."""
+    without = _ASIDE.sub(" ", sentence)
+    return without if _has_numeral(without) else sentence
 
 
-def _written_out(vulgar: re.Match[str]) -> str:
-    before = vulgar.string[vulgar.start() - 1 : vulgar.start()]
-    return " " * before.isdigit() + unicodedata.normalize("NFKC", vulgar[0]).replace("⁄", "/")
-
-
-def _show(value: _Number) -> str:
+def _show(value: Value) -> str:
+    if isinstance(value, ClosedForm):
+        return value.latex
+    if isinstance(value, int):
+        return str(value)
     if 10**12 % value.denominator == 0:
         return f"{Decimal(value.numerator) / value.denominator:f}"
     return str(value)
@@ -159,7 +176,7 @@ def final_number_paper(reference: str, text: str) -> Verdict:
     Unlike there, a reference without an integer is unjudged; the code passed a text that had none either.
     https://github.com/sail-sg/sdft (eval/utils.py)
     """
-    return _compared(_paper_integer(reference), _paper_integer(text), str)
+    return _compared(_paper_integer(reference), _paper_integer(text))
 
 
 def _paper_integer(text: str) -> int | None:
