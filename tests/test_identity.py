@@ -102,6 +102,17 @@ def test_the_base_of_an_adapters_folder_counts(folder: Path, tmp_path: Path) -> 
     assert identity(adapter) != before
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, '{"weight_map": {"a": ["b"], "c": "d\\u0000"}}'])
+def test_a_damaged_index_or_adapter_is_for_loading_to_report(folder: Path, text: str) -> None:
+    names = {"weight_map": {"a": "x" * 5000}, "base_model_name_or_path": "y" * 5000}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(names))
+    (folder / "adapter_config.json").write_text(json.dumps(names))
+    before = identity(folder)
+    for name in ("model.safetensors.index.json", "adapter_config.json"):
+        (folder / name).write_text(text)
+    assert identity(folder) != before
+
+
 def test_data_folders_are_known_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "data" / "part").mkdir(parents=True)
     file = tmp_path / "data" / "part" / "rows.jsonl"
