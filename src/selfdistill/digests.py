@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -11,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _KEPT_FROM = 16 << 20
 """Bytes from which a digest is kept for other processes; smaller files are read again in no time."""
+_TOLD_FROM = 4 << 30
+"""Bytes whose reading takes long enough to be told."""
 _SETTLED = 50_000_000
 """Nanoseconds after which another change of a file would show in its times."""
 
@@ -27,6 +31,8 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
     if any(_size(states[path]) >= _KEPT_FROM and str(path) not in _known for path in files):
         _known.update({name: entry for name, entry in _stored().items() if name not in _known})
     unread = [path for path, state in states.items() if _known.get(str(path), (None, ""))[0] != state]
+    if (size := sum(_size(states[path]) for path in unread)) > _TOLD_FROM:
+        _log.warning("Reading %.0f GiB of files once, to notice later whether they change.", size / 2**30)
     now = time.time_ns()
     with ThreadPoolExecutor(max_workers=4) as pool:
         found = dict(zip(unread, pool.map(_digest, unread), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .chat_template import LAYOUTS
@@ -41,18 +42,20 @@ def _files_read(folder: Path) -> list[Path]:
         files |= {path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
     for index in folder.glob("*.index.json"):
         shards = _json(index).get("weight_map")
-        names = set(shards.values()) if isinstance(shards, dict) else set()
-        files |= {path for name in names if (path := folder / str(name)).is_file()}
+        for name in {str(shard) for shard in shards.values()} if isinstance(shards, dict) else ():
+            with suppress(OSError):  # no usable name of a file, so no shard
+                files |= {folder / name} if (folder / name).is_file() else set()
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if isinstance(base, str) and (other := Path(base)).is_dir() and other.resolve() != folder.resolve():
-        files |= {path for path in other.iterdir() if path.suffix in _READ and path.is_file()}
+    if isinstance(base, str) and base:
+        with suppress(OSError):  # a hub name, or no usable path
+            files |= {path for path in Path(base).iterdir() if path.suffix in _READ and path.is_file()}
     return sorted(files)
 
 
 def _json(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
