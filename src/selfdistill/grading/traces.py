@@ -1,0 +1,188 @@
+"""Split a model's reply into its think trace and its answer. The only place that knows how models mark a trace.
+
+A trace starts with an opening mark at the start of the reply, or at the start of a later line outside fenced code, and
+runs to the next closing mark of the same family. A closing mark that nothing opened ends a trace that the prompt had
+opened: all the text before the last such mark is the trace. A mark in quotes or backticks, a pair within one line or
+one code block, and a closing mark in the middle of a sentence are the reply's subject, and not a trace.
+
+A tag around the answer that some families write after the trace (`<answer>`, `<response>`) is taken off. The trace of
+Granite 3.2, which has plain English headings and no marks, is not recognised.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..types import Completion
+
+# Per family: the opening mark, the closing mark, and models that write them. The names are those of vLLM's reasoning
+# parsers and TRL's chat templates, where there are any.
+_FAMILIES = (
+    (r"<thinking>", r"</thinking>"),  # Reflection, models that are prompted to think
+    (r"<thought>", r"</thought>"),  # EXAONE Deep
+    (r"<think(?::\w+)?>", r"</think(?::\w+)?>"),  # DeepSeek, Qwen 3, GLM, Nemotron, OLMo, MiniMax M2, Hunyuan
+    (r"<seed:think>", r"</seed:think>"),  # Seed-OSS
+    (r"<mm:think>", r"</mm:think>"),  # MiniMax M3
+    (r"<ifm\|think\w*>", r"</ifm\|think\w*>"),  # K2 Horizon
+    (r"\[THINK\]", r"\[/THINK\]"),  # Magistral, Ministral
+    (r"◁think▷", r"◁/think▷"),  # Kimi-VL
+    (r"<\|open\|>think<\|sep\|>", r"<\|close\|>think<\|sep\|>"),  # Kimi K3
+    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
+    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # OpenThinker, Sky-T1
+    (r"<\|channel>thought\b", r"<channel\|>"),  # Gemma 4
+    (r"(?:<\|message_model\|>)?<\|content_thinking\|>", r"<\|end_message\|>(?:<\|message_model\|><\|content_text\|>)?"),
+    # gpt-oss: whatever is said on other channels comes before the final one.
+    (
+        r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
+        r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
+    ),
+    # gpt-oss decoded without its special tokens. With no final channel, only what can't be a word of English or code.
+    (r"\A\s*analysis(?=[\s\S]*?assistantfinal|[A-Z][a-z'’]*,? [a-z])", r"assistantfinal"),
+)
+_ALSO_ELEMENTS = ("0", "1")  # XML answers have elements of these names: they open a trace at a reply's start alone
+_AROUND_ANSWERS = (
+    ("<answer>", "</answer>"),  # Hunyuan A13B
+    ("<response>", "</response>"),  # Ernie 4.5, Granite 3.3
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+    ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+)
+_MARK = re.compile(
+    "|".join(
+        [f"(?P<open{number}>{opening})" for number, (opening, _) in enumerate(_FAMILIES)]
+        + [f"(?P<close{number}>{closing})" for number, (_, closing) in enumerate(_FAMILIES)]
+        + ["(?P<fence>^ {0,3}(?:```|~~~))"]
+    ),
+    re.MULTILINE,
+)
+_OPENED = re.compile(rf"(?:{'|'.join(opening for opening, _ in _FAMILIES[:-1])})\s*\Z")
+_LONGEST_MARK = 100
+_CUES = ("think", "THINK", "thought", "channel", "end_message", "analysis", "assistantfinal")  # one is in every mark
+_SPECIAL = re.compile(r"think|thought|channel", re.IGNORECASE)
+_BLANK = re.compile(r"\s*")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_LINE_START = re.compile(r"(?:\A|\n) {0,3}\Z")
+_QUOTES = frozenset("`'\"“”‘’«»")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """`answer` is None if the reply ends inside its trace: it was cut off while thinking, or stopped there."""
+
+    reasoning: str
+    answer: str | None
+
+
+def split(text: str) -> Trace:
+    """The think traces of `text` and the rest, the answer. A text without a trace is its own answer, unchanged."""
+    return _Splitter(text).split() if any(cue in text for cue in _CUES) else Trace("", text)
+
+
+def answer_of(reply: Completion) -> str | None:
+    """The answer in a reply, without its think trace; None if the reply failed, or ends inside its trace."""
+    return None if reply.finish == "error" else split(reply.text).answer
+
+
+def join(reasoning: str, answer: str | None) -> str:
+    """A reply in one form, whichever way a server returned its parts: `split` returns them again. With no answer the
+    trace stays open."""
+    opened = f"<think>\n{reasoning.strip()}\n"
+    return opened if answer is None else f"{opened}</think>\n\n{answer}"
+
+
+def opened(prompt: str) -> str:
+    """The opening mark that `prompt` ends with, so that the model continues a trace; else an empty text."""
+    found = _OPENED.search(prompt[-_LONGEST_MARK:])
+    return found[0] if found else ""
+
+
+def is_mark(special_token: str) -> bool:
+    """Whether a special token of a tokenizer is part of a mark, which a text decoded without special tokens lacks."""
+    return _SPECIAL.search(special_token) is not None
+
+
+class _Splitter:
+    """One pass over the marks of a text. `_start` is where the current stretch, trace or answer, begins."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._start = text, 0
+        self._reasoning: list[str] = []
+        self._answer: list[str] = []
+        self._inside = ""  # the family whose trace is open
+        self._found = self._fenced = False
+        self._mentioned = -1  # where an opening mark ends that opens nothing
+
+    def split(self) -> Trace:
+        end = len(self._text.rstrip())
+        for match in _MARK.finditer(self._text):
+            kind = str(match.lastgroup)
+            if self._inside:
+                if kind == f"close{self._inside}" and not self._quoted(match):
+                    self._close(match, self._reasoning)
+            elif kind == "fence":
+                self._fenced, self._mentioned = not self._fenced, -1
+            elif kind.startswith("open"):
+                family = kind.removeprefix("open")
+                if self._opens(match, family):
+                    self._close(match, self._answer)
+                    self._inside = family
+                elif not self._quoted(match):
+                    self._mentioned = match.end()
+            elif self._ends_the_prompts_trace(match, kind.removeprefix("close")):
+                if self._found and match.end() >= end:  # a mark too many, after the answer
+                    self._answer.append(self._text[self._start : match.start()])
+                    self._start = end
+                    break
+                self._reasoning += self._answer
+                self._answer.clear()
+                self._close(match, self._reasoning)
+        return self._result()
+
+    def _result(self) -> Trace:
+        rest = self._text[self._start :]
+        if not self._found:
+            return Trace("", self._text)
+        (self._reasoning if self._inside else self._answer).append(rest)
+        reasoning = "\n\n".join(part.strip() for part in self._reasoning if part.strip())
+        answer = [_BLANK_LINES.sub("", part) for part in self._answer if part.strip()]
+        if self._inside and not answer:
+            return Trace(reasoning, None)
+        return Trace(reasoning, _without_tag("\n".join(answer)))
+
+    def _close(self, match: re.Match[str], stretches: list[str]) -> None:
+        stretches.append(self._text[self._start : match.start()])
+        self._start, self._inside, self._found, self._fenced, self._mentioned = match.end(), "", True, False, -1
+
+    def _opens(self, match: re.Match[str], family: str) -> bool:
+        text, at = self._text, match.start()
+        if _BLANK.fullmatch(text, self._start, at):
+            return True
+        if self._fenced or family in _ALSO_ELEMENTS:
+            return False
+        return _LINE_START.search(text[max(0, at - 4) : at]) is not None
+
+    def _ends_the_prompts_trace(self, match: re.Match[str], family: str) -> bool:
+        mentioned, self._mentioned = self._mentioned, -1
+        near = self._fenced or family in _ALSO_ELEMENTS or self._text.find("\n", mentioned, match.start()) < 0
+        if mentioned >= 0 and near:
+            return False
+        return not self._quoted(match) and not self._in_a_sentence(match)
+
+    def _quoted(self, match: re.Match[str]) -> bool:
+        before, after = self._text[max(0, match.start() - 1) : match.start()], self._text[match.end() : match.end() + 1]
+        return before in _QUOTES and after in _QUOTES and bool(before) and bool(after)
+
+    def _in_a_sentence(self, match: re.Match[str]) -> bool:
+        """Whether words go on on both sides, as in "the </think> tag"."""
+        before = self._text[max(0, match.start() - 2) : match.start()]
+        after = self._text[match.end() : match.end() + 2].lstrip(" \t")[:1]
+        spaced = before[-1:] in (" ", "\t", "(") and before[:1] not in (".", "!", "?", "…", "\n")
+        return spaced and (after.islower() or after in (",", ".", ";", ":", "!", "?", ")"))
+
+
+def _without_tag(answer: str) -> str:
+    for opening, closing in _AROUND_ANSWERS:
+        if answer.startswith(opening):
+            return _BLANK_LINES.sub("", answer.removeprefix(opening)).rstrip().removesuffix(closing).rstrip()
+    return answer
