@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..grading.traces import split
 from ..types import Message, Role
 from .values import is_filled, kind, number_text
 
@@ -30,7 +30,6 @@ _MASKED_MARK = "masked"  # torchtune's: true says that no loss is taken on the t
 _UNCLEAR_MARKS = ("mask", "train_detail", "training_detail")
 _KNOWN = {*_TOOLS, *_MEDIA, *_REASONING, *TRAINED_MARKS, *_UNCLEAR_MARKS, _MASKED_MARK}
 _TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-_THOUGHT = re.compile(r"\s*<think>(.*?)(</think>\s*|\Z)", re.DOTALL)
 
 
 class UnusableError(ValueError):
@@ -58,12 +57,10 @@ def plain_turn(role: Role, text: str, label: str) -> Turn:
 def without_reasoning(text: str, label: str) -> tuple[str, bool]:
     """The answer in a response, and whether a think block stood before it. Raises UnusableError if the block never
     closes: then there is no answer."""
-    thought = _THOUGHT.match(text)
-    if thought is None:
-        return text, False
-    if not thought[2]:
-        raise UnusableError(f"{label} opens <think> and never closes it, so it holds no answer")
-    return text[thought.end() :], True
+    answer = split(text).answer
+    if answer is None:
+        raise UnusableError(f"{label} opens a think block and never closes it, so it holds no answer")
+    return answer, answer != text
 
 
 def read_turns(turns: Any, name: str) -> list[Turn]:
