@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 SETTINGS = {"do_sample": True, "top_k": 1, "repetition_penalty": 1.5, "temperature": 1.7}
+UNSENT = {*NEUTRAL, "repeat_penalty"}
 ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -79,6 +80,14 @@ def answers(
     return [found[prompt.id] for prompt in prompts]
 
 
+def same_for_three_seeds(
+    backend: str, model: ModelConfig, prompts: list[Prompt], left_out: Collection[str] = ()
+) -> int:
+    sampling = [Sampling(temperature=1.5, max_new_tokens=48, seed=seed) for seed in range(3)]
+    drawn = [answers(backend, model, prompts, each, left_out) for each in sampling]
+    return sum(len(set(texts)) == 1 for texts in zip(*drawn, strict=True))
+
+
 def equal(some: list[str], others: list[str]) -> int:
     return sum(one == other for one, other in zip(some, others, strict=True))
 
@@ -92,7 +101,10 @@ def main() -> None:
     examples = [example for row in task.load(task.train) for example in row.examples()][:rows]
     prompts = [Prompt(example.id, rewriting_messages(REWRITING["using"], example)) for example in examples]
     greedy = Sampling(max_new_tokens=48)
-    own = answers("hf", ModelConfig(path="demo", dtype="float32", device="cpu"), prompts, greedy)
+    hf = ModelConfig(path="demo", dtype="float32", device="cpu")
+    own = answers("hf", hf, prompts, greedy)
+    same = same_for_three_seeds("hf", hf, prompts)
+    print(f"hf: temperature 1.5, the same answer for three seeds: {same} of {rows}", flush=True)
     with TemporaryDirectory() as folder, served(Path(folder)) as url:
         for api in ("chat", "completions"):
             settings = {"url": url, "api": api}
@@ -100,14 +112,12 @@ def main() -> None:
             print(
                 f"{api}: greedy, every setting sent: {equal(answers('openai', model, prompts, greedy), own)} of {rows}"
             )
-            drawn = [
-                answers("openai", model, prompts, Sampling(temperature=1.5, max_new_tokens=48, seed=seed))
-                for seed in range(3)
-            ]
-            same = sum(len(set(texts)) == 1 for texts in zip(*drawn, strict=True))
+            same = same_for_three_seeds("openai", model, prompts)
             print(f"{api}: temperature 1.5, the same answer for three seeds: {same} of {rows}")
-            left = answers("openai", model, prompts, greedy, {*NEUTRAL, "repeat_penalty"})
-            print(f"{api}: greedy, neutral settings left to the folder: {equal(left, own)} of {rows}", flush=True)
+            left = answers("openai", model, prompts, greedy, UNSENT)
+            print(f"{api}: greedy, neutral settings left to the folder: {equal(left, own)} of {rows}")
+            same = same_for_three_seeds("openai", model, prompts, UNSENT)
+            print(f"{api}: temperature 1.5, left to the folder, the same for three seeds: {same} of {rows}", flush=True)
 
 
 if __name__ == "__main__":
