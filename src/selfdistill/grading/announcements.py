@@ -13,7 +13,7 @@ _VERB = (
 
 
 def mark(nouns: str) -> str:
-    """A pattern of "The final NOUN to this question is therefore", "**NOUN:**" and the like; letter case ignored."""
+    """A pattern, for any letter case, of "The final NOUN to this question is therefore" or "**NOUN:**"."""
     return rf"\b{nouns}\b[*_\"`)]{{0,3}}(?: to(?: [a-z]{{1,12}}){{1,4}}?)?,?\s?(?:[a-z]{{4,9}},? )?[*_]{{0,3}}{_VERB}"
 
 
