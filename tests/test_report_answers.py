@@ -431,6 +431,19 @@ class TestInABrowser:
         phone = visit(demo / "answers.html", 390).locator("#row-1 .side")
         assert len({phone.nth(place).bounding_box()["x"] for place in range(3)}) == 1
 
+    def test_a_think_trace_is_folded_away(self, visit: Any, tmp_path: Path) -> None:
+        item = make_item(0)
+        write_answers(tmp_path, "code", [item], {"seed": ["unanswered"]})
+        reply = Completion(item.id, "<think>\nHm, or", "length").to_json()
+        write_rows(tmp_path / "arms" / "seed" / "evaluate" / "code" / "answers.jsonl", [reply])
+        write_json(tmp_path / "verdict.json", {})
+        write_report(tmp_path)
+        side = visit(tmp_path / "answers.html").locator("#row-1 .side")
+        assert side.locator(".tag").text_content() == "✗ no answer"
+        assert side.locator("summary").text_content() == "think trace Hm, or"
+        assert not side.locator("details pre").is_visible()
+        assert side.locator("pre:visible").text_content() == "(no answer: the reply ends inside its think trace)"
+
     @pytest.mark.parametrize("width", [390, 1280])
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_it_fits_and_nothing_in_the_data_runs(self, visit: Any, tmp_path: Path, width: int, scheme: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from .comparisons import Pair, compare
 from .config import TaskEntry
 from .data import data_notes, item_notes
-from .evaluate import IN_ALL_RUNS, SAMPLES_UNANSWERED, Row, values
+from .evaluate import IN_ALL_RUNS, Row, unanswered_note, values
 from .evaluate import summarise as summarise_rows
 from .experiment import Experiment
 from .plan import Plan
@@ -134,7 +134,7 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
         if (arms := [arm for arm in plan.recipe.arms if arm not in task["scores"] and _scored(plan, arm, task)])
     ]:
         notes.append(f"Not evaluated yet: {'; '.join(absent)}.")
-    notes += _thinking(tasks)
+    notes += [note for task in tasks if (note := unanswered_note(task["task"], task["scores"]))]
     for task in tasks:
         if lost := [
             f"{arm} {score['unjudged'] + score['errors']} of {score['n']}"
@@ -148,22 +148,6 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
             if (share := score["details"].get(IN_ALL_RUNS, 1.0)) < 1 - _MANY_LOST
         ]:
             notes.append(f"{task['task']}: the scores are of the items judged in every run ({', '.join(few)}).")
-    return notes
-
-
-def _thinking(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The tasks with replies that hold no answer, for they end inside their think trace."""
-    notes = []
-    for task in tasks:
-        counts = {
-            arm: (score["unanswered"] or score["details"].get(SAMPLES_UNANSWERED, 0), score["n"])
-            for arm, score in task["scores"].items()
-        }
-        if said := [f"{arm} {count:,} of {n:,}" for arm, (count, n) in counts.items() if count]:
-            notes.append(
-                f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
-                f"({', '.join(said)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
-            )
     return notes
 
 
