@@ -237,6 +237,15 @@ def test_the_template_says_what_ends_a_turn(name: str, end: str) -> None:
     assert {render.end_of_turn, render.tokenizer.eos_token_id} <= render.stop_ids
 
 
+def test_no_token_spans_prompt_and_response() -> None:
+    """Although the tokenizer has one for the end of this prompt and the start of this response."""
+    render, prompt = renderer("llama3"), (Message("user", "Hi"),)
+    ids, row = render.ids(prompt), render.response_row(prompt, "The answer")
+    assert render.tokenizer.encode(render.text(prompt) + "The answer", add_special_tokens=False)[: len(ids)] != ids
+    assert row.input_ids[: len(ids)] == ids
+    assert render.tokenizer.decode(row.input_ids[len(ids) :]) == "The answer<|eot_id|>"
+
+
 def test_a_text_that_turns_reasoning_on_is_refused() -> None:
     """As the templates of Nemotron 2 and SmolLM 3 do, which read /think in a message."""
     template = CHATML.replace(

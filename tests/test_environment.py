@@ -22,7 +22,6 @@ from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
 from selfdistill.models import load_model
 from selfdistill.prompts import Renderer
-from selfdistill.types import Message
 
 __all__ = ["server"]  # a fixture
 
@@ -210,10 +209,8 @@ def test_the_manifest_names_what_was_trusted(tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_reaches_for_more_is_refused(body: str) -> None:
-    from jinja2 import TemplateError
-
-    with pytest.raises(TemplateError):
-        Renderer(tiny_tokenizer(CHATML + body)).text((Message("user", "Hi"),))
+    with pytest.raises(ModelError, match="can't be used, even for one message"):
+        Renderer(tiny_tokenizer(CHATML + body))
 
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e[bold]x[/bold]"
