@@ -194,10 +194,11 @@ def during(runs: int) -> str:
 def _needed(difference: float, estimate: Estimate, margin: float, undecided: int, unkept: int) -> int | None:
     """Items at which the comparison is decided in 80 % of samples, if difference, disagreement and runs stay.
     `undecided` and `unkept` are the numbers of tasks that share the level in Holm's correction."""
-    item = estimate.items * (estimate.n + 2)
+    square, made_up = _mean_square(estimate)
 
     def decided(n: int) -> float:
-        larger = replace(estimate, centre=difference, items=item / n, n=n)
+        items = ((square * n + made_up) / (n + 2) - difference**2) / (n + 2)
+        larger = replace(estimate, centre=difference, items=items, n=n)
         return _chance(larger, margin, LEVEL / 2 / undecided, LEVEL / 2 / unkept)
 
     low = estimate.n
@@ -212,13 +213,20 @@ def _needed(difference: float, estimate: Estimate, margin: float, undecided: int
     return high
 
 
+def _mean_square(estimate: Estimate) -> tuple[float, float]:
+    """The mean square of the items' changes without the made-up items, and what these add to the sum of squares."""
+    made_up = 2 / max((runs for _, runs in estimate.trained), default=1)
+    total = (estimate.items * (estimate.n + 2) + estimate.centre**2) * (estimate.n + 2)
+    return (total - made_up) / estimate.n, made_up
+
+
 def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) -> float:
     """The probability that a new sample like `estimate` is decided: its mean is beyond one of two bounds around 0, or
-    far enough above −margin. The exact test counts whole items, which moves its bounds by one item of n."""
+    far enough above −margin. The exact test counts whole items, which moves its bounds by half an item on average."""
     from scipy.special import ndtr
 
     critical, freedom = quantile(1 - level, estimate.freedom), estimate.freedom
-    step = 1 / estimate.n if estimate.exact else 0.0
+    step = 0.5 / estimate.n if estimate.exact else 0.0
     lower, upper = -critical * estimate.error - step, critical * estimate.error + step
     error = sqrt(max(estimate.items, _least_variance(margin) / estimate.n) + estimate.run_variance)
     upper = min(upper, quantile(1 - kept_level, freedom) * error - margin)
