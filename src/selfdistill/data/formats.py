@@ -247,8 +247,8 @@ def _is_one(value: Any) -> bool:
 
 def _extra(fields: Fields, form: Format, used: set[str], turns: Sequence[Turn]) -> dict[str, Any]:
     extra = {key: as_json(value) for key, value in fields.row.items() if key not in used and known(value) is value}
-    several: Any = answers_in(fields.get("answer")) if "answer" in form.required else ""
-    if _is_texts(several) and len(several) > 1:
+    several = answers_in(fields.get("answer")) if "answer" in form.required else None
+    if isinstance(several, list) and _is_texts(several) and len(several) > 1:
         extra[f"{fields.name('answer')} after the first"] = several[1:]
     return extra | gather_unused(turns, fields.name(form.required[0]))
 
