@@ -157,7 +157,7 @@ def test_the_folders_generation_settings_have_no_say(vllm: Server, prompts: list
     """Every setting is sent. Without that, the server fills in its folder's own."""
     expected = own(prompts)
     assert equal(ask(model(vllm, api=api), prompts), expected) >= NEARLY_ALL
-    for temperature, most in ((1.5, ROWS - 1), (4.0, ROWS // 4)):
+    for temperature, most in ((1.5, ROWS - 1), (2.0, ROWS // 2)):
         wide = Sampling(temperature=temperature, max_new_tokens=48)
         drawn = [ask(model(vllm, api=api), prompts, wide.model_copy(update={"seed": seed})) for seed in (0, 1)]
         assert equal(*drawn) <= most, temperature
