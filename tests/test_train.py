@@ -186,6 +186,16 @@ def test_full_training_changes_every_weight_and_keeps_the_configuration(model, t
             assert old.get(key) == new.get(key)
 
 
+@pytest.mark.parametrize("changes", [{"method": "full"}, {"merge": True}], ids=str)
+def test_generation_settings_that_transformers_refuses_to_save_are_kept(tmp_path, changes):
+    folder = tiny_model(tmp_path / "seed")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 0.5, "do_sample": False}))
+    train(ROWS, ModelConfig(path=str(folder), device="cpu"), settings(max_steps=1, **changes), tmp_path / "arm")
+    saved = tmp_path / "arm" / ("merged" if "merge" in changes else "model") / "generation_config.json"
+    assert saved.read_bytes() == path.read_bytes()
+
+
 def test_all_linear_trains_every_projection(model, tmp_path):
     from safetensors.torch import load_file
 

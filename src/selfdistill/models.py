@@ -134,6 +134,28 @@ def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
+def without_generation_settings(weights: Any) -> None:
+    """Takes the generation settings off a loaded model before it is saved: transformers loads some that it refuses to
+    save, such as a temperature without do_sample. `copy_generation_settings` puts them back."""
+    from transformers import GenerationConfig
+
+    weights.generation_config = GenerationConfig()
+
+
+def copy_generation_settings(model: ModelConfig, folder: Path) -> None:
+    """Makes the generation_config.json in `folder` that of the model, byte for byte, or removes it if there is none."""
+    from transformers.utils import cached_file
+
+    target = folder / "generation_config.json"
+    try:
+        source = cached_file(model_source(model), target.name, revision=model.revision)
+    except OSError:
+        target.unlink(missing_ok=True)
+        return
+    assert source is not None  # it would have raised
+    target.write_bytes(Path(source).read_bytes())
+
+
 def context_length(config: Any) -> int | None:
     """How many tokens a model's position range holds, None where its configuration doesn't say."""
     length = getattr(config, "max_position_embeddings", None)

@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any
 from ..config import ModelConfig, TrainConfig
 from ..errors import ExperimentError, RecipeError
 from ..identity import layout_identity, model_identity
-from ..models import free_memory, load_config, load_context_length, load_model, load_renderer, pick_device, pick_dtype
+from ..models import (
+    copy_generation_settings,
+    free_memory,
+    load_config,
+    load_context_length,
+    load_model,
+    load_renderer,
+    pick_device,
+    pick_dtype,
+    without_generation_settings,
+)
 from ..rows import file_checksum, write_json
 from ..scoring import loaded_to_score, score_tokens
 from ..types import Example
@@ -146,7 +156,7 @@ def train(
             fingerprint=fingerprint,
             settings=settings.model_dump(mode="json"),
         )
-        _export(trainer, renderer.tokenizer, directory / "model")
+        _export(trainer, model, renderer.tokenizer, directory / "model")
         result = replace(result, weights=_weights(directory / "model"))
         main_process = trainer.is_world_process_zero()
         del trainer
@@ -214,7 +224,7 @@ def _trainer(
     unpadded = unpadded_on_cpu(settings, load_config(model)) if device == "cpu" else False
     config = sft_config(settings, device, dtype, unpadded, len(data.input_ids), checkpoints)
     weights = load_weights(model, settings, device, dtype, unpadded)
-    configs = copy.deepcopy((weights.config, weights.generation_config))
+    config_as_loaded = copy.deepcopy(weights.config)
     adapter = None if settings.method == "full" else lora_config(settings.adapter, weights)
     try:
         trainer: Any = trainer_class()(
@@ -227,22 +237,25 @@ def _trainer(
     except ValueError as error:
         raise RecipeError(refused(error)) from error
     trainer.remove_callback(PrinterCallback)
-    trainer.configs_as_loaded = configs
+    trainer.config_as_loaded = config_as_loaded
     if trainer.padding_free:
         refuse_leaks(trainer)
     return trainer
 
 
-def _export(trainer: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _export(trainer: Any, model: ModelConfig, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Adapter or weights as safetensors, tokenizer, configuration as loaded."""
     weights = trainer.accelerator.unwrap_model(trainer.model)
-    weights.config, weights.generation_config = trainer.configs_as_loaded
+    weights.config = trainer.config_as_loaded
+    without_generation_settings(weights)
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(folder))  # a collective where several processes share the weights
     if not trainer.is_world_process_zero():
         return
     tokenizer.save_pretrained(folder)
+    if (folder / "generation_config.json").exists():  # not beside an adapter
+        copy_generation_settings(model, folder)
     for name in ("training_args.bin", "README.md"):
         (folder / name).unlink(missing_ok=True)
 
@@ -256,6 +269,9 @@ def _merge(model: ModelConfig, settings: TrainConfig, dtype: str, directory: Pat
     on_cpu = model.model_copy(update={"device": "cpu"})
     base: Any = load_model(on_cpu, str(directory / "model"), getattr(torch, dtype))
     partial = directory / "merged.partial"
-    base.merge_and_unload().save_pretrained(partial)
+    merged = base.merge_and_unload()
+    without_generation_settings(merged)
+    merged.save_pretrained(partial)
+    copy_generation_settings(model, partial)
     load_renderer(model).tokenizer.save_pretrained(partial)
     partial.rename(directory / "merged")
