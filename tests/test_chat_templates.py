@@ -20,7 +20,7 @@ from tiny import CHATML
 
 from selfdistill.errors import ModelError, RenderError
 from selfdistill.prompts import REWRITING, Renderer, rewriting_messages
-from selfdistill.thinking import MARKS
+from selfdistill.rendering.thinking import MARKS
 from selfdistill.types import Example, Message, Messages
 
 TRL = Path(str(importlib.util.find_spec("trl").submodule_search_locations[0])) / "chat_templates"  # type: ignore[union-attr,index]

@@ -21,7 +21,7 @@ ROOMS = [
     {"completions", "scoring"},
     {"tasks", "backends", "experiment"},
     {"models", "data", "identity", "hub"},
-    {"grading", "prompts", "thinking", "answer_turn", "chat_template", "tokens", "demo", "stats",
+    {"grading", "prompts", "rendering", "demo", "stats",
      "comparisons", "manifest"},
     {"rows", "digests"},
     {"config", "sandbox"},

@@ -16,10 +16,10 @@ from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import manifest
 from selfdistill.backends import open_backend
-from selfdistill.chat_template import ChatTemplate
 from selfdistill.config import ModelConfig, Sampling, TrainConfig
 from selfdistill.errors import RecipeError
 from selfdistill.prompts import Renderer
+from selfdistill.rendering.chat_template import ChatTemplate
 from selfdistill.train.launch import launch_command
 from selfdistill.types import Message, Prompt
 

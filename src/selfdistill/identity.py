@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from .chat_template import LAYOUTS
 from .config import DataConfig, ModelConfig
 from .demo import SEED
 from .digests import file_digests
+from .rendering.chat_template import LAYOUTS
 
 # What transformers, tokenizers and vLLM read of a model's folder, vocabularies among them.
 _READ = {

@@ -14,12 +14,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .answer_turn import find_answer_turn
-from .chat_template import ANSWER, USER, ChatTemplate, is_file
 from .config.plain_yaml import as_written, parse_yaml
 from .errors import ModelError, RecipeError, RenderError
-from .thinking import find_thinking
-from .tokens import Tokens
+from .rendering.answer_turn import find_answer_turn
+from .rendering.chat_template import ANSWER, USER, ChatTemplate, is_file
+from .rendering.thinking import find_thinking
+from .rendering.tokens import Tokens
 from .types import Example, Message, Messages, messages_json
 
 if TYPE_CHECKING:

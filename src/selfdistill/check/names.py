@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..chat_template import LAYOUTS
 from ..plan import Plan
 from ..prompts import REWRITING
+from ..rendering.chat_template import LAYOUTS
 
 
 def name_warnings(plan: Plan) -> Iterator[str]:

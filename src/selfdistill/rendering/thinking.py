@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..errors import RenderError
 from .chat_template import ANSWER, USER, Chat, ChatTemplate
-from .errors import RenderError
 
 MARKS = (
     ("<think>", "</think>"),
@@ -26,7 +26,8 @@ MARKS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
-"""The opening and the closing of reasoning, as published models write them."""
+"""The opening and the closing of reasoning, as published models write them. `grading.traces` reads the same marks in
+replies, with their variants: add a new family there too."""
 _FIELDS = ("reasoning_content", "reasoning", "thinking")
 _REASONING = "It is named after an icon."
 _BOOLEAN = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")

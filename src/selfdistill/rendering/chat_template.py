@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError, RecipeError, RenderError
+from ..errors import ModelError, RecipeError, RenderError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import RenderError
 from .chat_template import ANSWER, USER, Chat, ChatTemplate
-from .errors import RenderError
 from .tokens import Tokens
 
 
