@@ -190,10 +190,8 @@ def main() -> None:
         for (gained, lost, n, tasks), job in zip(PLANNED, jobs, strict=True):
             needed, share = job.result()
             print(f"| {n}, {gained} and {lost} | {tasks} | {needed} | {share:.0%} |", flush=True)
-    print(
     seconds = time.monotonic() - started
     print(f"\n{families} families per figure (half at 1,000 items, four times as many for N), {seconds:.0f} s")
-    )
 
 
 def _table(
