@@ -197,7 +197,7 @@ def _needed(difference: float, estimate: Estimate, margin: float, undecided: int
     square, made_up = _mean_square(estimate)
 
     def decided(n: int) -> float:
-        items = ((square * n + made_up) / (n + 2) - difference**2) / (n + 2)
+        items = ((square * n + made_up) / (n + 2) - (difference * n / (n + 2)) ** 2) / (n + 2)
         larger = replace(estimate, centre=difference, items=items, n=n)
         return _chance(larger, margin, LEVEL / 2 / undecided, LEVEL / 2 / unkept)
 
