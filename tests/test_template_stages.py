@@ -98,7 +98,7 @@ def test_a_rewrite_with_a_mark_of_reasoning_is_not_accepted(tmp_path: Path, serv
         arms={"seed": {"data": "none"}, "sdft": {"data": "rewrites"}},
     )
     verdict = run(load_recipe(recipe), tmp_path / "run")
-    assert "the response holds </think>, and reasoning is turned off" in verdict["acceptance"]["reasons"]
+    assert verdict["acceptance"]["reasons"] == {"holds a think trace": 1}
 
 
 def test_all_stages_and_later_runs_see_the_experiments_date(
@@ -166,9 +166,8 @@ def test_a_row_that_the_template_refuses_is_named_with_the_setting_that_drops_it
     recipe = recipe_in(tmp_path, REFUSES, evaluate={"tasks": []})
     checked = command("check", recipe)
     assert checked.code == 2
-    assert "1 of the first 12 rows can't be trained (row 7: the chat template refuses the prompt: No sevens.)" in (
-        checked.said.replace("sevens)", "sevens.)")
-    )
+    refused = "(training row 7: the chat template refuses the prompt: No sevens)"
+    assert f"1 of the first 10 training rows can't be used {refused}" in checked.said
     done = command("run", recipe, "--dir", tmp_path / "run")
     assert done.code == 2
     assert "No sevens" in done.said

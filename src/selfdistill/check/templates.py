@@ -43,7 +43,7 @@ def template_warnings(plan: Plan, renderer: Renderer) -> list[str]:
 def untrainable_rows(renderer: Renderer, rows: list[Conversation]) -> str | None:
     """A sentence about the rows whose responses can't be trained, None if there are none."""
     found: dict[int, str] = {}
-    for place, row in enumerate(rows):
+    for place, row in enumerate(rows, 1):
         for example in row.examples():
             try:
                 renderer.response_row(example.prompt, example.reference)
@@ -51,9 +51,9 @@ def untrainable_rows(renderer: Renderer, rows: list[Conversation]) -> str | None
                 found.setdefault(place, str(error))
     if not found:
         return None
-    named = "; ".join(f"row {place}: {reason}" for place, reason in islice(found.items(), _NAMED))
+    named = "; ".join(f"training row {place}: {reason}" for place, reason in islice(found.items(), _NAMED))
     return (
-        f"{len(found)} of the first {len(rows)} rows can't be trained ({named}); change these rows, or set "
+        f"{len(found)} of the first {len(rows)} training rows can't be used ({named}); change these rows, or set "
         "train.allow_unusable_rows=true to leave them out."
     )
 

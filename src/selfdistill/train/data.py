@@ -73,6 +73,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
     data = TrainingData()
     listed: list[str] = []
     for example in examples:
+        data.rows += 1
         row, reason = _rendered(example, renderer)
         if row is None or not any(row.trained[1:]):
             data.untrained += 1
@@ -81,8 +82,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
             data.too_long += 1
             reason = f"{len(row.input_ids):,} tokens"
         if reason and len(listed) < _LISTED:
-            listed.append(f"row {data.rows} ({reason}: {_first_words(example)})")
-        data.rows += 1
+            listed.append(f"response {data.rows} ({reason}: {_first_words(example)})")
         if row is None:
             data.dropped += 1
         else:
@@ -93,7 +93,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
     if unusable and not allow_unusable:
         more = f", and {unusable - len(listed)} more" if unusable > len(listed) else ""
         raise StageError(
-            f"{unusable} training rows are not usable as they are ({data.too_long} over the limit of {limit:,} tokens, "
+            f"{unusable} training rows can't be used ({data.too_long} over the limit of {limit:,} tokens, "
             f"{data.untrained} that can't be trained): {'; '.join(listed)}{more}. Raise train.max_length (up to "
             "the model's context), fix the data, or set train.allow_unusable_rows=true to cut and drop them."
         )
