@@ -547,13 +547,10 @@ def test_reasoning_that_the_server_took_out_of_the_text_is_joined_to_it(server: 
 
 
 def test_a_server_is_asked_for_marks_that_are_special_tokens(server: Server, tmp_path: Path) -> None:
-    plain = config(server, model_folder(tmp_path / "plain", tiny_tokenizer()), api="completions")
     tokenizer = tiny_tokenizer(special=("[THINK]", "[/THINK]"))
     thinking = config(server, model_folder(tmp_path / "thinking", tokenizer), api="completions")
-    ask_one(plain)
     ask_one(thinking)
-    assert "skip_special_tokens" not in server.bodies[0]
-    assert server.bodies[1]["skip_special_tokens"] is False
+    assert server.bodies[0]["skip_special_tokens"] is False
     opened = (Message("user", "Hi"), Message("assistant", "[THINK]"))
     server.script = lambda _, number: reply("It may be", "length")
     assert split(ask(thinking, [Prompt("0" * 16, opened)])["0" * 16].text) == Trace("It may be", None)

@@ -219,8 +219,8 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e[bold]x[/bold]"
 def test_the_terminal_shows_what_rows_and_paths_hold(tmp_path: Path) -> None:
     """`check` shows rows, prompts and names; control codes and markup among them are shown, not obeyed."""
     recipe = written(tmp_path / "x")
-    row = {"question": f"What is 1 plus 1? {ESCAPES}", "answer": f"{ESCAPES} #### 2"}
-    (tmp_path / "x/rows.jsonl").write_text((json.dumps(row) + "\n") * 20)
+    rows = [{"question": f"What is {n} plus 1? {ESCAPES}", "answer": f"{ESCAPES} #### {n + 1}"} for n in range(20)]
+    (tmp_path / "x/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = command("check", str(recipe), env={**os.environ, "FORCE_COLOR": "1"})
     lost = command("check", str(recipe), f"data.path=/nowhere{ESCAPES}")
     unknown = command("check", str(recipe), f"{ESCAPES}=1")

@@ -66,7 +66,8 @@ def test_check_passes_without_model_and_network(path: Path, tmp_path: Path, monk
     row = {"instruction": "Add 1 and 2 with add(a, b).", "input": "", "output": "add(a=1, b=2)"}
     for split in ("train", "test"):
         (calls / f"openfunction_{split}.json").write_text(json.dumps([row]))
-    (tmp_path / "my_data.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": "2"}) + "\n")
+    sums = [{"question": f"1 + {n}?", "answer": str(n + 1)} for n in range(300)]
+    (tmp_path / "my_data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
     recipe = next(iter(load_recipes(path).values()))
     found = check(recipe)
     assert [line for line in found.missing if "bubblewrap" not in line and "knowledge" not in line] == []

@@ -204,7 +204,7 @@ def test_a_trace_changes_no_grade(grader: str | dict[str, object], item: Example
 def test_humaneval_runs_the_program_of_the_answer(tmp_path: Path) -> None:
     ran = []
 
-    def run(program: str) -> Ran:
+    def run(program: str, tests: str | None = None) -> Ran:
         ran.append(program)
         return Ran(True, "ran", "")
 
@@ -271,7 +271,7 @@ def test_a_rewrite_with_a_trace_is_refused_by_name() -> None:
     assert reason("<think>\n\n</think>\n\nIt is 4.") == "holds a think trace"
     assert reason("2 and 2, as the reference answer says\n</think>\n\nIt is 4.") == "holds a think trace"
     assert reason("<think>\n2 and", "length") == "ends inside its think trace"
-    assert reason("It is 4, as your response says") == "talks about the reference or the prompt"
+    assert reason("It is 4, as the reference answer says") == "talks about the reference"
 
 
 def test_alpaca_eval_gets_answers_and_an_empty_one_for_none(tmp_path: Path) -> None:

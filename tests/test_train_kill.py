@@ -20,10 +20,10 @@ import datasets, peft, torch, trl
 torch.set_num_threads(1)
 from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.train import train
-from selfdistill.types import Message
+from selfdistill.types import Example, Message
 
 folder, seed = Path(sys.argv[1]), int(sys.argv[2])
-rows = [(Message("user", f"What follows {i}?"), Message("assistant", f"After {i} comes {i + 1}.")) for i in range(8)]
+rows = [Example.of((Message("user", f"What follows {i}?"),), f"After {i} comes {i + 1}.") for i in range(8)]
 model = ModelConfig(path=str(folder / "model"), device="cpu")
 settings = TrainConfig(lr=1e-2, max_steps=12, batch_size=4, micro_batch_size=4, save_every=1, dtype="float32")
 log, rng, kills = folder / "killed" / "train.jsonl", random.Random(seed), 0
@@ -74,9 +74,9 @@ def test_sigterm_in_the_last_step_adds_none(tmp_path):
     """The training ends within an epoch, from which one that is taken up would go on."""
     from selfdistill.config import ModelConfig, TrainConfig
     from selfdistill.train import train
-    from selfdistill.types import Message
+    from selfdistill.types import Example, Message
 
-    rows = [(Message("user", f"After {i}?"), Message("assistant", f"After {i} comes {i + 1}.")) for i in range(8)]
+    rows = [Example.of((Message("user", f"After {i}?"),), f"After {i} comes {i + 1}.") for i in range(8)]
     model = ModelConfig(path=str(tiny_model(tmp_path / "model")), device="cpu")
     settings = TrainConfig(max_steps=3, batch_size=4, micro_batch_size=4, dtype="float32", schedule="constant")
 

@@ -111,10 +111,10 @@ def check_reply(made: tuple[str, int, bytes]) -> None:
     backend = server(api)
     response = httpx.Response(status, content=data)
     assert len(backend._endpoint.reason(response)) <= 310
-    with suppress(RecipeError):
-        backend._adapt({"seed": 1, "top_k": 5}, response)
-    with suppress(FaultError):
-        completion, _ = backend._completion("0" * 16, "request", response)
+    with suppress(RecipeError, FaultError):
+        backend._accepted.adapt({"seed": 1, "top_k": 5}, response, backend._endpoint.reason(response))
+    with suppress(RecipeError, FaultError):
+        completion, _ = backend._completion("0" * 16, "request", response, {"prompt": "Hi"})
         assert completion.finish in ("stop", "length", "error")
         completion.text.encode()  # no half surrogate pair, which no tokenizer takes
         assert Completion.from_json(parse_line(dump_line(completion.to_json()))) == completion

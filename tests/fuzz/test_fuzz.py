@@ -142,7 +142,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("train: 2001-99-99", "month must be"),
+        ("train: 2001-99-99", "valid dictionary"),
         ("[" * 500, "nested too deeply"),
         (LAUGHS, "aliases come to more than"),
         ("a: &a [*a]", "an alias holds itself"),
@@ -171,7 +171,7 @@ def test_names_that_no_file_has(tmp_path: Path) -> None:
 
 
 def test_a_template_without_a_user_turn(tmp_path: Path) -> None:
-    for text in ("user: ", "user: [1]", "[]", "user: '{instruction} {reference}'\nsystem: 3", "a: 2001-99-99"):
+    for text in ("user: ", "user: [1]", "[]", "user: '{instruction} {reference}'\nsystem: [3]", "a: 2001-99-99"):
         path = tmp_path / "template.yaml"
         path.write_text(text)
         with pytest.raises(RecipeError):

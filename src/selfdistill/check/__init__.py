@@ -180,8 +180,9 @@ def _lengths(
     lengths = measure(plan, train, *renderers, limit, context, partial(told, "check, counting tokens"))
     if lengths.too_long:
         allowed = plan.recipe.train.allow_unusable_rows
-        room = f" (the context has {context:,} tokens)" if context else ""
-        advice = f"Raise train.max_length{room}, or set train.allow_unusable_rows=true, which cuts them."
+        first = "Shorten these rows" if limit == context else "Raise train.max_length"
+        room = f" (the model's context has {context:,} tokens)" if context else ""
+        advice = f"{first}{room}, or set train.allow_unusable_rows=true, which cuts them."
         done = "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
         (found.warnings if allowed else found.missing).append(
             f"Training sequences of more than {limit:,} tokens: {lengths.too_long:,}, the longest is "
