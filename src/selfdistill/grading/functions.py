@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .programs import parse
 
-_BLOCK = re.compile(r"```[^\n`]*+\n(.*?)(```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"(?<!`)(`{3,}+)[^\n`]*+\n")
 _CODE_START = re.compile(r"[ \t]*(?:async def |def |class |import |from |@|try:|if |[A-Za-z_]\w*[^=\n]{0,80}=[^=])")
 _BLOCK_START = re.compile(r"[ \t]*(?:async |def |class |for |while |if |with |try:|@)")
 _MOST_CHARACTERS = 50_000
@@ -33,7 +33,11 @@ def complete_function(prompt: str, name: str, answer: str) -> str | None:
     """
     text = answer[:_MOST_CHARACTERS].replace("\0", "").replace("\r\n", "\n")
     tries = _Tries()
-    found = _whole(_segments(text, tries), name) or _from_body(prompt, name, text, tries)
+    found = (
+        _whole(_segments(text, tries), name)
+        or _whole(list(tries.segments(text, unclosed=False)), name)  # a docstring may hold what looks like a fence
+        or _from_body(prompt, name, text, tries)
+    )
     if found is None:
         return None
     try:
@@ -67,15 +71,33 @@ class _Segment:
 def _segments(text: str, tries: _Tries) -> list[_Segment]:
     """The stretches of Python in an answer, in order. They are searched from its end, so that the bound on tries costs
     drafts only."""
-    pieces, place = list[tuple[str, bool]](), 0
-    for block in _BLOCK.finditer(text):
-        pieces += [(text[place : block.start()], False), (block[1], not block[2])]
-        place = block.end()
-    pieces.append((text[place:], False))
     found = list[_Segment]()
-    for piece, unclosed in reversed(pieces):
-        found = [*tries.segments(piece, unclosed), *found]
+    for piece in reversed(_pieces(text)):
+        found = [*tries.segments(piece.text, piece.unclosed), *found]
     return found
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of an answer: what stands in a fenced block, or what stands before, between and after the blocks."""
+
+    text: str
+    fenced: bool = False
+    unclosed: bool = False
+
+
+def _pieces(text: str) -> list[_Piece]:
+    """The blocks of an answer and what is around them, in order. The last fence of a line closes a block if it is
+    no deeper than the opening one, or stands behind code; any other belongs to a docstring."""
+    pieces, place = list[_Piece](), 0
+    while opening := _OPENING.search(text, place):
+        column = opening.start() - (text.rfind("\n", 0, opening.start()) + 1)
+        before = rf"^(?:[ \t]{{0,{column}}}|[ \t]*[^`\s][^`\n]*)"
+        closing = re.compile(f"({before}){opening[1]}`*+(?![^\n]*```)", re.MULTILINE).search(text, opening.end())
+        end = closing.end(1) if closing else len(text)
+        pieces += [_Piece(text[place : opening.start()]), _Piece(text[opening.end() : end], True, closing is None)]
+        place = closing.end() if closing else end
+    return [*pieces, _Piece(text[place:])]
 
 
 class _Tries:
@@ -126,14 +148,14 @@ def _whole(segments: Sequence[_Segment], name: str) -> list[ast.stmt] | None:
     if not holding:
         return None
     main = ([segment for segment in holding if not segment.cut] or holding)[-1].tree
-    own = {found for node in main.body for found in _bound(node)}
-    others = [node for s in segments if s.tree is not main for node in s.tree.body if not _bound(node) & own]
+    own = {found for node in main.body for found in _given(node)}
+    others = [n for s in segments if s.tree is not main for n in s.tree.body if not (_given(n) | _changed(n)) & own]
     return _needed([*others, *main.body], name)
 
 
 def _from_body(prompt: str, name: str, text: str, tries: _Tries) -> list[ast.stmt] | None:
     """The function whose body the answer is: from the last block that returns something, else from the last block."""
-    blocks = [block[1] for block in _BLOCK.finditer(text)]
+    blocks = [piece.text for piece in _pieces(text) if piece.fenced]
     found = [tree for source in (*blocks[::-1], text) if (tree := _continued(prompt, name, source, tries))]
     best = next((tree for tree in found if _returns(tree, name)), found[0] if found else None)
     return _needed(best.body, name) if best else None
@@ -167,43 +189,53 @@ def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module |
 
 def _body_lines(tree: ast.Module, name: str) -> int:
     """How many lines the function `name` has, 0 where there is none, or its head alone."""
-    for node in reversed(tree.body):
+    known = {n for s in tree.body if isinstance(s, (*_FUNCTION, ast.Import, ast.ImportFrom)) for n in _given(s)}
+    inside = [ast.iter_child_nodes(s) if isinstance(s, ast.If | ast.Try) else [s] for s in tree.body]
+    for node in reversed([node for nodes in inside for node in nodes]):
         if isinstance(node, _FUNCTION) and node.name == name:
             if not all(map(_says_nothing, node.body)):
                 return (node.end_lineno or node.lineno) - node.lineno + 1
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda) and name in _bound(node):
-            return 1
+        elif isinstance(node, ast.Assign) and name in _given(node):
+            another = isinstance(node.value, ast.Name | ast.Attribute) and _loaded(node.value) <= known - {name}
+            if another or isinstance(node.value, ast.Lambda):
+                return 1
     return 0
 
 
 def _says_nothing(node: ast.stmt) -> bool:
-    """A docstring, `pass`, `raise NotImplementedError`, or a statement that only defines something."""
+    """A docstring, `pass`, `return ...`, `raise NotImplementedError`, or a statement that only defines something."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant | ast.Name)
+    if isinstance(node, ast.Return):
+        return isinstance(node.value, ast.Constant) and node.value.value is ...
     if isinstance(node, ast.Raise):
         return node.exc is not None and "NotImplementedError" in _loaded(node.exc)
     return isinstance(node, (ast.Pass, ast.Import, ast.ImportFrom, ast.ClassDef, *_FUNCTION))
 
 
 def _needed(statements: Sequence[ast.stmt], name: str, names: Set[str] | None = None) -> list[ast.stmt]:
-    """The statements that bind one of `names` (by default `name`) or, in turn, a name that they use; without the heads
-    of the function `name` that have no body, and without anything that runs only as a script."""
+    """The statements that give a value to one of `names` (by default `name`), or change it, or, in turn, a name that
+    they use; without the heads of the function `name` that have no body, and without anything that runs only as a
+    script, as calls that use the function do."""
     wanted, kept = {"*", *({name} if names is None else names)}, set[int]()
     usable = [
         node
         for node in statements
         if not (isinstance(node, _FUNCTION) and node.name == name and all(map(_says_nothing, node.body)))
         and not (isinstance(node, ast.If) and "__name__" in _loaded(node.test))
+        and not (isinstance(node, ast.Expr) and {name, "sys"} & _loaded(node))  # `sys.exit()` would end all
     ]
-    while more := [place for place, node in enumerate(usable) if place not in kept and _bound(node) & wanted]:
+    by_call = {f.name: _changed(f, inside=True) for f in usable if isinstance(f, _FUNCTION) and name not in _loaded(f)}
+    bound = [_given(node) | _changed(node) | by_call.get(_called(node), set()) for node in usable]
+    while more := [place for place, names in enumerate(bound) if place not in kept and names & wanted]:
         for place in more:
             kept.add(place)
             wanted |= _loaded(usable[place])
     return [usable[place] for place in sorted(kept)]
 
 
-def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement of the top level gives a value, or changes."""
+def _given(statement: ast.stmt) -> set[str]:
+    """The names that a statement of the top level gives a value."""
     if isinstance(statement, (*_FUNCTION, ast.ClassDef)):
         return {statement.name}
     if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
@@ -216,9 +248,30 @@ def _bound(statement: ast.stmt) -> set[str]:
             found.add(node.asname or node.name.split(".")[0])
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
-        elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
-            found |= {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
     return found
+
+
+def _changed(statement: ast.stmt, *, inside: bool = False) -> set[str]:
+    """The names whose value a statement changes: a part of it is set, or one of its methods called. A definition
+    changes nothing; with `inside`, what a call of it would change."""
+    if isinstance(statement, (*_FUNCTION, ast.ClassDef)) and not inside:
+        return set()
+    found = set[str]()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Global):
+            found |= set(node.names)
+        elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+            found |= _loaded(node.value)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            method = node.value.func
+            found |= _loaded(method.value) if isinstance(method, ast.Attribute) else set()
+    return found
+
+
+def _called(statement: ast.stmt) -> str:
+    """The function that a statement calls and does nothing else, or ""."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
 
 
 def _loaded(statement: ast.AST) -> set[str]:
