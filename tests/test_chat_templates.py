@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CHATML
+from tiny import CHATML, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RenderError
 from selfdistill.prompts import REWRITING, Renderer, rewriting_messages
@@ -259,3 +259,16 @@ def test_a_text_that_turns_reasoning_on_is_refused() -> None:
     assert render.text((Message("user", "Hi"),)).endswith("<think></think>")
     with pytest.raises(RenderError, match="turns on the reasoning"):
         render.text((Message("user", "Hi /think"),))
+
+
+@pytest.mark.parametrize("body", ["{{ cycler() }}", "{{ '\\ud800' }}", "{{ 'x' * 10 ** 13 }}"])
+def test_whatever_a_template_does_wrong_is_one_sentence(body: str) -> None:
+    with pytest.raises(ModelError, match="can't be used, even for one message"):
+        Renderer(tiny_tokenizer("{% for m in messages %}{{ m.content }}{% endfor %}" + body))
+
+
+def test_a_byte_order_mark_in_a_template_file_is_not_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.jinja"
+    path.write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}", encoding="utf-8-sig")
+    renderer = Renderer(tiny_tokenizer(), str(path))
+    assert renderer.text((Message("user", "Hi"),)) == "Hi<|im_end|>"

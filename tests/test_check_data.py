@@ -37,7 +37,9 @@ def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, comm
     assert done.code == 2
     assert "Training sequences of more than 2,048 tokens: 1, the longest is training row 301 (" in done.said
     assert "'Question 300?'" in done.said
-    assert "Raise train.max_length (the context has 2,048 tokens), or set train.allow_unusable_rows=true" in done.said
+    said = "Shorten these rows (the model's context has 2,048 tokens), or set train.allow_unusable_rows=true"
+    assert said in done.said
+    assert "Raise train.max_length (the model's" in command("check", path, "train.max_length=1000").said
     assert "Rewriting prompts that leave no room for an answer in the model's context of 2,048 tokens: 1." in done.said
     done = command("check", path, "train.allow_unusable_rows=true")
     assert (done.code, "They are cut, or left out" in done.said) == (0, True)
@@ -82,6 +84,11 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
             "check", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
         ).said
     )
+    long = json.dumps(qa(2, answer="word " * 3000)) + "\n"
+    other.write_text(long, encoding="utf-8")
+    done = command("check", path)
+    assert done.code == 2
+    assert "Rows that mixed replays: 1 training sequences have more than 2,048 tokens" in done.said
 
 
 def test_prompts_with_chat_markup_are_told(tmp_path: Path, command: Command) -> None:
@@ -129,14 +136,16 @@ def test_other_text_is_not_taken_for_markup(text: str) -> None:
     assert find_markup(text) is None
 
 
-def test_a_rewrite_command_tells_what_was_left_out(tmp_path: Path, command: Command) -> None:
+def test_a_rewrite_command_tells_what_was_left_out(
+    tmp_path: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [*(qa(at) for at in range(4)), {"question": "no answer"}]
     path = recipe(tmp_path, rows, on_bad_row="skip")
     done = command(
         "rewrite", path, "rewrite.backend=fake", "rewrite.min_accepted=0", "gap=false", "--dir", tmp_path / "run"
     )
     assert done.code == 0, done.said
-    assert f"1 row of the data couldn't be used; they are in {tmp_path / 'run/data/bad_rows.jsonl'}" in done.said
+    assert f"1 row of the data couldn't be used; they are in {tmp_path / 'run/data/bad_rows.jsonl'}" in caplog.text
     exported = command("export", tmp_path / "run", "--to", "jsonl")
     assert "1 row of the data couldn't be used" in exported.said
     assert "Wrote 4 rows:" in exported.said

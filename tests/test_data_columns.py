@@ -89,7 +89,9 @@ def test_columns_that_are_used(tmp_path: Path, row: dict[str, Any], expected: li
         (chat({"content": "x"}, {"content": "<think>so</think>"}), "turn 2 is empty"),
         ({"conversations": [{"from": "function_call", "value": "{}"}]}, "tool calls are not supported"),
         ({"question": "q", "choices": [2, 1, 0], "answer": 2}, "one choice by its text and another by its letter"),
-        ({"question": "q", "choices": ["x", "y"], "answer": 2}, "neither a choice nor an index from 0 to 1"),
+        ({"question": "q", "choices": ["x", "y"], "answer": 3}, "neither a choice nor an index from 0 to 1"),
+        ({"question": "q", "choices": ["x", "y"], "answer": "E"}, "'E', which is none of the 2 choices"),
+        ({"question": "q", "choices": ["x", "y"], "answer": 2}, "numbers from 1, but a number is read as an index"),
         ({"question": "q", "choices": "x or y", "answer": "x"}, "`choices` is text, not a list of choices"),
     ],
 )  # fmt: skip

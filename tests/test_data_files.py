@@ -73,6 +73,12 @@ def test_the_delimiter_is_recognised(tmp_path: Path, name: str, text: str) -> No
     assert read(tmp_path / name) == [{"question": "What, then?", "answer": "2;3"}]
 
 
+def test_a_header_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes("café,answer\nx,y\n".encode("latin-1"))
+    with pytest.raises(DataError, match="columns in line 1 that are not UTF-8"):
+        read(tmp_path / "d.csv")
+
+
 def test_a_header_of_unknown_names(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("Frage;Antwort, kurz\nx;y\n", encoding="utf-8")
     assert read(tmp_path / "d.csv", columns={"question": "Frage"})[0].keys() == {"Frage", "Antwort, kurz"}
@@ -160,6 +166,11 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
         (["train.jsonl", "test.jsonl"], "dev", "no files of the split 'dev'; set data.split to one of test, train"),
         (["a.jsonl", "b.jsonl"], "test", "no files of the split 'test'; set data.split to one of train"),
         (["train.jsonl", "more.jsonl"], "train", "not clear of which split more.jsonl is"),
+        (
+            ["a.jsonl", "sub/b.jsonl"],
+            "train",
+            r"data files \(a.jsonl, …\) and others in folders below it \(sub/b.jsonl",
+        ),
         (["a.jsonl", "b.parquet"], "train", r"holds files of several kinds \(json, parquet\)"),
     ],
 )

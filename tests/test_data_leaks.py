@@ -80,6 +80,10 @@ def test_the_system_text_makes_no_other_question(tmp_path: Path) -> None:
         ("Print a[1].", "Print a(1)."),
         ("Résumé?", "Resume?"),
         ("数は?", "数が?"),
+        ("Solve x != 2 for x.", "Solve x = 2 for x."),
+        ("What is .5 + 1?", "What is 5 + 1?"),
+        ("Is 3! = 6?", "Is 3 = 6?"),
+        ("???", "..."),
     ],
 )
 def test_other_questions_stay_different(one: str, other: str) -> None:

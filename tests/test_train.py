@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model
+from tiny import CHATML, tiny_model
 
 from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
@@ -117,9 +117,9 @@ def test_arms_with_other_responses_see_the_rows_in_the_same_order(model, tmp_pat
 
 def test_unusable_rows_stop_the_run_and_are_listed(model, tmp_path):
     rows = [*ROWS, chat("Tell me " + "more " * 60, "x"), chat("Short?", "long " * 60)]
-    with pytest.raises(StageError, match=r"2 training rows .*row 8 \(\d+ tokens: 'Tell me more") as caught:
+    with pytest.raises(StageError, match=r"2 training rows .*response 9 \(\d+ tokens: 'Tell me more") as caught:
         train(rows, model, settings(max_length=128), tmp_path)
-    assert "row 9 (" in str(caught.value)
+    assert "response 10 (" in str(caught.value)
     assert "allow_unusable_rows" in str(caught.value)
     assert not (tmp_path / "model").exists()
 
@@ -194,6 +194,19 @@ def test_generation_settings_that_transformers_refuses_to_save_are_kept(tmp_path
     train(ROWS, ModelConfig(path=str(folder), device="cpu"), settings(max_steps=1, **changes), tmp_path / "arm")
     saved = tmp_path / "arm" / ("merged" if "merge" in changes else "model") / "generation_config.json"
     assert saved.read_bytes() == path.read_bytes()
+
+
+def test_a_training_under_another_date_is_another_training(tmp_path):
+    dated = tiny_model(tmp_path / "dated", chat_template="{{ strftime_now('%d %b %Y') }}" + CHATML)
+    for folder, raises in ((dated, True), (tiny_model(tmp_path / "plain"), False)):
+        arm = tmp_path / f"arm-{folder.name}"
+        first, later = (ModelConfig(path=str(folder), device="cpu", date=f"2026-01-0{day}") for day in (1, 2))
+        result = train(ROWS, first, settings(max_steps=1), arm)
+        if raises:
+            with pytest.raises(ExperimentError):
+                train(ROWS, later, settings(max_steps=1), arm)
+        else:
+            assert train(ROWS, later, settings(max_steps=1), arm) == result
 
 
 def test_all_linear_trains_every_projection(model, tmp_path):

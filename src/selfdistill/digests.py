@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import DataError
+
 _log = logging.getLogger(__name__)
 _KEPT_FROM = 16 << 20
 """Bytes from which a digest is kept for other processes; smaller files are read again in no time."""
@@ -25,8 +27,14 @@ _known: dict[str, tuple[_State, str]] = {}
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
-    """The digest of each file's whole content, in the order of `paths`. Raises OSError if one can't be read."""
-    files = [path.resolve() for path in paths]
+    """The digest of each file's whole content, in the order of `paths`. Raises DataError if one can't be read."""
+    try:
+        return _digests([path.resolve() for path in paths])
+    except OSError as error:
+        raise DataError(f"{error.filename} can't be read ({error.strerror}); check its permissions.") from error
+
+
+def _digests(files: list[Path]) -> list[str]:
     states = {path: _state(path) for path in files}
     if any(_size(states[path]) >= _KEPT_FROM and str(path) not in _known for path in files):
         _known.update({name: entry for name, entry in _stored().items() if name not in _known})

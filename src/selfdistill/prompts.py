@@ -80,7 +80,7 @@ def load_template(name: str) -> RewritingTemplate:
     if not is_file(path):
         raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**values)
         parts = (template.user, template.system or "", template.prefill or "")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..config import ArmConfig
 from ..data import iter_conversations, prepare, read_conversations, unused_columns, unused_sentence
-from ..errors import SelfDistillError
+from ..errors import DataError, SelfDistillError
+from ..models import load_context_length, load_renderer
 from ..plan import Plan
-from .data import data_warnings
+from .data import data_warnings, measure
 
 
 def arm_lines(plan: Plan) -> Iterator[str]:
@@ -98,3 +100,25 @@ def check_replay(plan: Plan, missing: Callable[[SelfDistillError], None], warnin
             unused = unused_sentence(unused_columns(iter_conversations(Path(folder) / "train.jsonl")), counts.train)
             notes = [*data_warnings(counts, Path(folder)), *([f"{unused[0].upper()}{unused[1:]}."] if unused else [])]
             warnings += [f"Rows that {name} replays: {note}" for note in notes]
+            if long := _long_rows(plan, arm, Path(folder) / "train.jsonl"):
+                said = f"Rows that {name} replays: {long}"
+                if plan.recipe.arm_train(arm).allow_unusable_rows:
+                    warnings.append(said)
+                else:
+                    missing(DataError(said))
+
+
+def _long_rows(plan: Plan, arm: ArmConfig, rows: Path) -> str | None:
+    """A sentence about the rows that are too long to train on, None if there are none or the model can't be read."""
+    try:
+        renderer, context = load_renderer(plan.recipe.model), load_context_length(plan.recipe.model)
+    except SelfDistillError:
+        return None
+    limit = min(plan.recipe.arm_train(arm).max_length, context or sys.maxsize)
+    lengths = measure(plan, rows, renderer, None, limit, None, lambda _done, _total: None)
+    if not lengths.too_long:
+        return None
+    return (
+        f"{lengths.too_long:,} training sequences have more than {limit:,} tokens, the longest is {lengths.named()}. "
+        "Raise train.max_length, or set train.allow_unusable_rows=true, which cuts them."
+    )

@@ -65,7 +65,7 @@ def measure(
     plan: Plan,
     train: Path,
     renderer: Renderer,
-    rewriting: Renderer,
+    rewriting: Renderer | None,
     limit: int | None,
     context: int | None,
     progress: Callable[[int, int], None],
@@ -87,7 +87,9 @@ def measure(
         trained = training_row(renderer, example) if limit else None
         if limit and trained and len(trained.input_ids) > limit:
             lengths.add(len(trained.input_ids), row, example)
-        asked = prompt_ids(rewriting, plan.rewriter.prompt(example).messages) if plan.needs_rewrites else None
+        asked = None
+        if rewriting and plan.needs_rewrites:
+            asked = prompt_ids(rewriting, plan.rewriter.prompt(example).messages)
         lengths.no_room += bool(context and asked and len(asked) >= context)
     return lengths
 

@@ -168,15 +168,12 @@ def reproduce(
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
     from .. import stages
-    from ..data import data_notes
     from ..report.terminal import acceptance_lines
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:
         acceptance = stages.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
-    for note in data_notes(experiment.counts("data"), str(experiment.path("data", "bad_rows.jsonl"))):
-        say("- " + note)
     say_gap(experiment.counts("gap"))
     say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
 

@@ -89,7 +89,7 @@ def _say_which(path: Path, shipped: Path) -> None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
     except IsADirectoryError:

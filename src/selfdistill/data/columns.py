@@ -87,7 +87,7 @@ def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
     for name, value in first.items():
         if isinstance(value, list) and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
             return _flow({"messages" if "role" in value[0] else "conversations": name})
-    texts = [key for key, value in first.items() if isinstance(value, (str, int, float))]
+    texts = [key for key, value in first.items() if isinstance(value, (str, int, float)) and key.isprintable()]
     asked = _closest(texts, _ASKED) or next(iter(texts), None)
     others = [name for name in texts if name != asked]
     answered = _closest(others, _ANSWERED) or next(iter(others), None)

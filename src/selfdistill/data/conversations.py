@@ -8,9 +8,11 @@ from itertools import chain, islice
 from typing import Any
 
 from ..config import DataConfig
+from ..errors import DataError
 from ..types import Conversation
 from .columns import resolve
 from .formats import FORMATS, Fields, read_conversation
+from .lettered import numbered_from_one
 from .sources import BadRow, OnBad, good_rows, read_rows
 from .turns import UnusableError
 
@@ -40,6 +42,12 @@ def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]
         yield from ((where, row) for where, row in chain(head, rows) if isinstance(row, BadRow))
         return
     name, columns = resolve(records, config)
+    asked = [Fields(row, columns) for row in records if name == "question_answer"]
+    if numbered_from_one((fields.get("choices"), fields.get("answer")) for fields in asked):
+        raise DataError(
+            f"{config.path}: the answers are numbers from 1, but a number is read as an index from 0; write letters "
+            "(A, B, …) or indexes from 0 as answers."
+        )
     for where, row in chain(head, rows):
         if isinstance(row, BadRow):
             yield where, row

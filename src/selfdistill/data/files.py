@@ -123,6 +123,8 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
                 continue
             if not header:
                 header = values
+                if any("\ud800" <= sign <= "\udfff" for sign in "".join(header)):  # bytes that are not UTF-8
+                    raise DataError(f"{path} names columns in line 1 that are not UTF-8; save the file as UTF-8.")
                 if doubled := {name for name in header if header.count(name) > 1}:
                     raise DataError(f"{path} names columns twice in line 1: {', '.join(sorted(doubled))}; rename them.")
                 continue

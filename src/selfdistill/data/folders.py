@@ -30,7 +30,7 @@ def read_folder(path: Path, config: DataConfig) -> Iterator[Row]:
 
 
 def data_files(folder: Path, split: str) -> list[Path]:
-    """The data files in a folder, else those below it. If names say of which split files are (train-00000.parquet,
+    """The data files in a folder, or those below it. If names say of which split files are (train-00000.parquet,
     test/0.jsonl), those of `split`. Raises DataError if there are none, or it is not clear which are meant."""
     shown = [
         path
@@ -38,7 +38,12 @@ def data_files(folder: Path, split: str) -> list[Path]:
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     found = [path for path in shown if path.is_file() and has_data_suffix(path.name) and path.name not in _ABOUT]
-    found = [path for path in found if path.parent == folder] or found
+    top, below = [path for path in found if path.parent == folder], [path for path in found if path.parent != folder]
+    if top and below:
+        raise DataError(
+            f"{folder} holds data files ({top[0].name}, …) and others in folders below it "
+            f"({below[0].relative_to(folder)}, …); name one of the folders, or a file."
+        )
     if not found:
         raise DataError(
             f"{folder} holds no data files (.jsonl, .json, .csv, .tsv, .parquet or .arrow); name one that does."

@@ -22,7 +22,10 @@ _FORMS = str.maketrans(
 )
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
 _QUOTES = re.compile("['\"]")
-_MARKS = re.compile(r"(?<!\d)[,;:.?!¿¡。、]+|[,;:.?!。、]+(?=\s|$)")
+# Marks at the end of a word. "!" after a number is a factorial, and before "=" it is an operator.
+_MARKS = re.compile(
+    r"[¿¡。、]|(?<=[^\W\d])[,;:.?!]+(?=\s|$|[^\W\d])|(?<=[\d)\]%\s])[,;:.?]+(?=\s|$)|(?<=\s)[?!]+$", re.MULTILINE
+)
 _SPACE = re.compile(r"\s+")
 _CHUNK = 2000  # training prompts that are compared at once
 _SHARED = 0.3  # of the words of a held-out prompt: prompts that share fewer are not compared
@@ -33,7 +36,7 @@ def normalised(text: str) -> str:
     """The text without what makes no other question of it: case, white space, forms of characters (NFKC), quotation
     marks and dashes, and punctuation, except within numbers and formulas such as 3.5 or x!=2."""
     text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_FORMS).casefold()
-    return _SPACE.sub(" ", _MARKS.sub(" ", _QUOTES.sub("", text))).strip()
+    return _SPACE.sub(" ", _MARKS.sub(" ", _QUOTES.sub("", text))).strip() or text.strip()
 
 
 def prompt_text(prompt: Messages) -> str:

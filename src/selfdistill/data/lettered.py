@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from string import ascii_uppercase
 from typing import Any
@@ -16,6 +16,18 @@ _LETTER = re.compile(r"\(?([A-Za-z])[.):]?")
 
 class ChoiceError(ValueError):
     """The reason why choices, or an answer to them, can't be read."""
+
+
+def numbered_from_one(questions: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether the answers to unlabelled choices are numbers from 1: one is the number of the choices, and none is 0.
+    `questions` are the choices and the answer of each row; those that can't be read are left out."""
+    numbers: list[tuple[int, int]] = []
+    for choices, answer in questions:
+        with suppress(ChoiceError, ValueError):
+            read = Choices(choices)
+            if not read.labels:
+                numbers.append((int(answer if isinstance(answer, str) else number_text(answer) or ""), len(read.texts)))
+    return any(number == count for number, count in numbers) and all(number for number, _ in numbers)
 
 
 class Choices:
@@ -62,6 +74,8 @@ class Choices:
             meant.add(ascii_uppercase.index(letter[1].upper()))
         if len(meant) > 1:
             raise ChoiceError(f"is {text!r}, which is one choice by its text and another by its letter or index")
+        if not meant and _LETTER.fullmatch(text):
+            raise ChoiceError(f"is {text!r}, which is none of the {len(self.texts)} choices")
         if not meant and text.isdecimal():
             raise ChoiceError(f"is {text}, which is neither a choice nor an index from 0 to {len(self.texts) - 1}")
         return ascii_uppercase[meant.pop()] if meant else str(value)

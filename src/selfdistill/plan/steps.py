@@ -33,7 +33,10 @@ def training_notes(experiment: Experiment, plan: Plan) -> Iterator[str]:
         if cut := counts.get("cut"):
             yield f"{run}: {cut} rows were cut at train.max_length, and so are trained on without their end."
         if dropped := counts.get("dropped"):
-            yield f"{run}: {dropped} rows were left out of training, as no token of their response is within the limit."
+            yield (
+                f"{run}: {dropped} rows were left out of training: they can't be rendered, or no token of their "
+                "response is within the limit."
+            )
         if masked := counts.get("masked_rows"):
             yield f"{run}: {masked} rows have no loss on any token, as train.mask_above masks all of them."
         replay = counts.get("replay", {})

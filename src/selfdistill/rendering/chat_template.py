@@ -80,8 +80,6 @@ class ChatTemplate:
 
         Raises RenderError with the template's own reason if it refuses the conversation.
         """
-        from jinja2 import TemplateError
-
         clock = {"strftime_now": self._now} if "strftime_now" in self.source else {}
         try:
             rendered = self._tokenizer.apply_chat_template(
@@ -91,11 +89,11 @@ class ChatTemplate:
                 tokenize=False,
                 **{**clock, **self.arguments, **(changes or {})},
             )
-        # A template can fail in any way that a program can, not only by `raise_exception`.
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise RenderError(f"the chat template refuses the prompt: {_reason(error)}") from error
+            rendered.encode()  # half of a surrogate pair is no text for a tokenizer
         except RecursionError as error:
             raise RenderError("the chat template never ends") from error
+        except Exception as error:  # a template can fail in any way that a program can
+            raise RenderError(f"the chat template refuses the prompt: {_reason(error)}") from error
         assert isinstance(rendered, str)
         return rendered
 
@@ -147,7 +145,7 @@ def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | N
     if not is_file(path):
         raise RecipeError(f"model.layout '{layout}' is neither chat, alpaca nor a file with a Jinja chat template.")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"The template model.layout names, {path}, can't be read: {error}.") from None
 

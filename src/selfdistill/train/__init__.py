@@ -44,6 +44,8 @@ from .trainer import trainer_class
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from ..prompts import Renderer
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,7 +118,8 @@ def train(
     rows, a diverging loss, out of memory) and ExperimentError (a directory that can't be written, or holds another
     training).
     """
-    digest = hashlib.blake2b(_described(model, settings).encode(), digest_size=8)
+    renderer = load_renderer(model)
+    digest = hashlib.blake2b(_described(model, settings, renderer).encode(), digest_size=8)
     with clear_errors(directory), quiet():
         if _is_finished(directory):
             for _ in hashed(examples, digest):
@@ -125,7 +128,6 @@ def train(
             _merge(model, settings, result.dtype, directory)
             return result
         limit = min(settings.max_length, load_context_length(model) or settings.max_length)
-        renderer = load_renderer(model)
         data = prepare(hashed(examples, digest), renderer, limit, settings.allow_unusable_rows)
         if settings.mask_above is not None:
             with loaded_to_score(model) as seed:
@@ -168,9 +170,10 @@ def train(
         return result
 
 
-def _described(model: ModelConfig, settings: TrainConfig) -> str:
-    """All that decides the weights, but for the rows."""
+def _described(model: ModelConfig, settings: TrainConfig, renderer: Renderer) -> str:
+    """All that decides the weights, apart from the rows; the date too, if the chat template writes it."""
     parts = [model_identity(model), layout_identity(model), model.template_kwargs]
+    parts += [renderer.template.day.isoformat()] if renderer.template.formats else []
     parts += [model.score_dtype] if settings.mask_above is not None else []
     return json.dumps([*parts, settings.deciding], sort_keys=True)
 
