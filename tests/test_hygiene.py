@@ -70,6 +70,11 @@ I used the reference as a guide: it opened late.
 Following the provided guide, it opened late.
 Here's my own response: it opened late.
 Rewritten answer: it opened late.
+Based on the guide, it opened in 1931.
+Using the provided guide, we find that it opened late.
+Here's a rephrased version of the response: it opened late.
+Here is my version of the answer: it opened late.
+In my own words: it opened late.
 Here is the answer in my own words: it opened late.
 Gemäß der Referenz wurde sie 1931 eröffnet.
 Auf Grundlage der Musterlösung sind es 9.
@@ -93,6 +98,7 @@ Zgodnie z odpowiedzią referencyjną jest ich 9.
     "talks about the prompt": """
 Your answer is too short, so I have rephrased it.
 I'll rephrase this: it opened late.
+I've rewritten the answer: it opened late.
 Here is your response: it opened late.
 The prompt asks when it opened.
 It opened late. Our response to the task is 1931.
@@ -105,6 +111,13 @@ A reference to the list is passed; copying it costs nothing.
 He told the story in his own words, and wrote his own answers.
 We look forward to your response.
 The tour guide answered all the questions about the guidebook.
+According to the guide, tip 15%. The reference guide is at /docs.
+Follow the guide above, or use the guide provided by the maker.
+The variable holds a reference; using the reference, we can change the object.
+Use the reference, not a copy.
+Please provide your answer by Friday.
+Your answer is correct if x > 0.
+Let me rewrite this as a fraction. I will rewrite it in words.
 Die Referenzliste hängt im ersten Stock.
 Como referencia, la torre mide 300 metros.
 Le livre de référence coûte neuf euros.
@@ -122,6 +135,13 @@ def test_talk_of_the_reference_in_any_language(text: str, found: str) -> None:
     assert reason(text, "9", script=False, reference_talk=False) is None
 
 
+@pytest.mark.parametrize("text", ["The guide says that it opened late.", "**Rewritten:** it opened late."])
+def test_talk_of_the_reference_at_the_start_alone(text: str) -> None:
+    assert reason(text) == "talks about the reference"
+    assert reason(f"So I went in.\n{text}") is None
+    assert reason(text, text) is None
+
+
 @pytest.mark.parametrize("text", HARMLESS.strip().splitlines())
 def test_harmless_references_are_kept(text: str) -> None:
     assert reason(text, "9", script=False) is None
@@ -137,6 +157,12 @@ def test_harmless_references_are_kept(text: str) -> None:
         ("Assistant: It is 9.", True),
         ("Es sind 9.\nBenutzer: Und danach?\nAssistent: 10.", True),
         ("一共九个。\n用户：还有呢？\n助手：十个。", True),
+        ("Q: And with one more?\nA: 10.", True),
+        ("It is 9.\n\n**Question:** And with one more?\n**Answer:** 10.", True),
+        ("It is 9.\nBot: What else?\nUser: Nothing.", True),
+        ("Bot: Discord", False),
+        ("Q: the charge\nA: the area", False),
+        ("Is it 9?\nA: yes\nB: no", False),
         ("User: names a column; Assistant: names another.", False),
         ("User: root\nPassword: none", False),
         ("AI: artificial intelligence\nOS: operating system", False),
@@ -153,7 +179,13 @@ def test_headings_of_the_rewriting_template() -> None:
     for text in ("### Answer:\nNine", "## Response: Nine", "Nine\n### Reference answer:\n9", "Your answer: Nine"):
         assert reason(text) == "heading of the rewriting template", text
         assert reason(text, f"Fill in this form.\n{text}") is None
-    for text in ("## Answers to common questions\nNine", "### The answer\nNine", "**Answer** the phone.", "Answer: 9"):
+    for text in (
+        "### Input:\nA list of ints",
+        "## Answers to common questions\nNine",
+        "### The answer\nNine",
+        "**Answer** the phone.",
+        "Answer: 9",
+    ):
         assert reason(text) is None, text
 
 
@@ -190,6 +222,7 @@ def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:
         examples = [example for row in rows for example in row.examples()]
         found = [one.reference for one in examples if leaks(one.reference, Example.of(one.prompt, "-"), Hygiene())]
         assert len(found) <= 0.003 * len(examples), found
+        assert not [one for one in examples if leaks(one.reference, one, Hygiene())], "its own reference"
 
 
 def test_where_it_stopped() -> None:
@@ -253,7 +286,19 @@ def test_any_text_gets_an_answer(text: str, reference: str) -> None:
 @pytest.mark.timeout(60)
 def test_no_text_takes_long() -> None:
     pieces = ("a ", "ab", "a\n", "<|a", "1.", "own ", "I am so ", "the answer ", "```", "很", "é", "the the a ")
-    for piece in (*pieces, "User: a?\n", "### a", "# answer:\n", "the reference ", "**x", "参考", "your response "):
+    for piece in (
+        *pieces,
+        "User: a?\n",
+        "### a",
+        "# answer:\n",
+        "the reference ",
+        "**x",
+        "参考",
+        "your response ",
+        "Q: a? ",
+        "Q: a?\nA",
+        "in my own ",
+    ):
         text = (piece * 100_000)[:100_000]
         reason(text)
         reason(text, text)

@@ -77,6 +77,17 @@ def test_a_closing_mark_alone_ends_what_the_prompt_opened(opening: str, closing:
         "Write `<think>your thoughts</think>` first.",
         "It looks so:\n```\n<think>\nhm\n</think>\n4\n```\nThat is all.",
         "> <think>",
+        "The model writes:\n<think>\nand then it stops. That is a common bug.",
+        "Some never write it:\n[THINK]\nThe </think> of others is not the same.",
+        "It stops:\n<think>\nhm\nIt should be:\n```\n<think>\nhm\n</think>\n```\nThat is all.",
+        "```python\nhead, _, tail = text.partition('</think>\\n')\n```",
+        "Write head, _, tail = text.partition('</think>\\n') then.",
+        "Use print('</think>\\n4') and re.split(r'\\s*</think>\\s*', text).",
+        "```html\n</think>\n```",
+        "It is:\n~~~\n</think>\n~~~\nThen:\n```py\nf()\n```",
+        "| tag | does |\n|---|---|\n| <think> | opens |\n| </think> | closes |",
+        "1. `<think>` opens\n2. </think> closes\n3. done",
+        "* <think>: Opens\n* **</think>**: Closes",
         "<note>\n  <thinking>\n    hm\n  </thinking>\n</note>",
         "analysis of the data",
         "analysis: it rises",
@@ -98,7 +109,15 @@ def test_what_only_mentions_a_mark_is_an_answer(text: str) -> None:
         ("a</think>\n\n5</think>\n\n4", "a\n\n5", "4"),  # closed twice
         ("a</think>\n\n4\n</think>", "a", "4\n"),  # a mark too many
         ("4\n<think>b</think>", "b", "4\n"),  # after the answer
-        ("<think>a</think>4\n<think>b", "a\n\nb", "4\n"),  # after the answer, cut off
+        ("<think>a</think>4\n<think>b", "a", "4\n<think>b"),  # after the answer, never closed
+        ("<think>a</think>\n<think>b", "a\n\nb", None),  # before any answer, cut off
+        ("It prints:\n<think>\na\n</think>\n4", "a", "It prints:\n\n4"),
+        ("<think>Split at '</think>\\n'.</think>4", "Split at '</think>\\n'.", "4"),
+        ('It says "yes"</think>It\'s "yes".', 'It says "yes"', 'It\'s "yes".'),
+        ("1. a\n2. b\n- </think>\n4", "1. a\n2. b\n-", "4"),
+        ("| a | b |\n</think>\n\n| 4 |", "| a | b |", "| 4 |"),
+        ("```\nf()\n```\n</think>\n```\nf()\n```", "```\nf()\n```", "```\nf()\n```"),
+        ("```py\nf()\n```</think>4\n```\nf()\n```", "```py\nf()\n```", "4\n```\nf()\n```"),
         ("<think>A </think> tag.\n</think>\n\nIt is `</think>`.", "A\n\ntag.", "It is `</think>`."),
         ("```python\ndraft(\n</think>\n\n```python\nf()\n```", "```python\ndraft(", "```python\nf()\n```"),
         ("<think>\n\n</think>\n\n    return 4", "", "    return 4"),  # an indented body stays one
@@ -154,7 +173,20 @@ def test_what_is_joined_is_split_again(reasoning: str, answer: str) -> None:
     assert split(answer) == Trace("", answer)
 
 
-@pytest.mark.parametrize("unit", [*marks, "<think>x</think>", "</think>\n<think>", "x </think> y", "<|channel|>final "])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *marks,
+        "<think>x</think>",
+        "</think>\n<think>",
+        "x </think> y",
+        "<|channel|>final ",
+        " '</think>",
+        "| </think> ",
+        "```\n</think>\n",
+        "\n<think>\n",
+    ],
+)
 def test_hostile_texts_cost_no_more_than_their_length(unit: str) -> None:
     """A square of this length would take minutes."""
     split(unit * (400_000 // len(unit)))

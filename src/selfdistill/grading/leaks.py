@@ -14,6 +14,7 @@ PROMPT = "talks about the prompt"
 HEADING = "heading of the rewriting template"
 
 # "The reference" alone is any reference (a pointer, a book, a letter), so a verb of saying or an end has to follow.
+# "The guide" is what travellers and users have too, so it has to be "provided", or what an answer is "based on".
 _SAYS = (
     r"(?:says|states|said|mentions|gives|notes|provides|suggests|indicates|explains|claims|tells"
     r"|also says|(?:that )?you (?:provided|gave|shared))\b"
@@ -24,13 +25,18 @@ _ENDS = r"(?= ?(?:[,.;:!?)\n]|\Z)| (?:provided|given|above|I|we|you|it|there|thi
 _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     (  # English. "Reference answer" is from the paper's list (eval/gen_distilled_data.py of its public code).
         REFERENCE,
-        ("reference", "guide", "answer", "response", "solution", "own words"),
+        ("reference", "guide", "answer", "response", "solution", "own words", "rewritten"),
         (
-            r"\breference (?:answer|response|solution|text|output|guide)\b",
-            r"\b(?:according to|based on|per|following|us(?:e|ed|ing)|in line with|consistent with|guided by|from"
+            r"\breference (?:answer|response|solution|text|output)\b",
+            r"\b(?:according to|based on|per|following|in line with|consistent with|guided by|from"
             r"|copying|match(?:es|ing)?|refer(?:ring)? to|(?:answer|facts|details|information) in"
             r"|(?:stated|mentioned|given|shown|described|noted|found|provided|suggested) (?:in|by)) "
-            rf"(?:the|this|your|my) (?:(?:given|provided|above|original) )?(?:reference|guide){_ENDS}",
+            rf"(?:the|this|your|my) (?:(?:given|provided|above|original) )?reference{_ENDS}",
+            rf"\bbased on (?:the|this|your|my) guide{_ENDS}|\A\W{{0,4}}the guide (?:says|states|mentions|notes) that\b",
+            r"\b(?:according to|based on|per|following|us(?:e|ed|ing)|with|in|by|from) (?:the|this|your|my) "
+            rf"(?:(?:given|provided|above) (?:reference|guide){_ENDS}"
+            r"|(?:reference|guide) (?:given|provided|above)\b(?! (?:by|in)\b))",
+            r"\bI(?:'ve| have)? used (?:the|this|your) reference\b",
             rf"\bthe (?:given |provided )?reference,? {_SAYS}",
             r"\b(?:your|my|our|its) own (?:answer|solution|response)\b",
             # "In my own words" alone is what an instruction may ask for.
@@ -38,20 +44,24 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"(?<!your )\b(?:provided|given|original) (?:answer|response|solution)\b"
             r"|\bthe (?:answer|response|solution) provided\b",
             r"\b(?:rewritten|rephrased|reworded|paraphrased) (?:answer|response|solution)\b",
+            r"\b(?:rewritten|rephrased|reworded|paraphrased|my) version of (?:the|this|your) (?:answer|response)\b",
+            r"\bin my own words\W{0,3}:|\A\W{0,4}rewritten\W{0,3}:",
         ),
     ),
     (  # The first two lines are from the paper's list too, without the letters that "look forward to your response".
         PROMPT,
-        ("response", "turn", "answer", "instruction", "prompt", "rephrase", "reword"),
+        ("response", "turn", "answer", "instruction", "prompt", "rephrase", "reword", "paraphras"),
         (
             r"\bnow it's your turn\b|^your turn\b",
             r"(?:^|\bhere(?:'s| is) )\W{0,4}(?:your|my) (?:response|answer)\b(?= ?[:\n*]| (?:to|based)\b)"
             r"|\bmy response (?:is|to|would|will)\b|\bour response (?:is|to)\b",
-            r"\bplease (?:provide|write|give) your (?:answer|response)\b",
+            r"\bplease (?:provide|write|give) your (?:answer|response)\b(?! (?:by|before|until|within|no later)\b)",
             r"\byour (?:answer|response|solution) (?:is|was|looks|seems|sounds) (?:a bit |very |mostly |quite )?"
-            r"(?:too|good|great|correct|incorrect|wrong|right|clear|almost|not|long|short)\b",
-            r"\b(?:I will|I'll|I have|I've|let me) (?:rephrase|reword|rewrite|paraphrase)d? "
-            r"(?:it|this|that|the (?:answer|response|solution)|your (?:answer|response|solution))\b",
+            r"(?:too|good|great|correct|incorrect|wrong|right|clear|almost|not|long|short)\b"
+            r"(?! (?:if|when|unless|only)\b)",
+            r"\b(?:I will|I'll|I have|I've|let me) (?:(?:rephrase|reword|paraphrase)d? "
+            r"(?:it|this|that|(?:the|your) (?:answer|response|solution))"
+            r"|(?:rewrite|rewritten) (?:the|your) (?:answer|response))\b",
             r"\b(?:based on|according to|as per|suggested by|given|in) (?:the|this) (?:given |provided )?"
             r"(?:instruction|prompt)\b",
             r"\bthe (?:instruction|prompt) (?:provide|ask|state|say|give|is asking)",
@@ -188,7 +198,7 @@ _COMPILED = tuple(
     for reason, cues, patterns in _PHRASES
 )
 
-_LABELS = ("instruction", "input", "response", "answer", "reference", "reference answer", "your answer")
+_LABELS = ("instruction", "response", "answer", "reference", "reference answer", "your answer")
 _HEADING = re.compile(r"^[ \t]{0,8}(?P<mark>#{1,6}|\*\*)[ \t]{0,3}(?P<label>[^\n:*#]{1,60})(?P<colon>:?)", re.MULTILINE)
 _LABEL = re.compile(
     r"^[ \t]{0,8}(?P<label>(?:your|reference) (?:answer|response))[ \t]{0,3}:", re.MULTILINE | re.IGNORECASE
@@ -205,6 +215,15 @@ _ASSISTANT = (
 )
 _TURN = re.compile(
     rf"^[ \t>#*\[]{{0,8}}(?:(?P<user>{_USER})|(?P<assistant>{_ASSISTANT}))[\]*]{{0,3}}[ \t]?[:：](?P<says>[^\n]*+)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_SHORT_NAMES = {"ai", "bot", "chatbot"}  # an answer may begin with them: "AI: artificial intelligence"
+_ASKED = re.compile(
+    r"^[ \t>#*]{0,8}(?:Q|Question|Frage|Pregunta|Domanda|Pergunta|Vraag|Pytanie|Вопрос|问|問|質問|질문)"
+    r"\d{0,2}[ \t*]{0,3}[:：]"
+    r"[^\n]*[?？][ \t*]{0,4}\n{1,2}"
+    r"[ \t>#*]{0,8}(?:A|Answer|Antwort|Réponse|Respuesta|Risposta|Resposta|Antwoord|Odpowiedź|Ответ|答|回答|답변?)"
+    r"\d{0,2}[ \t*]{0,3}[:：]",
     re.MULTILINE | re.IGNORECASE,
 )
 
@@ -250,13 +269,13 @@ def _labels(text: str, headings: Set[str]) -> set[str]:
 
 def goes_on(text: str) -> bool:
     """Whether a text holds turns of a dialogue: lines of both sides; or it begins as the assistant's turn; or a turn of
-    the user's that asks something follows."""
+    the user's that asks something follows; or a line that asks and, below it, one that answers ("Q: ...", "A: ...")."""
     turns = list(_TURN.finditer(text))
     if {bool(turn["user"]) for turn in turns} == {True, False}:
         return True
-    return any(
+    return _ASKED.search(text) is not None or any(
         (turn["user"] and turn.start() > 0 and turn["says"].rstrip().endswith(("?", "？")))
-        or (turn["assistant"] and not text[: turn.start()].strip() and len(turn["assistant"]) > 2)
+        or (turn["assistant"] and not text[: turn.start()].strip() and turn["assistant"].casefold() not in _SHORT_NAMES)
         for turn in turns
     )
 

@@ -1,9 +1,12 @@
 """Split a model's reply into its think trace and its answer. The only place that knows how models mark a trace.
 
-A trace starts with an opening mark at the start of the reply, or at the start of a later line outside fenced code, and
-runs to the next closing mark of the same family. A closing mark that nothing opened ends a trace that the prompt had
-opened: all the text before the last such mark is the trace. A mark in quotes or backticks, a pair within one line or
-one code block, and a closing mark in the middle of a sentence are the reply's subject, and not a trace.
+A trace starts with an opening mark at the start of the reply, and runs to the next closing mark of the same family, or
+to the end if the reply was cut off. After words of the answer, an opening mark starts a trace only at the start of a
+line outside fenced code, and only if its family closes later: without that, the text is the answer as it stands. A
+closing mark that nothing opened ends a trace that the prompt had opened: all the text before the last such mark is the
+trace. A mark in quotes or backticks, a pair within one line or one code block, and a closing mark in the middle of a
+sentence, in a table's cell, at the head of a list's item or in a code block that ends after it are the reply's subject,
+and not a trace.
 
 A tag around the answer that some families write after the trace (`<answer>`, `<response>`) is taken off. The trace of
 Granite 3.2, which has plain English headings and no marks, is not recognised.
@@ -52,7 +55,7 @@ _MARK = re.compile(
     "|".join(
         [f"(?P<open{number}>{opening})" for number, (opening, _) in enumerate(_FAMILIES)]
         + [f"(?P<close{number}>{closing})" for number, (_, closing) in enumerate(_FAMILIES)]
-        + ["(?P<fence>^ {0,3}(?:```|~~~))"]
+        + ["(?P<fence>^ {0,3}(?:`{3,}+(?=[^`\\n]*$)|~~~))"]
     ),
     re.MULTILINE,
 )
@@ -64,6 +67,15 @@ _BLANK = re.compile(r"\s*")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LINE_START = re.compile(r"(?:\A|\n) {0,3}\Z")
 _QUOTES = frozenset("`'\"“”‘’«»")
+# What stands before a mark that is in a string of code, a table's cell, or the head of a list's item, and after it.
+_NEAR = 20
+_STRING_BEGINS = re.compile(r"(?:\A|[\s(\[{=,:+])[rbfuRBFU]{0,2}(?P<quote>[`'\"]{1,3})(?:\\[nrts][*+?]?){0,3}\Z")
+_CELL_BEGINS, _CELL_ENDS = re.compile(r"\|[ \t]*\Z"), re.compile(r"[ \t]{0,20}\|")
+_ITEM_BEGINS, _ITEM_GOES_ON = (
+    re.compile(r"(?:\A|\n)[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+[*_]*\Z"),
+    re.compile(r"[*_]*:?[ \t]+\S"),
+)
+_LANGUAGE = re.compile(r"[`~]*[ \t]{0,20}\w")  # after a fence, which then begins a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +122,20 @@ class _Splitter:
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._inside = ""  # the family whose trace is open
-        self._found = self._fenced = False
-        self._mentioned = -1  # where an opening mark ends that opens nothing
+        self._found = self._fenced = self._named = False  # named: an opening mark that opens nothing stands before
+        self._mentioned = -1  # where the last of them ends, unless it was in quotes
+        self._marks = list(_MARK.finditer(text))
+        self._fences = [match for match in self._marks if match.lastgroup == "fence"]
+        self._passed = 0  # the fences so far
+        self._closings = self._last_closings()
 
     def split(self) -> Trace:
         end = len(self._text.rstrip())
-        for match in _MARK.finditer(self._text):
+        for match in self._marks:
             kind = str(match.lastgroup)
+            self._passed += kind == "fence"
             if self._inside:
-                if kind == f"close{self._inside}" and not self._quoted(match):
+                if kind == f"close{self._inside}" and not self._quoted(match) and not self._in_a_string(match):
                     self._close(match, self._reasoning)
             elif kind == "fence":
                 self._fenced, self._mentioned = not self._fenced, -1
@@ -127,8 +144,8 @@ class _Splitter:
                 if self._opens(match, family):
                     self._close(match, self._answer)
                     self._inside = family
-                elif not self._quoted(match):
-                    self._mentioned = match.end()
+                else:
+                    self._named, self._mentioned = True, self._mentioned if self._quoted(match) else match.end()
             elif self._ends_the_prompts_trace(match, kind.removeprefix("close")):
                 if self._found and match.end() >= end:  # a mark too many, after the answer
                     self._answer.append(self._text[self._start : match.start()])
@@ -158,7 +175,7 @@ class _Splitter:
         text, at = self._text, match.start()
         if _BLANK.fullmatch(text, self._start, at):
             return True
-        if self._fenced or family in _ALSO_ELEMENTS:
+        if self._fenced or family in _ALSO_ELEMENTS or self._closings.get(family, -1) < at:
             return False
         return _LINE_START.search(text[max(0, at - 4) : at]) is not None
 
@@ -167,11 +184,50 @@ class _Splitter:
         near = self._fenced or family in _ALSO_ELEMENTS or self._text.find("\n", mentioned, match.start()) < 0
         if mentioned >= 0 and near:
             return False
-        return not self._quoted(match) and not self._in_a_sentence(match)
+        if self._named and self._heads_an_item(match):
+            return False
+        return not (self._fenced and self._block_ends(self._passed)) and not self._is_subject(match)
+
+    def _last_closings(self) -> dict[str, int]:
+        """Per family, where the last closing mark stands that is not the text's subject."""
+        found: dict[str, int] = {}
+        passed = 0
+        for match in self._marks:
+            kind = str(match.lastgroup)
+            passed += kind == "fence"
+            in_a_block = passed % 2 == 1 and self._block_ends(passed)
+            if kind.startswith("close") and not in_a_block and not self._is_subject(match):
+                found[kind.removeprefix("close")] = match.start()
+        return found
+
+    def _block_ends(self, passed: int) -> bool:
+        """Whether the fence after so many ends a block, rather than begins the first one of an answer: it names no
+        language, and those after it are in pairs."""
+        after = len(self._fences) - passed
+        return after % 2 == 1 and not _LANGUAGE.match(self._text, self._fences[passed].end())
+
+    def _is_subject(self, match: re.Match[str]) -> bool:
+        return self._quoted(match) or self._in_a_string(match) or self._in_a_sentence(match) or self._is_a_cell(match)
 
     def _quoted(self, match: re.Match[str]) -> bool:
         before, after = self._text[max(0, match.start() - 1) : match.start()], self._text[match.end() : match.end() + 1]
         return before in _QUOTES and after in _QUOTES and bool(before) and bool(after)
+
+    def _in_a_string(self, match: re.Match[str]) -> bool:
+        begins = _STRING_BEGINS.search(self._before(match))
+        ends = self._text.find(begins["quote"], match.end()) if begins else -1
+        return ends >= 0 and self._text.find("\n", match.end(), ends) < 0
+
+    def _is_a_cell(self, match: re.Match[str]) -> bool:
+        begins, ends = _CELL_BEGINS.search(self._before(match)), _CELL_ENDS.match(self._text, match.end())
+        return begins is not None and ends is not None
+
+    def _heads_an_item(self, match: re.Match[str]) -> bool:
+        begins, goes_on = _ITEM_BEGINS.search(self._before(match)), _ITEM_GOES_ON.match(self._text, match.end())
+        return begins is not None and goes_on is not None
+
+    def _before(self, match: re.Match[str]) -> str:
+        return self._text[max(0, match.start() - _NEAR) : match.start()]
 
     def _in_a_sentence(self, match: re.Match[str]) -> bool:
         """Whether words go on on both sides, as in "the </think> tag"."""
