@@ -151,7 +151,7 @@ def _spelled(label: str) -> str:
 
 def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
     """The letter or label that `text` chooses, None if it chooses none or more than one."""
-    rules = _rules(labels)
+    rules, text = _rules(labels), text.strip()
     supposed: set[str] = set()
     for match in reversed(list(rules.announces.finditer(text))):
         if names := _names(match, rules):
@@ -186,7 +186,6 @@ def _names(match: re.Match[str], rules: _Rules) -> set[str]:
 
 def _alone(text: str, rules: _Rules) -> str | None:
     """The choice that is the whole of the last line or sentence, or a paragraph that repeats one option of a list."""
-    text = text.rstrip()
     line = text.rpartition("\n")[2]
     before, _, paragraph = text.rpartition("\n\n")
     repeated = line == paragraph and line.strip() in map(str.strip, before.split("\n"))
