@@ -17,7 +17,8 @@ _FRAME = " \t\r\n.:;,!*_\"'`()[]{}$\\"
 
 # A letter that stands for a choice. A and I are words too; a small letter needs its bracket, or the end of the line.
 _LETTER = (
-    r"(?<![\w'’])(?:[A-Z](?![\w'’])(?!(?<=[AI]) (?!(?:is|because|since|as|and|or|but|for)\b)[a-z])"
+    r"(?<![\w'’])(?:[A-Z](?![\w'’])"
+    r"(?!(?<=[AI]) (?!(?:is|because|since|as|and|or|but|for|over|rather than|instead of)\b)[a-z])"
     r"|[a-z](?=\)|[.*_}$]{0,4}(?:\n|$)))"
 )
 _MARKED = r"(?<=\()[A-Za-z](?=\))|(?<=\*\*)[A-Z](?=\*\*)|(?i:(?<=option )|(?<=choice )|(?<=answer ))[A-Z](?![\w'’])"
@@ -26,28 +27,46 @@ _LEAD = (
     r"(?i:(?:therefore|thus|then|clearly|definitely|most likely|probably|simply|actually|indeed|option|choice|answer"
     r"|letter|label|statement|the|an?)\b[\s:,*(]{1,4}){0,3}"
 )
-_NAMED = rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|verdict)"
+_NAMED = (
+    rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|verdict|ans"
+    r"|(?:correct|right) one)"
+)
 _SAID = (
     r"\bI(?:['’]d|['’]ll| would| will)? (?:choose|chose|pick|select|go with|say|vote for)|\bI['’]m going with"
     r"|\b(?:it|this|that)(?:['’]s| is| must be| would be| has to be)|\b(?:so|therefore|thus|hence),?"
 )
-_SAID_END = r"[)}\]*_\"'`$]{0,4}\s{0,3}(?:[.,;!\n]|$|\b(?:because|since|as|for)\b)"
+_SAID_END = r"[)}\]*_\"'`$]{0,4}\s{0,3}(?:[.,;!\n]|$|\b(?:because|since|as|for|over|rather than|instead of)\b)"
 _RIGHT = (
     r"[)\]}*_.\"'`]{0,4} (?i:(?:is|seems|must be|would be) (?:the |my |clearly )?"
     r"(?:correct|right|answer|(?:best|only|final) (?:answer|option|choice|one))\b(?!-)(?! (?:only )?if\b))"
 )
 _LINE_END = r"(?:[).:,;!}\]*_\"'`$]|\s[-–(]|\s{0,9}$|\s{1,3}because\b)"
-# "not B", "isn't a spam message", "nicht B"; "B is wrong".
+# "not B", "isn't a spam message", "nicht B", "hardly B"; "B is wrong", "B, but that's wrong".
 _NEGATION = (
-    r"(?i:\b(?:not|never|cannot|neither|nor|nicht|keine?n?|pas|non|не|rather than|instead of{no})|n['’]t)"
-    r"(?: (?!but\b)[^\W\d]{{1,12}}){{0,3}}[ *_\"'`(]{{1,4}}$|(?:不|非|没有?)(?:是)?$"
+    r"(?i:\b(?:not|never|cannot|neither|nor|nicht|keine?n?|pas|non|не|rather than|instead of|hardly|scarcely|barely"
+    r"|far from|anything but|by no means|(?:false|untrue|incorrect|impossible|unlikely) that{no})|n['’]t)"
+    r"(?: (?!(?:but|hard|difficult|surprising)\b)[^\W\d](?:[^\W\d]|['’]){{0,11}}){{0,5}}[ *_\"'`(]{{1,4}}$"
+    r"|(?:不|非|没有?)(?:是)?$"
 )
 _DENIED = re.compile(
     r"[)\]}*_.\"'`]{0,4}\s(?:(?:is|was|are|does|do|can|could|would|seems?)(?:\s|n['’]t\b))?\s?(?:(?:also|clearly|the)\s)?"
-    r"(?:not|wrong|incorrect|never|cannot|(?<=n't)|(?<=n’t)|too)\b",
+    r"(?:not|wrong|incorrect|never|cannot|(?<=n't)|(?<=n’t)|too)\b"
+    r"|[)\]}*_.\"'`]{0,4}, but (?:that|this|it|they|he|she)(?:['’]s|['’]re| is| are| was| were| would be) "
+    r"(?:wrong|incorrect|mistaken|not)\b",
     re.IGNORECASE,
 )
+# What others may say, or what would be true in another case: "some might argue", "if x were 2, the answer would be".
+_SUPPOSED = re.compile(
+    r"(?<!\bI )\b(?:might|may|could|would) (?:\w{1,12} )?(?:say|argue|think|claim|guess|assume|believe|suggest)\b"
+    r"|\b(?:some|many|most|others|people|students) (?:\w{1,12} ){0,3}(?:say|argue|think|claim|guess|assume|believe)\b"
+    r"|\btempt(?:ed|ing)\b|\b(?:might|may|could) be\b"
+    r"|\bif (?!(?:I|we|you|one) (?:had|have|were) to\b).{0,150}\b(?:had|was|were|would|instead)\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<!\bvs)(?<!\be\.g)(?<!\bcf)[.!]\s")
+_CLAUSE_END = re.compile(r"[.!?;\n]|\b(?:but|yet|however|so|therefore|thus|hence|actually|in fact)\b", re.IGNORECASE)
 _TAG = re.compile(r"^\W{0,4}[A-Z]\b\W{0,4}")
+_NO_DOUBT = r"(?! (?:doubt|question|one)\b)"
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -67,11 +86,13 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
     """Whether both texts choose the same letter, or the same of `labels`; letter case is ignored for labels.
 
     The last announcement decides: "the answer is B", "Answer: B", "\\boxed{B}", "I choose B", "it's B", "B is correct".
-    Without an announcement, a line that is or opens with a choice counts ("B", "(B)", "B) Paris", "positive, because"),
-    and without such a line the only choice that the text mentions. A negated choice ("not B", "isn't spam", "B is
-    wrong") never counts, and two that could both be meant ("B or C") are not an answer. Without `labels`, a reference
-    that is not a letter is compared with the announced text, else with the text or its first paragraph. A reference
-    without a choice is unjudged. Raises RecipeError if `labels` are not at least two different texts.
+    One that is only supposed ("some might say the answer is A") decides if there is no other announcement. Without an
+    announcement, a line that is or opens with a choice counts ("B", "(B)", "B) Paris", "positive, because"); without
+    such a line the only choice that the text mentions; else the last line or sentence if it is only a choice. A negated
+    choice ("not B", "isn't spam", "hardly true", "B is wrong") never counts, and two that could both be meant ("B or
+    C") are not an answer. Without `labels`, a reference that is not a letter is compared with the announced text, else
+    with the text or its first paragraph. A reference without a choice is unjudged. Raises RecipeError if `labels` are
+    not at least two different texts.
     """
     if labels is not None:
         labels = [" ".join(str(label).split()) for label in labels] if isinstance(labels, list | tuple) else []
@@ -103,10 +124,11 @@ def _rules(labels: tuple[str, ...]) -> _Rules:
     spelled = "|".join(map(_spelled, sorted(labels, key=len, reverse=True)))
     name, mentioned = (_LETTER, _MARKED) if letters else (f"(?i:{spelled})",) * 2
     x = rf"{_WRAP}({name})"
-    no = "" if "no" in map(str.casefold, labels) else "|no"
+    no = "" if "no" in map(str.casefold, labels) else f"|no{_NO_DOUBT}"
     return _Rules(
         re.compile(
-            rf"(?i:(?<!#)#{{4,}}+|<answer>|\\f?boxed(?={{)|答案(?:是|为|[:：])|답은|{mark(_NAMED)}){_WRAP}{_LEAD}{x}"
+            rf"(?i:(?<!#)#{{4,}}+|<answer>|\\f?boxed(?={{)|答案(?:是|为|[:：])|답은|{mark(_NAMED)}"
+            rf"|\b{NOUN} (?:might|may|could) be\b){_WRAP}{_LEAD}{x}"
             rf"|(?i:{_SAID})\s{_LEAD}{x}(?={_SAID_END})|(?:(?<=\W)|(?<![\s\S]))({name}){_RIGHT}",
         ),
         re.compile(
@@ -123,19 +145,32 @@ def _spelled(label: str) -> str:
     """A label as a pattern: whole words, unless its script doesn't part them."""
     words = r"\s+".join(map(re.escape, label.split()))
     before = "" if _UNSPACED.match(label[0]) else r"(?<!\w)"
-    return before + words + ("" if _UNSPACED.match(label[-1]) else r"(?!\w)")
+    after = "" if _UNSPACED.match(label[-1]) else r"(?!\w)"
+    return before + words + after + (_NO_DOUBT if label.casefold() == "no" else "")
 
 
 def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
     """The letter or label that `text` chooses, None if it chooses none or more than one."""
-    rules = _rules(labels)
+    rules, text = _rules(labels), text.strip()
+    supposed: set[str] = set()
     for match in reversed(list(rules.announces.finditer(text))):
         if names := _names(match, rules):
-            return names.pop() if len(names) == 1 else None
+            if not _supposed(match):
+                return names.pop() if len(names) == 1 else None
+            supposed = supposed or names
+    if supposed:
+        return supposed.pop() if len(supposed) == 1 else None
     for pattern in (rules.opens, rules.mentions):
         if names := {name for match in islice(pattern.finditer(text), _MOST) for name in _names(match, rules)}:
             return names.pop() if len(names) == 1 else _alone(text, rules)
-    return None
+    return _alone(text, rules)
+
+
+def _supposed(match: re.Match[str]) -> bool:
+    """Whether the clause up to the choice says that it is only supposed."""
+    start = match.start(match.lastindex or 0)
+    *_, clause = _CLAUSE_END.split(match.string[max(0, start - 200) : start])
+    return bool(_SUPPOSED.search(clause))
 
 
 def _names(match: re.Match[str], rules: _Rules) -> set[str]:
@@ -150,10 +185,16 @@ def _names(match: re.Match[str], rules: _Rules) -> set[str]:
 
 
 def _alone(text: str, rules: _Rules) -> str | None:
-    """The choice that is the whole of the last line."""
-    line = text.rstrip().rpartition("\n")[2]
-    match = rules.opens.match(line)
-    return rules.same_case(match[1]) if match and not line[match.end(1) :].strip(_FRAME) else None
+    """The choice that is the whole of the last line or sentence, or a paragraph that repeats one option of a list."""
+    line = text.rpartition("\n")[2]
+    before, _, paragraph = text.rpartition("\n\n")
+    repeated = line == paragraph and line.strip() in map(str.strip, before.split("\n"))
+    *others, sentence = _SENTENCE_END.split(line[-200:].rstrip(_FRAME))
+    for last in (line, sentence) if others and " " in others[-1] else (line,):
+        match = rules.opens.match(last)
+        if match and (repeated or not last[match.end(1) :].strip(_FRAME)) and len(names := _names(match, rules)) == 1:
+            return names.pop()
+    return None
 
 
 def _option(text: str) -> str:

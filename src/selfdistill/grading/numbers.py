@@ -14,7 +14,9 @@ from .numerals import CURRENCY, Numeral, Value, numerals, plain
 _MOST_DIGITS = 1000
 _JUNK = " \t\n\r:*_$`(\"'>"
 _DIGIT = re.compile(r"\d|\\(?:pi|sqrt)")
-_ENDS_IN_OR = re.compile(r"\b(?:or|nor|and|to)\W{0,5}$", re.IGNORECASE)
+_UNKNOWN = r"[a-z](?:_\{?\d\}?)?\s?=\W{0,5}"
+_ENDS_IN_OR = re.compile(rf"\b(?:or|nor|and|to)\W{{0,5}}(?:{_UNKNOWN})?$|[,;]\W{{0,5}}{_UNKNOWN}$", re.IGNORECASE)
+_OR_EQUALS = re.compile(rf"\d\W{{0,3}}\sor\W{{1,5}}{_UNKNOWN}$", re.IGNORECASE)
 _LONGEST_SENTENCE = 2_000  # answers stand in short ones
 
 _SENTENCE_END = re.compile(r"\n|[.!?](?=[\s*_\"')]|$)|[。！？]")
@@ -42,6 +44,12 @@ _ALTERNATIVE = re.compile(r"\W{0,9}(?:\w{1,30}\W{1,9})?(?:or|nor|and|to|[-/,;&])
 _LABEL = re.compile(
     r"(?:step|part|question|problem|example|case|day)\s\d{1,3}\W{0,3}:|^[\s>*#-]{0,9}\d{1,3}\)(?=\s\S)", re.IGNORECASE
 )
+_PLEASANTRY = re.compile(
+    r"[\W_]{0,9}(?:let me know|(?:please )?feel free|i hope (?:this|that|it|these) (?:help|clarif|explain)"
+    r"|if you (?:have|need) (?:(?:\d{1,3}|any|an?|some|more|further|other|additional) ){0,3}"
+    r"(?:question|doubt|help|clarif))",
+    re.IGNORECASE,
+)
 _AFTERWARDS = re.compile(
     r"\n\W{0,9}(?:check|checking|verification|verify|proof|note|to check|to verify)\b", re.IGNORECASE
 )
@@ -52,10 +60,11 @@ def final_number(reference: str, text: str) -> Verdict:
 
     The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces. Without any of
     these, it is the number that the last sentence with a number concludes with: the result of its equation, its only
-    bold number, else its last. Two different numbers that could both be meant ("18 9", "18 or 20"), a negated one ("not
-    18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
-    1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
-    compared by math-verify. A reference without a number is unjudged.
+    bold number, else its last. A closing "Let me know if you have 2 questions" is passed over. Two different numbers
+    that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18") and an unfinished
+    sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50, 1 234.5 and 1.234,50
+    are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are compared by
+    math-verify. A reference without a number is unjudged.
     """
     return _compared(extract_number(reference), extract_number(text))
 
@@ -120,6 +129,8 @@ def _concluded(text: str) -> Value | None:
     if check and _has_numeral(text[: check.start()]):
         text = text[: check.start()]
     for sentence in reversed(_SENTENCE_END.split(text)):
+        if _PLEASANTRY.match(sentence):
+            continue
         if _DIGIT.search(sentence) and _meant(unlabelled := _LABEL.sub(" ", sentence[-_LONGEST_SENTENCE:])):
             return _concluding(unlabelled)
     return None
@@ -129,7 +140,9 @@ def _concluding(sentence: str) -> Value | None:
     sentence = _without_asides(sentence[-_LONGEST_SENTENCE:])
     *_, result = _EQUALS.split(sentence)
     if len(result) < len(sentence) and _has_numeral(result):
-        return _opening(result)
+        found, before = _opening(result), sentence[: len(sentence) - len(result)]
+        two = _OR_EQUALS.search(before) and found not in [numeral.value for numeral in numerals(before)][-1:]
+        return None if two else found
     for bold in _BOLD.findall(sentence):
         if len({numeral.value for numeral in _meant(bold)}) == 1 and not bold.endswith(":"):
             return _opening(bold)

@@ -15,7 +15,7 @@ Value = int | Fraction | ClosedForm
 
 
 class Numeral(NamedTuple):
-    """A number in a text. Its value is None if it looks like one and is none: 3:30, 1,2,3, 2x, 5/0."""
+    """A number in a text. Its value is None if it looks like one and is none: 3:30, 1,2,3, 2x, 5/0, ±5, (3,4)."""
 
     start: int
     end: int
@@ -47,6 +47,9 @@ _SPELLINGS = (
     (re.compile(r"\d+,\d+"), "", ","),
 )
 _BEFORE_MINUS = " \t\n([{=:,*\"'`~≈<>|" + CURRENCY
+_TWO_SIGNS = re.compile(rf"(?:[±∓]|\+/?-)[ {CURRENCY}]{{0,2}}$")
+_PAIR_OPENS = re.compile(r"(?:[(\[]|\\\{)-?$")
+_DECIMAL_COMMA = re.compile(r"\d+,\d+")
 _MINUS_WORD = re.compile(r"\bnegative $|(?:^|[^\w\s]\s?|\b(?:is|was|be|to|of|equals|makes)\s)minus $", re.IGNORECASE)
 
 # What can't be seen parts no number, nor its sign: soft hyphen, what has no width, direction marks, BOM.
@@ -67,6 +70,7 @@ _LATEX = (
     (re.compile(r"\\[,;: ()\[\]]|\\quad|(?<=\d)~"), " "),
     (re.compile(r"\\([$%#])"), r"\1"),
     (re.compile(r"\^\{?\\circ\}?"), "°"),
+    (re.compile(r"\\(?:pm|mp)(?![a-z])"), "±"),
     (re.compile(r"\\[dtc]?frac\s?(\d)\s?(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\[dtc]?frac\{"), r"\\frac{"),
     (re.compile(r"(?<=\d)\s?\\frac"), r" \\frac"),
@@ -99,7 +103,7 @@ def numerals(text: str) -> Iterator[Numeral]:
     at = 0
     for start, end, form in closed_forms.find(text):
         yield from _numerals(text, at, start)
-        yield Numeral(start, end, form)
+        yield Numeral(start, end, None if _has_two_signs(text, start) else form)
         at = end
     yield from _numerals(text, at, len(text))
 
@@ -114,12 +118,26 @@ def _value(match: re.Match[str]) -> int | Fraction | None:
     value, below = _spelled(match["above"]), _spelled(match["below"] or "1")
     if value is None or not below or match["date"] or match["unknown"]:
         return None
+    if _has_two_signs(match.string, match.start()) or _is_pair(match):
+        return None
     if match["below"]:
         value = Fraction(value) / below
     if match["power"]:
         value *= Fraction(10) ** int(match["power"])
     value = (value + int(match["whole"] or 0)) * (1000 if match["kilo"] else _SCALES.get(match["scale"], 1))
     return -value if _is_negative(match.string, match.start()) else value
+
+
+def _has_two_signs(text: str, start: int) -> bool:
+    return bool(_TWO_SIGNS.search(text[max(0, start - 5) : start]))
+
+
+def _is_pair(match: re.Match[str]) -> bool:
+    """Whether `3,4` stands in brackets: a point, not a decimal. (3,400) is a number."""
+    if not _DECIMAL_COMMA.fullmatch(match[0]) or not isinstance(_spelled(match[0]), Fraction):
+        return False
+    text, start, end = match.string, match.start(), match.end()
+    return text[end : end + 1] in (")", "]", "\\") and bool(_PAIR_OPENS.search(text[max(0, start - 3) : start]))
 
 
 def _spelled(digits: str) -> int | Fraction | None:
