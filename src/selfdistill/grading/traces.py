@@ -62,7 +62,6 @@ _MARK = re.compile(
 _OPENED = re.compile(rf"(?:{'|'.join(opening for opening, _ in _FAMILIES[:-1])})\s*\Z")
 _LONGEST_MARK = 100
 _CUES = ("think", "THINK", "thought", "channel", "end_message", "analysis", "assistantfinal")  # one is in every mark
-_SPECIAL = re.compile(r"think|thought|channel", re.IGNORECASE)
 _BLANK = re.compile(r"\s*")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LINE_START = re.compile(r"(?:\A|\n) {0,3}\Z")
@@ -107,11 +106,6 @@ def opened(prompt: str) -> str:
     """The opening mark that `prompt` ends with, so that the model continues a trace; else an empty text."""
     found = _OPENED.search(prompt[-_LONGEST_MARK:])
     return found[0] if found else ""
-
-
-def is_mark(special_token: str) -> bool:
-    """Whether a special token of a tokenizer is part of a mark, which a text decoded without special tokens lacks."""
-    return _SPECIAL.search(special_token) is not None
 
 
 class _Splitter:
