@@ -36,11 +36,11 @@ def read_file(path: Path) -> Iterator[Row]:
     """Raises DataError if the file is of no known kind, or broken."""
     from .json_rows import read_json
 
-    kind = file_kind(path)
-    if kind in ("parquet", "arrow"):
-        yield from (_read_parquet if kind == "parquet" else _read_arrow)(path)
-        return
     try:
+        kind = file_kind(path)
+        if kind in ("parquet", "arrow"):
+            yield from (_read_parquet if kind == "parquet" else _read_arrow)(path)
+            return
         with _open_text(path) as file:
             yield from read_json(file, path) if kind == "json" else _read_table(file, path, tabs=kind == "tsv")
     except _DAMAGED as error:
