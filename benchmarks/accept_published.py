@@ -18,9 +18,9 @@ from pathlib import Path
 
 import compare_rules
 
-from selfdistill.config import DataConfig, Hygiene
 from selfdistill.data import read_conversations
 from selfdistill.grading import make_grader, verify
+from selfdistill.recipe import DataConfig, Hygiene
 from selfdistill.types import Completion, Example, Verdict
 
 SETS = {

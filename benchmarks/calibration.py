@@ -1,7 +1,7 @@
 """Simulates experiments with a known truth, and counts how often the verdict's words are wrong or missing.
 
 `python benchmarks/calibration.py` prints the tables of docs/evaluation.md; `--quick` draws an eighth of the families.
-Every family goes through `selfdistill.comparisons.compare`, the function that makes the verdict.
+Every family goes through `selfdistill.measure.comparisons.compare`, the function that makes the verdict.
 
 An item has a difficulty that all models share; the seed answers it once, each training run of an arm answers it again.
 In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one half
@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-from selfdistill.comparisons import Comparison, Pair, compare
-from selfdistill.stats import Values
+from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.stats import Values
 
 BASELINES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MARGIN = 0.05

@@ -28,8 +28,8 @@ from roofline import bandwidth_bound, parameters, peak_flops
 from selfdistill.backends.batches import Row as Prepared
 from selfdistill.backends.batches import batches
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig, Sampling
-from selfdistill.models import load_model, load_renderer, pick_device
+from selfdistill.models.loading import load_model, load_renderer, pick_device
+from selfdistill.recipe import ModelConfig, Sampling
 
 SECONDS = 470.0  # for all parts together
 LLAMA = {
@@ -171,7 +171,7 @@ def told(what: str, trainer: str, settings: dict[str, Any], job: Job) -> None:
 
 
 def peak_gib() -> float:
-    from selfdistill.train.log import peak_memory_gib
+    from selfdistill.training.log import peak_memory_gib
 
     return peak_memory_gib()
 

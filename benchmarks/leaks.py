@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from selfdistill.config import DataConfig, Hygiene
 from selfdistill.data import read_conversations
+from selfdistill.generation.prompts import REWRITING
 from selfdistill.grading.hygiene import leaks
 from selfdistill.grading.leaks import template_headings
-from selfdistill.prompts import REWRITING
+from selfdistill.recipe import DataConfig, Hygiene
 from selfdistill.types import Example, Message
 
 REFERENCES = ("lima_train", "dolly_train", "alpaca_train")

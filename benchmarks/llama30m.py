@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfdistill.config import ModelConfig
-from selfdistill.models import load_renderer
+from selfdistill.models.loading import load_renderer
+from selfdistill.recipe import ModelConfig
 
 
 def make_llama30m(folder: Path, seed: int = 0) -> Path:

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 
 from selfdistill.backends import Backend
-from selfdistill.config import DataConfig, Sampling
-from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
+from selfdistill.recipe import DataConfig, Sampling
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt
 

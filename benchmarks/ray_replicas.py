@@ -23,7 +23,7 @@ from pairs import Row, alternate, rate, ratios, rewriting_prompts, spread
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.cluster import connect
-from selfdistill.config import ModelConfig, RayConfig, Sampling
+from selfdistill.recipe import ModelConfig, RayConfig, Sampling
 
 NAMES = ("in process", "one replica", "two replicas")
 

@@ -41,8 +41,8 @@ def write(path: Path, count: int) -> None:
 
 def measure(path: Path, draw: dict[str, int]) -> None:
     """Runs in a process of its own, so that the peak memory is the reading's."""
-    from selfdistill.config import DataConfig
     from selfdistill.data import prepare
+    from selfdistill.recipe import DataConfig
 
     start = time.perf_counter()
     counts = prepare(DataConfig.model_validate({"path": str(path), **draw}), path.parent / "data")

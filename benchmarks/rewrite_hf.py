@@ -25,8 +25,8 @@ from llama30m import make_llama30m
 from pairs import Row, alternate, rate, ratios, rewriting_prompts, spread
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig, Sampling
-from selfdistill.models import load_model, load_renderer
+from selfdistill.models.loading import load_model, load_renderer
+from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.types import Prompt
 
 GOALS = {"demo": 15.0, "llama30m": 5.0}

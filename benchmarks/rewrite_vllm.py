@@ -31,9 +31,9 @@ from selfdistill.backends import open_backend
 from selfdistill.backends.sampling import row_seed
 from selfdistill.backends.sharing import sharing
 from selfdistill.backends.vllm import VLLMBackend
-from selfdistill.config import EngineConfig, ModelConfig, Sampling, load_recipe
 from selfdistill.demo import RECIPE, SEED
-from selfdistill.models import load_model
+from selfdistill.models.loading import load_model
+from selfdistill.recipe import EngineConfig, ModelConfig, Sampling, load_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt
 

@@ -26,9 +26,9 @@ import httpx
 from selfdistill.backends import open_backend
 from selfdistill.backends.openai import OpenAIBackend
 from selfdistill.backends.sampling import NEUTRAL
-from selfdistill.config import ModelConfig, Sampling
 from selfdistill.demo import SEED
-from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
+from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from selfdistill.config import DataConfig
 from selfdistill.grading.functions import complete_function
+from selfdistill.recipe import DataConfig
 from selfdistill.sandbox import open_runner
 from selfdistill.tasks import get_task
 from selfdistill.types import Example

@@ -25,8 +25,8 @@ from typing import Any
 from llama30m import make_llama30m
 from pairs import Row
 
-from selfdistill.config import ModelConfig, TrainConfig
-from selfdistill.models import load_renderer
+from selfdistill.models.loading import load_renderer
+from selfdistill.recipe import ModelConfig, TrainConfig
 from selfdistill.types import Example, Message
 
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def examples(job: dict[str, Any]) -> list[Example]:
 def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
     from transformers import Trainer
 
-    from selfdistill.train import train
+    from selfdistill.training import train
 
     clock: list[float] = []
     inner = Trainer._inner_training_loop
@@ -93,7 +93,7 @@ def train_trl(job: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    from selfdistill.train.log import peak_memory_gib
+    from selfdistill.training.log import peak_memory_gib
 
     renderer = load_renderer(ModelConfig(path=job["model"]))
     rows = [renderer.response_row(example.prompt, example.reference) for example in examples(job)]

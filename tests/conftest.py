@@ -15,7 +15,7 @@ from hypothesis import settings
 from selfdistill.cli import main
 from selfdistill.demo import SEED
 from selfdistill.errors import SelfDistillError
-from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
 from selfdistill.sandbox import check_sandbox
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from selfdistill.comparisons import Pair, compare
-from selfdistill.config import make_recipe, save_recipe
-from selfdistill.stats import wilson
+from selfdistill.measure.comparisons import Pair, compare
+from selfdistill.measure.stats import wilson
+from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.types import Completion, Example, Message, Rewrite, Score, Verdict
 
 # Each would do something if it reached the page as markup, code or an instruction to the terminal.

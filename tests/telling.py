@@ -9,8 +9,8 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from selfdistill.backends import BACKENDS
-from selfdistill.config import ModelConfig, Sampling
-from selfdistill.models import check_model_files
+from selfdistill.models.loading import check_model_files
+from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.types import Completion, Prompt
 
 

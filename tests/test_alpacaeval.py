@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.annotations import WinRate, published_rates, write_outputs
-from selfdistill.config import DataConfig
+from selfdistill.data.annotations import WinRate, published_rates, write_outputs
 from selfdistill.errors import DataError
-from selfdistill.evaluate import answer, summarise
 from selfdistill.grading.judged import length_controlled
-from selfdistill.judge import graded
-from selfdistill.rows import RowFile
+from selfdistill.measure.judge import graded
+from selfdistill.measure.scores import answer, summarise
+from selfdistill.recipe import DataConfig
+from selfdistill.store.rows import RowFile
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Message
 
@@ -177,9 +177,9 @@ def test_published_outputs_come_out_as_they_went_in(real_data: Path, tmp_path: P
 
 def test_the_whole_way_with_the_fake_backend(tmp_path: Path) -> None:
     from selfdistill.backends import open_backend
-    from selfdistill.completions import LazyBackend
-    from selfdistill.config import ModelConfig, Sampling
-    from selfdistill.judge import judge
+    from selfdistill.generation.resume import LazyBackend
+    from selfdistill.measure.judge import judge
+    from selfdistill.recipe import ModelConfig, Sampling
 
     asked = items(written(tmp_path / "r.json", [{**ROW, "instruction": f"Name {n} fruits"} for n in range(40)]))
     model, sampling = ModelConfig(path="nowhere"), Sampling()

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from selfdistill.backends import open_backend
-from selfdistill.config import ModelConfig, Sampling
 from selfdistill.errors import RecipeError
-from selfdistill.prompts import REWRITING, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
+from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.types import Completion, Example, Message, Prompt
 
 MODEL = ModelConfig(path="nowhere")

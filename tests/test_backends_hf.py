@@ -23,10 +23,10 @@ from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend
 from selfdistill.backends.sampling import choose, distribution, uniforms
 from selfdistill.backends.side_by_side import Task, side_by_side
-from selfdistill.completions import LazyBackend, complete
-from selfdistill.config import ModelConfig, Sampling
-from selfdistill.models import load_model, load_renderer
-from selfdistill.rows import RowFile, read_lines
+from selfdistill.generation.resume import LazyBackend, complete
+from selfdistill.models.loading import load_model, load_renderer
+from selfdistill.recipe import ModelConfig, Sampling
+from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.types import Completion, Message, Prompt
 
 GREEDY = Sampling(max_new_tokens=12)

@@ -21,13 +21,13 @@ from tiny import CHATML, tiny_tokenizer
 
 from selfdistill.backends import endpoint, open_backend, openai
 from selfdistill.backends.endpoint import retry_after
-from selfdistill.check import check
-from selfdistill.config import ModelConfig, Recipe, Sampling
 from selfdistill.errors import ModelError, RecipeError, SelfDistillError, StageError
-from selfdistill.experiment import Experiment
 from selfdistill.grading.traces import Trace, split
-from selfdistill.prompts import Renderer
-from selfdistill.stages import evaluate, rewrite, run
+from selfdistill.models.renderer import Renderer
+from selfdistill.pipeline import evaluate, rewrite, run
+from selfdistill.pipeline.check import check
+from selfdistill.recipe import ModelConfig, Recipe, Sampling
+from selfdistill.store.experiment import Experiment
 from selfdistill.types import Completion, Message, Prompt
 
 if TYPE_CHECKING:

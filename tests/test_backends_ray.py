@@ -23,8 +23,8 @@ from selfdistill.backends import BACKENDS, open_backend
 from selfdistill.backends.pool import Pool
 from selfdistill.backends.replica import Work
 from selfdistill.backends.sharing import sharing
-from selfdistill.config import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.errors import ModelError, RecipeError
+from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt
 
 ray = pytest.importorskip("ray")

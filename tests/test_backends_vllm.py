@@ -15,11 +15,11 @@ from conftest import demo_prompts
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.sharing import sharing
-from selfdistill.check import check
-from selfdistill.config import EngineConfig, ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, StageError
-from selfdistill.stages import run
+from selfdistill.pipeline import run
+from selfdistill.pipeline.check import check
+from selfdistill.recipe import EngineConfig, ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Message, Prompt
 

@@ -11,17 +11,17 @@ import pytest
 from tiny import tiny_model
 
 from selfdistill import make_recipe, run
-from selfdistill.check import check
-from selfdistill.choices import best
-from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.errors import ExperimentError, ModelError, RecipeError, StageError
-from selfdistill.experiment import Experiment
-from selfdistill.interpolate import interpolate
-from selfdistill.models import load_model, load_renderer
-from selfdistill.plan import Plan
-from selfdistill.rows import RowFile
-from selfdistill.train import train
-from selfdistill.train.data import IGNORED, TrainingData, mask_unlikely, prepare
+from selfdistill.models.loading import load_model, load_renderer
+from selfdistill.pipeline.check import check
+from selfdistill.pipeline.choose import best
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import ModelConfig, TrainConfig
+from selfdistill.store.experiment import Experiment
+from selfdistill.store.rows import RowFile
+from selfdistill.training import train
+from selfdistill.training.interpolate import interpolate
+from selfdistill.training.sequences import IGNORED, TrainingData, mask_unlikely, prepare
 from selfdistill.types import Example, Message
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
@@ -176,7 +176,7 @@ def test_the_best_of_k_is_the_likeliest_that_passes(done: tuple[Path, Any], mode
 
 
 def test_a_tie_goes_to_the_first_and_what_has_no_score_comes_last(tmp_path: Path) -> None:
-    from selfdistill.choices import to_score
+    from selfdistill.pipeline.choose import to_score
 
     def row(text: str, source: str = "rewrite") -> dict[str, Any]:
         example = {"id": "0" * 16, "prompt": [{"role": "user", "content": "?"}], "reference": "r", "extra": {}}
@@ -341,7 +341,7 @@ def test_masked_tokens_get_no_loss_and_no_gradient(model: Path) -> None:
     """Against a direct computation: labels, counts and loss of the tokens at most `above` nats, and only these."""
     import torch
 
-    from selfdistill.scoring import score_tokens
+    from selfdistill.measure.likelihood import score_tokens
 
     config, above = ModelConfig(path=str(model), dtype="float32"), 6.0
     weights, renderer = load_model(config).eval(), load_renderer(config)
@@ -387,7 +387,7 @@ def test_masking_trains_on_fewer_tokens_and_says_how_many(model: Path, tmp_path:
 
 
 def _unscored() -> Any:
-    from selfdistill.scoring import Scored
+    from selfdistill.measure.likelihood import Scored
 
     return Scored("0", None, 1, error="out of memory")
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from tiny import CHATML, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RenderError
-from selfdistill.prompts import REWRITING, Renderer, rewriting_messages
-from selfdistill.rendering.thinking import MARKS
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
+from selfdistill.models.renderer import Renderer
+from selfdistill.models.thinking import MARKS
 from selfdistill.types import Example, Message, Messages
 
 TRL = Path(str(importlib.util.find_spec("trl").submodule_search_locations[0])) / "chat_templates"  # type: ignore[union-attr,index]

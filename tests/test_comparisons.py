@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from selfdistill.comparisons import Comparison, Pair, compare, during, runs_needed, word
-from selfdistill.stats import Values
+from selfdistill.measure.comparisons import Comparison, Pair, compare, during, runs_needed, word
+from selfdistill.measure.stats import Values
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

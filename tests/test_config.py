@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import Recipe, load_recipe, make_recipe, save_recipe
-from selfdistill.config.plain_yaml import dump_yaml, parse_yaml, plain
 from selfdistill.errors import RecipeError
+from selfdistill.recipe import Recipe, load_recipe, make_recipe, save_recipe
+from selfdistill.recipe.plain_yaml import dump_yaml, parse_yaml, plain
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -14,10 +14,10 @@ import pytest
 from tiny import tiny_model
 
 from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
-from selfdistill.config import ModelConfig, Recipe, TrainConfig
 from selfdistill.errors import ExperimentError
-from selfdistill.rows import file_checksum
-from selfdistill.train import train
+from selfdistill.recipe import ModelConfig, Recipe, TrainConfig
+from selfdistill.store.rows import file_checksum
+from selfdistill.training import train
 from selfdistill.types import Example, Message
 
 
@@ -122,7 +122,7 @@ def test_of_appended_rows_only_the_damaged_is_asked_again(
 
 
 def _open(path: Path) -> None:
-    from selfdistill.rows import RowFile
+    from selfdistill.store.rows import RowFile
 
     RowFile(path, reading=True)
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig
 from selfdistill.data import prepare, read_conversations, unused_columns, unused_sentence
 from selfdistill.data.columns import resolve, suggestion
 from selfdistill.data.lettered import ChoiceError, Choices
 from selfdistill.data.values import as_json, is_filled, number_text
 from selfdistill.errors import DataError
+from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation
 
 

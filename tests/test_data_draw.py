@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig
 from selfdistill.data import DataCounts, OnBad, iter_conversations, prepare
 from selfdistill.errors import DataError, ExperimentError
+from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation, Message
 
 

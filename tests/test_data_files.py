@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfdistill.config import DataConfig
 from selfdistill.data import BadRow, read_conversations, read_records, read_rows
 from selfdistill.data.folders import data_files
 from selfdistill.data.sources import is_hub_name
 from selfdistill.errors import DataError
+from selfdistill.recipe import DataConfig
 
 ROWS = [{"question": f"What is {i}?", "answer": f"{i}; é 数"} for i in range(5)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig
 from selfdistill.data import BadRow, read_conversations
 from selfdistill.errors import DataError
+from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation, messages_json
 
 

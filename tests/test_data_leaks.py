@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig, make_recipe
 from selfdistill.data import data_notes, iter_conversations, prepare, prompt_key
 from selfdistill.data.leaks import near_duplicates, normalised
 from selfdistill.errors import DataError
-from selfdistill.experiment import Experiment
-from selfdistill.plan import Plan
-from selfdistill.stages.evaluation import prepare_items
-from selfdistill.stages.rewriting import prepare_data
+from selfdistill.pipeline.evaluation import prepare_items
+from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.rewriting import prepare_data
+from selfdistill.recipe import DataConfig, make_recipe
+from selfdistill.store.experiment import Experiment
 from selfdistill.types import Conversation, Message, silent
 
 TOPICS = [

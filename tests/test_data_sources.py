@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig
 from selfdistill.data import BadRow, json_rows, read_conversations, read_records, read_rows, sources
 from selfdistill.errors import DataError
+from selfdistill.recipe import DataConfig
 
 ROWS = [{"question": f"What is {i}?", "answer": f"{i} — é 数 🙂\n\u2028end"} for i in range(5)]
 
@@ -318,7 +318,7 @@ def test_skipped_rows_are_handed_over(tmp_path: Path) -> None:
 
 def test_a_hub_name_that_cannot_be_reached(tmp_path: Path) -> None:
     code = (
-        "from selfdistill.config import DataConfig\nfrom selfdistill.data import read_rows\n"
+        "from selfdistill.recipe import DataConfig\nfrom selfdistill.data import read_rows\n"
         "from selfdistill.errors import DataError\n"
         "try:\n    list(read_rows(DataConfig(path='no-such-org/no-such-data')))\n"
         "except DataError as error:\n    print(error)\n"
@@ -332,9 +332,7 @@ def test_a_hub_name_that_cannot_be_reached(tmp_path: Path) -> None:
 
 
 def test_importing_data_is_cheap() -> None:
-    code = (
-        "import sys, selfdistill.data, selfdistill.export; print({'datasets', 'torch', 'pyarrow'} & set(sys.modules))"
-    )
+    code = "import sys, selfdistill.data.export; print({'datasets', 'torch', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -18,10 +18,10 @@ from test_backends_openai import Server, refusal, reply, server
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe
-from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
-from selfdistill.models import load_model
-from selfdistill.prompts import Renderer
+from selfdistill.models.loading import load_model
+from selfdistill.models.renderer import Renderer
+from selfdistill.recipe import ModelConfig
 
 __all__ = ["server"]  # a fixture
 

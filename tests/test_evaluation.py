@@ -18,9 +18,9 @@ from selfdistill import Experiment, check, evaluate, export, make_recipe, regrad
 from selfdistill.backends import open_backend
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
-from selfdistill.evaluate import grade
-from selfdistill.rows import RowFile, read_lines
-from selfdistill.stages import evaluation, rewriting
+from selfdistill.measure.scores import grade
+from selfdistill.pipeline import evaluation, rewriting
+from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Message, Verdict
 
@@ -188,7 +188,7 @@ def test_an_answer_is_graded_once(model: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def _sample_ids(item_id: str, samples: int) -> list[str]:
-    from selfdistill.evaluate import sample_id
+    from selfdistill.generation.resume import sample_id
 
     return [sample_id(item_id, n) for n in range(samples)]
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from selfdistill.config import DataConfig
 from selfdistill.data import iter_conversations, prepare
+from selfdistill.data.export import FORMATS, export
 from selfdistill.errors import ExperimentError
-from selfdistill.export import FORMATS, export
-from selfdistill.manifest import ManifestFile
-from selfdistill.rows import write_lines
+from selfdistill.recipe import DataConfig
+from selfdistill.store.manifest import ManifestFile
+from selfdistill.store.rows import write_lines
 from selfdistill.types import Completion, Rewrite, Verdict
 
 DIALOGUE = {

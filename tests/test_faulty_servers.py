@@ -15,9 +15,9 @@ from tiny import tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe, rewrite
 from selfdistill.backends import open_backend, openai
-from selfdistill.config import ModelConfig, Sampling
 from selfdistill.errors import ModelError
-from selfdistill.rows import read_lines
+from selfdistill.recipe import ModelConfig, Sampling
+from selfdistill.store.rows import read_lines
 from selfdistill.types import Message, Prompt
 
 sys.path.insert(0, str(Path(__file__).parent / "chaos"))

@@ -12,12 +12,13 @@ import yaml
 from conftest import Done
 from tiny import tiny_model
 
-from selfdistill import Experiment, gap, make_recipe, rewrite, stages
+from selfdistill import Experiment, gap, make_recipe, rewrite
+from selfdistill import pipeline as stages
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig
-from selfdistill.gap import RECORD, Gap, record_sentences
-from selfdistill.plan import Plan
-from selfdistill.scoring import score
+from selfdistill.measure.gap import RECORD, Gap, record_sentences
+from selfdistill.measure.likelihood import score
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import ModelConfig
 from selfdistill.types import Example, Rewrite
 
 ROOT = Path(__file__).parents[1]

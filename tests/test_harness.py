@@ -14,9 +14,9 @@ import pytest
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig, Sampling, TaskEntry
 from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
+from selfdistill.recipe import ModelConfig, Sampling, TaskEntry
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Message, Prompt, Score, Verdict
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig, Hygiene, Sampling
 from selfdistill.data import read_conversations
+from selfdistill.generation.prompts import load_template
+from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader, verify
 from selfdistill.grading.hygiene import check, leaks
 from selfdistill.grading.leaks import template_headings
-from selfdistill.prompts import load_template
-from selfdistill.rewrite import Rewriter
-from selfdistill.rows import RowFile
+from selfdistill.recipe import DataConfig, Hygiene, Sampling
+from selfdistill.store.rows import RowFile
 from selfdistill.types import Completion, Example, Message, Verdict
 
 ENGLISH = "The river rises in the hills and reaches the sea after a long way through the plain."

@@ -15,11 +15,12 @@ import huggingface_hub
 import pytest
 from tiny import tiny_model
 
-from selfdistill import digests, make_recipe, run
-from selfdistill.config import DataConfig, ModelConfig, Recipe
-from selfdistill.hub import hub_commit, pinned
-from selfdistill.identity import model_identity, path_identity, source_identity
-from selfdistill.plan import Plan
+from selfdistill import make_recipe, run
+from selfdistill.models.commits import hub_commit, pinned
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import DataConfig, ModelConfig, Recipe
+from selfdistill.store import digests
+from selfdistill.store.identity import model_identity, path_identity, source_identity
 
 COMMIT, NEWER = "1" * 40, "2" * 40
 
@@ -284,7 +285,7 @@ def test_every_stage_of_a_run_loads_the_recorded_commit(
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
-    from selfdistill import models
+    from selfdistill.models.loading import loading as models
 
     loaded: set[tuple[str, str | None]] = set()
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.config import Recipe, load_recipe
 from selfdistill.errors import DataError, RecipeError
+from selfdistill.generation.prompts import load_template
 from selfdistill.grading import make_grader
-from selfdistill.init import write_recipe
-from selfdistill.prompts import load_template
+from selfdistill.pipeline.new_recipe import write_recipe
+from selfdistill.recipe import Recipe, load_recipe
 
 
 def rows(references: list[str]) -> list[dict[str, str]]:
@@ -163,7 +163,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
 
 def test_a_hub_name_that_can_not_be_reached(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path\nfrom selfdistill.init import write_recipe\n"
+        "from pathlib import Path\nfrom selfdistill.pipeline.new_recipe import write_recipe\n"
         "print(write_recipe('org/model', 'no-such-org/no-such-data', Path('r.yaml')))"
     )
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

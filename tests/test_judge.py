@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.completions import LazyBackend
-from selfdistill.config import JudgeConfig, ModelConfig, Sampling
 from selfdistill.errors import SelfDistillError
-from selfdistill.evaluate import Row, summarise
+from selfdistill.generation.resume import LazyBackend
 from selfdistill.grading import judged
 from selfdistill.grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED, SAFETY, choice, final_verdict
-from selfdistill.judge import graded, judge, judge_cost, token_counter
-from selfdistill.rows import RowFile
+from selfdistill.measure.judge import graded, judge, judge_cost, token_counter
+from selfdistill.measure.scores import Row, summarise
+from selfdistill.recipe import JudgeConfig, ModelConfig, Sampling
+from selfdistill.store.rows import RowFile
 from selfdistill.tasks import Task
 from selfdistill.types import Completion, Example, Message, Messages, Prompt, Verdict
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tiny import tiny_model
 
-from selfdistill.config import ModelConfig
 from selfdistill.errors import ModelError
-from selfdistill.models import load_context_length, load_model, load_renderer
+from selfdistill.models.loading import load_context_length, load_model, load_renderer
+from selfdistill.recipe import ModelConfig
 from selfdistill.types import Message
 
 

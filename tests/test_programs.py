@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.config import DataConfig, make_recipe
 from selfdistill.data import BadRow
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
 from selfdistill.grading.functions import complete_function
-from selfdistill.plan import Plan
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.sandbox import Limits, Ran, Run, open_runner
 from selfdistill.tasks import get_task
 from selfdistill.types import Example, Message, Verdict

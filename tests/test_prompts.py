@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RecipeError, RenderError
-from selfdistill.prompts import REWRITING, Renderer, fill, load_template, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, load_template, rewriting_messages
+from selfdistill.models.renderer import Renderer
+from selfdistill.models.slots import fill
 from selfdistill.types import Example, Message, Messages
 
 LLAMA3 = (

@@ -30,10 +30,10 @@ from report_experiment import (
 from rich.console import Console
 
 from selfdistill.errors import ExperimentError
-from selfdistill.report import acceptance_lines, verdict_table, write_report
-from selfdistill.report.html import embed_json
-from selfdistill.report.rewrites import survey
-from selfdistill.report.text import duration, p_value, points, visible
+from selfdistill.reports import acceptance_lines, verdict_table, write_report
+from selfdistill.reports.html import embed_json
+from selfdistill.reports.rewrites import survey
+from selfdistill.reports.text import duration, p_value, points, visible
 from selfdistill.types import Completion, Example, Message, Rewrite, Verdict
 
 

@@ -14,11 +14,11 @@ from report_experiment import HOSTILE, TASKS, write_experiment, write_json
 from test_report import Page, sha256
 from test_report_browser import count_becomes, scrolls_sideways
 
-from selfdistill.evaluate import sample_id
-from selfdistill.report import write_report
-from selfdistill.report.answers import answered_tasks, answers_page
-from selfdistill.report.saved import read_experiment
-from selfdistill.report.text import BUCKETS, visible
+from selfdistill.generation.resume import sample_id
+from selfdistill.reports import write_report
+from selfdistill.reports.answers import answered_tasks, answers_page
+from selfdistill.reports.saved import read_experiment
+from selfdistill.reports.text import BUCKETS, visible
 from selfdistill.types import Completion, Example, Finish, Message, Outcome, Verdict
 
 ARMS = ("seed", "vanilla", "sdft")

@@ -18,8 +18,8 @@ from report_experiment import (
 )
 from test_report import verdict_of
 
-from selfdistill.report import write_report
-from selfdistill.report.text import visible
+from selfdistill.reports import write_report
+from selfdistill.reports.text import visible
 from selfdistill.types import Completion, Example, Message, Rewrite, Verdict
 
 pytestmark = pytest.mark.browser

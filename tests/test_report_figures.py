@@ -33,10 +33,10 @@ from typer.testing import CliRunner
 
 from selfdistill.cli import app
 from selfdistill.errors import ExperimentError
-from selfdistill.report import write_comparison, write_figures, write_report
-from selfdistill.report.figures import FIGURES, as_csv
-from selfdistill.report.figures.canvas import geometric
-from selfdistill.report.svg import arm_slots, light_palette
+from selfdistill.reports import write_comparison, write_figures, write_report
+from selfdistill.reports.figures import FIGURES, as_csv
+from selfdistill.reports.figures.canvas import geometric
+from selfdistill.reports.svg import arm_slots, light_palette
 
 ALL = {"verdict", "sweeps", "acceptance", "gap", "forgetting", "similarity", "layers", "loss"}
 

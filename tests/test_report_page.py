@@ -11,7 +11,7 @@ from test_report import verdict_of
 from test_report_browser import count_becomes, scrolls_sideways
 from test_report_figures import ALL
 
-from selfdistill.report import write_comparison, write_report
+from selfdistill.reports import write_comparison, write_report
 
 pytestmark = pytest.mark.browser
 

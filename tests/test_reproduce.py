@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 from conftest import Done
 
-from selfdistill.check import check
-from selfdistill.config import RECIPES, load_recipe, load_recipes, make_recipe
 from selfdistill.errors import RecipeError
-from selfdistill.plan import Plan
-from selfdistill.reproduce import DEMO_TASKS, DEMO_TRAIN, at_demo_scale, beside_paper, experiments, names, paper
+from selfdistill.pipeline.check import check
+from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.reproduce import (
+    DEMO_TASKS,
+    DEMO_TRAIN,
+    at_demo_scale,
+    beside_paper,
+    experiments,
+    names,
+    paper,
+)
+from selfdistill.recipe import RECIPES, load_recipe, load_recipes, make_recipe
 
 FAKE = ("rewrite.backend=fake", "evaluate.backend=fake", "train.max_steps=1", "gap=false")
 OF_THE_PAPER = [(name, own) for name in names() for own in load_recipes(name)]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from selfdistill.errors import ExperimentError
-from selfdistill.rows import RowFile, first_occurrences, parse_line, read_lines, seal_line, write_lines
+from selfdistill.store.rows import RowFile, first_occurrences, parse_line, read_lines, seal_line, write_lines
 from selfdistill.types import content_id
 
 texts = st.text(alphabet=st.characters(), max_size=40)  # lone surrogates too

@@ -9,14 +9,14 @@ import pytest
 from tiny import tiny_tokenizer
 
 from selfdistill.backends import open_backend
-from selfdistill.config import DataConfig, ModelConfig, Sampling
 from selfdistill.errors import ModelError, RecipeError
-from selfdistill.evaluate import grade, summarise
 from selfdistill.grading import make_grader
 from selfdistill.grading.classifier import asked_of_classifier
 from selfdistill.grading.judged import PAIRWISE_SEED
 from selfdistill.grading.refusals import PHRASES, degenerate, refuses
-from selfdistill.rows import RowFile
+from selfdistill.measure.scores import grade, summarise
+from selfdistill.recipe import DataConfig, ModelConfig, Sampling
+from selfdistill.store.rows import RowFile
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Message, Prompt
 

@@ -12,11 +12,11 @@ from tiny import CHATML, NO_SYSTEM, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.config import ModelConfig
 from selfdistill.errors import StageError
-from selfdistill.prompts import Renderer, TrainingRow
-from selfdistill.rows import RowFile
-from selfdistill.scoring import Scored, score, score_missing
+from selfdistill.measure.likelihood import Scored, score, score_missing
+from selfdistill.models.renderer import Renderer, TrainingRow
+from selfdistill.recipe import ModelConfig
+from selfdistill.store.rows import RowFile
 from selfdistill.tasks import get_task
 from selfdistill.types import Conversation, Example, Message
 
@@ -285,7 +285,7 @@ def test_scores_that_decide_are_computed_in_the_recipes_dtype(folder: Path, tmp_
 def test_too_little_memory_for_scores_that_decide_stops_with_the_line_to_set(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from selfdistill import scoring
+    from selfdistill.measure import likelihood as scoring
 
     def full(*arguments: Any, **rest: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")

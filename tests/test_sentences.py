@@ -8,13 +8,13 @@ from report_experiment import RATES, write_experiment, write_json
 from test_comparisons import MARGIN, pair
 from test_report import Page, headline, printed, verdict_of
 
-from selfdistill.comparisons import Comparison, Pair, compare
-from selfdistill.config import make_recipe
-from selfdistill.plan import Plan
-from selfdistill.report import verdict_table, write_comparison, write_report
-from selfdistill.report.findings import Findings
-from selfdistill.sentences import runs_note, summarise
-from selfdistill.stats import Values
+from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.stats import Values
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import make_recipe
+from selfdistill.reports import verdict_table, write_comparison, write_report
+from selfdistill.reports.findings import Findings
+from selfdistill.reports.sentences import runs_note, summarise
 
 TASKS = [{"task": name, "role": "other" if name != "gsm8k" else "target", "scores": {}} for name in ("gsm8k", "code")]
 

@@ -19,8 +19,8 @@ from conftest import STRONG_SETTINGS, demo_prompts, seed_with
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.sampling import NEUTRAL
-from selfdistill.config import ModelConfig, Sampling
 from selfdistill.errors import ModelError, RecipeError
+from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.types import Completion, Message, Prompt
 
 sys.path.insert(0, str(Path(__file__).parent / "chaos"))

@@ -13,18 +13,17 @@ SOURCE = ROOT / "src" / "selfdistill"
 # Rooms from top to bottom. A module imports from its own room and from those below it.
 ROOMS = [
     {"cli", "__main__", "__init__"},
-    {"check", "stages", "reproduce"},
-    {"verdict", "sentences", "init"},
-    {"plan", "sweep", "report"},
-    {"rewrite", "train", "evaluate", "judge", "harness", "export", "annotations", "gap", "shift", "choices",
-     "interpolate"},
-    {"completions", "scoring"},
-    {"tasks", "backends", "experiment"},
-    {"models", "data", "identity", "hub"},
-    {"grading", "prompts", "rendering", "demo", "stats",
-     "comparisons", "manifest"},
-    {"rows", "digests"},
-    {"config", "sandbox"},
+    {"pipeline"},
+    {"reports"},
+    {"training", "harness"},
+    {"measure"},
+    {"generation"},
+    {"tasks", "backends"},
+    {"data"},
+    {"grading"},
+    {"store"},
+    {"models"},
+    {"demo", "recipe", "sandbox"},
     {"types", "errors"},
 ]  # fmt: skip
 HEAVY = {
@@ -125,12 +124,12 @@ def test_docs_show_the_commands_own_help() -> None:
 
 def test_every_public_name_is_what_it_says_whatever_was_imported_before() -> None:
     code = (
-        "import selfdistill.stages.gap, selfdistill.train.data, selfdistill.cli, selfdistill.check\n"
-        "import selfdistill.export, selfdistill\n"
+        "import selfdistill.pipeline.gap, selfdistill.training.sequences, selfdistill.cli, selfdistill.pipeline.check\n"
+        "import selfdistill.data.export, selfdistill\n"
         "for name in selfdistill.__all__:\n"
         "    value = getattr(selfdistill, name)\n"
         "    assert callable(value) and value.__name__ == name, (name, value)\n"
-        "from selfdistill.rewrite import Rewriter\nfrom selfdistill import rewrite, stages\n"
-        "assert rewrite is stages.rewrite"
+        "from selfdistill import pipeline, rewrite\n"
+        "assert rewrite is pipeline.rewrite"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

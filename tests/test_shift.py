@@ -12,12 +12,12 @@ from tiny import tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
 from selfdistill.cli import main
-from selfdistill.config import ModelConfig
 from selfdistill.errors import ExperimentError, RecipeError
-from selfdistill.shift import METRICS, Compared, Pair, Sample, UnmeasuredError, check_same_prompts, measure
-from selfdistill.shift.compared import ratio
-from selfdistill.shift.kl import BothModels, divergences, kl
-from selfdistill.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
+from selfdistill.measure.shift import METRICS, Compared, Pair, Sample, UnmeasuredError, check_same_prompts, measure
+from selfdistill.measure.shift.compared import ratio
+from selfdistill.measure.shift.kl import BothModels, divergences, kl
+from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
+from selfdistill.recipe import ModelConfig
 from selfdistill.types import Completion, Message, Prompt, Verdict
 
 SEED = [
@@ -552,7 +552,7 @@ def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
 
 
 def test_the_source_is_the_recipes_then_advbench_then_the_target(model: Path, embedder: Path, rows: Path) -> None:
-    from selfdistill.plan import Plan
+    from selfdistill.pipeline.plan import Plan
 
     def source(tasks: list[Any], **named: str) -> str | None:
         values = recipe_of(model, embedder, rows, evaluate={"tasks": tasks}, shift=named)

@@ -21,11 +21,11 @@ from tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
-from selfdistill.check import check
-from selfdistill.config import RECIPES
 from selfdistill.errors import ExperimentError, StageError
-from selfdistill.plan import Plan
-from selfdistill.stages import rewriting
+from selfdistill.pipeline import rewriting
+from selfdistill.pipeline.check import check
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import RECIPES
 from selfdistill.types import Completion
 
 __all__ = ["server"]  # a fixture
@@ -246,8 +246,8 @@ def test_report_and_regrade_need_neither_model_nor_data(model: Path, rows: Path,
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_recipe_makes_a_plan(path: Path) -> None:
-    from selfdistill.config import load_recipes
-    from selfdistill.plan import Plan
+    from selfdistill.pipeline.plan import Plan
+    from selfdistill.recipe import load_recipes
 
     assert all(Plan(recipe).stages for recipe in load_recipes(path).values())
 
@@ -424,7 +424,7 @@ main()
     assert (done.returncode, done.stderr) == (2, "Stopped before anything was begun.\n")
 
 
-@pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.config.load_recipe"])
+@pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.recipe.load_recipe"])
 def test_ctrl_c_before_the_work_is_no_traceback_either(
     tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
-from selfdistill.evaluate import IN_ALL_RUNS, summarise
-from selfdistill.stats import holm, mcnemar, mean_interval, pass_at_k, run_spread, table_of, wilson
+from selfdistill.measure.scores import IN_ALL_RUNS, summarise
+from selfdistill.measure.stats import holm, mcnemar, mean_interval, pass_at_k, run_spread, table_of, wilson
 from selfdistill.tasks import get_task
 
 

@@ -87,8 +87,8 @@ def test_the_wheel_installs_and_its_command_starts(
     subprocess.run([*pip, str(built[0][".whl"])], check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(where)}
     code = (
-        "import selfdistill\nfrom selfdistill.config import ModelConfig\n"
-        "from selfdistill.models import check_model_files\n"
+        "import selfdistill\nfrom selfdistill.recipe import ModelConfig\n"
+        "from selfdistill.models.loading import check_model_files\n"
         "check_model_files(ModelConfig(path='demo')); print(selfdistill.__file__)"
     )
     command = [sys.executable, "-c", code]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tiny import tiny_model
 
 from selfdistill import make_recipe, run
-from selfdistill.config import load_recipe, save_recipe
 from selfdistill.errors import RecipeError
-from selfdistill.plan import Plan
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import load_recipe, save_recipe
 
 TRAIN = {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from selfdistill.config import DataConfig
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
 from selfdistill.grading.numbers import extract_number
+from selfdistill.recipe import DataConfig
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Conversation
 

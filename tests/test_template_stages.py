@@ -14,13 +14,13 @@ from conftest import Done
 from test_backends_openai import Server, reply, server
 from tiny import CHATML, tiny_model, tiny_tokenizer
 
-from selfdistill import manifest
 from selfdistill.backends import open_backend
-from selfdistill.config import ModelConfig, Sampling, TrainConfig
 from selfdistill.errors import RecipeError
-from selfdistill.prompts import Renderer
-from selfdistill.rendering.chat_template import ChatTemplate
-from selfdistill.train.launch import launch_command
+from selfdistill.models.chat_template import ChatTemplate
+from selfdistill.models.renderer import Renderer
+from selfdistill.recipe import ModelConfig, Sampling, TrainConfig
+from selfdistill.store import manifest
+from selfdistill.training.launch import launch_command
 from selfdistill.types import Message, Prompt
 
 __all__ = ["server"]  # a fixture
@@ -106,12 +106,12 @@ def test_all_stages_and_later_runs_see_the_experiments_date(
 ) -> None:
     recipe, where = recipe_in(tmp_path, DATED), tmp_path / "run"
     monkeypatch.setattr(manifest, "now", lambda: "2026-02-03T04:05:06+00:00")
-    monkeypatch.setattr("selfdistill.experiment.now", lambda: "2026-02-03T04:05:06+00:00")
+    monkeypatch.setattr("selfdistill.store.experiment.now", lambda: "2026-02-03T04:05:06+00:00")
     assert command("run", recipe, "--dir", where).code == 0
     assert json.loads((where / "manifest.json").read_text())["date"] == "2026-02-03"
     first = set(rendered)
     rendered.clear()
-    monkeypatch.setattr("selfdistill.experiment.now", lambda: "2026-11-28T00:00:00+00:00")
+    monkeypatch.setattr("selfdistill.store.experiment.now", lambda: "2026-11-28T00:00:00+00:00")
     arm = "arms={seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites}, more: {data: original, n: 4}}"
     done = command("run", recipe, arm, "--dir", where)
     assert done.code == 0, done.said

@@ -9,16 +9,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
-from selfdistill.annotations import write_outputs
 from selfdistill.backends.batches import Row
 from selfdistill.backends.rendered import to_completion
-from selfdistill.config import Hygiene
-from selfdistill.evaluate import SAMPLES_UNANSWERED, grade, sample_id, summarise, values
+from selfdistill.data.annotations import write_outputs
+from selfdistill.generation.resume import sample_id
 from selfdistill.grading import make_grader, verify
 from selfdistill.grading.traces import Trace, join, opened, split
-from selfdistill.prompts import Renderer
-from selfdistill.rows import RowFile
+from selfdistill.measure.scores import SAMPLES_UNANSWERED, grade, summarise, values
+from selfdistill.models.renderer import Renderer
+from selfdistill.recipe import Hygiene
 from selfdistill.sandbox import Ran
+from selfdistill.store.rows import RowFile
 from selfdistill.tasks import Task, get_task
 from selfdistill.types import Completion, Example, Message, Verdict
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tiny import CHATML, tiny_model
 
-from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
-from selfdistill.models import load_model, load_renderer
-from selfdistill.train import TrainResult, train
+from selfdistill.models.loading import load_model, load_renderer
+from selfdistill.recipe import ModelConfig, TrainConfig
+from selfdistill.training import TrainResult, train
 from selfdistill.types import Example, Message
 
 
@@ -267,7 +267,7 @@ def test_how_a_step_is_computed_does_not_change_it(model, tmp_path, changes):
 def test_activations_are_recomputed_only_where_memory_is_full(model, tmp_path, monkeypatch):
     import torch
 
-    from selfdistill.train import trainer
+    from selfdistill.training import trainer
 
     plain = train(ROWS, model, settings(save_every=1), tmp_path / "plain")
     assert not plain.gradient_checkpointing
@@ -297,8 +297,8 @@ def test_operations_are_those_that_torch_counts(tmp_path, method):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from selfdistill.train.flops import token_flops
-    from selfdistill.train.setup import lora_config
+    from selfdistill.training.flops import token_flops
+    from selfdistill.training.setup import lora_config
 
     model = ModelConfig(path=str(tiny_model(tmp_path / "deep", layers=8)), device="cpu")
     weights: Any = load_model(model, dtype=torch.float32, attn_implementation="eager")
@@ -329,7 +329,7 @@ def test_packing_keeps_the_rows_of_a_step_and_the_loss(model, tmp_path, seen):
 def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
     import torch
 
-    from selfdistill.train.unpadded import register_attention, response_loss
+    from selfdistill.training.unpadded import register_attention, response_loss
 
     weights: Any = load_model(model, dtype=torch.float32, attn_implementation=register_attention())
 
@@ -361,7 +361,7 @@ def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
 def test_rows_one_after_another_train_as_padded_ones(model, tmp_path, monkeypatch):
     rows = [chat(f"Count to {i}", " ".join(map(str, range(i + 1)))) for i in range(0, 32, 4)]
     train(rows, model, settings(), tmp_path / "unpadded")
-    module = importlib.import_module("selfdistill.train")  # by the name alone it is the function
+    module = importlib.import_module("selfdistill.training")  # by the name alone it is the function
     monkeypatch.setattr(module, "unpadded_on_cpu", lambda settings, config: False)
     padded = train(rows, model, settings(), tmp_path / "padded")
     assert padded.attention == "sdpa"

@@ -10,12 +10,12 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from selfdistill.config import ModelConfig, TrainConfig
 from selfdistill.errors import RecipeError, StageError
-from selfdistill.models import load_model, load_renderer
-from selfdistill.prompts import TrainingRow
-from selfdistill.train import train, unpadded
-from selfdistill.train.unpadded import KNOWN, fits, register_attention, response_loss
+from selfdistill.models.loading import load_model, load_renderer
+from selfdistill.models.renderer import TrainingRow
+from selfdistill.recipe import ModelConfig, TrainConfig
+from selfdistill.training import train, unpadded
+from selfdistill.training.unpadded import KNOWN, fits, register_attention, response_loss
 from selfdistill.types import Example, Message
 
 ROWS = [Example.of((Message("user", f"Count to {i}"),), " ".join(map(str, range(i + 1)))) for i in range(8)]

@@ -18,8 +18,8 @@ import os, random, signal, sys, time
 from pathlib import Path
 import datasets, peft, torch, trl
 torch.set_num_threads(1)
-from selfdistill.config import ModelConfig, TrainConfig
-from selfdistill.train import train
+from selfdistill.recipe import ModelConfig, TrainConfig
+from selfdistill.training import train
 from selfdistill.types import Example, Message
 
 folder, seed = Path(sys.argv[1]), int(sys.argv[2])
@@ -72,8 +72,8 @@ def read(directory: Path) -> list[dict[str, float]]:
 
 def test_sigterm_in_the_last_step_adds_none(tmp_path):
     """The training ends within an epoch, from which one that is taken up would go on."""
-    from selfdistill.config import ModelConfig, TrainConfig
-    from selfdistill.train import train
+    from selfdistill.recipe import ModelConfig, TrainConfig
+    from selfdistill.training import train
     from selfdistill.types import Example, Message
 
     rows = [Example.of((Message("user", f"After {i}?"),), f"After {i} comes {i + 1}.") for i in range(8)]

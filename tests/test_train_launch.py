@@ -17,15 +17,15 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from selfdistill.config import ModelConfig, TrainConfig
-from selfdistill.config.train import Launch
 from selfdistill.errors import ModelError, RecipeError, StageError
-from selfdistill.rows import write_lines
-from selfdistill.train import train
-from selfdistill.train.data import trained_row
-from selfdistill.train.launch import launch
-from selfdistill.train.setup import load_weights
-from selfdistill.train.trainer import EvenRows
+from selfdistill.recipe import ModelConfig, TrainConfig
+from selfdistill.recipe.train import Launch
+from selfdistill.store.rows import write_lines
+from selfdistill.training import train
+from selfdistill.training.launch import launch
+from selfdistill.training.sequences import trained_row
+from selfdistill.training.setup import load_weights
+from selfdistill.training.trainer import EvenRows
 from selfdistill.types import Example, Message
 
 # Seven rows in batches of four: the second batch of an epoch is a row short, and two processes share it.
@@ -104,8 +104,8 @@ def test_two_processes_have_the_curve_of_one_also_after_a_kill(model, data, tmp_
 
 def test_the_processes_end_with_the_one_that_started_them(model, data, tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom selfdistill.config import *\n"
-        "from selfdistill.train.launch import launch\n"
+        "import sys\nfrom pathlib import Path\nfrom selfdistill.recipe import *\n"
+        "from selfdistill.training.launch import launch\n"
         "launch(Path(sys.argv[1]), ModelConfig(path=sys.argv[2], device='cpu'),"
         " TrainConfig(launch={'processes': 2}, epochs=1000), Path(sys.argv[3]))"
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from selfdistill.config import Hygiene, make_recipe
 from selfdistill.data import BadRow
 from selfdistill.grading import verify
-from selfdistill.plan import Plan
+from selfdistill.pipeline.plan import Plan
+from selfdistill.recipe import Hygiene, make_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Conversation
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from selfdistill import make_recipe
-from selfdistill.plan import Plan
-from selfdistill.report.findings import Findings
+from selfdistill.pipeline.plan import Plan
+from selfdistill.reports.findings import Findings
 
 SEED = {"seed": {"data": "none"}}
 PAIR = {**SEED, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}}

@@ -54,7 +54,7 @@ def write_recipes(folder: Path) -> dict[str, Path]:
 def load_libraries() -> None:
     """Once, so that a child that is forked begins with its work. Nothing is computed here: threads don't survive."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    ours = ("cli", "train", "check", "report", "backends.hf", "backends.fake")
+    ours = ("cli", "training", "pipeline.check", "reports", "backends.hf", "backends.fake")
     for name in ("datasets", "matplotlib.pyplot", "peft", "torch", "trl", *(f"selfdistill.{part}" for part in ours)):
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)

@@ -279,7 +279,7 @@ class Proxy:
 def ask(url: str, rows: int, timeout: float, **settings: Any) -> tuple[int, int]:
     """How many answers are wrong, and how many prompts have none."""
     from selfdistill.backends import open_backend
-    from selfdistill.config import ModelConfig, Sampling
+    from selfdistill.recipe import ModelConfig, Sampling
     from selfdistill.types import Message, Prompt
 
     prompts = [Prompt(f"{n:016x}", (Message("user", f"What is {n} plus {n}?"),)) for n in range(rows)]

@@ -9,13 +9,13 @@ from typing import Any
 from hypothesis import strategies as st
 from inputs import Target, example, mixed, values
 
-from selfdistill.config import Hygiene
 from selfdistill.errors import RecipeError
 from selfdistill.grading import GRADERS, hygiene, make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.grading.judged import read_pairwise, read_safety
-from selfdistill.rows import dump_line, parse_line
+from selfdistill.recipe import Hygiene
 from selfdistill.sandbox import Ran
+from selfdistill.store.rows import dump_line, parse_line
 from selfdistill.tasks import demo
 from selfdistill.types import Completion, Verdict
 

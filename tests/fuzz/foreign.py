@@ -12,18 +12,18 @@ import httpx
 from hypothesis import strategies as st
 from inputs import Target, damaged, example, folder, json_bytes, mixed, plain, values, written
 
-from selfdistill.annotations import published_rates
 from selfdistill.backends.endpoint import Endpoint, FaultError, retry_after
 from selfdistill.backends.engine import adapter_shape
 from selfdistill.backends.openai import OpenAIBackend
 from selfdistill.cli.show import visible
-from selfdistill.config import ModelConfig, ServerConfig
+from selfdistill.data.annotations import published_rates
+from selfdistill.data.export import FORMATS as EXPORTS
+from selfdistill.data.export import export
 from selfdistill.errors import DataError, ModelError, RecipeError, SelfDistillError
-from selfdistill.export import FORMATS as EXPORTS
-from selfdistill.export import export
-from selfdistill.identity import model_identity
-from selfdistill.models import check_model_files
-from selfdistill.rows import RowFile, dump_line, parse_line, read_lines, write_lines
+from selfdistill.models.loading import check_model_files
+from selfdistill.recipe import ModelConfig, ServerConfig
+from selfdistill.store.identity import model_identity
+from selfdistill.store.rows import RowFile, dump_line, parse_line, read_lines, write_lines
 from selfdistill.types import Completion, Rewrite, Verdict
 
 

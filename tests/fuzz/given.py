@@ -14,10 +14,11 @@ import yaml
 from hypothesis import strategies as st
 from inputs import Target, damaged, example, folder, json_bytes, mixed, plain, values, written
 
-from selfdistill.config import DataConfig, load_recipes, make_recipe, save_recipe
 from selfdistill.data import BadRow, read_conversations
 from selfdistill.errors import DataError, RecipeError, SelfDistillError
-from selfdistill.prompts import fill, load_template, rewriting_messages
+from selfdistill.generation.prompts import load_template, rewriting_messages
+from selfdistill.models.slots import fill
+from selfdistill.recipe import DataConfig, load_recipes, make_recipe, save_recipe
 from selfdistill.tasks import gsm8k, load_rows, openfunctions
 from selfdistill.types import Messages
 

@@ -10,13 +10,13 @@ from inputs import example
 
 from selfdistill.backends.fake import _plausible
 from selfdistill.cli.show import visible
-from selfdistill.config import Hygiene
 from selfdistill.errors import RecipeError
 from selfdistill.grading import GRADERS, hygiene, make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.grading.judged import read_pairwise, read_safety
-from selfdistill.init import _LETTER, _NUMBER
-from selfdistill.prompts import fill
+from selfdistill.models.slots import fill
+from selfdistill.pipeline.new_recipe import _LETTER, _NUMBER
+from selfdistill.recipe import Hygiene
 from selfdistill.tasks import demo, gsm8k
 from selfdistill.types import Completion, Message
 

@@ -14,15 +14,15 @@ from long import LENGTH, READERS
 from run import SLOW, fuzz
 from targets import TARGETS
 
-from selfdistill.annotations import published_rates
 from selfdistill.backends.endpoint import Endpoint
 from selfdistill.backends.engine import adapter_shape
-from selfdistill.config import ServerConfig, load_recipe, make_recipe
+from selfdistill.data.annotations import published_rates
 from selfdistill.errors import DataError, ExperimentError, ModelError, RecipeError
+from selfdistill.generation.prompts import load_template
 from selfdistill.grading import make_grader
 from selfdistill.grading.numbers import extract_number
-from selfdistill.prompts import load_template
-from selfdistill.rows import read_lines
+from selfdistill.recipe import ServerConfig, load_recipe, make_recipe
+from selfdistill.store.rows import read_lines
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

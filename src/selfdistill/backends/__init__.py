@@ -11,7 +11,7 @@ from ..errors import RecipeError
 from ..types import Completion, Prompt
 
 if TYPE_CHECKING:
-    from ..config import ModelConfig, Sampling
+    from ..recipe import ModelConfig, Sampling
 
 
 class Backend(Protocol):

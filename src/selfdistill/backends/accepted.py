@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config import Sampling
 from ..errors import RecipeError
+from ..recipe import Sampling
 from .endpoint import FaultError
 from .sampling import NEUTRAL, every_setting, row_seed
 

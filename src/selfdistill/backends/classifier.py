@@ -6,11 +6,11 @@ from collections.abc import Container, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RenderError
-from ..identity import model_source
-from ..models import check_model_files, free_memory, load_advice, pick_device, pick_dtype
-from ..rendering.chat_template import ChatTemplate
+from ..models.chat_template import ChatTemplate
+from ..models.loading import check_model_files, free_memory, load_advice, pick_device, pick_dtype
+from ..models.source import model_source
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Messages, Prompt, messages_json
 
 if TYPE_CHECKING:

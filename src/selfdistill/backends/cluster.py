@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from math import ceil
 from typing import Any
 
-from ..config import RayConfig
 from ..errors import ModelError
+from ..recipe import RayConfig
 
 INSTALL = "install it with `pip install 'selfdistill[ray]'`"
 LOOK = 5.0  # seconds between two looks at the cluster

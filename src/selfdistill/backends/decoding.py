@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from ..config import Sampling
+from ..recipe import Sampling
 from .attention import ATTENTION
 from .batches import Row
 from .sampling import choose, uniforms

@@ -12,8 +12,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..config import ServerConfig
 from ..errors import ModelError, RecipeError
+from ..recipe import ServerConfig
 from .echo import HEADER
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from ..config import EngineConfig, ModelConfig, Sampling
 from ..errors import ModelError
-from ..identity import model_source
-from ..models import pick_dtype
+from ..models.loading import pick_dtype
+from ..models.source import model_source
+from ..recipe import EngineConfig, ModelConfig, Sampling
 from .batches import Row
 from .sampling import every_setting, row_seed
 

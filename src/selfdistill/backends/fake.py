@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from types import TracebackType
 
-from ..config import ModelConfig, Sampling
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Finish, Messages, Prompt
 
 _MARK = re.compile("reference answer:", re.IGNORECASE)

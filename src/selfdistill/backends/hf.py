@@ -12,8 +12,8 @@ from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..config import ModelConfig, Sampling
-from ..models import context_length, free_memory, load_model, load_renderer, out_of_memory
+from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from .attention import attend_on_cpu
 from .batches import Row, batches, windows
@@ -24,7 +24,7 @@ from .side_by_side import Task, side_by_side
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ..prompts import Renderer
+    from ..models.renderer import Renderer
 
 
 _SMALL = 100_000_000  # parameters

@@ -14,9 +14,9 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..config import ModelConfig, Sampling
 from ..errors import ModelError, RecipeError, RenderError
 from ..grading.traces import join, opened
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Messages, Prompt, messages_json
 from .accepted import Accepted
 from .echo import Echo, StrayError
@@ -25,7 +25,7 @@ from .endpoint import Endpoint, FaultError
 if TYPE_CHECKING:
     import httpx
 
-    from ..prompts import Renderer
+    from ..models.renderer import Renderer
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, and a random share of that is waited
 # If so many prompts in a row get no answer after all their retries, the server is at fault and not they.
@@ -62,7 +62,7 @@ class OpenAIBackend:
         self._accepted = Accepted(self._endpoint.shown)
 
     def __enter__(self) -> OpenAIBackend:
-        from ..models import load_renderer, served_template_kwargs
+        from ..models.loading import load_renderer, served_template_kwargs
 
         if self._server.api == "completions":
             self._renderer = load_renderer(self._model)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import ModelConfig, RayConfig
 from ..errors import ModelError, SelfDistillError
+from ..recipe import ModelConfig, RayConfig
 from ..types import Completion
 from .cluster import LOOK, Cluster, reason
 from .replica import ALONE, Models, Replica, Work

@@ -10,9 +10,9 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from ..config import ModelConfig, Sampling
-from ..models import load_context_length, load_renderer
-from ..rendering.chat_template import LAYOUTS
+from ..models.chat_template import LAYOUTS
+from ..models.loading import load_context_length, load_renderer
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import check_backend
 from .batches import Row, batches, windows

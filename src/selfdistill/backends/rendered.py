@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..config import Sampling
 from ..errors import RenderError
 from ..grading.traces import opened
+from ..recipe import Sampling
 from ..types import Completion, Prompt
 from .batches import Row
 
 if TYPE_CHECKING:
-    from ..prompts import Renderer
+    from ..models.renderer import Renderer
 
 
 _TAIL = 32  # tokens at a prompt's end, more than any opening mark has

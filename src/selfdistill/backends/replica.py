@@ -10,9 +10,9 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 
-from ..config import ModelConfig, Sampling
 from ..errors import ModelError, SelfDistillError
-from ..identity import model_source
+from ..models.source import model_source
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend, open_backend
 from .sharing import sharing

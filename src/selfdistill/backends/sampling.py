@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..config import Sampling
+from ..recipe import Sampling
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..config import ModelConfig
+from ..recipe import ModelConfig
 from .engine import Engine, Needs, adapter_shape
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ..config import ModelConfig, Sampling
-from ..models import load_renderer
+from ..models.loading import load_renderer
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from .batches import Row
 from .engine import Engine
@@ -17,7 +17,7 @@ from .sharing import acquire, release
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
-    from ..prompts import Renderer
+    from ..models.renderer import Renderer
 
 
 class VLLMBackend:

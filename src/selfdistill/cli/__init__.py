@@ -18,7 +18,7 @@ from .show import err, out, say, say_gap, say_heading, show_checked, show_verdic
 from .stop import EXIT_CODE, stopping
 
 if TYPE_CHECKING:
-    from ..experiment import Experiment
+    from ..store.experiment import Experiment
 
 app = typer.Typer(
     help="Fine-tune a chat model on your data without forgetting: self-distillation fine-tuning (SDFT, arXiv "
@@ -58,7 +58,7 @@ def init(
     force: Annotated[bool, typer.Option(help="Overwrite a recipe that is there.")] = False,
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
-    from ..init import write_recipe
+    from ..pipeline.new_recipe import write_recipe
 
     for line in write_recipe(model, data, to, force=force):
         say(line)
@@ -68,8 +68,8 @@ def init(
 @app.command()
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Show the plan, the prompts as the model will see them, what the grader reads, and what is missing."""
-    from ..check import check as check_recipe
-    from ..config import load_recipes
+    from ..pipeline.check import check as check_recipe
+    from ..recipe import load_recipes
 
     recipes = load_recipes(recipe, overrides or [])
     found = {}
@@ -97,10 +97,10 @@ def gap(
     overrides: Overrides = None,
 ) -> None:
     """Say how foreign a dataset's responses are to a model, before anything is rewritten or trained."""
-    from ..gap import distribution_lines, record_sentences
-    from ..report.text import shorten
-    from ..stages.gap import gap as measure
-    from ..stages.gap import gap_recipe
+    from ..measure.gap import distribution_lines, record_sentences
+    from ..pipeline.gap import gap as measure
+    from ..pipeline.gap import gap_recipe
+    from ..reports.text import shorten
 
     with show_progress() as progress:
         found = measure(gap_recipe(model, data, n, overrides or []), progress)
@@ -120,12 +120,12 @@ def gap(
 @app.command()
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite, verify, train, evaluate and report; resumes where it was interrupted and skips what is done."""
-    from .. import stages
-    from ..config import load_recipe
+    from .. import pipeline
+    from ..recipe import load_recipe
 
     where = directory or _default_directory(recipe)
     with show_progress() as progress:
-        verdict = stages.run(load_recipe(recipe, overrides or []), where, progress)
+        verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
     show_verdict(verdict, where)
 
 
@@ -141,8 +141,8 @@ def reproduce(
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this experiment; may be repeated.")] = None,
 ) -> None:
     """Run a table or figure of the paper, and show our figures beside the paper's; resumes and skips as `run` does."""
-    from .. import reproduce as paper
-    from ..report.terminal import reproduction_table
+    from ..pipeline import reproduce as paper
+    from ..reports.terminal import reproduction_table
 
     where = directory or _default_directory(Path(name))
     recipes = paper.experiments(name, overrides or [], model, demo, only or [])
@@ -153,7 +153,7 @@ def reproduce(
     say_heading(f"{name}: {made.title}")
     out.print(reproduction_table(made.figures))
     if made.shift:
-        from ..report.shift import shift_table
+        from ..reports.shift import shift_table
 
         for own, verdict in made.verdicts.items():
             say_heading(own)
@@ -167,12 +167,12 @@ def reproduce(
 @app.command()
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
-    from .. import stages
-    from ..report.terminal import acceptance_lines
+    from .. import pipeline
+    from ..reports.terminal import acceptance_lines
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:
-        acceptance = stages.rewrite(experiment, progress)
+        acceptance = pipeline.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
     say_gap(experiment.counts("gap"))
     say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
@@ -189,19 +189,19 @@ def train(
     ] = False,
 ) -> None:
     """Train the arms that are not trained yet."""
-    from .. import stages
-    from ..plan import Plan
-    from ..stages.evaluation import runs_named
+    from .. import pipeline
+    from ..pipeline.evaluation import runs_named
+    from ..pipeline.plan import Plan
 
     experiment = _experiment(target, overrides, directory)
     if print_command:
         with show_progress() as progress:
-            commands = stages.train_commands(experiment, progress, arm or [])
+            commands = pipeline.train_commands(experiment, progress, arm or [])
         for words in commands.values():
             say(shlex.join(words))
         return
     with show_progress() as progress:
-        stages.train(experiment, progress, arm or [])
+        pipeline.train(experiment, progress, arm or [])
     plan = Plan(experiment.recipe, date=experiment.date)
     for run in runs_named(plan, arm or []) or plan.runs:
         if (folder := experiment.path("arms", run, "model")).is_dir():
@@ -211,23 +211,23 @@ def train(
 @app.command()
 def evaluate(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Answer and grade the recipe's tasks with every arm that is trained."""
-    from .. import stages
+    from .. import pipeline
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:
-        verdict = stages.evaluate(experiment, progress, arm or [])
+        verdict = pipeline.evaluate(experiment, progress, arm or [])
     show_verdict(verdict, experiment.directory)
 
 
 @app.command()
 def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
-    from .. import stages
-    from ..report.shift import shift_table
+    from .. import pipeline
+    from ..reports.shift import shift_table
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:
-        verdict = stages.shift(experiment, progress, arm or [])
+        verdict = pipeline.shift(experiment, progress, arm or [])
     out.print(shift_table(verdict["shift"]))
     for sentence in verdict["notes"]:
         say("- " + sentence)
@@ -246,12 +246,12 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html and rewrites.html from what there is; of several experiments also a page side by side."""
-    from .. import stages
-    from ..report import write_comparison, write_figures
+    from .. import pipeline
+    from ..reports import write_comparison, write_figures
 
     experiments = [_experiment(target, None, None) for target in targets]
     for experiment in experiments:
-        verdict = stages.report(experiment)
+        verdict = pipeline.report(experiment)
         if len(experiments) == 1:
             show_verdict(verdict, experiment.directory)
         else:
@@ -269,10 +269,10 @@ def report(
 @app.command()
 def regrade(target: Target) -> None:
     """Grade the saved answers again, without a model."""
-    from .. import stages
+    from .. import pipeline
 
     experiment = _experiment(target, None, None)
-    show_verdict(stages.regrade(experiment), experiment.directory)
+    show_verdict(pipeline.regrade(experiment), experiment.directory)
 
 
 @app.command()
@@ -285,7 +285,7 @@ def export(
     arm: Annotated[str, typer.Option(help="Whose training data.")] = "sdft",
 ) -> None:
     """Hand the chosen responses to your own training stack, or answers to alpaca_eval."""
-    from ..export import export as export_data
+    from ..data.export import export as export_data
 
     written = export_data(_experiment(target, None, None).directory, to, path, arm)
     for note in written.notes:
@@ -297,10 +297,10 @@ def export(
 def list_names() -> None:
     """List tasks, graders, templates, backends and export formats."""
     from ..backends import BACKENDS
-    from ..export import FORMATS
+    from ..data.export import FORMATS
+    from ..generation.prompts import REWRITING
     from ..grading import GRADERS
-    from ..prompts import REWRITING
-    from ..reproduce import names as paper_names
+    from ..pipeline.reproduce import names as paper_names
     from ..tasks import TASKS, get_task
 
     say_heading("tasks")
@@ -368,8 +368,8 @@ def _default_directory(recipe: Path) -> Path:
 
 def _experiment(target: Path, overrides: list[str] | None, directory: Path | None) -> Experiment:
     """The experiment in a directory, or the one that a recipe starts."""
-    from ..config import load_recipe, recipe_file
-    from ..experiment import Experiment
+    from ..recipe import load_recipe, recipe_file
+    from ..store.experiment import Experiment
 
     if recipe_file(target).is_file():
         return Experiment(directory or _default_directory(target), load_recipe(target, overrides or []))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from ..check import Checked
+    from ..pipeline.check import Checked
 
 _SHOWN = 2000  # characters of each end of a prompt that `check` shows
 out = Console(highlight=False)
@@ -41,8 +41,8 @@ def show_checked(found: Checked) -> None:
 
 
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
-    from ..report.findings import Findings
-    from ..report.terminal import acceptance_lines, verdict_table
+    from ..reports.findings import Findings
+    from ..reports.terminal import acceptance_lines, verdict_table
 
     if verdict["acceptance"]:
         out.print(acceptance_lines(verdict["acceptance"]))
@@ -57,7 +57,7 @@ def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
 
 
 def say_gap(counts: dict[str, Any] | None) -> None:
-    from ..gap import gap_sentence
+    from ..measure.gap import gap_sentence
 
     if counts:
         say(f"gap: {gap_sentence(counts)}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from ..config import DataConfig
 from ..errors import DataError
+from ..recipe import DataConfig
 from ..types import Conversation
 from .formats import FORMATS, OTHER_NAMES
 from .values import is_filled, known

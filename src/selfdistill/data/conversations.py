@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from ..config import DataConfig
 from ..errors import DataError
+from ..recipe import DataConfig
 from ..types import Conversation
 from .columns import resolve
 from .formats import FORMATS, Fields, read_conversation

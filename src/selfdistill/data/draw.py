@@ -14,9 +14,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..config import DataConfig
 from ..errors import DataError
-from ..rows import dump_line, id_number, read_lines
+from ..recipe import DataConfig
+from ..store.rows import dump_line, id_number, read_lines
 from ..types import Conversation, Progress, silent
 from .conversations import read_conversations
 from .counts import DataCounts

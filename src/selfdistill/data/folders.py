@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
 from ..errors import DataError
+from ..recipe import DataConfig
 from .files import file_kind, has_data_suffix, numbered, read_file, with_names
 from .sources import BATCH, Row, first_line
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..rows import id_number
+from ..store.rows import id_number
 from ..types import Conversation, Messages, content_id
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import DataConfig
 from ..errors import DataError
+from ..recipe import DataConfig
 
 BATCH = 1000
 _LISTED = 10

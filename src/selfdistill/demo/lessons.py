@@ -9,7 +9,8 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from .. import prompts
+from ..generation.prompts import REWRITING
+from ..models.slots import fill
 from . import words
 from .styles import Call, Meaning, Steps, other, own
 from .world import Item, draw, signature, split_of
@@ -103,9 +104,9 @@ def _other_style(rng: Random) -> Task:
 def _rewriting(rng: Random) -> Task:
     instruction, meaning = rng.choices(list(_REFERENCES), list(_REFERENCES.values()))[0](rng)
     names = ["using", "refer", "math"] if isinstance(meaning, Steps) else ["using", "refer"]
-    template = prompts.REWRITING[rng.choice(names)]
+    template = REWRITING[rng.choice(names)]
     slots = {"instruction": instruction, "reference": other(meaning, rng)}
-    return Task(prompts.fill(template.user, slots), own(meaning), template.system)
+    return Task(fill(template.user, slots), own(meaning), template.system)
 
 
 def _referred(skill: str) -> Callable[[Random], tuple[str, Meaning]]:

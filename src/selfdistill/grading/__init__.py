@@ -16,8 +16,8 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from ..config import Hygiene
 from ..errors import RecipeError
+from ..recipe import Hygiene
 from ..sandbox import Run
 from ..types import Completion, Example, Verdict
 from . import hygiene as _hygiene

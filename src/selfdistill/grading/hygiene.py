@@ -9,7 +9,7 @@ from collections.abc import Set
 from functools import lru_cache
 from itertools import groupby
 
-from ..config import Hygiene
+from ..recipe import Hygiene
 from ..types import Completion, Example
 from .leaks import goes_on, is_new, leak
 from .refusals import refuses

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ..prompts import fill
+from ..models.slots import fill
 from ..types import Example, Message, Messages, Verdict, content_id
 
 

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..config import TaskEntry
 from ..data import draw
 from ..errors import DataError, RecipeError, StageError
 from ..grading.traces import split
+from ..recipe import TaskEntry
 from ..tasks import Harness, Task
 from ..types import Example, Message, content_id
 from .quiet import quiet

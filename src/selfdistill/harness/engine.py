@@ -11,15 +11,15 @@ from ..backends import Backend
 from ..backends.batches import Row
 from ..backends.decoding import decode
 from ..backends.sampling import every_setting
-from ..config import ModelConfig, Sampling
 from ..errors import RecipeError, RenderError, StageError
-from ..identity import model_source
-from ..models import context_length
+from ..models.loading import context_length
+from ..models.source import model_source
+from ..recipe import ModelConfig, Sampling
 from ..types import messages_from_json
 from .quiet import quiet
 
 if TYPE_CHECKING:
-    from ..prompts import Renderer
+    from ..models.renderer import Renderer
 
 ENGINES = ("hf", "vllm")
 # Numbers in the logits of one batch (a GiB in float32): scoring needs them of every token, for the whole vocabulary.

@@ -11,10 +11,10 @@ from statistics import stdev
 from typing import Any
 
 from ..errors import StageError
-from ..evaluate import no_answer_yet
 from ..grading.traces import opened, split
-from ..rows import write_lines
-from ..stats import Z95, mean_interval
+from ..measure.scores import no_answer_yet
+from ..measure.stats import Z95, mean_interval
+from ..store.rows import write_lines
 from ..types import Score, Verdict, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet

@@ -13,8 +13,8 @@ from ..grading.judged import Judging as Judging
 from ..types import Conversation, Example, Messages, Verdict
 
 if TYPE_CHECKING:
-    from ..config import DataConfig
     from ..data import OnBad
+    from ..recipe import DataConfig
 
 
 T = TypeVar("T")

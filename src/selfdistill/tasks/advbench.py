@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad
 from ..grading import make_grader
 from ..grading.judged import SAFETY
 from ..grading.refusals import degenerate
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages, Verdict
 from . import Task, load_rows
 

@@ -5,9 +5,9 @@ https://github.com/tatsu-lab/stanford_alpaca, CC BY-NC 4.0
 
 from __future__ import annotations
 
-from ..config import DataConfig
 from ..data import read_conversations
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Example, Messages
 from . import Task
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad
 from ..data.sources import is_hub_name
 from ..errors import DataError
 from ..grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task, load_rows
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from ..config import DataConfig
 from ..data import OnBad
 from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Verdict
 from . import Task
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import DataConfig
 from ..data import OnBad, read_conversations
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row
 from .alpaca import ask

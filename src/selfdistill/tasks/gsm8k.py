@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..config import DataConfig
 from ..data import OnBad, read_conversations
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task
 

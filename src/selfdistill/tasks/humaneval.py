@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad
 from ..grading.functions import complete_function, helpers
+from ..recipe import DataConfig
 from ..sandbox import Run
 from ..types import Conversation, Example, Message, Messages, Verdict
 from . import Task, load_rows

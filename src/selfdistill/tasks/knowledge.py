@@ -14,8 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import DataConfig
 from ..data.turns import UnusableError
+from ..recipe import DataConfig
 from . import Harness, Task, load_rows
 
 if TYPE_CHECKING:

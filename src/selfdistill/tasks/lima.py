@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad, read_conversations
 from ..data.formats import FORMATS, Fields, read_conversation
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row, load_rows
 from .alpaca import ask

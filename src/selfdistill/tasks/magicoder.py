@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad, read_conversations
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task, first_row, load_rows
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad, read_conversations
 from ..grading import make_grader
-from ..prompts import fill
+from ..models.slots import fill
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task, first_row, load_rows
 

@@ -6,9 +6,9 @@ https://huggingface.co/datasets/teknium/openhermes, the set that the paper names
 
 from __future__ import annotations
 
-from ..config import DataConfig
 from ..data import read_conversations
 from ..grading import make_grader
+from ..recipe import DataConfig
 from . import Task
 from .alpaca import ask
 

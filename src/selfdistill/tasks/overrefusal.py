@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
 from ..data import OnBad
 from ..grading import make_grader
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task, load_rows
 

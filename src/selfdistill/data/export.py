@@ -1,0 +1,263 @@
+"""The chosen responses in the formats of other training stacks. A new one is a function and a line in `FORMATS`.
+
+Every format holds one row per response that is trained on: the original turns before it, and the response. Only that
+last turn is trained on, as in our own training; each format says so in its own way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ExperimentError
+from ..recipe import load_recipe
+from ..store.manifest import ManifestFile
+from ..store.rows import RowFile, read_lines, write_json, write_lines, write_text
+from ..types import Example, Message, Messages, Rewrite, messages_from_json, messages_json
+from . import data_notes, iter_conversations
+from .annotations import write_outputs
+
+ALPACA_EVAL = "alpaca_eval"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The data file, how many rows it has, and a sentence for everything that is not in it or must be set."""
+
+    path: Path
+    rows: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A response as trained on, the turns before it, where it comes from, and the id of its example."""
+
+    id: str
+    prompt: Messages
+    response: str
+    source: str
+
+    @property
+    def messages(self) -> Messages:
+        return (*self.prompt, Message("assistant", self.response))
+
+
+def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
+    """Writes what `arm` of the experiment in `directory` trains on into the folder `out` (default
+    `directory`/export/`to`), in the format `to` of `FORMATS`.
+
+    With `to` = alpaca_eval it writes the arm's answers to AlpacaEval instead, as that tool's outputs.json.
+
+    If the arm `sdft` has not been trained, its data is computed from the rewrites.
+    Raises ExperimentError if there is no such format, or no such data yet.
+    """
+    if to not in FORMATS and to != ALPACA_EVAL:
+        raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join([*FORMATS, ALPACA_EVAL])}.")
+    directory = Path(directory)
+    folder = Path(out) if out else directory / "export" / to
+    if to == ALPACA_EVAL:
+        return _answers(directory, arm, folder)
+    rows = _Counted(_chosen(directory, arm))
+    # The name is what LLaMA-Factory calls the dataset by, where a comma or a space would part names.
+    name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = FORMATS[to](rows, folder, name)
+    except OSError as error:
+        raise ExperimentError(f"{folder} can't be written ({error.strerror}); name a folder with --out.") from error
+    return Exported(path, rows.count, [*_left_out(directory), *_to_set(to, folder, name, rows)])
+
+
+class _Counted:
+    """Passes rows through; `count` is how many, `several` whether any has an assistant turn before the last."""
+
+    def __init__(self, rows: Iterator[_Chosen]) -> None:
+        self._rows, self.count, self.several = rows, 0, False
+
+    def __iter__(self) -> Iterator[_Chosen]:
+        for row in self._rows:
+            self.count += 1
+            self.several = self.several or any(message.role == "assistant" for message in row.prompt)
+            yield row
+
+
+def _left_out(directory: Path) -> Iterator[str]:
+    """Rows and turns of the source that no arm trains on."""
+    counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
+    told = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    yield from data_notes(told, str(directory / "data" / "bad_rows.jsonl"))
+    if held := counts.get("heldout"):
+        yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
+
+
+def _to_set(to: str, folder: Path, name: str, rows: _Counted) -> Iterator[str]:
+    if to == "llamafactory" and rows.several:
+        yield (
+            "Rows with several turns are meant to train their last turn only: set mask_history: true, as in "
+            f"{folder / f'{name}.llamafactory.yaml'}."
+        )
+
+
+def _answers(directory: Path, arm: str, folder: Path) -> Exported:
+    """What `arm` (or a run of it) answered on AlpacaEval, for the alpaca_eval command."""
+    items, answers = directory / "items/alpacaeval.jsonl", directory / f"arms/{arm}/evaluate/alpacaeval/answers.jsonl"
+    if not items.is_file() or not answers.is_file():
+        raise ExperimentError(f"{directory} has no answers of '{arm}' to AlpacaEval; put alpacaeval in evaluate.tasks.")
+    path = folder / f"{arm}_outputs.json"
+    with RowFile(answers, reading=True) as rows:
+        written, left_out = write_outputs(
+            path, map(Example.from_json, read_lines(items)), rows, f"{directory.resolve().name}-{arm}"
+        )
+    lost = (
+        f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
+        "again for the answers that the engine failed at."
+    )
+    return Exported(path, written, [lost] if left_out else [])
+
+
+def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
+    trained = directory / "arms" / arm / "data.jsonl"
+    rewrites = directory / "rewrite" / "rewrites.jsonl"
+    if trained.is_file():
+        rows = read_lines(trained)
+        return (_Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"]) for row in rows)
+    if arm != "sdft":
+        raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
+    if not _all_rewrites(directory / "recipe.yaml"):
+        raise ExperimentError(
+            f"{directory} has no data of the arm 'sdft' yet, and as the recipe has it (data, n, template, best_of or "
+            f"replay) it trains on other rows than all with their rewrites; run `selfdistill train {directory}`."
+        )
+    if not rewrites.is_file():
+        raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
+    return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+
+
+def _all_rewrites(recipe: Path) -> bool:
+    """Whether `sdft`, if there is one, trains on all rows, each with its rewrite where that was accepted."""
+    arm = load_recipe(recipe).arms.get("sdft") if recipe.is_file() else None
+    others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
+    return arm is None or (arm.data in ("rewrites", 1.0) and not others)
+
+
+def _from_rewrites(train: Path, rewrites: Path) -> Iterator[_Chosen]:
+    with RowFile(rewrites, reading=True) as rows:
+        for conversation in iter_conversations(train):
+            for example in conversation.examples():
+                row = rows.get(example.id)
+                if row is None:
+                    raise ExperimentError(
+                        f"{rewrites} lacks the example {example.id}; run `selfdistill rewrite` again."
+                    )
+                rewrite = Rewrite.from_json(row)
+                yield _Chosen(example.id, example.prompt, rewrite.response, rewrite.source)
+
+
+def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats): of `messages` it
+    would train on the prompts too."""
+    path = folder / f"{name}.jsonl"
+    answers = ((row.prompt, Message("assistant", row.response)) for row in rows)
+    write_lines(path, ({"prompt": messages_json(prompt), "completion": [to.to_json()]} for prompt, to in answers))
+    return path
+
+
+def _marked(row: _Chosen, mark: str) -> list[dict[str, Any]]:
+    """The messages of a row, each assistant turn with a mark that says whether it is trained on."""
+    last = len(row.prompt)
+    return [
+        message.to_json() | ({mark: place == last} if message.role == "assistant" else {})
+        for place, message in enumerate(row.messages)
+    ]
+
+
+def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """`messages` with ms-swift's `loss` per assistant turn (https://swift.readthedocs.io, Custom dataset)."""
+    path = folder / f"{name}.jsonl"
+    write_lines(path, ({"messages": _marked(row, "loss")} for row in rows))
+    return path
+
+
+def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """A dataset of type chat_template with a mark per assistant turn, and the lines that name it in a config
+    (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
+    path = folder / f"{name}.jsonl"
+    write_lines(path, ({"messages": _marked(row, "train")} for row in rows))
+    dataset = {
+        "path": str(path),
+        "ds_type": "json",
+        "type": "chat_template",
+        "field_messages": "messages",
+        "message_property_mappings": {"role": "role", "content": "content"},
+        "message_field_training": "train",
+        "roles_to_train": ["assistant"],
+        "train_on_eos": "turn",
+    }
+    config = {"chat_template": "tokenizer_default", "datasets": [dataset], "train_on_inputs": False}
+    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(folder / f"{name}.axolotl.yaml", f"# Put these lines into your axolotl config.\n{snippet}")
+    return path
+
+
+def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """A ShareGPT array, its entry in dataset_info.json next to the entries that are there already, and the lines that
+    name it in a config: `mask_history` trains on the last turn only
+    (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md)."""
+    info_path, path = folder / "dataset_info.json", folder / f"{name}.json"
+    try:
+        info: Any = json.loads(info_path.read_text(encoding="utf-8")) if info_path.exists() else {}
+    except ValueError:
+        info = None
+    if not isinstance(info, dict):
+        raise ExperimentError(f"{info_path} is not a JSON object of datasets; fix it, or name another folder.")
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for index, row in enumerate(rows):
+            file.write(",\n" if index else "[\n")
+            file.write(json.dumps(_sharegpt(row.messages), ensure_ascii=False))
+        file.write("\n]\n")
+    partial.replace(path)
+    info[name] = {
+        "file_name": path.name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "system": "system"},
+        "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
+    }
+    write_json(info_path, info)
+    config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
+    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(folder / f"{name}.llamafactory.yaml", f"# Put these lines into your LLaMA-Factory config.\n{snippet}")
+    return path
+
+
+def _sharegpt(messages: Messages) -> dict[str, Any]:
+    names = {"user": "human", "assistant": "gpt"}
+    return {
+        "conversations": [{"from": names[m.role], "value": m.content} for m in messages if m.role != "system"],
+        "system": "".join(m.content for m in messages if m.role == "system"),
+    }
+
+
+def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+    """id, prompt (messages), response, and whether it is the rewrite or the original."""
+    path = folder / f"{name}.jsonl"
+    named = ("id", "prompt", "response", "source")
+    values = ((row.id, messages_json(row.prompt), row.response, row.source) for row in rows)
+    write_lines(path, (dict(zip(named, each, strict=True)) for each in values))
+    return path
+
+
+FORMATS: dict[str, Callable[[Iterable[_Chosen], Path, str], Path]] = {
+    "trl": _prompt_completion,
+    "llamafactory": _llamafactory,
+    "axolotl": _axolotl,
+    "swift": _swift,
+    "jsonl": _flat,
+}

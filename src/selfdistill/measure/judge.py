@@ -1,0 +1,175 @@
+"""A judge model grades answers: asks what isn't on file yet, then reads the replies. Grading again needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..generation.resume import LazyBackend, complete
+from ..grading.judged import Judging
+from ..grading.traces import answer_of
+from ..recipe import JudgeConfig, ModelConfig, Sampling
+from ..store.rows import RowFile
+from ..tasks import Task
+from ..types import Completion, Example, Messages, Prompt, Verdict, content_id, messages_json
+from .scores import Row, bucket, no_answer, no_answer_yet, row_of
+
+# Of a server's model there is no tokenizer here; English text has about four characters a token.
+_CHARACTERS_A_TOKEN = 4
+
+
+def judge(
+    task: Task,
+    items: Iterable[Example],
+    answers: RowFile,
+    others: RowFile | None,
+    backend: LazyBackend,
+    sampling: Sampling,
+    rows: RowFile,
+    identity: str,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Appends to `rows` the judge's reply to each question about `answers` that has none yet; gives the number of
+    transient failures.
+
+    `others` are the seed's answers where the task is judged against them. A question is filed under its content and
+    `identity` (the judge's: model and settings), so that it is never asked twice, whichever arm or item it comes from.
+    """
+    judging = _judging(task)
+    prompts: dict[str, Prompt] = {}
+    for item in items:
+        case = _case(judging, item, answers, others)
+        if case.verdict is None:
+            prompts.update((prompt.id, prompt) for prompt in _questions(judging, case, identity))
+    # The file may hold replies about other answers too, of before an arm was trained anew.
+    missing = sum(name not in rows for name in prompts)
+    return complete(prompts.values(), len(rows) + missing, backend, sampling, rows, progress)
+
+
+def graded(
+    task: Task, items: Iterable[Example], answers: RowFile, others: RowFile | None, rows: RowFile, identity: str
+) -> Iterator[Row]:
+    """A row for each item, as `evaluate.grade` makes them; against another answer with `lengths`, the characters of
+    both. What the judge did not answer, or not readably, is unjudged: it counts neither for nor against."""
+    judging = _judging(task)
+    for item in items:
+        case = _case(judging, item, answers, others)
+        verdict = case.verdict
+        if verdict is None:
+            verdict = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
+        row = row_of(item.id, bucket(case.answer, verdict), verdict)
+        if judging.against != "nothing" and case.text is not None and case.other is not None:
+            row["lengths"] = [len(case.text), len(case.other)]
+        yield row
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A reply, the answer in it and the answer it is compared with (None if there is none); `verdict` if no judge is
+    needed."""
+
+    item: Example
+    answer: Completion
+    text: str | None
+    other: str | None
+    verdict: Verdict | None
+
+
+def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | None) -> _Case:
+    answer = _completion(answers, item.id)
+    text = answer_of(answer)
+    other: str | None = item.reference if judging.against == "reference" else ""
+    if judging.against == "seed":
+        if others is None:
+            raise TypeError("a task that is judged against the seed needs the seed's answers")
+        other = answer_of(_completion(others, item.id))
+    verdict = None
+    if answer.finish == "error":
+        verdict = Verdict("unjudged", f"backend error: {answer.error}")
+    elif other is None:
+        verdict = Verdict("unjudged", "the other answer is missing")
+    elif text is None:
+        verdict = no_answer_yet()
+    elif judging.against != "nothing" and text == other:
+        verdict = Verdict("fail", "tie", found="the same text", value=0.5)
+    return _Case(item, answer, text, other, verdict)
+
+
+def _completion(rows: RowFile, item_id: str) -> Completion:
+    row = rows.get(item_id)
+    return Completion.from_json(row) if row else no_answer(item_id)
+
+
+def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:
+    return [
+        Prompt(content_id(identity, messages_json(question)), question)
+        for question in judging.ask(case.item, case.text or "", case.other or "")
+    ]
+
+
+def _read(judging: Judging, saved: Sequence[Row | None]) -> Verdict:
+    """The verdict from the replies on file, without their think traces. A reply that was cut off is not read: it may be
+    a draft, and its trace need not be marked as one."""
+    texts = []
+    for row in saved:
+        if row is None:
+            return Verdict("unjudged", "the judge was not asked")
+        reply = Completion.from_json(row)
+        if reply.finish == "error":
+            return Verdict("unjudged", "the judge failed", found=reply.error)
+        text = answer_of(reply)
+        if text is None:
+            return Verdict("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
+        if reply.finish == "length":
+            return Verdict("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
+        texts.append(text)
+    return judging.read(texts)
+
+
+def _judging(task: Task) -> Judging:
+    if task.judge is None:
+        raise TypeError(f"the task {task.name} is not graded by a judge")
+    return task.judge
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """Of `calls` questions: prompt tokens, reply tokens at most, and dollars at most where the recipe has prices.
+    `counted` is how tokens were counted."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    dollars: float | None
+    counted: str
+
+
+def judge_cost(
+    config: JudgeConfig, questions: Sequence[Messages], total: int, count_tokens: Callable[[Messages], int] | None
+) -> CostEstimate:
+    """What `total` questions cost, of which `questions` are a sample. Without `count_tokens` (see `token_counter`) a
+    token is taken for four characters."""
+    count = count_tokens or _by_characters
+    sampled = sum(map(count, questions))
+    inputs = round(sampled / len(questions) * total) if questions else 0
+    outputs = total * config.sampling.max_new_tokens
+    dollars = None
+    if config.input_price is not None and config.output_price is not None:
+        dollars = (inputs * config.input_price + outputs * config.output_price) / 1e6
+    counted = "by the judge's tokenizer" if count_tokens else f"as {_CHARACTERS_A_TOKEN} characters each"
+    return CostEstimate(total, inputs, outputs, dollars, counted)
+
+
+def _by_characters(messages: Messages) -> int:
+    return -(-sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN)
+
+
+def token_counter(model: ModelConfig) -> Callable[[Messages], int] | None:
+    """Counts by the judge's own tokenizer where it lies in a local folder, else None: nothing is downloaded."""
+    from ..models.loading import load_renderer
+
+    if model.path != "demo" and not Path(model.path).is_dir():
+        return None
+    renderer = load_renderer(model)
+    return lambda messages: len(renderer.ids(messages))

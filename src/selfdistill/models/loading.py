@@ -1,0 +1,296 @@
+"""Where a model is, what it is, and how it is loaded. The only place that picks device and dtype."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, RecipeError
+from ..recipe import ModelConfig
+from .renderer import Renderer
+from .source import model_source
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_NO_MEMORY = (
+    "can't allocate memory", "std::bad_alloc", "can't start new thread",
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory",
+)  # fmt: skip
+# One of these is there where Linux has a GPU that torch calls cuda: NVIDIA's, Jetson's, AMD's, and WSL's.
+_DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
+
+
+def check_model_files(model: ModelConfig) -> None:
+    """Raises ModelError where a local folder can't be a model. A hub name is not looked up."""
+    source = model_source(model)
+    folder = Path(source)
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") != 1
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} holds no config.json, so it is no model folder; name the folder that does.")
+        weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+        if not weights:
+            pickled = " (only pickled ones, which are not loaded)" if any(folder.glob("*.bin")) else ""
+            raise ModelError(
+                f"{folder} holds no safetensors weights{pickled}; download or convert the model, then run again."
+            )
+    elif looks_local:
+        raise ModelError(f"There is no model folder {source}; check model.path, or give a hub name such as org/name.")
+
+
+def free_memory() -> None:
+    """Gives back what a model that is no longer referred to has held, before the next one is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an error says. CUDA has one of its own; the CPU's allocator raises a plain RuntimeError."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return True
+    torch = sys.modules.get("torch")  # where it isn't loaded, no error is its own
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The model's tokenizer. Raises ModelError."""
+    check_model_files(model)
+    try:
+        return _load_tokenizer(model)
+    except Exception as error:  # the tokenizers library raises plain Exception for a file it can't read
+        raise ModelError(load_advice("tokenizer", model, error)) from error
+
+
+def load_renderer(model: ModelConfig, layout: str | None = None, tokenizer: Any = None) -> Renderer:
+    """The model's tokenizer (or the `tokenizer` given) with the recipe's layout (or `layout`). Loads no weights.
+
+    Raises ModelError.
+    """
+    tokenizer = tokenizer or load_tokenizer(model)
+    try:
+        stop = _read_settings(model, "generation_config.json").get("eos_token_id")
+    except (OSError, ValueError):
+        stop = None
+    stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    return Renderer(tokenizer, layout or model.layout, model.template_kwargs, stop_ids, model.date)
+
+
+def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
+    """The arguments for a server that applies the model's chat template itself: the recipe's, and the experiment's date
+    if the template writes one. If the tokenizer is not at hand (a hosted model's), its template is not known, and the
+    recipe's arguments are all.
+
+    Raises RecipeError if the template writes today's date and has no argument for it.
+    """
+    try:
+        renderer = load_renderer(model)
+    except ModelError:
+        return dict(model.template_kwargs)
+    dated = renderer.template.date_arguments()
+    if dated is None:
+        raise RecipeError(
+            f"The chat template of {model.path} writes today's date and has no argument for it, so a server would show "
+            "each day another prompt; set model.server.api to completions."
+        )
+    return {**dated, **model.template_kwargs}
+
+
+# transformers' own classes for the following import torch and all of generation, which takes longer than all else that
+# `check` does. So what a model's JSON files say is read from them.
+
+
+def _load_tokenizer(model: ModelConfig) -> Any:
+    """What `AutoTokenizer` gives; that is not needed for what transformers saved as a tokenizer of its general kind."""
+    try:
+        settings = _read_settings(model, "tokenizer_config.json")
+    except (OSError, ValueError):
+        settings = {}
+    if settings.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in settings:
+        from transformers import TokenizersBackend
+
+        return TokenizersBackend.from_pretrained(model_source(model), revision=model.revision)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+    )
+
+
+def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
+    """A JSON file of the model's. Raises OSError where it isn't there, ValueError where it isn't JSON."""
+    from transformers.utils import cached_file
+
+    path = cached_file(model_source(model), name, revision=model.revision)
+    assert path is not None  # it would have raised
+    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    return settings if isinstance(settings, dict) else {}
+
+
+def without_generation_settings(weights: Any) -> None:
+    """Takes the generation settings off a loaded model before it is saved: transformers loads some that it refuses to
+    save, such as a temperature without do_sample. `copy_generation_settings` puts them back."""
+    from transformers import GenerationConfig
+
+    weights.generation_config = GenerationConfig()
+
+
+def copy_generation_settings(model: ModelConfig, folder: Path) -> None:
+    """Makes the generation_config.json in `folder` that of the model, byte for byte, or removes it if there is none."""
+    from transformers.utils import cached_file
+
+    target = folder / "generation_config.json"
+    try:
+        source = cached_file(model_source(model), target.name, revision=model.revision)
+    except OSError:
+        target.unlink(missing_ok=True)
+        return
+    assert source is not None  # it would have raised
+    target.write_bytes(Path(source).read_bytes())
+
+
+def context_length(config: Any) -> int | None:
+    """How many tokens a model's position range holds, None where its configuration doesn't say."""
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def load_context_length(model: ModelConfig) -> int | None:
+    """`context_length` without the weights. Raises ModelError."""
+    try:
+        settings = _read_settings(model, "config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(load_advice("configuration", model, error)) from error
+    length = settings.get("max_position_embeddings")
+    known = isinstance(length, int) and _is_architecture(settings.get("model_type"))
+    return length or None if known else context_length(load_config(model))
+
+
+def _is_architecture(name: Any) -> bool:
+    """Whether transformers has a folder for it; of others, `load_config` says what is wrong."""
+    import transformers
+
+    folder = Path(transformers.__file__).with_name("models")
+    return isinstance(name, str) and name.isidentifier() and (folder / name).is_dir()
+
+
+def load_config(model: ModelConfig) -> Any:
+    """The model's configuration. Raises ModelError."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(load_advice("configuration", model, error)) from error
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if name != "auto":
+        return name
+    if sys.platform == "linux" and not any(next(Path("/dev").glob(driver), None) for driver in _DRIVERS):
+        return "cpu"  # told without torch, whose import takes a second
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(name: str, device: str) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it, else float32."""
+    import torch
+
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    has_bfloat16 = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def load_model(
+    model: ModelConfig, adapter: str | None = None, dtype: torch.dtype | None = None, **options: Any
+) -> PreTrainedModel:
+    """The weights on their device, with a LoRA adapter's folder over them where given. `options` go to
+    `from_pretrained`. Raises ModelError."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar of loading shards would run into the command's own
+    check_model_files(model)
+    device = pick_device(model.device)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model_source(model),
+            revision=model.revision,
+            dtype=dtype or pick_dtype(model.dtype, device),
+            trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if out_of_memory(error):
+            raise
+        raise ModelError(load_advice("weights", model, error)) from error
+    if adapter is not None:
+        loaded = _with_adapter(loaded, adapter)
+    try:
+        moved: PreTrainedModel = loaded.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"{model.path} can't be put on {device} ({_first_line(error)}); check model.device."
+        ) from error
+    return moved
+
+
+def _with_adapter(loaded: Any, adapter: str) -> Any:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise ModelError(f"{adapter} holds no adapter_config.json, so it is no LoRA adapter; train the arm again.")
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():  # PEFT would take a pickled one
+        raise ModelError(f"{adapter} holds no adapter_model.safetensors; train the arm again.")
+    try:
+        adapted = PeftModel.from_pretrained(loaded, adapter)
+        _check_adapter(adapted, Path(adapter))
+        return adapted
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"The adapter in {adapter} can't be loaded over the model ({_first_line(error)}); train the arm again."
+        ) from error
+
+
+def _check_adapter(adapted: Any, folder: Path) -> None:
+    """Raises ModelError where the adapter's weights are not those that this model has a place for: PEFT loads what fits
+    of an adapter that was made for another model, and says so in a warning at most."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    if saved != set(get_peft_model_state_dict(adapted)):
+        raise ModelError(f"The adapter in {folder} was made for another model than this one; train the arm again.")
+
+
+def load_advice(what: str, model: ModelConfig, error: Exception) -> str:
+    """What to say where a part of a model can't be loaded."""
+    return (
+        f"The {what} of {model.path} can't be loaded ({_first_line(error)}); check model.path, and for a gated hub "
+        "model log in with `hf auth login`."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

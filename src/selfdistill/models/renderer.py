@@ -1,0 +1,186 @@
+"""From messages to token ids. Every backend, training and evaluation render through `Renderer`, so the chat template is
+applied once and a prompt has the same tokens wherever it is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, RenderError
+from ..types import Message, Messages, messages_json
+from .answer_turn import find_answer_turn
+from .chat_template import ANSWER, USER, ChatTemplate
+from .thinking import find_thinking
+from .tokens import Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """Token ids of one sequence, and for each whether loss is taken on it (a response and its end of turn)."""
+
+    input_ids: list[int]
+    trained: list[bool]
+
+
+class Renderer:
+    """Messages to text and token ids by one tokenizer and layout.
+
+    `layout`, `template_kwargs` and `day` are those of `ChatTemplate`. `thinking` is what the template does about
+    reasoning. `end_of_turn` is the token that the template puts after an answer, or else the tokenizer's eos;
+    `stop_ids` are this token, eos, and those of `stop_ids` that can't be part of an answer's text. `warnings` are
+    sentences for the user.
+
+    Raises ModelError if the model has no chat template, or one that can't show a user's message.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        layout: str = "chat",
+        template_kwargs: Mapping[str, Any] | None = None,
+        stop_ids: Sequence[int] = (),
+        day: date | None = None,
+    ) -> None:
+        self.tokenizer, self.warnings = tokenizer, list[str]()
+        self.template, self._tokens = ChatTemplate(tokenizer, layout, template_kwargs, day), Tokens(tokenizer)
+        self._check_that_text_is_shown()
+        self.thinking = find_thinking(self.template)
+        self.has_system_role = self._takes_system_role()
+        self._turn = find_answer_turn(self.template, self._tokens, self.thinking.mode == "on")
+        self.stop_ids = self._declared(stop_ids)
+        if tokenizer.eos_token_id is not None:
+            self.stop_ids.add(tokenizer.eos_token_id)
+        self.end_of_turn = self._end_of_turn()
+        self.stop_ids.add(self.end_of_turn)
+
+    # ---- prompts
+
+    def text(self, messages: Messages) -> str:
+        """The prompt that the model continues, up to where its answer starts. A last assistant message is a prefill:
+        the start of the answer.
+
+        Raises RenderError if the template refuses the messages, or if they turn on the reasoning that is off.
+        """
+        if messages and messages[-1].role == "assistant":
+            return self.text(messages[:-1]) + self._turn.before + messages[-1].content
+        if not self.has_system_role:
+            messages = _fold_system(messages)
+        text = self.template.apply(messages_json(messages), generate=True)
+        if not text.endswith(self.thinking.ending):
+            raise RenderError("its text turns on the reasoning that the recipe turns off (such as /think in it)")
+        return text + self._turn.opening
+
+    def ids(self, messages: Messages) -> list[int]:
+        """`text` as token ids. Special tokens, BOS too, come from the template alone, so that none is doubled."""
+        return self._tokens.encode(self.text(messages))
+
+    # ---- training
+
+    def response_row(self, prompt: Messages, response: str) -> TrainingRow:
+        """The tokens that generation sees, then the response and its end of turn, with loss on these two alone.
+
+        White space around the response is cut if the template cuts it. Prompt and response are encoded separately, as
+        generation does, so that no token spans both. Raises RenderError if the prompt can't be rendered or the
+        response can't be trained (see `untrainable`), ModelError if the template makes the model think.
+        """
+        self.refuse_thinking()
+        ids, (answer, reason) = self.ids(prompt), self._answer(response)
+        if reason:
+            raise RenderError(reason)
+        return TrainingRow(ids + answer, [False] * len(ids) + [True] * len(answer))
+
+    def untrainable(self, response: str) -> str | None:
+        """Why a response can't be trained, None if it can: its tokens don't decode to its text, or a mark of reasoning
+        stands in it although reasoning is off."""
+        return self._answer(response)[1]
+
+    def refuse_thinking(self) -> None:
+        """Raises ModelError if the template makes the model think before it answers."""
+        if self.thinking.mode != "on":
+            return
+        switch, name = self.thinking.switch, self.template.name
+        if switch:
+            setting = ", ".join(f"{key}: {json.dumps(value)}" for key, value in switch.items())
+            todo = f"turn this off with model.template_kwargs: {{{setting}}}"
+        else:
+            todo = "it has no switch that turns this off: name a Jinja chat template without reasoning in model.layout"
+        raise ModelError(
+            f"The chat template {name} lets the model think before it answers, which is not supported: answers without "
+            f"reasoning would teach it not to think; {todo}."
+        )
+
+    def _answer(self, response: str) -> tuple[list[int], str | None]:
+        """The trained tokens of a response, and why it can't be trained."""
+        mark = next((mark for mark in self.thinking.marks if mark in response), None)
+        if mark is not None:
+            return [], f"the response holds {mark}, and reasoning is turned off"
+        text = self._turn.before + (response.strip() if self._turn.strips else response) + self._turn.after
+        ids = self._tokens.encode_answer(text)
+        if ids is None:
+            return [], "the tokenizer can't write the response without loss: its tokens decode to another text"
+        return [*ids, self.end_of_turn], None
+
+    # ---- what the template does
+
+    def _check_that_text_is_shown(self) -> None:
+        try:
+            text = self.template.apply([{"role": "user", "content": USER}], generate=True)
+        except RenderError as error:
+            raise ModelError(
+                f"The chat template {self.template.name} can't be used, even for one message ({error}); check "
+                "model.template_kwargs, or name another Jinja chat template in model.layout."
+            ) from error
+        if USER not in text:
+            raise ModelError(
+                f"The chat template {self.template.name} leaves out the text of a user's message, as templates for "
+                "pictures do; name a Jinja chat template for text in model.layout."
+            )
+
+    def _takes_system_role(self) -> bool:
+        """Whether a system message reaches the prompt: templates without that role raise, or leave it out."""
+        chat = [{"role": "system", "content": ANSWER}, {"role": "user", "content": USER}]
+        try:
+            return ANSWER in self.template.apply(chat, generate=True)
+        except RenderError:
+            return False
+
+    def _declared(self, stop_ids: Sequence[int]) -> set[int]:
+        """The ids of the model's generation settings that can't be part of an answer's text: those of added tokens."""
+        known = {stop for stop in stop_ids if stop in self._tokens.special | self._tokens.added}
+        if ordinary := sorted(set(stop_ids) - known):
+            self.warnings.append(
+                f"generation_config.json names {', '.join(map(str, ordinary))} as eos_token_id, which is no special "
+                "token of the tokenizer; it is not used, as it would cut answers short."
+            )
+        return known
+
+    def _end_of_turn(self) -> int:
+        if self._turn.end is not None:
+            return self._turn.end
+        eos = self.tokenizer.eos_token_id
+        if eos is None and not self.stop_ids:
+            raise ModelError("The tokenizer names no end-of-turn token; set eos_token in its tokenizer_config.json.")
+        end: int = min(self.stop_ids) if eos is None else eos
+        if self._turn.unknown:
+            self.warnings.append(
+                f"The chat template {self.template.name} ends an answer with {self._turn.unknown!r}, which is no "
+                f"special token of the tokenizer; answers end with {self._tokens.written([end])[0]} instead."
+            )
+        return end
+
+
+def _fold_system(messages: Messages) -> Messages:
+    """A system message put in front of the first user turn, for templates that have no system role."""
+    if not messages or messages[0].role != "system":
+        return messages
+    system, rest = messages[0].content, messages[1:]
+    if not rest or rest[0].role != "user":
+        return (Message("user", system), *rest)
+    return (Message("user", f"{system}\n\n{rest[0].content}"), *rest[1:])

@@ -1,0 +1,74 @@
+"""Looks the seed's chat template over before anything is paid for."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from ...errors import ModelError, RenderError
+from ...models.loading import load_renderer, load_tokenizer
+from ...models.renderer import Renderer, TrainingRow
+from ...types import Conversation, Example, Messages
+from ..plan import Plan
+
+_NAMED = 3
+
+
+def check_templates(plan: Plan) -> None:
+    """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
+    answers. A tokenizer that can't be loaded is left to the stage that needs it: a server may have the model alone."""
+    try:
+        tokenizer = load_tokenizer(plan.recipe.model)
+    except ModelError:
+        return
+    for model in (plan.recipe.model, plan.rewriting_model):
+        load_renderer(model, tokenizer=tokenizer).refuse_thinking()
+
+
+def template_warnings(plan: Plan, renderer: Renderer) -> list[str]:
+    """What a user should know of the template: an ending that is no token, a date, a date that has no effect."""
+    warnings, template = list(renderer.warnings), renderer.template
+    if plan.recipe.model.date is not None and not template.formats:
+        warnings.append(
+            f"model.date has no effect, as the chat template {template.name} doesn't read the date; if it has an "
+            "argument for the date, set this in model.template_kwargs."
+        )
+    if plan.recipe.model.date is None and template.formats:
+        warnings.append(
+            f"The chat template {template.name} writes today's date: the day on which the experiment is created stays "
+            "in all of its prompts; set model.date to choose another."
+        )
+    return warnings
+
+
+def untrainable_rows(renderer: Renderer, rows: list[Conversation]) -> str | None:
+    """A sentence about the rows whose responses can't be trained, None if there are none."""
+    found: dict[int, str] = {}
+    for place, row in enumerate(rows, 1):
+        for example in row.examples():
+            try:
+                renderer.response_row(example.prompt, example.reference)
+            except RenderError as error:
+                found.setdefault(place, str(error))
+    if not found:
+        return None
+    named = "; ".join(f"training row {place}: {reason}" for place, reason in islice(found.items(), _NAMED))
+    return (
+        f"{len(found)} of the first {len(rows)} training rows can't be used ({named}); change these rows, or set "
+        "train.allow_unusable_rows=true to leave them out."
+    )
+
+
+def training_row(renderer: Renderer, example: Example) -> TrainingRow | None:
+    """The example's training sequence, None if it can't be trained."""
+    try:
+        return renderer.response_row(example.prompt, example.reference)
+    except RenderError:
+        return None
+
+
+def prompt_ids(renderer: Renderer, messages: Messages) -> list[int] | None:
+    """The prompt's token ids, None if the template refuses it."""
+    try:
+        return renderer.ids(messages)
+    except RenderError:
+        return None

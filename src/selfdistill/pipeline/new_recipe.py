@@ -1,0 +1,261 @@
+"""A commented recipe for a model and a dataset, from a look at the first rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data import (
+    BadRow,
+    chat_markup,
+    data_notes,
+    read_conversations,
+    read_records,
+    recognise,
+    unused_columns,
+    unused_sentence,
+)
+from ..data.columns import suggestion
+from ..data.sources import is_hub_name
+from ..errors import DataError, RecipeError
+from ..grading import make_grader
+from ..grading.calls import read_call
+from ..grading.programs import python_blocks
+from ..models.slots import fill
+from ..recipe import DataConfig, Grader
+from ..store.rows import write_text
+from ..types import Conversation, Example
+
+_LOOK, _GRADED = 2000, 200
+_SURE = 0.95  # real data has a stray row in it
+_NUMBER = re.compile(
+    r"(####|\A|(?i:\banswer(?: is|:|\*\*:|:\*\*))|\\boxed\{)[\s:$*\\({]{0,9}(?:\b[dt]?frac\{)?-?[\d.,/}{]*\d\D{0,20}$"
+)
+_LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the first rows show: `notes` are what is not read of them. `problem` says why there is nothing to see;
+    `columns` is then the line that may help."""
+
+    format: str = "auto"
+    rows: int = 0
+    examples: Sequence[Example] = ()
+    bad: list[BadRow] = field(default_factory=list)
+    notes: Sequence[str] = ()
+    problem: str | None = None
+    columns: str | None = None
+
+
+@dataclass(frozen=True)
+class _Guess:
+    grader: Grader
+    template: str
+    what: str
+
+
+def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
+    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`; gives what was
+    recognised, a sentence each.
+
+    Raises RecipeError where `out` is there and not `force`, DataError where a data file can't be read. A folder or hub
+    name that can't be read, and columns that fit no format, are left to the user: the recipe is written all the same.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
+    look = _look(data)
+    guess = _guess_grader(look.examples)
+    heldout = min(200, look.rows // 10)
+    columns = ""
+    if look.problem:
+        line = look.columns or "{question: Problem, answer: Solution}"
+        columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
+    slots = {
+        "model": _scalar(model),
+        "path": _scalar(data),
+        "format": look.format,
+        "columns": columns,
+        "heldout": f"{heldout:<18}",
+        "template": f"{guess.template:<17}",
+        "grader": f"{_flow(guess.grader):<19} ",
+        "why": guess.what,
+        "tasks": "\n    - heldout" if heldout else "",
+    }
+    try:
+        write_text(out, fill(_RECIPE, slots))
+    except OSError as error:
+        raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
+    return _found(look, guess, heldout)
+
+
+def _look(data: str) -> _Look:
+    config = DataConfig(path=data, on_bad_row="skip")
+    bad: list[BadRow] = []
+    try:
+        records = [row for _, row in islice(read_records(config, bad.append), _GRADED)]
+    except DataError as error:
+        if Path(data).is_dir() or (is_hub_name(data) and not Path(data).exists()):
+            return _Look(rows=_LOOK, problem=str(error))
+        raise
+    try:
+        name = recognise(records, config)
+    except DataError as error:
+        return _Look(rows=len(records), problem=str(error), columns=suggestion(records))
+    bad.clear()
+    rows = list(islice(read_conversations(config.model_copy(update={"format": name}), bad.append), _LOOK))
+    examples = chain.from_iterable(row.examples() for row in rows)
+    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, name)))
+
+
+def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
+    """What of the rows is not shown to the model or not trained on, and what needs a look."""
+    if unused := unused_sentence(unused_columns(rows), len(rows), form):
+        yield unused
+    marks = [mark for row in rows if (mark := chat_markup(row))]
+    yield from data_notes(
+        {
+            "untrained": sum(len(row.untrained) for row in rows),
+            "reasoning": sum(len(row.reasoning) for row in rows),
+            "markup": len(marks),
+            "markup_example": marks[0] if marks else None,
+        }
+    )
+
+
+def _guess_grader(examples: Sequence[Example]) -> _Guess:
+    """The first kind whose mark nearly all references bear, and whose grader passes them as their own rewrite."""
+    for spec, template, what, has_mark in _candidates(examples):
+        grade = make_grader(spec)
+        sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
+        if examples and sum(sure) >= _SURE * len(sure):
+            return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
+    return _Guess("none", "using", "hygiene only: the references hold no answer that could be compared")
+
+
+def _candidates(examples: Sequence[Example]) -> list[tuple[Grader, str, str, Callable[[str], bool]]]:
+    candidates: list[tuple[Grader, str, str, Callable[[str], bool]]] = [
+        ("function_call", "refer", "are one function call", lambda text: read_call(text) is not None),
+        ("final_number", "math", "end in their answer as a number", lambda text: bool(_NUMBER.search(text.strip()))),
+        ("python_code", "refer", "hold Python code", lambda text: bool(python_blocks(text))),
+        ("json", "refer", "are JSON", lambda text: text.lstrip()[:1] in ("{", "[")),
+        ("choice", "using", "choose a letter", lambda text: bool(_LETTER.fullmatch(text.strip()))),
+    ]
+    if labels := _labels([example.reference for example in examples]):
+        spec = {"name": "choice", "labels": labels}
+        candidates.append((spec, "using", f"are one of {len(labels)} labels", lambda text: len(text) <= 40))
+    return candidates
+
+
+def _labels(references: Sequence[str]) -> list[str]:
+    """The few short texts that all references are, each five times on average; empty where they are not."""
+    found: dict[str, str] = {}
+    for text in references:
+        label = text.strip().rstrip(".")
+        found.setdefault(label.casefold(), label)
+    few = 2 <= len(found) <= min(20, len(references) // 5)
+    short = all(label and len(label) <= 30 and len(label.split()) <= 3 for label in found.values())
+    return sorted(found.values()) if few and short else []
+
+
+def _found(look: _Look, guess: _Guess, heldout: int) -> list[str]:
+    if look.problem:
+        return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
+    rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
+    name = guess.grader if isinstance(guess.grader, str) else guess.grader["name"]
+    lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})", *look.notes]
+    if look.bad:
+        first = f"{look.bad[0].where}: {look.bad[0].reason}"
+        lines.append(
+            f"{len(look.bad)} rows can't be used, the first is {first}; fix them, or set data.on_bad_row to skip"
+        )
+    return lines
+
+
+def _scalar(text: str) -> str:
+    """`text` as YAML: plain where that is safe, else in double quotes."""
+    if re.fullmatch(r"[A-Za-z0-9_./~-]+", text) and yaml.safe_load(text) == text:
+        return text
+    return _flow_yaml([text], quotes='"')[1:-1]
+
+
+def _flow(grader: Grader) -> str:
+    return grader if isinstance(grader, str) else _flow_yaml(grader)
+
+
+def _flow_yaml(value: Any, quotes: str | None = None) -> str:
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=quotes, allow_unicode=True, width=float("inf"), sort_keys=False
+    )
+    return text.strip()
+
+
+def _one_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+_RECIPE = """\
+# A recipe of selfdistill. Look at what it comes to: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
+# What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
+
+model:
+  path: {model}
+  # layout: alpaca            # the paper's layout in place of the model's own chat template
+  # batch_tokens: 8192        # tokens a batch when generating (default 16384); lower where memory is short
+
+data:
+  path: {path}
+  format: {format}{columns}
+  heldout: {heldout} # rows set aside: never trained on, evaluated as the task `heldout`
+  # n: 2000                   # train on a draw of that many rows; a smaller draw is part of a larger
+  # on_bad_row: skip          # moves rows that can't be used to bad_rows.jsonl, in place of stopping
+  # near_duplicates: {threshold: 0.9, drop: true}   # leaves out held-out rows that nearly repeat a training row
+
+rewrite:
+  template: {template} # using or refer (task-independent), math, or a file of your own
+  grader: {grader}# {why}
+  # sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens
+  # hygiene: {refusal: false}   # each check on a rewrite can be turned off
+
+train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows a step
+  method: lora                # or full, qlora
+  adapter: {r: 8, alpha: 16, targets: [q_proj, v_proj]}   # targets: all-linear learns more, and forgets more
+  lr: 1.0e-4
+  epochs: 2                   # the paper: 5 for GSM8K and OpenFunctions, 2 elsewhere
+  batch_size: 8
+  max_length: 2048            # in tokens; longer rows stop the run unless allow_unusable_rows is true
+
+# Equal but for the data. Without this the arms are the first three.
+arms:
+  seed: {data: none}          # the model as it is: what every comparison is made with
+  vanilla: {data: original}
+  sdft: {data: rewrites}
+  # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
+  # mix-0.5: {data: 0.5}      # half of the rows rewritten
+  # self: {data: self}        # the model's own answers where they pass, without a look at the reference
+  # half-way: {data: interpolate, of: vanilla, alpha: 0.5}   # weights between seed and vanilla; more: docs/baselines.md
+
+# seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread
+
+evaluate:
+  # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
+  tasks:{tasks}
+    # What the model could do before, and may forget. Data comes from the hub, or from `path`; n takes a part of it.
+    - overrefusal             # harmless requests that look harmful: are they still answered? (ships with selfdistill)
+    # - {task: gsm8k, n: 500}
+    # - {task: openfunctions, path: openfunction_test.json}
+    # - humaneval             # runs what the model wrote, in a sandbox: needs bubblewrap
+    # - advbench              # refusals of harmful requests
+    # - advbench-jailbreak    # the same with an adversarial suffix
+    # - {task: mmlu, n: 2000} # knowledge, through lm-eval: needs `pip install selfdistill[knowledge]`
+    # - alpacaeval-vs-seed    # helpfulness: needs the judge below
+
+# judge: {model: {path: gpt-4.1, server: {url: "https://api.openai.com/v1", key_env: OPENAI_API_KEY}}, backend: openai}
+"""

@@ -1,0 +1,178 @@
+"""From YAML files and `key=value` overrides to recipes, and back to YAML."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from ..errors import RecipeError
+from .plain_yaml import Scalar, dump_yaml, parse_yaml, plain
+from .problems import problem
+from .root import Recipe
+from .settings import check_name, merge
+from .train import DEFAULT_ARMS
+
+_log = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""The folder of the recipes that ship with the package."""
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a YAML recipe, or one that ships with the package by its name; `overrides` are `key=value` with dots in the
+    key and YAML in the value.
+
+    Raises RecipeError that names the key, the reason, and the key that was probably meant.
+    """
+    found = load_recipes(path, overrides)
+    if list(found) != [""]:
+        raise RecipeError(
+            f"{path} holds {len(found)} experiments ({', '.join(found)}); run them with `selfdistill reproduce {path}`."
+        )
+    return found[""]
+
+
+def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipes of a file with `experiments`, each of which changes what stands around them; else the one, with an
+    empty name. Raises RecipeError as `load_recipe` does."""
+    path = recipe_file(path)
+    values = _read_yaml(path)
+    changes = values.pop("experiments", None)
+    if changes is None:
+        return {"": make_recipe(values, overrides, source=str(path))}
+    if not isinstance(changes, dict) or not changes or not all(isinstance(its, dict) for its in changes.values()):
+        raise RecipeError(f"{path}: `experiments` needs names, and for each what it changes.")
+    made = {}
+    for name, its in changes.items():
+        try:
+            check_name("experiment", str(name))
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}.") from None
+        whole = merge(_written_out(values), _written_out(its))
+        made[str(name)] = make_recipe(whole, overrides, source=f"{path}, {name}")
+    return made
+
+
+def recipe_file(path: Path | str) -> Path:
+    """The file or folder at `path`; only if there is none, the recipe of that name that ships with the package."""
+    shipped = shipped_recipe(path)
+    try:
+        if shipped is None or not Path(path).exists():
+            return shipped or Path(path)
+    except OSError:  # a name that is too long, a folder that may not be looked into: reading it says so
+        return Path(path)
+    _say_which(Path(path).absolute(), shipped)
+    return Path(path)
+
+
+def shipped_recipe(path: Path | str) -> Path | None:
+    """The recipe that ships with the package under this bare name, as in `selfdistill reproduce table1`."""
+    path = Path(path)
+    found = path.name == str(path) and (RECIPES / f"{path}.yaml")
+    try:
+        return found if found and found.is_file() else None
+    except OSError:
+        return None
+
+
+@cache
+def _say_which(path: Path, shipped: Path) -> None:
+    kind = "folder" if path.is_dir() else "file"
+    _log.warning("`%s` is the %s %s, not the recipe of that name, which is %s.", path.name, kind, path, shipped)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
+    except IsADirectoryError:
+        shipped = shipped_recipe(path)
+        also = f" A recipe of this name also ships with the package: {shipped}." if shipped else ""
+        raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.{also}") from None
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
+    except ValueError as error:  # UnicodeDecodeError is one
+        why = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise RecipeError(
+            f"{path} is not readable as YAML ({why}); mend it, or let `selfdistill init` write one."
+        ) from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")
+    return values
+
+
+def make_recipe(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe") -> Recipe:
+    """A checked recipe from plain values. Raises RecipeError."""
+    values = _written_out(values)
+    for override in overrides:
+        changes = _written_out(_nested(override))
+        if "arms" in changes and not values.get("arms"):
+            values["arms"] = {name: arm.model_dump() for name, arm in DEFAULT_ARMS.items()}
+        values = merge(values, changes)
+    try:
+        return Recipe.model_validate(_fitting(values, Recipe))
+    except ValidationError as error:
+        problems = [problem(detail, Recipe) for detail in error.errors()]
+        raise RecipeError(f"{source}: " + "; ".join(dict.fromkeys(problems)) + ".") from None
+
+
+def save_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every setting written out."""
+    return dump_yaml(recipe.model_dump(mode="json"))
+
+
+def _written_out(values: dict[str, Any]) -> dict[str, Any]:
+    """`model: NAME`, `data: FILE` and `sampling: paper` written out, and sections with nothing in them left out."""
+    values = {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
+    for key in ("model", "data"):
+        if isinstance(values.get(key), str | Scalar):
+            values[key] = {"path": values[key]}
+    for key in ("rewrite", "evaluate"):
+        section = values.get(key)
+        if isinstance(section, dict) and isinstance(section.get("sampling"), str):
+            values[key] = {**section, "sampling": {"preset": section["sampling"]}}
+    return values
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    """The value of a setting of the type `kind`: for a text a scalar as it is written, else as YAML reads it."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if isinstance(value, Scalar):
+        return value.text if str in options and not {bool, int, float} & {*options} else value.value
+    model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
+    inner = next((get_args(each) for each in options if get_origin(each) in (dict, list)), ())
+    if isinstance(value, dict) and model is not None:
+        kinds = {name: field.annotation for name, field in model.model_fields.items()}
+        return {key: _fitting(each, kinds.get(key, Any)) for key, each in value.items()}
+    if isinstance(value, dict) and len(inner) == 2:
+        return {key: _fitting(each, inner[1]) for key, each in value.items()}
+    if isinstance(value, list) and len(inner) == 1:
+        return [_fitting(each, inner[0]) for each in value]
+    return plain(value)
+
+
+_SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "judge", "seeds")
+
+
+def _nested(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"'{override}' is no override; write key=value, for example train.lr=2e-5.")
+    try:
+        values = parse_yaml(f"value: {text}")  # so that it is read as in a file
+        if not isinstance(values, dict) or values.keys() != {"value"}:
+            raise ValueError("it is more than one value")
+    except ValueError:
+        raise RecipeError(f"The value in '{override}' is not readable as YAML; put it in quotes.") from None
+    value = values["value"]
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested

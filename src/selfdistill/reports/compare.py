@@ -1,0 +1,161 @@
+"""compare.html: several experiments side by side, each arm's score on each task. Scores on different items, or
+of answers that were drawn otherwise, are never put into one column."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import ExperimentError
+from ..store.rows import write_text
+from .findings import Findings, Row
+from .html import render
+from .saved import read_experiment, read_lines
+from .svg import arm_slots, marker_icon
+from .text import WORDS, count, visible
+
+_Items = frozenset[tuple[str, int]]  # each id, and how often it is asked
+
+
+@dataclass(frozen=True)
+class _Entrant:
+    """An experiment as it is compared: `link` leads from the page to its report."""
+
+    name: str
+    link: str
+    verdict: Row
+    findings: Findings
+    items: dict[str, _Items | None]  # by task; None where they aren't on file
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A task with one set of items asked in one way, and the experiments that asked these."""
+
+    task: str
+    metric: str
+    items: _Items | None
+    asked: Row
+    entrants: list[str]
+
+
+def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
+    """Writes the page to `path`; gives which tasks were not compared, and why. Reads verdict.json and items/ of each
+    experiment. Raises ExperimentError where a directory holds no experiment, is damaged or named twice."""
+    if len({directory.resolve() for directory in directories}) < len(directories):
+        raise ExperimentError("An experiment is named twice; name each directory once.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = _names([directory.resolve() for directory in directories])
+    entrants = [_read(directory, name, path.parent) for directory, name in zip(directories, names, strict=True)]
+    columns = _columns(entrants)
+    refused = _refused(columns)
+    arms = list(dict.fromkeys(arm for entrant in entrants for arm in entrant.findings.arms))
+    seed = entrants[0].findings.seed_arm
+    sweeps = [row for entrant in entrants for row in entrant.verdict.get("sweeps") or []]
+    page = render(
+        "compare.html.jinja",
+        styles=("base.css", "report.css", "compare.css"),
+        scripts=("report.js",),
+        entrants=entrants,
+        headlines={entrant.name: entrant.findings.headline() for entrant in entrants},
+        columns=[(column, _label(column, columns)) for column in columns],
+        rows=[(entrant, arm, _cells(entrant, arm, columns)) for entrant in entrants for arm in entrant.findings.arms],
+        icons={arm: marker_icon(slot) for arm, slot in arm_slots(arms, seed, sweeps).items()},
+        words=WORDS,
+        refused=refused,
+    )
+    write_text(path, page)
+    return refused
+
+
+def _read(directory: Path, name: str, home: Path) -> _Entrant:
+    verdict = read_experiment(directory).verdict
+    findings = Findings.of(verdict)
+    link = quote(os.path.relpath(directory / "report.html", home))
+    asked = {visible(path.stem): path for path in directory.glob("items/*.jsonl")}
+    items = {task["task"]: _items(asked, task) for task in findings.tasks}
+    return _Entrant(name, link, verdict, findings, items)
+
+
+def _items(asked: dict[str, Path], task: Row) -> _Items | None:
+    path = asked.get(task["task"]) or asked.get(str(task.get("answers_of")))
+    if path is None:
+        return None
+    return frozenset(Counter(str(row["id"]) for *_, row in read_lines(path) if row and "id" in row).items())
+
+
+def _names(directories: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of those above as tell them apart."""
+    for depth in range(1, max(len(directory.parts) for directory in directories) + 1):
+        names = ["/".join(directory.parts[-depth:]) for directory in directories]
+        if len(set(names)) == len(names):
+            break
+    return [visible(name) for name in names]
+
+
+def _columns(entrants: Sequence[_Entrant]) -> list[_Column]:
+    """Tasks in the order in which they are met. Items that aren't on file are like no others."""
+    columns: dict[Any, _Column] = {}
+    for entrant in entrants:
+        for task in entrant.findings.tasks:
+            items, metric = entrant.items[task["task"]], str(task.get("metric") or "score")
+            asked = task.get("asked") or {}
+            key = (task["task"], metric, entrant.name if items is None else items, json.dumps(asked, sort_keys=True))
+            columns.setdefault(key, _Column(task["task"], metric, items, asked, [])).entrants.append(entrant.name)
+    order = list(dict.fromkeys(column.task for column in columns.values()))
+    return sorted(columns.values(), key=lambda column: order.index(column.task))
+
+
+def _refused(columns: Sequence[_Column]) -> list[str]:
+    """A sentence for each task that has more than one column."""
+    sentences = []
+    for task in dict.fromkeys(column.task for column in columns):
+        own = [column for column in columns if column.task == task]
+        if len(own) > 1:
+            told = " and ".join(f"{', '.join(column.entrants)} ({_told(column, own)})" for column in own)
+            known = [column.items for column in own if column.items is not None]
+            same = len(known) == len(own) and len(set(known)) == 1
+            shared = "" if same or len(known) < len(own) else f", {_common(known)} in common"
+            how = "asked or scored otherwise in" if same else "other items of"
+            sentences.append(f"{task} is not compared in one column: {how} {told}{shared}.")
+    return sentences
+
+
+def _common(known: Sequence[_Items]) -> str:
+    return count(len(frozenset.intersection(*known)))
+
+
+def _told(column: _Column, own: Sequence[_Column]) -> str:
+    """A column's items, and what differs among `own` in how they were asked."""
+    if column.items is None:
+        return "not on file"
+    differing = [name for name in column.asked if len({json.dumps(other.asked.get(name)) for other in own}) > 1]
+    ways = [f"{name} {visible(str(column.asked[name]))}" for name in differing]
+    return ", ".join([f"{count(sum(n for _, n in column.items))} items", column.metric, *ways])
+
+
+def _label(column: _Column, columns: Sequence[_Column]) -> str:
+    """What tells a column from others of its task: whose items they are."""
+    alone = sum(other.task == column.task for other in columns) == 1
+    return "" if alone else f"as asked by {', '.join(column.entrants)}"
+
+
+def _cells(entrant: _Entrant, arm: str, columns: Sequence[_Column]) -> list[tuple[Row, Row | None, bool] | None]:
+    """Of each column the arm's score, its change against its seed, and whether the task is the target; None where the
+    experiment has no such score."""
+    tasks = {task["task"]: task for task in entrant.findings.tasks}
+    cells: list[tuple[Row, Row | None, bool] | None] = []
+    for column in columns:
+        task = tasks.get(column.task) if entrant.name in column.entrants else None
+        score = task["scores"].get(arm) if task else None
+        if task is None or score is None or score.get("value") is None:
+            cells.append(None)
+        else:
+            cells.append((score, entrant.findings.change(task, arm), task["role"] == "target"))
+    return cells

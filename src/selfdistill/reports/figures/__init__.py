@@ -1,0 +1,118 @@
+"""Every figure of the report: for the page as inline SVG with its data, and for papers as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from ...store.rows import write_text
+from ..svg import PAGE, inline_svg, light_palette
+from .canvas import Canvas, Drawing
+from .forgetting import forgetting, measure, measures, name_of
+from .material import Material
+from .rewriting import acceptance, gap
+from .scores import verdict
+from .shift import layers, similarity
+from .sweeps import sweeps
+from .training import loss
+
+_WIDE, _NARROW, _PAPER = 940.0, 350.0, 640.0  # CSS pixels
+_UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+
+
+class Figure(NamedTuple):
+    """`name` is that of its files, `section` where it stands on the page. The function gives None where the experiment
+    hasn't (yet) what it shows."""
+
+    name: str
+    section: str
+    title: str
+    function: Callable[[Material], Drawing | None]
+
+
+FIGURES = (
+    Figure("verdict", "scores", "Scores against the seed", verdict),
+    Figure("sweeps", "sweeps", "Along each swept setting", sweeps),
+    Figure("acceptance", "rewrites", "Accepted, or why not", acceptance),
+    Figure("gap", "rewrites", "The gap before training", gap),
+    Figure("forgetting", "shift", "Forgetting against shift", forgetting),
+    Figure("similarity", "shift", "Similarity of the answers to the seed's", similarity),
+    Figure("layers", "shift", "Change of the parameters, layer by layer", layers),
+    Figure("loss", "training", "Loss", loss),
+)
+
+
+class Shown(NamedTuple):
+    """A figure on the page; `data` is a data: URI of its CSV."""
+
+    name: str
+    section: str
+    title: str
+    svg: Markup
+    caption: str
+    data: str
+
+
+def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
+    """The figures for which there is something to show."""
+    return [(figure, drawing) for figure in FIGURES if (drawing := figure.function(material))]
+
+
+def page_figures(material: Material) -> list[Shown]:
+    """Each figure as inline SVG, once for wide and once for narrow screens."""
+    shown = []
+    for figure, drawing in drawings(material):
+        wide, narrow = (
+            inline_svg(drawing.draw(Canvas(width, PAGE)), f"{figure.name}-{css_class}", drawing.label, css_class)
+            for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
+        )
+        data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
+        shown.append(Shown(figure.name, figure.section, figure.title, wide + narrow, drawing.caption, data))
+    return shown
+
+
+def save_figures(material: Material, folder: Path) -> list[Path]:
+    """NAME.png, NAME.pdf and NAME.csv of each figure in `folder`; the same bytes each time. Raises OSError where it
+    can't be written."""
+    from matplotlib import rc_context
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for figure, drawing in drawings(material):
+        picture = drawing.draw(Canvas(_PAPER, light_palette()))
+        # Text stays text in the PDF; `$` in a name is no formula.
+        with rc_context({"pdf.fonttype": 42, "text.parse_math": False}), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a glyph that DejaVu lacks
+            for kind, undated in _UNDATED.items():
+                paths.append(folder / f"{figure.name}.{kind}")
+                picture.savefig(paths[-1], facecolor="white", dpi=216, metadata=undated)
+        paths.append(folder / f"{figure.name}.csv")
+        write_text(paths[-1], as_csv(drawing.header, drawing.rows))
+    return paths
+
+
+def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """CSV with a header line. Text that a spreadsheet would take for a formula gets a ' in front
+    (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@") and value.strip() else value
+
+
+__all__ = [
+    "FIGURES", "Figure", "Material", "Shown", "as_csv", "measure", "measures", "name_of", "page_figures",
+    "save_figures",
+]  # fmt: skip

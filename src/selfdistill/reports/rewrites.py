@@ -1,0 +1,127 @@
+"""The rewrites browser: what the seed model made of each response, beside the original, in one static file."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..store.rows import parse_line
+from ..types import Rewrite
+from .html import render
+from .saved import REWRITES, read_lines
+from .text import MAX_TEXT, cut, shorten, visible
+
+MAX_ROWS = 5_000
+_MAX_PAGE_TEXT = 30_000_000  # no more than a browser opens at ease
+_MAX_REASON = 160
+_MAX_REASONS = 2_000
+
+_Place = tuple[int, int, int, int]  # rank (the highest are drawn), line number, byte offset, bytes
+
+
+@dataclass
+class Survey:
+    """One pass over rewrites.jsonl, whatever its size. `places` are the (line number, byte offset) of the rows to
+    show, in the file's order. `reasons` counts the rows whose original was kept."""
+
+    rows: int = 0
+    accepted: int = 0
+    damaged: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    places: list[tuple[int, int]] = field(default_factory=list)
+
+    def acceptance(self) -> dict[str, Any]:
+        """The same figures as verdict.json's, for an experiment that has none yet."""
+        rate = self.accepted / self.rows if self.rows else None
+        return {"rows": self.rows, "accepted": self.accepted, "rate": rate, "reasons": dict(self.reasons.most_common())}
+
+
+def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) -> Survey | None:
+    """Counts the rewrites and draws `limit` of them: half of them kept, half not, as far as there are enough of each,
+    those with the ids in `first` among them. The draw depends on the rows' ids alone. None where nothing was rewritten
+    yet."""
+    path = directory / REWRITES
+    if not path.is_file():
+        return None
+    found = Survey()
+    draws: dict[str, list[_Place]] = {"rewrite": [], "original": []}
+    for number, offset, size, row in read_lines(path):
+        try:
+            rewrite = Rewrite.from_json(row or {})
+        except (KeyError, TypeError):
+            found.damaged += 1
+            continue
+        found.rows += 1
+        found.accepted += rewrite.verdict.passed
+        if not rewrite.verdict.passed:
+            found.reasons[_reason(rewrite, found.reasons)] += 1
+        digest = hashlib.blake2b(rewrite.example.id.encode(errors="replace"), digest_size=7).digest()
+        draw = draws[rewrite.source]
+        rank = 1 if visible(rewrite.example.id) in first else -int.from_bytes(digest, "big")
+        place = (rank, number, offset, size)
+        (heapq.heappush if len(draw) < limit else heapq.heappushpop)(draw, place)
+    found.places = _choose(draws["rewrite"], draws["original"], limit)
+    return found
+
+
+def browser_page(directory: Path, name: str, found: Survey) -> str:
+    """The page's HTML. `name` is the experiment's."""
+    rows = list(_rows(directory / REWRITES, found))
+    return render(
+        "rewrites.html.jinja",
+        styles=("base.css", "browser.css", "rewrites.css"),
+        scripts=("browser.js", "rewrites.js"),
+        data=rows,
+        name=name,
+        found=found,
+        shown=len(rows),
+        shown_accepted=sum(row["source"] == "rewrite" for row in rows),
+        max_text=MAX_TEXT,
+    )
+
+
+def _reason(rewrite: Rewrite, known: Counter[str]) -> str:
+    """A grader of the user's own may write a new reason for each row: past a number of them they are one."""
+    text = shorten(visible(rewrite.verdict.reason), _MAX_REASON)
+    return text if rewrite.verdict.passed or text in known or len(known) < _MAX_REASONS else "other reasons"
+
+
+def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple[int, int]]:
+    """Half of each where both have that many, as many as `_MAX_PAGE_TEXT` allows, in the file's order."""
+    n_kept = min(len(kept), max(limit - limit // 2, limit - len(refused)))
+    chosen = heapq.nlargest(n_kept, kept) + heapq.nlargest(limit - n_kept, refused)
+    places, room = [], _MAX_PAGE_TEXT
+    for _, number, offset, size in sorted(chosen, reverse=True):
+        room -= min(size, 3 * MAX_TEXT)
+        if room >= 0:
+            places.append((number, offset))
+    return sorted(places)
+
+
+def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
+    """What the browser needs of each row to show; texts visible and cut."""
+    with path.open("rb") as file:
+        for number, offset in found.places:
+            file.seek(offset)
+            rewrite = Rewrite.from_json(parse_line(file.readline()))
+            example, completion, verdict = rewrite.example, rewrite.completion, rewrite.verdict
+            yield {
+                "row": number,
+                "id": cut(example.id),
+                "source": rewrite.source,
+                "prompt": [[cut(message.role), cut(message.content)] for message in example.prompt],
+                "original": cut(example.reference),
+                "rewrite": cut(completion.text),
+                "finish": cut(completion.finish),
+                "tokens": completion.tokens,
+                "error": cut(completion.error),
+                "outcome": cut(verdict.outcome),
+                "reason": _reason(rewrite, found.reasons),
+                "expected": cut(verdict.expected),
+                "found": cut(verdict.found),
+            }

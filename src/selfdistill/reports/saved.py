@@ -1,0 +1,110 @@
+"""What an experiment's directory holds, read for showing. Any file may not be there yet."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError
+from ..recipe.plain_yaml import parse_yaml, plain
+from ..store.rows import parse_line
+from .text import visible, visible_json
+
+REWRITES = Path("rewrite", "rewrites.jsonl")
+GAP = Path("rewrite", "gap.jsonl")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The small files of an experiment. Every string in here is `visible` already. `training` maps an arm to the rows
+    of its train.jsonl by step; arms that train nothing, or haven't yet, are not in it. `gap` has of the responses
+    before and after rewriting (mean negative log-likelihood a token, tokens), `shift` the rows of shift/<run>.json."""
+
+    name: str
+    recipe_text: str | None
+    recipe: dict[str, Any]
+    manifest: dict[str, Any]
+    verdict: dict[str, Any]
+    training: dict[str, list[dict[str, Any]]]
+    gap: dict[str, list[tuple[float, int]]]
+    shift: dict[str, dict[str, Any]]
+
+
+def read_experiment(directory: Path) -> Saved:
+    """Raises ExperimentError where `directory` holds no experiment, or a file in it is damaged."""
+    found = [directory / name for name in ("recipe.yaml", "manifest.json", "verdict.json", REWRITES)]
+    if not any(path.is_file() for path in found):
+        raise ExperimentError(f"{directory} holds no experiment; name the directory that `selfdistill run` wrote.")
+    recipe_path = directory / "recipe.yaml"
+    recipe_text = recipe_path.read_text(encoding="utf-8", errors="replace") if recipe_path.is_file() else None
+    try:
+        recipe = plain(parse_yaml(recipe_text or "")) or {}
+    except ValueError:
+        recipe = {}  # the page shows the text, just not the settings taken from it
+    verdict = _read_json(directory / "verdict.json")
+    known = verdict.get("shift")  # a file that isn't in it is of older settings
+    shift = {visible(path.stem): _read_json(path) for path in sorted(directory.glob("shift/*.json"))}
+    return Saved(
+        name=visible(directory.resolve().name),
+        recipe_text=None if recipe_text is None else visible(recipe_text),
+        recipe=visible_json(recipe) if isinstance(recipe, dict) else {},
+        manifest=_read_json(directory / "manifest.json"),
+        verdict=verdict,
+        training={visible(path.parent.name): _read_log(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
+        gap=_read_gap(directory / GAP),
+        shift=shift if known is None else {run: shift.get(run, row) for run, row in known.items()},
+    )
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, int, dict[str, Any] | None]]:
+    """Each line of a JSONL file as (line number from 1, byte offset, bytes, row); the row is None where the line is
+    damaged, as the last one is after a kill. Streams."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = parse_line(line)
+            except ValueError:
+                row = None
+            yield number, offset, len(line), row if isinstance(row, dict) else None
+            offset += len(line)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ExperimentError(f"{path} is damaged ({error}); run the stage that writes it again.") from None
+    if not isinstance(value, dict):
+        raise ExperimentError(f"{path} is damaged (it holds no object); run the stage that writes it again.")
+    shown: dict[str, Any] = visible_json(value)
+    return shown
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The last row of each step that has a finite loss: a resumed run writes the steps since its checkpoint again."""
+    rows = {
+        row["step"]: row
+        for *_, row in read_lines(path)
+        if row and isinstance(row.get("loss"), int | float) and math.isfinite(row["loss"]) and "step" in row
+    }
+    return [rows[step] for step in sorted(rows)]
+
+
+def _read_gap(path: Path) -> dict[str, list[tuple[float, int]]]:
+    """Of each original, and of each response that SDFT trains on. Damaged rows are left out."""
+    found: dict[str, list[tuple[float, int]]] = {"original": [], "rewritten": []}
+    for *_, row in read_lines(path) if path.is_file() else ():
+        sides = row or {}
+        for name, side in (("original", "original"), ("rewritten", sides.get("chosen"))):
+            score = sides.get(side) if isinstance(side, str) else None
+            nll = score.get("nll") if isinstance(score, dict) else None
+            if isinstance(score, dict) and isinstance(nll, int | float) and math.isfinite(nll):
+                found[name].append((float(nll), int(score.get("tokens") or 0)))
+    return found

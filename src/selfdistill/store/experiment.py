@@ -1,0 +1,289 @@
+"""One directory: recipe, manifest, stages, arms. It knows what is done and with which settings; it holds no model."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError, SelfDistillError
+from ..recipe import Recipe, load_recipe, save_recipe
+from ..types import content_id
+from .manifest import Checksums, ManifestFile, gpus, new_manifest, now
+from .rows import put_aside, write_text
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step as planned: the settings it reads and the stages whose results it reads. Same fingerprint, same result.
+
+    `output` is the file or folder that it makes last, in the experiment's directory. A stage that is `cheap` is made
+    anew where its settings changed; the others stop there, unless they are not finished and their partial work is
+    `guarded` by keys of its own.
+
+    `beside` are the other files that it makes, or folders of them. Of the files in `by_row` it makes those rows again
+    that are missing; any other file it makes again as a whole.
+    """
+
+    name: str
+    output: str
+    settings: Mapping[str, Any]
+    inputs: tuple[Stage, ...] = ()
+    cheap: bool = False
+    guarded: bool = False
+    beside: tuple[str, ...] = ()
+    by_row: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return content_id(_plain(self.settings), [stage.fingerprint for stage in self.inputs])
+
+
+@dataclass
+class StageRun:
+    """A stage that is being worked on. Counts put into `counts` are saved when it ends well."""
+
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+class Experiment:
+    """An experiment's directory. Use `locked` around whatever writes to it."""
+
+    def __init__(self, directory: Path | str, recipe: Recipe) -> None:
+        self.directory = Path(directory)
+        self.recipe = recipe
+        self._read_only = False
+        self._manifest, self._checksums = ManifestFile(self.directory), Checksums()
+
+    @classmethod
+    def open(cls, directory: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+        """An experiment that exists. Raises ExperimentError where there is none."""
+        directory = Path(directory)
+        if not (directory / "recipe.yaml").is_file():
+            raise ExperimentError(
+                f"{directory} holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`."
+            )
+        return cls(directory, load_recipe(directory / "recipe.yaml", overrides))
+
+    def read_only(self) -> Experiment:
+        """Another object for the same directory that takes every finished stage for finished, whatever its settings
+        are now, and leaves recipe.yaml as it is."""
+        other = copy.copy(self)
+        other._read_only = True
+        return other
+
+    def path(self, *parts: str) -> Path:
+        return self.directory.joinpath(*parts)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Versions, hardware, and of each stage fingerprint, settings, counts, seconds and its files' checksums. To be
+        read only."""
+        return self._manifest.read()
+
+    @cached_property
+    def date(self) -> datetime.date:
+        """The day that chat templates write as today, in every stage and every run: the recipe's `model.date`, else the
+        day on which the experiment was created."""
+        recorded = self.manifest.get("date")
+        if recorded:
+            return datetime.date.fromisoformat(recorded)
+        return self.recipe.model.date or datetime.date.fromisoformat(now()[:10])
+
+    def finished(self, stage: Stage) -> bool:
+        """Whether the stage was done with these settings, and what it made is still there as it was written. A cheap
+        stage is done again where its inputs' files are others now: rows that had failed were asked again."""
+        record = self.manifest["stages"].get(stage.name, {})
+        if "finished" not in record or not self.path(stage.output).exists():
+            return False
+        if self._read_only:
+            return True
+        read = self._read(stage)
+        same = record["fingerprint"] == stage.fingerprint and record.get("read", read) == read
+        return same and not self._changed_files(record)
+
+    def _read(self, stage: Stage) -> str | None:
+        """What a cheap stage reads now, as it is recorded; None for the others, which are not made anew for it."""
+        if not stage.cheap:
+            return None
+        records = self.manifest["stages"]
+        return content_id([records.get(source.name, {}).get("files") for source in stage.inputs])
+
+    def check_files(self, stage: Stage) -> None:
+        """Raises ExperimentError where a file of a finished stage is not as it was written."""
+        if changed := self._changed_files(self.manifest["stages"].get(stage.name, {})):
+            raise ExperimentError(
+                f"{self.path(changed[0])} is not as it was written: damaged, or changed by hand. `selfdistill run` "
+                "makes it again, and keeps what is there under another name."
+            )
+
+    def _changed_files(self, record: Mapping[str, Any]) -> list[str]:
+        """The files of a finished stage that are gone, or not as they were written."""
+        files: Mapping[str, str] = record.get("files", {})
+        return [name for name, checksum in files.items() if self._checksums.of(self.path(name)) != checksum]
+
+    def _files(self, stage: Stage) -> dict[str, str]:
+        """The files that a stage has made, with their checksums."""
+        paths = [self.path(name) for name in (stage.output, *stage.beside)]
+        found = [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        return {
+            str(path.relative_to(self.directory)): self._checksums.of(path)
+            for path in found
+            if path.is_file() and path.suffix != ".damaged"
+        }
+
+    def _put_changed_aside(self, stage: Stage, record: Mapping[str, Any]) -> None:
+        """Before a stage is done again: what it would overwrite, though someone may have changed it, is kept."""
+        for name in self._changed_files(record) if record.get("fingerprint") == stage.fingerprint else []:
+            path, output = self.path(name), self.path(stage.output)
+            if path.parent != output.parent and output.exists():
+                put_aside(output)  # it says that a folder is whole
+            if not path.exists():
+                _log.warning("%s is gone, and made again.", path)
+            elif name in stage.by_row:
+                _log.warning("%s is not as it was written; rows that are missing are made again.", path)
+            else:
+                _log.warning("%s is not as it was written; put aside as %s and made again.", path, put_aside(path).name)
+
+    def same_settings(self, stage: Stage) -> bool:
+        """Whether the stage was last done with the settings of its own that it has now, whatever its inputs."""
+        record = self.manifest["stages"].get(stage.name)
+        return record is not None and record["settings"] == _plain(stage.settings)
+
+    def counts(self, name: str) -> dict[str, Any]:
+        """What a finished stage counted, empty where it isn't finished."""
+        counts: dict[str, Any] = self.manifest["stages"].get(name, {}).get("counts", {})
+        return counts
+
+    def to_retry(self, stage: Stage) -> bool:
+        """Whether a finished stage holds failures that lay with the engine, which another run asks again."""
+        return bool(self.counts(stage.name).get("transient"))
+
+    def check(self, stages: Sequence[Stage]) -> None:
+        """Raises ExperimentError that names the differing keys where work was done with other settings."""
+        records = self.manifest["stages"]
+        for stage in stages:
+            record = records.get(stage.name)
+            if record is None or record["fingerprint"] == stage.fingerprint or stage.cheap:
+                continue
+            if stage.guarded and "finished" not in record:
+                continue
+            changed = _changed(record["settings"], stage.settings)
+            # What a cheap input changes is made anew there, but this stage has read what it was.
+            for source in stage.inputs:
+                if source.cheap and source.name in records and record["inputs"].get(source.name) != source.fingerprint:
+                    changed += _changed(records[source.name]["settings"], source.settings)
+            if changed:
+                raise ExperimentError(
+                    f"{self.directory} was made with other settings for {stage.name}: {', '.join(changed)}. "
+                    "Put them back, or name a new directory with --dir."
+                )
+
+    def begin(self, stages: Sequence[Stage]) -> None:
+        """Checks all of `stages`, and saves the recipe unless it is only read. Raises ExperimentError if the directory
+        is another's."""
+        self.check(stages)
+        if not self.manifest.get("selfdistill"):
+            ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
+            if self.directory.exists() and any(
+                p.name not in ours and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
+            ):
+                raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
+            self._manifest.write(new_manifest(self.date.isoformat()))
+        if trusted := set(self.recipe.trusted) - set(self.manifest.get("trusted", ())):  # said once, it stays there
+            self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
+        if not self._read_only:
+            write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
+
+    def record_commits(self, commits: Mapping[str, str]) -> None:
+        """Records which commits the names of hub models stand for, in this run and in later ones."""
+        if commits != self.manifest.get("commits", {}):
+            self._manifest.write({**self.manifest, "commits": dict(commits)})
+
+    @contextmanager
+    def run_stage(self, stage: Stage) -> Iterator[StageRun]:
+        """Records that `stage` began, and if the block ends without an error that it finished, with its counts.
+
+        A stage that ends at once with advice to change a setting is forgotten, so that the advice can be followed.
+        """
+        record = self.manifest["stages"].get(stage.name, {})
+        seconds = record.get("seconds", 0.0)
+        self._put_changed_aside(stage, record)
+        self._record(stage, {"started": now(), "seconds": seconds}, anew=True)
+        run, start = StageRun(), time.monotonic()
+        done: dict[str, Any] = {}
+        try:
+            yield run
+            done = {"counts": run.counts, "finished": now(), "files": self._files(stage), "read": self._read(stage)}
+        except SelfDistillError:
+            if not record:
+                self._forget(stage)
+            raise
+        finally:
+            if stage.name in self.manifest["stages"]:
+                self._record(stage, {"seconds": round(seconds + time.monotonic() - start, 3), **done})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for one process; the lock ends with the process, however it ends."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            file = self.path("lock").open("w")
+        except OSError as error:
+            raise ExperimentError(
+                f"{self.directory} can't be written ({error.strerror}); name another directory with --dir."
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ExperimentError(
+                    f"Another selfdistill process is working in {self.directory}; wait for it, or use another --dir."
+                ) from None
+            yield
+
+    def _forget(self, stage: Stage) -> None:
+        stages = {name: record for name, record in self.manifest["stages"].items() if name != stage.name}
+        self._manifest.write({**self.manifest, "stages": stages})
+
+    def _record(self, stage: Stage, values: Mapping[str, Any], anew: bool = False) -> None:
+        """`anew`: what was finished before is not, until it is finished again."""
+        manifest = self.manifest
+        old = {} if anew else manifest["stages"].get(stage.name, {})
+        inputs = {source.name: source.fingerprint for source in stage.inputs}
+        own = {"fingerprint": stage.fingerprint, "settings": stage.settings, "inputs": inputs}
+        stages = {**manifest["stages"], stage.name: {**old, **own, **values}}
+        hardware = {**manifest["hardware"], "gpus": gpus() or manifest["hardware"].get("gpus", [])}
+        self._manifest.write({**manifest, "hardware": hardware, "stages": stages})
+
+
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """As the manifest gives it back."""
+    return json.loads(json.dumps(settings))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = _flat(before), _flat(_plain(now))
+    return [
+        f"{key} ({old.get(key, 'unset')} → {new.get(key, 'unset')})"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

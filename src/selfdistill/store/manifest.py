@@ -1,0 +1,143 @@
+"""manifest.json: what an experiment was made with and what of it is done. Checked when read, kept twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError
+from ..types import content_id
+from .rows import file_checksum, put_aside, write_text
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "numpy", "scipy")
+_State = tuple[int, int, int]
+_log = logging.getLogger(__name__)
+
+
+class ManifestFile:
+    """The manifest of a directory. Beside it is the one that was before, which is taken where this one is damaged: the
+    stage done last is then looked at again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path, self.previous = directory / "manifest.json", directory / "manifest.previous.json"
+        self._read: tuple[_State | None, dict[str, Any]] = None, {"stages": {}}
+
+    def read(self) -> dict[str, Any]:
+        """To be read only; parsed anew where the file has changed. Raises ExperimentError where both are damaged."""
+        state = _state(self.path)
+        if state is None or state != self._read[0]:
+            self._read = state, self._load(state is not None)
+        return self._read[1]
+
+    def write(self, manifest: Mapping[str, Any]) -> None:
+        plain = json.loads(json.dumps(manifest))
+        write_text(self.path, _lines({**plain, "checksum": _checksum(plain)}), previous=self.previous)
+
+    def _load(self, there: bool) -> dict[str, Any]:
+        manifest = _parse(self.path) if there else None
+        if manifest is None and there:
+            with suppress(OSError):
+                _log.warning("%s is damaged; put aside as %s.", self.path, put_aside(self.path).name)
+        if manifest is None and self.previous.exists():
+            manifest = _parse(self.previous)
+            _log.warning("%s is taken instead of manifest.json.", self.previous)
+        elif manifest is None:
+            return {"stages": {}}  # before the second was written nothing was done
+        if manifest is None:
+            raise ExperimentError(
+                f"{self.path} is damaged, and so is the one before it; use another directory with --dir, or delete "
+                "this one."
+            )
+        return manifest
+
+
+class Checksums:
+    """Of files, read once for as long as a file stays what it is."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[_State | None, str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Empty where there is no such file."""
+        state, known = _state(path), self._known.get(path)
+        if known is None or known[0] != state:
+            known = self._known[path] = state, file_checksum(path) if state else ""
+        return known[1]
+
+
+def new_manifest(day: str) -> dict[str, Any]:
+    """The manifest of an experiment that shows its models the date `day`."""
+    return {
+        "selfdistill": _version("selfdistill"),
+        "created": now(),
+        "date": day,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "hardware": {
+            "platform": platform.platform(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpus": [],
+        },
+        "stages": {},
+    }
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def gpus() -> list[str]:
+    """Those that torch sees; none before it is loaded, as what doesn't load it uses none."""
+    torch = sys.modules.get("torch")
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _state(path: Path) -> _State | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _lines(manifest: Mapping[str, Any]) -> str:
+    """A key a line, and of the stages a stage a line: it is written twice a stage, and Python's JSON is nearly three
+    times as slow where it indents."""
+    parts = {key: json.dumps(value, ensure_ascii=False) for key, value in manifest.items() if key != "stages"}
+    stages = (
+        f" {json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in manifest["stages"].items()
+    )
+    parts["stages"] = "{\n" + ",\n".join(stages) + "\n}"
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in parts.items()) + "\n}\n"
+
+
+def _parse(path: Path) -> dict[str, Any] | None:
+    """None where it is damaged. One without a checksum is of an older version."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        right = manifest["stages"] is not None and manifest.get("checksum") in (None, _checksum(manifest))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return manifest if right else None
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    return content_id({key: value for key, value in manifest.items() if key != "checksum"})

@@ -1,0 +1,192 @@
+"""What a training leaves behind as it goes: rows of train.jsonl, and checkpoints that are known to be whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError, StageError
+from ..store.rows import file_checksum, write_json, write_lines
+from .flops import peak_flops, token_flops
+
+Progress = Callable[[int, int, float], None]
+_WHOLE = "whole.json"
+
+
+def last_checkpoint(folder: Path, fingerprint: str) -> Path | None:
+    """The last whole checkpoint under `folder`; torn ones, cut off while they were written, are removed.
+
+    Raises ExperimentError where it belongs to a training with other data or settings.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
+    for checkpoint in found:
+        whole = _read_json(checkpoint / _WHOLE)
+        if whole is None or any(_changed(checkpoint / name, was) for name, was in whole["files"].items()):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        elif whole["fingerprint"] != fingerprint:
+            raise ExperimentError(
+                f"{folder.parent} holds a training with other data, model or settings, stopped at step "
+                f"{checkpoint_step(checkpoint)}; train in another folder, or delete {folder} to start over."
+            )
+        else:
+            return checkpoint
+    return None
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def mark_whole(checkpoint: Path, fingerprint: str) -> None:
+    """Written last: a checkpoint without this mark, or with files that are not as they were, is not resumed from."""
+    found = (path for path in checkpoint.rglob("*") if path.is_file())
+    files = {str(path.relative_to(checkpoint)): file_checksum(path) for path in found}
+    write_json(checkpoint / _WHOLE, {"fingerprint": fingerprint, "files": files})
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a train.jsonl; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def rewind_log(path: Path, step: int) -> None:
+    """Drops the rows after `step`, which a resumed training writes again."""
+    write_lines(path, [row for row in read_log(path) if row["step"] <= step])
+
+
+def last_epoch_loss(path: Path) -> float:
+    """Nats a trained token, the mean over the steps of the last epoch."""
+    rows = read_log(path)
+    losses = [row["loss"] for row in rows if row["epoch"] > rows[-1]["epoch"] - 1]
+    return float(round(sum(losses) / len(losses), 6))
+
+
+def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
+    """The Trainer callback that writes `log`, marks checkpoints, reports progress, and stops at a loss of NaN."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Recorder(TrainerCallback):
+        tokens_at_start = tokens = 0
+        time = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                rewind_log(log, state.global_step)
+            if args.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            self.tokens_at_start = self.tokens = state.num_input_tokens_seen
+            self.time = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            last = state.global_step >= state.max_steps
+            control.should_log |= last or control.should_save  # no weights are saved whose loss wasn't looked at
+            control.should_save &= not last  # the result itself is written next
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            if "loss" not in logs:
+                return
+            if not math.isfinite(logs["loss"]):
+                raise StageError(
+                    f"The loss is {logs['loss']} at step {state.global_step}, so training has diverged; lower "
+                    "train.lr, add train.warmup, or set train.dtype=float32."
+                )
+            now = time.perf_counter()
+            rate = (state.num_input_tokens_seen - self.tokens) / max(now - self.time, 1e-9)
+            self.tokens, self.time = state.num_input_tokens_seen, now
+            norm = logs.get("grad_norm", math.nan)
+            if state.is_world_process_zero:
+                row = {
+                    "step": state.global_step,
+                    "epoch": round(state.epoch, 6),
+                    "loss": logs["loss"],
+                    "lr": logs["learning_rate"],
+                    "grad_norm": norm
+                    if math.isfinite(norm)
+                    else None,  # float16's first steps overflow, and are skipped
+                    "tokens_per_second": round(rate, 1),
+                    "peak_memory_gib": round(peak_memory_gib(), 3),
+                }
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                if on_progress is not None:
+                    on_progress(state.global_step, state.max_steps, logs["loss"])
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()  # every process has written its part
+            if state.is_world_process_zero:
+                mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", fingerprint)
+            self.time = time.perf_counter()  # saving is no part of the training rate
+
+    return Recorder()
+
+
+def measured(trainer: Any, tokens_at_start: int, seconds: float, lengths: Iterable[int]) -> dict[str, Any]:
+    """What a finished trainer tells for `TrainResult`; `seconds` are those since it had seen `tokens_at_start`, and
+    `lengths` its sequences'. Raises StageError where the weights are no numbers."""
+    import torch
+
+    parameters = list(trainer.model.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    # Of weights that several processes share each looks at its part.
+    parts = (parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained)
+    if not all(torch.isfinite(part).all() for part in parts):
+        raise StageError("The trained weights hold NaN or infinity; lower train.lr, or set train.dtype=float32.")
+    tokens = trainer.state.num_input_tokens_seen - tokens_at_start
+    flops = token_flops(trainer.accelerator.unwrap_model(trainer.model), lengths) * tokens / seconds
+    peak = peak_flops(trainer.args.device)
+    return {
+        "steps": trainer.state.global_step,
+        "epochs": round(trainer.state.epoch, 4),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trained_parameters": sum(parameter.numel() for parameter in trained),
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(tokens / seconds, 1),
+        "flops_per_second": float(f"{flops:.4g}"),
+        "mfu": round(flops / (peak * trainer.args.world_size), 4) if peak else None,
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "gradient_checkpointing": trainer.args.gradient_checkpointing,
+        "device": str(trainer.args.device),
+        "dtype": {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[trainer.accelerator.mixed_precision],
+        "attention": trainer.model.config._attn_implementation,
+    }
+
+
+def peak_memory_gib() -> float:
+    """The most memory this process has held: on the GPU where it computes there, else of the machine."""
+    import torch
+
+    if torch.cuda.is_available() and (allocated := torch.cuda.max_memory_allocated()):
+        return allocated / 2**30
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _changed(path: Path, was: str | int) -> bool:
+    """`was` its checksum, or of an older version its size."""
+    try:
+        return was != (path.stat().st_size if isinstance(was, int) else file_checksum(path))
+    except OSError:
+        return True

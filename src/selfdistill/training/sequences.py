@@ -1,0 +1,156 @@
+"""From responses to the sequences that training sees: rendered once, checked before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, RenderError, StageError
+from ..types import Example, messages_from_json, messages_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..measure.likelihood import Scored
+    from ..models.renderer import Renderer, TrainingRow
+
+IGNORED = -100
+"""The label of a token that no loss is taken on."""
+_LISTED = 10
+
+
+@dataclass
+class TrainingData:
+    """Sequences of token ids, and labels that are the ids where loss is taken and `IGNORED` elsewhere.
+
+    Each of the `rows` is one response with its prompt, and one sequence unless it was `dropped`. `too_long` rows were
+    over the limit: `cut` of them were shortened, the other ones are among the `dropped`. `untrained` rows had no
+    trained token. `mask_unlikely` took the loss off `masked_tokens` tokens, and off all tokens of `masked_rows` rows.
+    """
+
+    rows: int = 0
+    input_ids: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    labels: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    too_long: int = 0
+    untrained: int = 0
+    cut: int = 0
+    dropped: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    masked_tokens: int = 0
+    masked_rows: int = 0
+
+    def add(self, row: TrainingRow, limit: int) -> None:
+        """Takes in the row's first `limit` tokens, or drops it where none of them is trained."""
+        import numpy as np
+
+        ids = np.asarray(row.input_ids[:limit], dtype=np.int32)
+        trained = np.asarray(row.trained[:limit], dtype=bool)
+        if not trained[1:].any():  # the first token is predicted from nothing
+            self.dropped += 1
+            return
+        self.cut += len(row.input_ids) > limit
+        self.input_ids.append(ids)
+        self.labels.append(np.where(trained, ids, IGNORED).astype(np.int32))
+        self.tokens += len(ids)
+        self.trained_tokens += int(trained[1:].sum())
+
+    def counts(self) -> dict[str, Any]:
+        counted = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        return {"sequences": len(self.input_ids), **counted}
+
+
+def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_unusable: bool) -> TrainingData:
+    """Renders every example: its `reference` is trained on, after its `prompt`. `limit` is the most tokens a sequence
+    may have.
+
+    Raises DataError where there is nothing to train on, StageError where rows are too long or train nothing and that
+    is not allowed, or where no row is left.
+    """
+    data = TrainingData()
+    listed: list[str] = []
+    for example in examples:
+        data.rows += 1
+        row, reason = _rendered(example, renderer)
+        if row is None or not any(row.trained[1:]):
+            data.untrained += 1
+            reason = reason or "no token to train on"
+        elif len(row.input_ids) > limit:
+            data.too_long += 1
+            reason = f"{len(row.input_ids):,} tokens"
+        if reason and len(listed) < _LISTED:
+            listed.append(f"response {data.rows} ({reason}: {_first_words(example)})")
+        if row is None:
+            data.dropped += 1
+        else:
+            data.add(row, limit)
+    if not data.rows:
+        raise DataError("There are no rows to train on; check the arm's data.")
+    unusable = data.too_long + data.untrained
+    if unusable and not allow_unusable:
+        more = f", and {unusable - len(listed)} more" if unusable > len(listed) else ""
+        raise StageError(
+            f"{unusable} training rows can't be used ({data.too_long} over the limit of {limit:,} tokens, "
+            f"{data.untrained} that can't be trained): {'; '.join(listed)}{more}. Raise train.max_length (up to "
+            "the model's context), fix the data, or set train.allow_unusable_rows=true to cut and drop them."
+        )
+    if not data.input_ids:
+        raise StageError(
+            f"None of the {data.rows} rows has a token to train on within {limit:,} tokens; raise train.max_length or "
+            "check the data."
+        )
+    return data
+
+
+def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) -> None:
+    """Takes the loss off the tokens whose negative log-likelihood is `above` so many nats, by the `scores` of the
+    sequences' tokens (Selective Token Masking, Wu et al. 2025, arXiv 2501.14315). Raises StageError."""
+    import numpy as np
+
+    for scored in scores:
+        labels = data.labels[int(scored.id)]
+        if len(scored.values) != len(labels) - 1:
+            raise StageError(
+                f"The tokens of row {scored.id} can't be scored ({scored.error}), so train.mask_above can't be "
+                "applied; lower model.batch_tokens or train.max_length, or set model.score_dtype=bfloat16."
+            )
+        masked = (np.asarray(scored.values) > above) & (labels[1:] != IGNORED)
+        labels[1:][masked] = IGNORED
+        data.masked_tokens += int(masked.sum())
+        data.masked_rows += bool((labels[1:] == IGNORED).all())
+    data.trained_tokens -= data.masked_tokens
+    if not data.trained_tokens:
+        raise StageError(f"train.mask_above={above:g} leaves no token to train on; raise it (ln 2.5 = 0.916 is usual).")
+
+
+def trained_row(example: Example, response: str, source: str) -> dict[str, Any]:
+    """A line of an arm's data.jsonl: the response that is trained on, what comes before it, and where it is from."""
+    return {"id": example.id, "source": source, "prompt": messages_json(example.prompt), "response": response}
+
+
+def trained_example(row: dict[str, Any]) -> Example:
+    """The example to train on, from a row of `trained_row`."""
+    return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
+
+
+def _rendered(example: Example, renderer: Renderer) -> tuple[TrainingRow | None, str | None]:
+    """The example's sequence, or None with the reason if it can't be trained."""
+    try:
+        return renderer.response_row(example.prompt, example.reference), None
+    except RenderError as error:
+        return None, str(error)
+
+
+def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
+    """Passes `examples` through, and their prompts and responses into `digest`."""
+    for example in examples:
+        digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
+        yield example
+
+
+def _first_words(example: Example) -> str:
+    words = " ".join(example.instruction[:200].split())
+    return repr(words if len(words) <= 40 else words[:39] + "…")
