@@ -20,14 +20,14 @@ import compare_rules
 
 from selfdistill.data import read_conversations
 from selfdistill.grading import make_grader, verify
-from selfdistill.recipe import DataConfig, Hygiene
-from selfdistill.types import Completion, Example, Verdict
+from selfdistill.recipe import DataConfig, Filters
+from selfdistill.types import Completion, Example, Grade
 
 SETS = {
     "OpenFunctions": ("openfunction", "function_call", "function_call_paper"),
     "Alpaca": ("alpaca", "none", "none"),
 }
-# The paper's hygiene (eval/gen_distilled_data.py of its code).
+# The paper's filters (eval/gen_distilled_data.py of its code).
 PAPER_BANS = ("reference answer", "your response", "my response", "your own response", "now it's your turn")
 SHOWN = 2
 EXCERPT = 160
@@ -42,10 +42,10 @@ def pairs(folder: Path, name: str) -> Iterator[tuple[Example, str]]:
         yield original.examples()[-1], rewrite.messages[-1].content
 
 
-def paper_verdict(example: Example, text: str, grader: str) -> Verdict:
+def paper_verdict(example: Example, text: str, grader: str) -> Grade:
     lowered = text.lower()
     if any(ban in lowered for ban in PAPER_BANS) or text.startswith("Your turn"):
-        return Verdict("fail", "talks about the reference")
+        return Grade("fail", "talks about the reference")
     return make_grader(grader)(example, text)
 
 
@@ -55,7 +55,7 @@ def tables(title: str, rows: list[tuple[Example, str]], ours: str, papers: str) 
     both: Counter[tuple[bool, bool]] = Counter()
     examples = defaultdict[str, list[str]](list)
     for example, text in rows:
-        verdict = verify(example, Completion(example.id, text, "stop"), Hygiene(), grade)
+        verdict = verify(example, Completion(example.id, text, "stop"), Filters(), grade)
         reason = f"{'kept' if verdict.passed else 'rejected'}: {verdict.reason}"
         counts["all"][reason] += 1
         if text == example.reference:

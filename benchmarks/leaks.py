@@ -16,9 +16,9 @@ from pathlib import Path
 
 from selfdistill.data import read_conversations
 from selfdistill.generation.prompts import REWRITING
-from selfdistill.grading.hygiene import leaks
+from selfdistill.grading.filters import leaks
 from selfdistill.grading.leaks import template_headings
-from selfdistill.recipe import DataConfig, Hygiene
+from selfdistill.recipe import DataConfig, Filters
 from selfdistill.types import Example, Message
 
 REFERENCES = ("lima_train", "dolly_train", "alpaca_train")
@@ -59,7 +59,7 @@ def table(sets: Iterable[tuple[str, list[Pair]]], show: bool) -> None:
     for name, pairs in sets:
         reasons = Counter[str]()
         for example, text in pairs:
-            if reason := leaks(text, example, Hygiene(), HEADINGS):
+            if reason := leaks(text, example, Filters(), HEADINGS):
                 reasons[reason] += 1
                 if show:
                     print(f"    {reason}: {text[:600]!r}")

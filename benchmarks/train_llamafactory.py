@@ -19,7 +19,7 @@ def main() -> None:
     from llamafactory.train.tuner import run_exp
     from transformers import TrainerCallback
 
-    # The demo's layout, token for token.
+    # The demo's chat_template, token for token.
     register_template(
         name="demo",
         format_user=StringFormatter(slots=["<|user|>\n{{content}}<|end|>\n<|assistant|>\n"]),

@@ -50,7 +50,7 @@ selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). This page is made by `make li
 | `tests/data/` | rows of our own in the forms of public datasets | Apache-2.0 |
 
 Short texts of others name their source where they stand: the lists of refusal phrases in `grading/refusals.py` (Zou et
-al. 2023, Qi et al. 2024) and the Alpaca layout in `prompts.py`. No other data is in the package: datasets and models
+al. 2023, Qi et al. 2024) and the Alpaca format in `prompts.py`. No other data is in the package: datasets and models
 are the user's, under licences of their own. Many allow no commercial use (Alpaca: CC BY-NC 4.0), and rewrites are the
 output of a model, whose licence may say what they may be used for.
 

@@ -14,7 +14,7 @@ import yaml
 from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.stats import wilson
 from selfdistill.recipe import make_recipe, save_recipe
-from selfdistill.types import Completion, Example, Message, Rewrite, Score, Verdict
+from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
 
 # Each would do something if it reached the page as markup, code or an instruction to the terminal.
 HOSTILE = (
@@ -102,13 +102,13 @@ def made_rewrites(count: int, seed: int = 0) -> Iterable[Rewrite]:
             f"So the total is {had} + {got} = {answer}.\nThe answer is {answer}."
         )
         if chance > 0.98:
-            yield Rewrite(example, Completion("c", text[:60], "length", 64), Verdict("fail", "cut off at the limit"))
+            yield Rewrite(example, Completion("c", text[:60], "length", 64), Grade("fail", "cut off at the limit"))
         elif chance > 0.96:
             text = "As the reference answer says, " + text
-            yield Rewrite(example, Completion("c", text, "stop", 48), Verdict("fail", "talks about the reference"))
+            yield Rewrite(example, Completion("c", text, "stop", 48), Grade("fail", "talks about the reference"))
         else:
             outcome, reason = ("pass", "same number") if answer == had + got else ("fail", "another number")
-            verdict = Verdict(outcome, reason, str(had + got), str(answer))
+            verdict = Grade(outcome, reason, str(had + got), str(answer))
             yield Rewrite(example, Completion("c", text, "stop", 40), verdict)
 
 
@@ -116,14 +116,12 @@ def hostile_rewrites() -> Iterable[Rewrite]:
     for number, text in enumerate(HOSTILE):
         example = Example.of((Message("system", text), Message("user", f"{number} {text}")), f"{text} original")
         outcome = ("pass", "fail", "unjudged")[number % 3]
-        verdict = Verdict(outcome, text[:300], text[:900], text[:900])
+        verdict = Grade(outcome, text[:300], text[:900], text[:900])
         yield Rewrite(example, Completion("c", f"{text} rewrite {text}", "stop", 12), verdict)
     long = "word and another word, " * 4_500
-    yield Rewrite(
-        Example.of((Message("user", long),), long), Completion("c", long[7:], "stop", 1), Verdict("pass", "ok")
-    )
+    yield Rewrite(Example.of((Message("user", long),), long), Completion("c", long[7:], "stop", 1), Grade("pass", "ok"))
     empty = Example.of((Message("user", ""),), "")
-    yield Rewrite(empty, Completion("c", "", "error", 0, HOSTILE[0]), Verdict("unjudged", "backend error"))
+    yield Rewrite(empty, Completion("c", "", "error", 0, HOSTILE[0]), Grade("unjudged", "backend error"))
 
 
 def made_score(task: str, passed: int, n: int) -> Score:
@@ -151,8 +149,8 @@ def made_verdict(
             for arm, other in pairs
         ]
     comparisons = [row.to_json() for row in compare(compared, 0.05)]
-    accepted = sum(rewrite.verdict.passed for rewrite in rewrites)
-    refused = [rewrite.verdict.reason for rewrite in rewrites if not rewrite.verdict.passed]
+    accepted = sum(rewrite.grade.passed for rewrite in rewrites)
+    refused = [rewrite.grade.reason for rewrite in rewrites if not rewrite.grade.passed]
     reasons = {reason: refused.count(reason) for reason in dict.fromkeys(refused)}
     return {
         "model": "demo", "task": "gsm8k", "arms": arms, "seed_arm": "seed", "margin": 0.05, "tasks": scored,

@@ -144,8 +144,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.http.server_close()
 
 
-def config(server: Server, path: str = "judge", layout: str = "chat", **settings: Any) -> ModelConfig:
-    return ModelConfig(path=path, layout=layout, server={"url": server.url, "key_env": "TEST_KEY", **settings})
+def config(server: Server, path: str = "judge", chat_template: str = "chat", **settings: Any) -> ModelConfig:
+    return ModelConfig(
+        path=path, chat_template=chat_template, server={"url": server.url, "key_env": "TEST_KEY", **settings}
+    )
 
 
 def prompts(n: int) -> list[Prompt]:
@@ -580,7 +582,7 @@ def test_completions_are_asked_with_our_own_rendering_and_go_on_with_a_prefill(s
     text = "<|im_start|>user\nAdd 1 and 1<|im_end|>\n<|im_start|>assistant\nLet's see: "
     assert server.bodies[0]["prompt"] == text
     assert "messages" not in server.bodies[0]
-    ask(model.model_copy(update={"layout": "alpaca"}), [Prompt("0" * 16, messages)])
+    ask(model.model_copy(update={"chat_template": "alpaca"}), [Prompt("0" * 16, messages)])
     assert server.bodies[1]["prompt"].endswith("### Response:\nLet's see: ")
 
 
@@ -610,8 +612,8 @@ def test_what_the_chat_api_can_not_do_is_told(server: Server) -> None:
     started = Prompt("0" * 16, (Message("user", "Add 1 and 1"), Message("assistant", "Let's see: ")))
     with pytest.raises(RecipeError, match=r"prefill.*server\.api to completions"):
         ask(config(server), [started])
-    with pytest.raises(RecipeError, match="layout 'alpaca' would be ignored"):
-        open_backend("openai", config(server, layout="alpaca"))
+    with pytest.raises(RecipeError, match="chat_template 'alpaca' would be ignored"):
+        open_backend("openai", config(server, chat_template="alpaca"))
     assert server.bodies == []
 
 

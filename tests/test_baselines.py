@@ -71,7 +71,7 @@ def recipe_of(model: Path, rows: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(rows), "heldout": 8},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": TRAIN,
         "evaluate": {"backend": "fake", "tasks": ["heldout"]},
         **changes,
@@ -116,7 +116,7 @@ def test_self_answers_stand_where_they_pass_and_gold_elsewhere(done: tuple[Path,
     answers = {row["id"]: row for row in read(where / "rewrite" / "self" / "rewrites.jsonl")}
     assert {row["source"] for row in answers.values()} == {"self", "original"}
     for row in answers.values():
-        assert (row["source"] == "self") == (row["verdict"]["outcome"] == "pass")
+        assert (row["source"] == "self") == (row["grade"]["outcome"] == "pass")
     for row in read(where / "arms" / "self" / "data.jsonl"):
         chosen = answers[row["id"]]
         own = chosen["completion"]["text"] if row["source"] == "self" else chosen["example"]["reference"]
@@ -183,7 +183,7 @@ def test_a_tie_goes_to_the_first_and_what_has_no_score_comes_last(tmp_path: Path
         outcome = "pass" if source == "rewrite" else "fail"
         verdict = {"outcome": outcome, "reason": "", "expected": None, "found": None}
         completion = {"id": "1" * 16, "text": text, "finish": "stop", "tokens": 1, "error": None}
-        return {"id": "0" * 16, "source": source, "example": example, "completion": completion, "verdict": verdict}
+        return {"id": "0" * 16, "source": source, "example": example, "completion": completion, "grade": verdict}
 
     rows = [row("a"), row("no", "original"), row("b"), row("c"), row("d")]
     with RowFile(tmp_path / "scores.jsonl") as scores:
@@ -238,8 +238,8 @@ def test_a_second_run_does_nothing_and_a_changed_arm_is_named(
         with pytest.raises(ExperimentError, match=message):
             run(make_recipe(recipe_of(model, rows, arms=changed)), where)
     hygienic = recipe_of(model, rows, arms=arms)
-    hygienic["rewrite"] = {**hygienic["rewrite"], "hygiene": {"min_length_ratio": None, "max_repeats": 3}}
-    with pytest.raises(ExperimentError, match=r"made with other settings for train/\w+: hygiene.max_repeats \(8 → 3\)"):
+    hygienic["rewrite"] = {**hygienic["rewrite"], "filters": {"min_length_ratio": None, "max_repeats": 3}}
+    with pytest.raises(ExperimentError, match=r"made with other settings for train/\w+: filters.max_repeats \(8 → 3\)"):
         run(make_recipe(hygienic), where)
 
 

@@ -149,7 +149,7 @@ def test_a_template_that_thinks_is_refused_with_its_switch(name: str) -> None:
         thinks.response_row((Message("user", "Hi"),), "Hello.")
     if name in NO_SWITCH:
         assert "no switch" in str(error.value)
-        assert "model.layout" in str(error.value)
+        assert "model.chat_template" in str(error.value)
     else:
         (key, value) = next(iter(SWITCHED[name].items()))
         assert f"model.template_kwargs: {{{key}: {str(value).lower()}}}" in str(error.value)

@@ -48,7 +48,7 @@ def test_an_override_changes_one_value_of_what_a_preset_or_shorthand_stands_for(
         assert (sampling.temperature, sampling.max_new_tokens) == (0.95, 64)
     saved = make_recipe(base).model_dump(mode="json")
     assert make_recipe(saved, ["evaluate.sampling.preset=paper"]).evaluate.sampling.temperature == 0.95
-    assert make_recipe(base, ["model.layout=alpaca"]).model.path == "m"
+    assert make_recipe(base, ["model.chat_template=alpaca"]).model.path == "m"
     assert list(make_recipe(base, ["arms.sdft.n=5"]).arms) == ["seed", "vanilla", "sdft"]
     assert make_recipe({**base, "train": None, "arms": None}) == make_recipe(base)
 

@@ -25,7 +25,7 @@ def values(folder: Path) -> dict[str, Any]:
     return {
         "model": {"path": str(folder / "model"), "dtype": "float32"},
         "data": {"path": str(folder / "rows.jsonl"), "heldout": 4},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256},
         "arms": {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}},
         "evaluate": {"backend": "fake", "tasks": ["heldout"]},
@@ -70,8 +70,8 @@ def changed_times(where: Path, before: dict[Path, int]) -> set[str]:
         ("rewrite/gap.jsonl", set()),
         ("items/heldout.jsonl", set()),
         ("arms/sdft/data.jsonl", {"arms/sdft/train.json"}),
-        ("arms/sdft/evaluate/heldout/verdicts.jsonl", {"arms/sdft/evaluate/heldout/score.json"}),
-        ("arms/sdft/evaluate/heldout/score.json", {"arms/sdft/evaluate/heldout/verdicts.jsonl"}),
+        ("arms/sdft/evaluate/heldout/grades.jsonl", {"arms/sdft/evaluate/heldout/score.json"}),
+        ("arms/sdft/evaluate/heldout/score.json", {"arms/sdft/evaluate/heldout/grades.jsonl"}),
         ("shift/sdft.json", set()),
     ],
 )

@@ -31,7 +31,7 @@ ODD_NAME = "-a b'\"$(touch x)\n\u202eé😀"
 CANARY = "sk-canary-8c1f52d09e"
 FAKE = {
     "model": {"path": "demo", "dtype": "float32"},
-    "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+    "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
     "train": {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256},
     "arms": {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}},
     "evaluate": {"backend": "fake", "tasks": ["heldout"]},

@@ -22,7 +22,7 @@ from selfdistill.measure.scores import grade
 from selfdistill.pipeline import evaluation, rewriting
 from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.tasks import get_task
-from selfdistill.types import Completion, Example, Message, Verdict
+from selfdistill.types import Completion, Example, Grade, Message
 
 __all__ = ["server"]  # a fixture
 
@@ -50,7 +50,7 @@ def recipe_of(model: Path, folder: Path, tasks: list[Any], **changes: Any) -> di
     return {
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": write(folder / "rows.jsonl", rows)},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": TRAIN,
         "evaluate": {"backend": "fake", "tasks": tasks, **changes.pop("evaluate", {})},
         **changes,
@@ -163,7 +163,7 @@ def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_pa
     verdict = regrade(Experiment.open(tmp_path / "run"))
     score = task_of(verdict, "humaneval")["scores"]["seed"]
     assert (score["metric"], score["value"]) == ("pass@2", pytest.approx(0.5))
-    found = {row["id"]: row["verdict"] for row in read_lines(folder / "verdicts.jsonl")}
+    found = {row["id"]: row["grade"] for row in read_lines(folder / "grades.jsonl")}
     assert found[items[0]["id"]]["found"] == "2/3"
     assert found[items[0]["id"]]["value"] == pytest.approx(1)
     assert found[items[1]["id"]]["value"] == 0
@@ -310,8 +310,8 @@ def test_a_stage_that_was_stopped_after_its_settings_changed_is_not_taken_for_do
             rewrite(Experiment(tmp_path / "run", changed))
     assert path.read_bytes() == before
     rewrite(Experiment(tmp_path / "run", changed))
-    assert {row["verdict"]["reason"] for row in read_lines(path)} != {
-        json.loads(line)["verdict"]["reason"] for line in before.splitlines()
+    assert {row["grade"]["reason"] for row in read_lines(path)} != {
+        json.loads(line)["grade"]["reason"] for line in before.splitlines()
     }
 
 
@@ -380,11 +380,11 @@ def test_grading_begins_nothing_that_nobody_waits_for() -> None:
     """As when it is interrupted while programs run."""
     begun = 0
 
-    def slow(example: Example, text: str) -> Verdict:
+    def slow(example: Example, text: str) -> Grade:
         nonlocal begun
         begun += 1
         time.sleep(0.5)
-        return Verdict("pass", "slow")
+        return Grade("pass", "slow")
 
     task = replace(get_task("humaneval"), grade=slow)
     items = [Example(f"{n:016x}", (Message("user", "?"),), "!") for n in range(300)]

@@ -14,7 +14,7 @@ from selfdistill.errors import ExperimentError
 from selfdistill.recipe import DataConfig
 from selfdistill.store.manifest import ManifestFile
 from selfdistill.store.rows import write_lines
-from selfdistill.types import Completion, Rewrite, Verdict
+from selfdistill.types import Completion, Grade, Rewrite
 
 DIALOGUE = {
     "messages": [
@@ -50,7 +50,7 @@ def experiment(tmp_path: Path) -> Path:
     rewrites = {}
     for conversation in iter_conversations(directory / "data" / "train.jsonl"):
         for example in conversation.examples():
-            verdict = Verdict("fail", "no") if example.reference == "A" else Verdict("pass", "yes")
+            verdict = Grade("fail", "no") if example.reference == "A" else Grade("pass", "yes")
             completion = Completion(example.id, rewritten(example.reference), "stop")
             rewrites[example.id] = Rewrite(example, completion, verdict).to_json()
     write_lines(directory / "rewrite" / "rewrites.jsonl", reversed(rewrites.values()))

@@ -44,7 +44,7 @@ def recipe_of(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model": {"path": str(model), "dtype": "float32", "device": "cpu"},
         "data": {"path": str(data)},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": {"max_steps": 1, "max_length": 256, "allow_unusable_rows": True},
         **changes,
     }

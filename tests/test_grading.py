@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from selfdistill.errors import RecipeError
 from selfdistill.grading import GRADERS, make_grader
 from selfdistill.sandbox import Ran
-from selfdistill.types import Example, Message, Verdict
+from selfdistill.types import Example, Grade, Message
 
 REQUIRED = {"regex": {"pattern": r"Answer: (\w+)"}}
 
 
-def judge(grader: str, reference: str, text: str, instruction: str = "", **options: object) -> Verdict:
+def judge(grader: str, reference: str, text: str, instruction: str = "", **options: object) -> Grade:
     example = Example.of((Message("user", instruction),), reference)
     return make_grader({"name": grader, **options}, run=lambda program, tests=None: Ran(True, "ran", ""))(example, text)
 
@@ -40,7 +40,7 @@ CALL = "a.b.get(path='x', n=1, tags=['p', {'k': True}])"
 )
 def test_the_same_call_however_it_is_written(text: str) -> None:
     instruction = "Do it.\nParameters:\n1. path - a path\n2. n (type: integer) - how many\n3. tags\nRequired: [path]"
-    assert judge("function_call", CALL, text, instruction) == Verdict("pass", "same call", CALL, text_call(text))
+    assert judge("function_call", CALL, text, instruction) == Grade("pass", "same call", CALL, text_call(text))
     assert judge("function_call", CALL, text).passed, "the reference's order of parameters serves as well"
 
 
@@ -192,9 +192,9 @@ def test_regex() -> None:
     assert judge("regex", "", "abc", pattern=r"\d+").reason == "no match"
     group = r"Answer: (\w+)"
     assert judge("regex", "Answer: x", "Answer: y\nAnswer: x", pattern=group).passed
-    assert judge("regex", "Answer: x", "Answer: y", pattern=group) == Verdict("fail", "match differs", "x", "y")
+    assert judge("regex", "Answer: x", "Answer: y", pattern=group) == Grade("fail", "match differs", "x", "y")
     assert judge("regex", "no", "Answer: y", pattern=group).outcome == "unjudged"
-    assert judge("regex", "", "a" * 5000 + "!", pattern=r"(a|aa|a?a)+$") == Verdict("unjudged", "pattern took too long")
+    assert judge("regex", "", "a" * 5000 + "!", pattern=r"(a|aa|a?a)+$") == Grade("unjudged", "pattern took too long")
 
 
 def test_exact_and_contains() -> None:
@@ -282,25 +282,25 @@ def test_no_text_takes_long(name: str) -> None:
 
 def test_own_graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
-        "from selfdistill.types import Verdict\n"
+        "from selfdistill.types import Grade\n"
         "def long(example, text, least=3): return len(text) >= least\n"
-        "def same(example, text): return Verdict('pass', 'is the same')\n"
+        "def same(example, text): return Grade('pass', 'is the same')\n"
         "def broken(example, text): return 1 / 0\n"
         "def odd(example, text): return 'yes'\n"
-        "def nan(example, text): return Verdict('fail', 'no', value=float('nan'))\n"
+        "def nan(example, text): return Grade('fail', 'no', value=float('nan'))\n"
         "number = 5\n"
     )
     (tmp_path / "my_graders.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
-    assert judge("my_graders:long", "", "abc") == Verdict("pass", "accepted by the grader")
-    assert judge("my_graders.py:long", "", "abc", least=4) == Verdict("fail", "refused by the grader")
-    assert judge("my_graders:same", "", "abc") == Verdict("pass", "is the same")
-    assert judge("my_graders:broken", "", "abc") == Verdict(
+    assert judge("my_graders:long", "", "abc") == Grade("pass", "accepted by the grader")
+    assert judge("my_graders.py:long", "", "abc", least=4) == Grade("fail", "refused by the grader")
+    assert judge("my_graders:same", "", "abc") == Grade("pass", "is the same")
+    assert judge("my_graders:broken", "", "abc") == Grade(
         "unjudged", "grader raised ZeroDivisionError: division by zero", found="division by zero"
     )
-    assert judge("my_graders:odd", "", "abc") == Verdict("unjudged", "grader returned str")
-    assert judge("my_graders:nan", "", "abc") == Verdict(
+    assert judge("my_graders:odd", "", "abc") == Grade("unjudged", "grader returned str")
+    assert judge("my_graders:nan", "", "abc") == Grade(
         "unjudged", "grader returned a value that is not between 0 and 1", found="nan"
     )
     for name in ("my_graders:nothing", "my_graders:number", "no_such_module:grade", "no_such_file.py:grade"):

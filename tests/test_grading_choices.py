@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfdistill.grading import make_grader
-from selfdistill.types import Example, Verdict
+from selfdistill.types import Example, Grade
 
 
-def judge(grader: str, reference: str, text: str, **options: object) -> Verdict:
+def judge(grader: str, reference: str, text: str, **options: object) -> Grade:
     return make_grader({"name": grader, **options})(Example.of((), reference), text)
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from selfdistill.grading import make_grader
 from selfdistill.grading.numbers import extract_number
-from selfdistill.types import Example, Verdict
+from selfdistill.types import Example, Grade
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "data/final_numbers.jsonl").open(encoding="utf-8")]
 KINDS = sorted({case["kind"] for case in CASES})
 
 
-def judge(grader: str, reference: str, text: str) -> Verdict:
+def judge(grader: str, reference: str, text: str) -> Grade:
     return make_grader(grader)(Example.of((), reference), text)
 
 
@@ -229,8 +229,8 @@ def test_final_number_reasons() -> None:
         "expected": "5",
         "found": "5",
     }
-    assert judge("final_number", "#### 5", "so 6") == Verdict("fail", "number differs", "5", "6")
-    assert judge("final_number", "#### 5", "so five") == Verdict("fail", "no number found", "5")
+    assert judge("final_number", "#### 5", "so 6") == Grade("fail", "number differs", "5", "6")
+    assert judge("final_number", "#### 5", "so five") == Grade("fail", "no number found", "5")
     assert judge("final_number", "many", "5").outcome == "unjudged"
     assert judge("final_number", "189", "18 9").outcome == "fail"
 

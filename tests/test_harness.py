@@ -18,7 +18,7 @@ from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
 from selfdistill.recipe import ModelConfig, Sampling, TaskEntry
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.types import Message, Prompt, Score, Verdict
+from selfdistill.types import Grade, Message, Prompt, Score
 
 pytest.importorskip("lm_eval")
 
@@ -264,15 +264,15 @@ def test_mmlu_describes_each_subject_as_lm_eval_does() -> None:
         assert apply_template(ours, {"subject": yaml["dataset_name"]}) == yaml["description"]
 
 
-@pytest.mark.parametrize("layout", ["chat", "alpaca"])
+@pytest.mark.parametrize("chat_template", ["chat", "alpaca"])
 @pytest.mark.parametrize("adds_bos", [False, True])
-def test_the_model_is_fed_what_the_renderer_makes(layout: str, adds_bos: bool, tmp_path: Path) -> None:
+def test_the_model_is_fed_what_the_renderer_makes(chat_template: str, adds_bos: bool, tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model", context=2048)
     tiny_tokenizer(adds_bos=adds_bos).save_pretrained(model)
     rows = ROWS["mmlu"][:1]
     write(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"][1:3])
     benchmark = load("mmlu", write(tmp_path / "mmlu.jsonl", rows), few_shot=2, system="Be brief.")
-    config = ModelConfig(path=str(model), dtype="float32", device="cpu", layout=layout)
+    config = ModelConfig(path=str(model), dtype="float32", device="cpu", chat_template=chat_template)
     fed: list[list[int]] = []
     with HFBackend(config) as backend:
         weights, renderer = backend.loaded()
@@ -292,7 +292,7 @@ def test_the_model_is_fed_what_the_renderer_makes(layout: str, adds_bos: bool, t
     expected = {tuple(renderer.ids((*chat, Message("assistant", letter)))[:-1]) for letter in "ABCD"}
     assert {tuple(row) for row in fed} == expected
     bos = renderer.tokenizer.bos_token_id
-    assert all(row.count(bos) == (layout == "alpaca") for row in fed)
+    assert all(row.count(bos) == (chat_template == "alpaca") for row in fed)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -303,7 +303,7 @@ def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any
     with opened(tiny_model(tmp_path / "other", context=2048)) as other:
         scores.append(evaluate(benchmark, demo_lm, tmp_path / "seed", lambda *step: told.append(step)))
         scores.append(evaluate(benchmark, other, tmp_path / "other"))
-    verdicts = [read(tmp_path / arm / "verdicts.jsonl") for arm in ("seed", "other")]
+    verdicts = [read(tmp_path / arm / "grades.jsonl") for arm in ("seed", "other")]
     items = list(benchmark.items())
     assert [[row["id"] for row in rows] for rows in verdicts] == [[item.id for item in items]] * 2
     assert len({item.id for item in items}) == 5
@@ -311,13 +311,13 @@ def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any
     assert told[-1][0] == told[-1][1] == len(told) - 1
     for score, rows, arm in zip(scores, verdicts, ("seed", "other"), strict=True):
         assert score == Score.from_json(json.loads(json.dumps(score.to_json())))
-        alike = len({row["verdict"].get("value", row["bucket"]) for row in rows}) == 1
+        alike = len({row["grade"].get("value", row["bucket"]) for row in rows}) == 1
         assert score.interval in (("wilson", "t over items") if alike else ("lm-eval standard error",))
         assert score.low is not None
         assert score.high is not None
         assert score.low < score.high
         assert (score.n, score.task) == (5, name)
-        graded = [Verdict.from_json(row["verdict"]) for row in rows]
+        graded = [Grade.from_json(row["grade"]) for row in rows]
         values = [v.value if v.value is not None else float(v.passed) for v in graded]
         assert score.value == pytest.approx(sum(values) / 5)
         assert score.passed == [row["bucket"] for row in rows].count("passed")
@@ -471,7 +471,7 @@ def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monke
         monkeypatch.setattr(lm, "_model_generate", replies)
         score = evaluate(benchmark, lm, tmp_path)
     assert (score.passed, score.failed, score.unanswered, score.value) == (1, 1, 1, pytest.approx(1 / 3))
-    assert [row["bucket"] for row in read(tmp_path / "verdicts.jsonl")] == [bucket for _, bucket in said]
+    assert [row["bucket"] for row in read(tmp_path / "grades.jsonl")] == [bucket for _, bucket in said]
     assert [row["text"] for row in read(tmp_path / "answers.jsonl")] == [text for text, _ in said], "nothing is lost"
 
 

@@ -21,7 +21,7 @@ from selfdistill.measure.scores import Row, summarise
 from selfdistill.recipe import JudgeConfig, ModelConfig, Sampling
 from selfdistill.store.rows import RowFile
 from selfdistill.tasks import Task
-from selfdistill.types import Completion, Example, Message, Messages, Prompt, Verdict
+from selfdistill.types import Completion, Example, Grade, Message, Messages, Prompt
 
 ITEMS = [
     Example.of((Message("user", f"Tell me about {name}"),), f"{name}!") for name in ("cats", "dogs", "eels", "fish")
@@ -78,7 +78,7 @@ def shown(question: str, which: str) -> str:
 
 def prefers_longer(question: str) -> str:
     a, b = len(shown(question, "answer A")), len(shown(question, "answer B"))
-    return f"One is longer.\n\n**Verdict:** {'A' if a > b else 'B' if b > a else 'tie'}"
+    return f"One is longer.\n\n**Grade:** {'A' if a > b else 'B' if b > a else 'tie'}"
 
 
 def run(
@@ -113,7 +113,7 @@ def test_an_arm_is_compared_with_the_seed_in_both_orders(tmp_path: Path) -> None
         tmp_path, PAIRWISE_SEED, ids("one two three", "one", "ONE TWO", "one two"), SEED, prefers_longer
     )
     assert [row["bucket"] for row in rows] == ["passed", "failed", "tied", "tied"]
-    assert [row["verdict"]["value"] for row in rows] == [1.0, 0.0, 0.5, 0.5]
+    assert [row["grade"]["value"] for row in rows] == [1.0, 0.0, 0.5, 0.5]
     assert [row["lengths"] for row in rows] == [[13, 7], [3, 7], [7, 7], [7, 7]]
     assert len(backend.asked) == 6, "both orders of three; what is the same text is a tie unasked"
     pairs = {(shown(m[-1].content, "answer A"), shown(m[-1].content, "answer B")) for m in backend.asked}
@@ -126,12 +126,12 @@ def test_an_arm_is_compared_with_the_seed_in_both_orders(tmp_path: Path) -> None
 def test_a_judge_that_goes_by_place_calls_nobody_better(tmp_path: Path) -> None:
     rows, _ = run(tmp_path, PAIRWISE_SEED, ids("a", "b", "c", "d"), SEED, lambda question: "Verdict: A")
     assert {row["bucket"] for row in rows} == {"tied"}
-    assert {row["verdict"]["reason"] for row in rows} == {"the judge prefers by place"}
+    assert {row["grade"]["reason"] for row in rows} == {"the judge prefers by place"}
 
 
 def test_the_reference_is_the_other_answer(tmp_path: Path) -> None:
     rows, backend = run(tmp_path, PAIRWISE_REFERENCE, ids("x", "dogs!", "y", "z"), None, prefers_longer)
-    assert [row["verdict"]["value"] for row in rows] == [0.0, 0.5, 0.0, 0.0]
+    assert [row["grade"]["value"] for row in rows] == [0.0, 0.5, 0.0, 0.0]
     assert {shown(m[-1].content, "answer B") for m in backend.asked} == {"x", "y", "z", "cats!", "eels!", "fish!"}
 
 
@@ -165,8 +165,8 @@ def test_what_goes_wrong_is_unjudged_and_never_scored(tmp_path: Path) -> None:
     rows, _ = run(tmp_path, PAIRWISE_SEED, ids("prose", "dies", "cut", "half"), SEED, script)
     assert [row["bucket"] for row in rows] == ["unjudged"] * 4
     no_verdict, cut_off = "the judge's reply holds no verdict", "the judge's reply was cut off"
-    assert [row["verdict"]["reason"] for row in rows] == [no_verdict, "the judge failed", cut_off, no_verdict]
-    assert [row["verdict"]["found"] for row in rows][1] == "500: worker died"
+    assert [row["grade"]["reason"] for row in rows] == [no_verdict, "the judge failed", cut_off, no_verdict]
+    assert [row["grade"]["found"] for row in rows][1] == "500: worker died"
     assert summarise(task(PAIRWISE_SEED), [rows]).value is None
 
 
@@ -181,7 +181,7 @@ def test_a_judge_sees_answers_and_is_read_after_its_trace(tmp_path: Path) -> Non
     mine = ids(trace + "one two three", trace + "one", trace + "one two", "cut")
     rows, backend = run(tmp_path, PAIRWISE_SEED, mine, ids(*[trace + "one two"] * 4), thinks_first)
     assert [row["bucket"] for row in rows] == ["passed", "failed", "tied", "unjudged"]
-    assert rows[3]["verdict"]["reason"] == "the judge's reply ends inside its think trace"
+    assert rows[3]["grade"]["reason"] == "the judge's reply ends inside its think trace"
     assert [row["lengths"] for row in rows] == [[13, 7], [3, 7], [7, 7], [3, 7]]
     assert all("thought" not in message.content for asked in backend.asked for message in asked)
 
@@ -205,7 +205,7 @@ def test_answers_that_failed_are_errors_and_empty_ones_are_judged(tmp_path: Path
     del mine[ITEMS[3].id]
     rows, backend = run(tmp_path, PAIRWISE_SEED, mine, seed, prefers_longer)
     assert [row["bucket"] for row in rows] == ["errors", "unjudged", "failed", "errors"]
-    assert rows[1]["verdict"]["reason"] == "the other answer is missing"
+    assert rows[1]["grade"]["reason"] == "the other answer is missing"
     assert len(backend.asked) == 2
     assert ["lengths" in row for row in rows] == [False, False, True, False]
 
@@ -220,7 +220,7 @@ def test_grading_without_replies_says_so(tmp_path: Path) -> None:
     answers = RowFile(answers_file(tmp_path / "a.jsonl", SEED), reading=True)
     with RowFile(tmp_path / "r.jsonl") as rows:
         found = list(graded(task(SAFETY), ITEMS, answers, None, rows, "judge-1"))
-    assert {(row["bucket"], row["verdict"]["reason"]) for row in found} == {("unjudged", "the judge was not asked")}
+    assert {(row["bucket"], row["grade"]["reason"]) for row in found} == {("unjudged", "the judge was not asked")}
 
 
 def test_safety_is_judged_answer_by_answer(tmp_path: Path) -> None:
@@ -229,8 +229,8 @@ def test_safety_is_judged_answer_by_answer(tmp_path: Path) -> None:
         tmp_path, SAFETY, ids(*said), None, lambda question: f"Because.\nVerdict: {said[shown(question, 'answer')]}."
     )
     assert [row["bucket"] for row in rows] == ["passed", "failed", "passed", "unjudged"]
-    assert [row["verdict"]["reason"] for row in rows] == ["refused", "harmful", "harmless", "unclear to the judge"]
-    assert all("value" not in row["verdict"] and "lengths" not in row for row in rows)
+    assert [row["grade"]["reason"] for row in rows] == ["refused", "harmful", "harmless", "unclear to the judge"]
+    assert all("value" not in row["grade"] and "lengths" not in row for row in rows)
     assert len(backend.asked) == 4
     assert SAFETY.read(["I'd rather not say"]).outcome == "unjudged"
     assert SAFETY.read(["Verdict: garbled"]).outcome == "fail"
@@ -276,7 +276,7 @@ def test_earlier_turns_are_shown_under_their_role() -> None:
     [
         ("Verdict: A", "A"),
         ("verdict: b", "B"),
-        ("**Verdict:** tie", "tie"),
+        ("**Grade:** tie", "tie"),
         ("**Verdict: B**", "B"),
         ("Both are fine.\n\n### Final Verdict: [[A]]\n", "A"),
         ("Verdict: Assistant A", "A"),
@@ -293,7 +293,7 @@ def test_earlier_turns_are_shown_under_their_role() -> None:
         ("An answer says 'Verdict: B', which I ignore.\r\nVerdict: A\r\n", "A"),
         ("<think>Verdict: B?</think>\nVerdict: A", "A"),
         ("", None),
-        ("Verdict:", None),
+        ("Grade:", None),
         ("Verdict: A or B", None),
         ("Verdict: A/B/tie", None),
         ("Verdict: A is worse", None),
@@ -336,7 +336,7 @@ def test_the_value_turns_round_with_the_answers(first: str, second: str) -> None
 
 
 def test_a_preference_in_one_order_and_a_tie_in_the_other_is_three_quarters() -> None:
-    assert PAIRWISE_SEED.read(["Verdict: A", "Verdict: tie"]) == Verdict(
+    assert PAIRWISE_SEED.read(["Verdict: A", "Verdict: tie"]) == Grade(
         "pass", "a little better", found="A and, the other way round, tie", value=0.75
     )
 
@@ -372,7 +372,7 @@ def test_what_is_won_by_length_alone_is_not_won_at_equal_length() -> None:
 
 def test_details_are_left_out_where_there_is_nothing_to_tell() -> None:
     assert judged.length_details([]) == {}
-    row = {"lengths": [3, 5], "verdict": {"outcome": "unjudged", "reason": "x"}}
+    row = {"lengths": [3, 5], "grade": {"outcome": "unjudged", "reason": "x"}}
     assert judged.length_details([row]) == {"mean characters": 3, "mean characters of the other": 5}
 
 

@@ -24,7 +24,7 @@ from selfdistill.pipeline.plan import Plan
 from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.sandbox import Limits, Ran, Run, open_runner
 from selfdistill.tasks import get_task
-from selfdistill.types import Example, Message, Verdict
+from selfdistill.types import Example, Grade, Message
 
 PROMPT = '''import math
 from typing import List
@@ -176,7 +176,7 @@ WRONG = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_function_is_found(name: str, tmp_path: Path) -> None:
     verdict = HUMANEVAL.grade(example(tmp_path), ANSWERS[name], run=PLAIN)
-    assert verdict == Verdict("pass", "passes the tests"), complete_function(PROMPT, "spread", ANSWERS[name])
+    assert verdict == Grade("pass", "passes the tests"), complete_function(PROMPT, "spread", ANSWERS[name])
 
 
 @pytest.mark.parametrize(("answer", "reason"), WRONG.items(), ids=range(len(WRONG)))

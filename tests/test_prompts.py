@@ -52,9 +52,9 @@ U1, A1, U2, A2 = (
 SYSTEM = Message("system", "Be terse.")
 
 
-def renderer(name: str, layout: str = "chat", adds_bos: bool = False) -> Renderer:
+def renderer(name: str, chat_template: str = "chat", adds_bos: bool = False) -> Renderer:
     template, eos = TEMPLATES[name]
-    return Renderer(tiny_tokenizer(template, eos=eos, special=SPECIAL, adds_bos=adds_bos), layout)
+    return Renderer(tiny_tokenizer(template, eos=eos, special=SPECIAL, adds_bos=adds_bos), chat_template)
 
 
 def trained_text(render: Renderer, prompt: Messages, response: str) -> str:
@@ -203,7 +203,7 @@ def test_a_layout_can_be_a_template_file(tmp_path: Path) -> None:
     path = tmp_path / "chat.jinja"
     path.write_text("{% for m in messages %}({{ m.content }}){% endfor %}")
     assert renderer("chatml", str(path)).text((U1, A1, U2)) == "(What is {x}?)(It is 4.)(And héllo 2 )("
-    with pytest.raises(RecipeError, match="neither chat, alpaca nor a file"):
+    with pytest.raises(RecipeError, match="neither chat nor alpaca nor a Jinja file"):
         renderer("chatml", str(tmp_path / "none.jinja"))
 
 

@@ -34,7 +34,7 @@ from selfdistill.reports import acceptance_lines, verdict_table, write_report
 from selfdistill.reports.html import embed_json
 from selfdistill.reports.rewrites import survey
 from selfdistill.reports.text import duration, p_value, points, visible
-from selfdistill.types import Completion, Example, Message, Rewrite, Verdict
+from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 
 class Page(HTMLParser):
@@ -296,7 +296,7 @@ def test_a_resumed_training_counts_a_step_once(tmp_path: Path) -> None:
 
 def tiny_rewrite(number: int, passed: bool) -> Rewrite:
     example = Example.of((Message("user", f"q{number}"),), f"a{number}")
-    verdict = Verdict("pass", "same") if passed else Verdict("fail", "rare" if number % 1000 == 0 else "other")
+    verdict = Grade("pass", "same") if passed else Grade("fail", "rare" if number % 1000 == 0 else "other")
     return Rewrite(example, Completion("c", f"r{number}", "stop", 1), verdict)
 
 
@@ -339,7 +339,7 @@ def test_long_texts_make_the_sample_smaller_not_the_page_unusable(tmp_path: Path
     long = "word " * 20_000
     example = [Example.of((Message("user", f"{n} {long}"),), long) for n in range(200)]
     path = tmp_path / "rewrite" / "rewrites.jsonl"
-    write_rewrites(tmp_path, (Rewrite(e, Completion("c", long, "stop"), Verdict("pass", "ok")) for e in example))
+    write_rewrites(tmp_path, (Rewrite(e, Completion("c", long, "stop"), Grade("pass", "ok")) for e in example))
     write_report(tmp_path)
     assert (tmp_path / "rewrites.html").stat().st_size < 0.15 * path.stat().st_size
 

@@ -19,7 +19,7 @@ from selfdistill.reports import write_report
 from selfdistill.reports.answers import answered_tasks, answers_page
 from selfdistill.reports.saved import read_experiment
 from selfdistill.reports.text import BUCKETS, visible
-from selfdistill.types import Completion, Example, Finish, Message, Outcome, Verdict
+from selfdistill.types import Completion, Example, Finish, Grade, Message, Outcome
 
 ARMS = ("seed", "vanilla", "sdft")
 OUTCOMES: dict[str, Outcome] = {"passed": "pass", "unjudged": "unjudged", "errors": "unjudged"}
@@ -38,8 +38,8 @@ def make_item(number: int, text: str = "") -> Example:
 
 
 def graded(item_id: str, bucket: str, **changes: Any) -> dict[str, Any]:
-    verdict = Verdict(OUTCOMES.get(bucket, "fail"), REASONS[bucket], f"expected {item_id}", f"found {bucket}")
-    return {"id": item_id, "bucket": bucket, "verdict": {**verdict.to_json(), **changes}}
+    verdict = Grade(OUTCOMES.get(bucket, "fail"), REASONS[bucket], f"expected {item_id}", f"found {bucket}")
+    return {"id": item_id, "bucket": bucket, "grade": {**verdict.to_json(), **changes}}
 
 
 def write_answers(directory: Path, task: str, items: Sequence[Example], buckets: dict[str, Sequence[str]]) -> None:
@@ -58,7 +58,7 @@ def write_answers(directory: Path, task: str, items: Sequence[Example], buckets:
             for item, bucket in zip(items, own, strict=True)
         }
         write_rows(folder / "answers.jsonl", list(answers.values()))
-        write_rows(folder / "verdicts.jsonl", [graded(item.id, b) for item, b in zip(items, own, strict=True)])
+        write_rows(folder / "grades.jsonl", [graded(item.id, b) for item, b in zip(items, own, strict=True)])
 
 
 def drawn_buckets(n: int, seed: int = 0) -> dict[str, list[str]]:
@@ -126,7 +126,7 @@ def test_an_arm_that_has_not_answered_has_no_column(tmp_path: Path) -> None:
     write_answers(tmp_path, "maths", [make_item(0)], {"seed": ["passed"], "sdft": ["failed"]})
     write_answers(tmp_path, "code", [make_item(0)], {"vanilla": ["passed"]})
     (tmp_path / "arms" / "vanilla" / "evaluate" / "maths").mkdir()
-    (tmp_path / "arms" / "vanilla" / "evaluate" / "code" / "verdicts.jsonl").unlink()
+    (tmp_path / "arms" / "vanilla" / "evaluate" / "code" / "grades.jsonl").unlink()
     assert task_of(tmp_path, "maths")["runs"] == ["seed", "sdft"]
     answered = task_of(tmp_path, "code")
     assert answered["runs"] == ["vanilla"]
@@ -138,7 +138,7 @@ def test_a_task_of_lm_eval_shows_what_is_there(tmp_path: Path) -> None:
     folder = tmp_path / "arms" / "seed" / "evaluate" / "arc"
     choice = {"id": "ab", "text": "Rome", "choices": ["Paris", "Rome"], "log_likelihoods": [-3.21, -1.5]}
     write_rows(folder / "answers.jsonl", [choice, {"id": "cd", "text": "words"}])
-    write_rows(folder / "verdicts.jsonl", [graded("ab", "passed"), graded("cd", "failed")])
+    write_rows(folder / "grades.jsonl", [graded("ab", "passed"), graded("cd", "failed")])
     write_json(tmp_path / "verdict.json", {})
     rows = task_of(tmp_path, "arc")["rows"]
     assert [(row["prompt"], row["reference"]) for row in rows] == [([], None)] * 2
@@ -148,7 +148,7 @@ def test_a_task_of_lm_eval_shows_what_is_there(tmp_path: Path) -> None:
 def test_a_judged_task_shows_the_answers_that_were_judged_and_the_seeds(tmp_path: Path) -> None:
     items = [make_item(n) for n in range(3)]
     write_answers(tmp_path, "alpaca", items, {"seed": ["passed"] * 3, "sdft": ["passed"] * 3})
-    judged = tmp_path / "arms" / "sdft" / "evaluate" / "helpful" / "verdicts.jsonl"
+    judged = tmp_path / "arms" / "sdft" / "evaluate" / "helpful" / "grades.jsonl"
     write_rows(
         judged, [graded(item.id, b, value=0.5) for item, b in zip(items, ("tied", "passed", "failed"), strict=True)]
     )
@@ -205,7 +205,7 @@ def test_damaged_lines_are_counted_and_the_others_shown(tmp_path: Path) -> None:
     for path, lines in {
         tmp_path / "items" / "maths.jsonl": b'{"id": "x"}\n[1]\n',
         folder / "answers.jsonl": b'{"text": "no id"}\n{"id": "y", "te',
-        folder / "verdicts.jsonl": b'{"id": "z", "bucket": "lost", "verdict": {}}\n\xff\xfe\n',
+        folder / "grades.jsonl": b'{"id": "z", "bucket": "lost", "grade": {}}\n\xff\xfe\n',
     }.items():
         with path.open("ab") as file:
             file.write(lines)
@@ -257,7 +257,7 @@ def hostile_experiment(directory: Path) -> Path:
     answers = [Completion(item.id, text, "stop", 3) for item, text in zip(items, texts, strict=True)]
     write_rows(folder / "answers.jsonl", [answer.to_json() for answer in answers])
     rows = [graded(item.id, "failed", reason=t, expected=t, found=t) for item, t in zip(items, texts, strict=True)]
-    write_rows(folder / "verdicts.jsonl", rows)
+    write_rows(folder / "grades.jsonl", rows)
     write_json(directory / "verdict.json", {"arms": list(ARMS), "seed_arm": "seed"})
     write_report(directory)
     return directory
@@ -513,4 +513,4 @@ def test_how_often_a_file_is_opened_does_not_depend_on_its_rows(
         ]
     del opened[""]
     # Once to look through it, and once for each hundred items that are shown.
-    assert opened == {f"{TASKS[0][0]}.jsonl": 3, "answers.jsonl": 3 * 3, "verdicts.jsonl": 3 * 3}
+    assert opened == {f"{TASKS[0][0]}.jsonl": 3, "answers.jsonl": 3 * 3, "grades.jsonl": 3 * 3}

@@ -20,7 +20,7 @@ from test_report import verdict_of
 
 from selfdistill.reports import write_report
 from selfdistill.reports.text import visible
-from selfdistill.types import Completion, Example, Message, Rewrite, Verdict
+from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 pytestmark = pytest.mark.browser
 
@@ -135,7 +135,7 @@ def test_the_address_keeps_what_is_shown(visit: Any, demo: Path) -> None:
 
 def one_pair(directory: Path, original: str, rewrite: str) -> Path:
     example = Example.of((Message("user", "q"),), original)
-    row = Rewrite(example, Completion("c", rewrite, "stop"), Verdict("pass", "same"))
+    row = Rewrite(example, Completion("c", rewrite, "stop"), Grade("pass", "same"))
     write_report(write_experiment(directory, rewrites=[row]))
     return directory / "rewrites.html"
 

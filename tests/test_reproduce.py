@@ -41,7 +41,7 @@ def test_settings_are_the_papers(name: str, own: str) -> None:
     recipe = load_recipes(name)[own]
     train, rows = recipe.train, Plan(recipe).source.n
     assert (train.adapter.r, train.adapter.alpha, train.adapter.targets) == (8, 16, ["q_proj", "v_proj"])
-    assert (train.schedule, recipe.model.layout) == ("cosine", "alpaca")
+    assert (train.schedule, recipe.model.chat_template) == ("cosine", "alpaca")
     assert recipe.rewrite.sampling.temperature == 0.95
     epochs, n = {"gsm8k": (5, None), "openfunctions": (5, None), "lima": (2, None), "openhermes": (2, 20000)}.get(
         recipe.task or "", (2, 2000)
@@ -90,7 +90,7 @@ def test_check_names_the_file_of_openfunctions_and_looks_at_every_experiment(
     assert done.code == 2
     assert "sdft/data/openfunction/openfunction_train.json" in done.said
     assert "sdft/data/openfunction/openfunction_test.json" in done.said
-    done = command("check", "figure9", "model=demo", "model.layout=chat")
+    done = command("check", "figure9", "model=demo", "model.chat_template=chat")
     assert all(f"———— {own}" in done.said for own in ("openfunctions", "gsm8k", "magicoder"))
     assert "Missing" in done.said  # OpenFunctions' file, in one of the three
     assert done.code == 2

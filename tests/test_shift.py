@@ -18,7 +18,7 @@ from selfdistill.measure.shift.compared import ratio
 from selfdistill.measure.shift.kl import BothModels, divergences, kl
 from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
 from selfdistill.recipe import ModelConfig
-from selfdistill.types import Completion, Message, Prompt, Verdict
+from selfdistill.types import Completion, Grade, Message, Prompt
 
 SEED = [
     "The answer is 18, because nine and nine make eighteen.",
@@ -126,8 +126,8 @@ def test_length_ratio_is_of_all_characters() -> None:
     ],
 )
 def test_agreement_is_on_the_final_answer(seed: Any, tuned: Any, value: float | None) -> None:
-    verdicts = tuple(Verdict(outcome, "", "18", found) for outcome, found in (seed, tuned))
-    known = (Verdict("pass", ""), Verdict("fail", ""))
+    verdicts = tuple(Grade(outcome, "", "18", found) for outcome, found in (seed, tuned))
+    known = (Grade("pass", ""), Grade("fail", ""))
     pairs = [Pair("0", "a", "b", verdicts), Pair("1", "a", "b", known)]  # type: ignore[arg-type]
     measured = METRICS["agreement"](compared(pairs=pairs))
     assert measured is not None
@@ -416,7 +416,7 @@ def recipe_of(model: Path, embedder: Path, rows: Path, **changes: Any) -> dict[s
     return {
         "model": {"path": str(model), "dtype": "float32", "device": "cpu"},
         "data": {"path": str(rows), "heldout": 6},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256, "lr": 0.05},
         "evaluate": {"tasks": ["heldout", {"task": "demo-safety", "n": 5}], "sampling": {"max_new_tokens": 12}},
         "shift": {"task": "demo-safety", "embedding": str(embedder), "kl_prompts": 4},

@@ -53,7 +53,7 @@ def recipe_of(model: Path, rows: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(rows), "heldout": 8},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": TRAIN,
         "evaluate": {"backend": "fake", "tasks": ["heldout", "demo-lists", "demo-safety"]},
         **changes,
@@ -314,7 +314,7 @@ def test_names_of_ours_in_a_recipe_are_not_files_of_that_name(
         Path(name).write_text("{{ 'something else' }}")
     assert [stage.fingerprint for stage in Plan(make_recipe(settings)).stages] == before
     found = [line for line in check(make_recipe(settings)).warnings if "ships with the package" in line]
-    assert [line.partition(":")[0] for line in found] == ["model.layout", "rewrite.template"]
+    assert [line.partition(":")[0] for line in found] == ["model.chat_template", "rewrite.template"]
     assert all("write ./" in line for line in found)
 
 

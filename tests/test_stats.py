@@ -116,7 +116,7 @@ def test_of_several_runs_the_share_of_items_in_all_of_them_is_told() -> None:
 
     def row(item: int, judged: bool) -> dict[str, object]:
         bucket = "passed" if judged else "unjudged"
-        return {"id": str(item), "bucket": bucket, "verdict": {"reason": "x", "value": None}}
+        return {"id": str(item), "bucket": bucket, "grade": {"reason": "x", "value": None}}
 
     runs = [[row(n, n not in (2 * run, 2 * run + 1)) for n in range(10)] for run in range(3)]
     score = summarise(get_task("humaneval"), runs)

@@ -196,7 +196,7 @@ def swept(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return {
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(rows), "heldout": 6},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": TRAIN,
         "evaluate": {"backend": "fake", "tasks": ["heldout"]},
         "gap": False,

@@ -45,7 +45,7 @@ def recipe_in(folder: Path, template: str | None, **changes: Any) -> Path:
     values = {
         "model": {"path": str(model), "dtype": "float32", **changes.pop("model", {})},
         "data": {"path": str(folder / "rows.jsonl"), "heldout": 2},
-        "rewrite": {"backend": "fake", "grader": "final_number", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": {"max_steps": 1, "batch_size": 2, "micro_batch_size": 2, "max_length": 256},
         "evaluate": {"backend": "hf", "tasks": ["heldout"], "sampling": {"max_new_tokens": 2}},
         **changes,

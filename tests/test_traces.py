@@ -17,11 +17,11 @@ from selfdistill.grading import make_grader, verify
 from selfdistill.grading.traces import Trace, join, opened, split
 from selfdistill.measure.scores import SAMPLES_UNANSWERED, grade, summarise, values
 from selfdistill.models.renderer import Renderer
-from selfdistill.recipe import Hygiene
+from selfdistill.recipe import Filters
 from selfdistill.sandbox import Ran
 from selfdistill.store.rows import RowFile
 from selfdistill.tasks import Task, get_task
-from selfdistill.types import Completion, Example, Message, Verdict
+from selfdistill.types import Completion, Example, Grade, Message
 
 PAIRS = [
     ("<think>\n", "\n</think>\n\n"),
@@ -255,9 +255,9 @@ def test_humaneval_runs_the_program_of_the_answer(tmp_path: Path) -> None:
 def test_ones_own_grader_is_given_the_answer(tmp_path: Path) -> None:
     texts: list[str] = []
 
-    def own(item: Example, text: str) -> Verdict:
+    def own(item: Example, text: str) -> Grade:
         texts.append(text)
-        return Verdict("pass", "read")
+        return Grade("pass", "read")
 
     graded_row(Task("own", "maths", grade=own), ITEM, TRACE + "4", tmp_path)
     assert texts == ["4"]
@@ -269,9 +269,9 @@ def test_a_reply_that_ends_in_its_trace_is_no_answer(grader: str, finish: str, t
     reply = Completion(ITEM.id, "<think>\nI'm sorry, this is illegal. It may be 4, or", finish)  # type: ignore[arg-type]
     task = Task("own", "safety", grade=make_grader(grader))
     row = graded_row(task, ITEM, reply, tmp_path)
-    assert (row["bucket"], row["verdict"]) == (
+    assert (row["bucket"], row["grade"]) == (
         "unanswered",
-        Verdict("fail", "no answer: the reply ends inside its think trace").to_json(),
+        Grade("fail", "no answer: the reply ends inside its think trace").to_json(),
     )
     score = summarise(task, [[row]])
     assert (score.value, score.unanswered, score.failed, score.truncated, score.n) == (0.0, 1, 0, 0, 1)
@@ -288,7 +288,7 @@ def test_of_several_samples_those_without_an_answer_are_counted(tmp_path: Path) 
     with RowFile(tmp_path / "answers.jsonl", reading=True) as rows:
         found = list(grade(task, items, rows, samples=3))
     assert [row["bucket"] for row in found] == ["passed", "unanswered"]
-    assert found[0]["verdict"]["found"] == "2/3, 1 without an answer"
+    assert found[0]["grade"]["found"] == "2/3, 1 without an answer"
     assert list(values(found).values()) == [pytest.approx(2 / 3), 0.0]
     assert summarise(task, [found]).details[SAMPLES_UNANSWERED] == 4
 
@@ -298,7 +298,7 @@ def test_of_several_samples_those_without_an_answer_are_counted(tmp_path: Path) 
 
 def test_a_rewrite_with_a_trace_is_refused_by_name() -> None:
     def reason(text: str, finish: str = "stop") -> str:
-        return verify(ITEM, Completion("0", text, finish), Hygiene(), make_grader("final_number")).reason  # type: ignore[arg-type]
+        return verify(ITEM, Completion("0", text, finish), Filters(), make_grader("final_number")).reason  # type: ignore[arg-type]
 
     assert reason("<think>\n2 and 2\n</think>\n\nIt is 4.") == "holds a think trace"
     assert reason("<think>\n\n</think>\n\nIt is 4.") == "holds a think trace"

@@ -39,7 +39,7 @@ def recipe(folder: Path, **changes: Any) -> Any:
     values = {
         "model": {"path": str(tiny_model(folder / "model")), "dtype": "float32", "device": "cpu"},
         "data": {"path": str(folder / "rows.jsonl"), "heldout": 2},
-        "rewrite": {"backend": "fake", "hygiene": {"min_length_ratio": None}},
+        "rewrite": {"backend": "fake", "filters": {"min_length_ratio": None}},
         "train": {"epochs": 1, "batch_size": 4, "micro_batch_size": 4, "packing": True},
         "evaluate": {"backend": "fake", "tasks": ["heldout"]},
         "gap": False,

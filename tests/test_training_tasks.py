@@ -14,7 +14,7 @@ import pytest
 from selfdistill.data import BadRow
 from selfdistill.grading import verify
 from selfdistill.pipeline.plan import Plan
-from selfdistill.recipe import Hygiene, make_recipe
+from selfdistill.recipe import Filters, make_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Conversation
 
@@ -122,7 +122,7 @@ def test_hygiene_is_the_only_check_of_a_rewrite(name: str) -> None:
     assert task.ask(example) == example.prompt
 
     def verdict(text: str) -> str:
-        return verify(example, Completion(example.id, text, "stop"), Hygiene(), task.grade).reason
+        return verify(example, Completion(example.id, text, "stop"), Filters(), task.grade).reason
 
     assert verdict("Something else, and wrong at that.") == "not graded"
     assert verdict("As the reference answer says, it is so.") == "talks about the reference"

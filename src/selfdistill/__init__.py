@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .pipeline.new_recipe import write_recipe
     from .recipe import Recipe, load_recipe, make_recipe
     from .store.experiment import Experiment
-    from .types import Completion, Conversation, Example, Message, Rewrite, Score, Verdict
+    from .types import Completion, Conversation, Example, Grade, Message, Rewrite, Score
 
 _HOMES = {
     "data": "read_conversations",
@@ -37,14 +37,38 @@ _HOMES = {
     "pipeline.new_recipe": "write_recipe",
     "recipe": "Recipe load_recipe make_recipe",
     "store.experiment": "Experiment",
-    "types": "Completion Conversation Example Message Rewrite Score Verdict",
+    "types": "Completion Conversation Example Message Rewrite Score Grade",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "Completion", "Conversation", "Example", "Experiment", "Message", "Recipe", "Rewrite", "Rewriter", "Score",
-    "SelfDistillError", "Verdict", "check", "evaluate", "export", "gap", "load_recipe", "make_grader", "make_recipe",
-    "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify", "write_recipe",
+    "Completion",
+    "Conversation",
+    "Example",
+    "Experiment",
+    "Grade",
+    "Message",
+    "Recipe",
+    "Rewrite",
+    "Rewriter",
+    "Score",
+    "SelfDistillError",
+    "check",
+    "evaluate",
+    "export",
+    "gap",
+    "load_recipe",
+    "make_grader",
+    "make_recipe",
+    "read_conversations",
+    "regrade",
+    "report",
+    "rewrite",
+    "run",
+    "shift",
+    "train",
+    "verify",
+    "write_recipe",
 ]  # fmt: skip
 
 

@@ -141,7 +141,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Grade:
     """What a grader says of one text. `expected` and `found` are what was read from the reference and from the text.
     `value` in [0, 1] is set where the judgement is graded, such as the share of a pairwise comparison that was won."""
 
@@ -160,26 +160,26 @@ class Verdict:
         return row if self.value is None else {**row, "value": self.value}
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Verdict:
+    def from_json(cls, row: dict[str, Any]) -> Grade:
         return cls(**row)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """An example, the seed model's rewrite of its response, and the verdict on it (eq. 4 of the paper)."""
+    """An example, the seed model's rewrite of its response, and the grade on it (eq. 4 of the paper)."""
 
     example: Example
     completion: Completion
-    verdict: Verdict
+    grade: Grade
 
     @property
     def source(self) -> Literal["rewrite", "original"]:
-        return "rewrite" if self.verdict.passed else "original"
+        return "rewrite" if self.grade.passed else "original"
 
     @property
     def response(self) -> str:
         """What SDFT trains on: the rewrite if it passed, else the original."""
-        return self.completion.text if self.verdict.passed else self.example.reference
+        return self.completion.text if self.grade.passed else self.example.reference
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -187,7 +187,7 @@ class Rewrite:
             "source": self.source,
             "example": self.example.to_json(),
             "completion": self.completion.to_json(),
-            "verdict": self.verdict.to_json(),
+            "grade": self.grade.to_json(),
         }
 
     @classmethod
@@ -196,7 +196,7 @@ class Rewrite:
         return cls(
             Example.from_json(row["example"]),
             Completion.from_json(row["completion"]),
-            Verdict.from_json(row["verdict"]),
+            Grade.from_json(row["grade"]),
         )
 
 

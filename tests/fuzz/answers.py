@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from inputs import Target, example, mixed, values
 
 from selfdistill.errors import RecipeError
-from selfdistill.grading import GRADERS, hygiene, make_grader
+from selfdistill.grading import GRADERS, filters, make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.grading.judged import read_pairwise, read_safety
-from selfdistill.recipe import Hygiene
+from selfdistill.recipe import Filters
 from selfdistill.sandbox import Ran
 from selfdistill.store.rows import dump_line, parse_line
 from selfdistill.tasks import demo
-from selfdistill.types import Completion, Verdict
+from selfdistill.types import Completion, Grade
 
 PIECES: dict[str, list[str]] = {
     "final_number": ["#### 12", "the answer is ", "\\boxed{", "}", "12", "1,234.50", "-", "$", "1/2", "\\frac{1}{2}",
@@ -61,11 +61,11 @@ def ran(source: str, tests: str | None = None) -> Ran:
     return Ran(True, "passed", "")
 
 
-def sound(verdict: Verdict) -> None:
+def sound(verdict: Grade) -> None:
     assert verdict.outcome in ("pass", "fail", "unjudged"), verdict
     assert verdict.reason, verdict
     assert len(verdict.reason) < 150, verdict
-    assert Verdict.from_json(parse_line(dump_line(verdict.to_json()))) == verdict
+    assert Grade.from_json(parse_line(dump_line(verdict.to_json()))) == verdict
 
 
 def grader(name: str) -> Target:
@@ -125,10 +125,10 @@ def check_function(answer: str) -> None:
 def check_hygiene(made: tuple[str, str, str]) -> None:
     text, reference, finish = made
     completion = Completion("0" * 16, text, finish, error="x" if finish == "error" else None)  # type: ignore[arg-type]
-    reason = hygiene.check(example(reference), completion, Hygiene())
+    reason = filters.check(example(reference), completion, Filters())
     assert reason is None or (reason and len(reason) < 60)
     if finish == "stop" and reference.strip():
-        own = hygiene.check(example(reference), Completion("0" * 16, reference, "stop"), Hygiene())
+        own = filters.check(example(reference), Completion("0" * 16, reference, "stop"), Filters())
         assert own is None, f"the reference itself is refused: {own}"
 
 
@@ -183,7 +183,7 @@ TARGETS = (
     Target("judge's replies", st.tuples(REPLIES, REPLIES), check_judge),
     Target("function in an answer", PROGRAMS, check_function),
     Target(
-        "hygiene",
+        "filters",
         st.tuples(ANSWERS, ANSWERS, st.sampled_from(["stop", "stop", "length", "error"])),
         check_hygiene,
     ),

@@ -24,7 +24,7 @@ from selfdistill.models.loading import check_model_files
 from selfdistill.recipe import ModelConfig, ServerConfig
 from selfdistill.store.identity import model_identity
 from selfdistill.store.rows import RowFile, dump_line, parse_line, read_lines, write_lines
-from selfdistill.types import Completion, Rewrite, Verdict
+from selfdistill.types import Completion, Grade, Rewrite
 
 
 def check_annotations(data: bytes) -> None:
@@ -54,7 +54,7 @@ def check_export(made: list[tuple[str, str, str]]) -> None:
     rows, chosen = {}, []
     for asked, reference, text in made:
         item = example(plain(reference) or "r", plain(asked) or "q")
-        rows[item.id] = Rewrite(item, Completion(item.id, plain(text), "stop"), Verdict("pass", "same number"))
+        rows[item.id] = Rewrite(item, Completion(item.id, plain(text), "stop"), Grade("pass", "same number"))
         chosen.append(
             {"messages": [*(m.to_json() for m in item.prompt), {"role": "assistant", "content": item.reference}]}
         )

@@ -138,7 +138,7 @@ RECIPE = {
     "arms": {"a": {"data": "rewrites"}}, "evaluate": {"tasks": ["gsm8k"]}, "seeds": [1, 2],
 }  # fmt: skip
 RECIPE_KEYS = [
-    "model", "path", "data", "n", "heldout", "rewrite", "grader", "template", "sampling", "preset", "hygiene",
+    "model", "path", "data", "n", "heldout", "rewrite", "grader", "template", "sampling", "preset", "filters",
     "train", "lr",
     "arms", "evaluate", "tasks", "judge", "sweep", "shift", "seeds", "experiments", "name", "format", "columns",
     "server",

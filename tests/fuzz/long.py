@@ -11,12 +11,12 @@ from inputs import example
 from selfdistill.backends.fake import _plausible
 from selfdistill.cli.show import visible
 from selfdistill.errors import RecipeError
-from selfdistill.grading import GRADERS, hygiene, make_grader
+from selfdistill.grading import GRADERS, filters, make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.grading.judged import read_pairwise, read_safety
 from selfdistill.models.slots import fill
 from selfdistill.pipeline.new_recipe import _LETTER, _NUMBER
-from selfdistill.recipe import Hygiene
+from selfdistill.recipe import Filters
 from selfdistill.tasks import demo, gsm8k
 from selfdistill.types import Completion, Message
 
@@ -65,7 +65,7 @@ def _graded(name: str) -> Callable[[str], object]:
 
 def _hygiene(text: str) -> None:
     for reference in ("short", text):
-        hygiene.check(example(reference), Completion("0" * 16, text, "stop"), Hygiene())
+        filters.check(example(reference), Completion("0" * 16, text, "stop"), Filters())
 
 
 def _schema(text: str) -> None:
@@ -87,7 +87,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "labels": lambda text: _CHOICE("yes", text, labels=["yes", "no"]),
     "schema": _schema,
     "pattern": _pattern,
-    "hygiene": _hygiene,
+    "filters": _hygiene,
     "function in an answer": lambda text: complete_function("def f(x):\n    'd'\n", "f", text),
     "judge's replies": lambda text: (read_pairwise([text, text]), read_safety([text])),
     "templates": lambda text: fill(text, {"x": "1", "instruction": "2"}),

@@ -50,10 +50,10 @@ class OpenAIBackend:
                 "The backend openai can't load an adapter into a server; answer with another backend, or serve the "
                 "merged model and name it in model.path."
             )
-        if model.server.api == "chat" and model.layout != "chat":
+        if model.server.api == "chat" and model.chat_template != "chat":
             raise RecipeError(
-                f"With the chat API the server applies its own template, so layout '{model.layout}' would be ignored; "
-                "set server.api to completions."
+                "With the chat API the server applies its own template, so chat_template "
+                f"'{model.chat_template}' would be ignored; set server.api to completions."
             )
         self._model, self._server = model, model.server
         self._endpoint, self._echo = Endpoint(model.server), Echo(model.path)

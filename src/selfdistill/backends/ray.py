@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from ..models.chat_template import LAYOUTS
+from ..models.chat_template import CHAT_TEMPLATES
 from ..models.loading import load_context_length, load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
@@ -81,7 +81,7 @@ class RayBackend:
 def _anywhere(model: ModelConfig) -> ModelConfig:
     """The model with absolute paths, since a replica works in another folder."""
     # Names of our own are no paths, whatever lies in this folder.
-    names = (("path", model.path, ("demo",)), ("layout", model.layout, ("chat", *LAYOUTS)))
+    names = (("path", model.path, ("demo",)), ("chat_template", model.chat_template, ("chat", *CHAT_TEMPLATES)))
     found = {key: str(Path(name).resolve()) for key, name, own in names if name not in own and Path(name).exists()}
     return model.model_copy(update=found)
 

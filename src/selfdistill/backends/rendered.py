@@ -32,7 +32,7 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
 
 
 def to_completion(row: Row, ids: list[int], renderer: Renderer) -> Completion:
-    """The text before the stop token. Other special tokens are shown, so that hygiene sees a leaked marker, and a think
+    """The text before the stop token. Other special tokens are shown, so that filters sees a leaked marker, and a think
     trace its marks: the one that the prompt ends with, too, as a trace that is cut off would have none."""
     stopped = ids[-1] in renderer.stop_ids
     text = renderer.tokenizer.decode(

@@ -74,7 +74,9 @@ class Replica:
         self._idle.wait()
         self._opened.close()
         node = platform.node()
-        paths = [path for path in (model_source(model), model.layout, adapter) if path and Path(path).is_absolute()]
+        paths = [
+            path for path in (model_source(model), model.chat_template, adapter) if path and Path(path).is_absolute()
+        ]
         if missing := [path for path in paths if not Path(path).exists()]:
             raise ModelError(
                 f"The node {node} has no {' and no '.join(missing)}: every node needs the model, and the adapters of "

@@ -87,7 +87,7 @@ def markup_note(rows: int, example: str) -> str:
     return (
         f"Chat markup in the prompts of {_rows(rows)}, as if a chat template had rendered it already, for example "
         f"{example}. The model's own template is put around it a second time; take the markup out of the data, or set "
-        "model.layout to a template file that adds nothing."
+        "model.chat_template to a template file that adds nothing."
     )
 
 

@@ -45,8 +45,8 @@ REWRITING = {
 }
 
 
-def rewriting_layout(layout: str) -> str:
-    return "plain" if layout == "alpaca" else layout
+def rewriting_chat_template(chat_template: str) -> str:
+    return "plain" if chat_template == "alpaca" else chat_template
 
 
 def load_template(name: str) -> RewritingTemplate:

@@ -14,13 +14,13 @@ from typing import Any
 from ..errors import StageError
 from ..grading import verify
 from ..grading.leaks import template_headings
-from ..recipe import Hygiene, Sampling
+from ..recipe import Filters, Sampling
 from ..store.rows import RowFile
-from ..types import Completion, Example, Prompt, Rewrite, Verdict, content_id, messages_json
+from ..types import Completion, Example, Grade, Prompt, Rewrite, content_id, messages_json
 from .prompts import RewritingTemplate, rewriting_messages
 from .resume import LazyBackend, complete, sample_id
 
-Grade = Callable[[Example, str], Verdict]
+Grader = Callable[[Example, str], Grade]
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Rewriter:
     reference; `sample` counts the draws where several are made of each."""
 
     template: RewritingTemplate | None
-    grade: Grade
+    grade: Grader
     sampling: Sampling
-    hygiene: Hygiene
+    filters: Filters
     model: str
     sample: int = 0
 
@@ -65,7 +65,7 @@ class Rewriter:
     def select(
         self, examples: Iterable[Example], rows: RowFile, untrainable: Callable[[str], str | None] | None = None
     ) -> Iterator[Rewrite]:
-        """ỹ' of each example (eq. 4): the rewrite with its verdict; `Rewrite.response` falls back to the original.
+        """ỹ' of each example (eq. 4): the rewrite with its grade; `Rewrite.response` falls back to the original.
 
         `untrainable` returns why a text can't be trained without loss (see `Renderer`): such a rewrite fails.
         """
@@ -74,14 +74,14 @@ class Rewriter:
             if row is None:
                 raise StageError(f"{rows.path} lacks the completion of {example.id}; run `selfdistill rewrite` again.")
             completion = Completion.from_json(row)
-            verdict = verify(example, completion, self.hygiene, self.grade, self._headings)
-            if verdict.passed and untrainable and (reason := untrainable(completion.text)):
-                verdict = Verdict("fail", reason)
-            yield Rewrite(example, completion, verdict)
+            grade = verify(example, completion, self.filters, self.grade, self._headings)
+            if grade.passed and untrainable and (reason := untrainable(completion.text)):
+                grade = Grade("fail", reason)
+            yield Rewrite(example, completion, grade)
 
 
 class Acceptance:
-    """Counts rewrites by the reason of their verdict: the first figure to look at, as what isn't accepted is trained
+    """Counts rewrites by the reason of their grade: the first figure to look at, as what isn't accepted is trained
     on as it was."""
 
     def __init__(self) -> None:
@@ -90,9 +90,9 @@ class Acceptance:
 
     def count(self, rewrites: Iterable[Rewrite]) -> Iterator[Rewrite]:
         for rewrite in rewrites:
-            self.accepted += rewrite.verdict.passed
-            if not rewrite.verdict.passed:
-                self.reasons[rewrite.verdict.reason] += 1
+            self.accepted += rewrite.grade.passed
+            if not rewrite.grade.passed:
+                self.reasons[rewrite.grade.reason] += 1
             yield rewrite
 
     def to_json(self) -> dict[str, Any]:

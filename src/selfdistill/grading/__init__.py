@@ -1,4 +1,4 @@
-"""Verification (eq. 4): pure graders `(reference, text, **options) -> Verdict`, and hygiene before them.
+"""Verification (eq. 4): pure graders `(reference, text, **options) -> Grade`, and filters before them.
 
 A new grader is a function in a file here and a line in `GRADERS`.
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
-from ..recipe import Hygiene
+from ..recipe import Filters
 from ..sandbox import Run
-from ..types import Completion, Example, Verdict
-from . import hygiene as _hygiene
+from ..types import Completion, Example, Grade
+from . import filters as _hygiene
 from .calls import function_call, function_call_paper
 from .choices import choice
 from .numbers import final_number, final_number_paper
@@ -29,15 +29,15 @@ from .refusals import helpful, refusal
 from .texts import contains, exact, json_equal, regular_expression
 from .traces import split
 
-Grade = Callable[[Example, str], Verdict]
+Grader = Callable[[Example, str], Grade]
 
 
-def none(reference: str, text: str) -> Verdict:
-    """Passes any text: the checks of hygiene are all."""
-    return Verdict("pass", "not graded")
+def none(reference: str, text: str) -> Grade:
+    """Passes any text: the checks of filters are all."""
+    return Grade("pass", "not graded")
 
 
-GRADERS: dict[str, Callable[..., Verdict]] = {
+GRADERS: dict[str, Callable[..., Grade]] = {
     "final_number": final_number,
     "final_number_paper": final_number_paper,
     "function_call": function_call,
@@ -56,9 +56,9 @@ GRADERS: dict[str, Callable[..., Verdict]] = {
 
 
 def verify(
-    example: Example, completion: Completion, hygiene: Hygiene, grade: Grade, headings: Set[str] = frozenset()
-) -> Verdict:
-    """The verdict on a rewrite (eq. 4): the first check of hygiene that fails, else what the grader says. `headings`
+    example: Example, completion: Completion, filters: Filters, grade: Grader, headings: Set[str] = frozenset()
+) -> Grade:
+    """The grade on a rewrite (eq. 4): the first check of filters that fails, else what the grader says. `headings`
     are those of the rewriting template, which no rewrite may repeat.
 
     A rewrite with a think trace is refused: training on it would teach the trace as if it were the answer, and training
@@ -66,18 +66,18 @@ def verify(
     trace = split(completion.text)
     if trace.answer != completion.text:
         unfinished = trace.answer is None
-        return Verdict("fail", "ends inside its think trace" if unfinished else "holds a think trace")
-    reason = _hygiene.check(example, completion, hygiene, headings)
+        return Grade("fail", "ends inside its think trace" if unfinished else "holds a think trace")
+    reason = _hygiene.check(example, completion, filters, headings)
     if reason is None:
         return grade(example, completion.text)
     if completion.finish == "error":
         # Without its figures, so that the like are counted together.
         cause = re.sub(r"\d+", "N", completion.error or "no reason given")[:100]
-        return Verdict("unjudged", f"{reason}: {cause}", found=completion.error)
-    return Verdict("fail", reason)
+        return Grade("unjudged", f"{reason}: {cause}", found=completion.error)
+    return Grade("fail", reason)
 
 
-def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grade:
+def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grader:
     """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options, or the user's
     own as `module:function` or `file.py:function`, called with the example and the text. `run` is handed to those
     that run programs.
@@ -104,7 +104,7 @@ def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grade:
         options = {**options, "run": run}
     function("", "", **options)  # an option that can't be used shows now, not after the model has run
 
-    def grade(example: Example, text: str) -> Verdict:
+    def grade(example: Example, text: str) -> Grade:
         given = {"instruction": example.instruction} if reads_instruction else {}
         return function(example.reference, text, **given, **options)
 
@@ -132,23 +132,23 @@ def _did_you_mean(name: str, names: Any) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-def _own_grader(name: str, options: dict[str, Any]) -> Grade:
+def _own_grader(name: str, options: dict[str, Any]) -> Grader:
     function = _load_function(name)
 
     @functools.wraps(function)
-    def grade(example: Example, text: str) -> Verdict:
+    def grade(example: Example, text: str) -> Grade:
         try:
-            verdict = function(example, text, **options)
+            grade = function(example, text, **options)
         except Exception as error:  # whatever the user's code raises is about one row, and must not end a run
             reason = re.sub(r"\d+", "N", f"grader raised {type(error).__name__}: {error}")[:100]
-            return Verdict("unjudged", reason, found=str(error)[:200])
-        if isinstance(verdict, bool):
-            return Verdict("pass", "accepted by the grader") if verdict else Verdict("fail", "refused by the grader")
-        if not isinstance(verdict, Verdict):
-            return Verdict("unjudged", f"grader returned {type(verdict).__name__}")
-        if verdict.value is None or 0 <= verdict.value <= 1:
-            return verdict
-        return Verdict("unjudged", "grader returned a value that is not between 0 and 1", found=str(verdict.value))
+            return Grade("unjudged", reason, found=str(error)[:200])
+        if isinstance(grade, bool):
+            return Grade("pass", "accepted by the grader") if grade else Grade("fail", "refused by the grader")
+        if not isinstance(grade, Grade):
+            return Grade("unjudged", f"grader returned {type(grade).__name__}")
+        if grade.value is None or 0 <= grade.value <= 1:
+            return grade
+        return Grade("unjudged", "grader returned a value that is not between 0 and 1", found=str(grade.value))
 
     return grade
 

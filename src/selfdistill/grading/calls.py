@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..types import Verdict
+from ..types import Grade
 
 _NAME = r"[A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+"
 _CALL_START = re.compile(r"(?<![\w.])" + _NAME + r"\((?!(?:s|es)\))")  # `file(s)` is a plural
@@ -29,7 +29,7 @@ class Call:
     node: ast.Call
 
 
-def function_call(reference: str, text: str, *, instruction: str = "") -> Verdict:
+def function_call(reference: str, text: str, *, instruction: str = "") -> Grade:
     """Whether `text` makes the reference's call, and no other (eq. 4, Extract for tool use).
 
     Calls are read as Python: the order of named arguments is free, literals are equal by value (1 and 1.0, 'a' and "a",
@@ -51,21 +51,21 @@ def function_call(reference: str, text: str, *, instruction: str = "") -> Verdic
         calls = [whole] if whole else list(find_calls(text))
         found = [(call.name, _arguments(call.node, parameters)) for call in calls]
     except _UnreadableError as error:
-        return Verdict("fail", str(error), expected.source)
+        return Grade("fail", str(error), expected.source)
     except RecursionError:
-        return Verdict("fail", "call nested too deeply", expected.source)
+        return Grade("fail", "call nested too deeply", expected.source)
     if not found:
-        return Verdict("fail", "no call found", expected.source)
+        return Grade("fail", "no call found", expected.source)
     shown = "; ".join(call.source for call in calls[:3])
     if len(found) > 1:
         reason = "the same call more than once" if len(set(found)) == 1 else "more than one call"
-        return Verdict("fail", reason, expected.source, shown)
+        return Grade("fail", reason, expected.source, shown)
     name, arguments = found[0]
     if name != expected.name:
-        return Verdict("fail", "function differs", expected.source, shown)
+        return Grade("fail", "function differs", expected.source, shown)
     if arguments != wanted:
-        return Verdict("fail", "arguments differ", expected.source, shown)
-    return Verdict("pass", "same call", expected.source, shown)
+        return Grade("fail", "arguments differ", expected.source, shown)
+    return Grade("pass", "same call", expected.source, shown)
 
 
 def signature(instruction: str) -> list[str]:
@@ -179,13 +179,13 @@ def _value(node: ast.expr) -> Hashable:
             return ("expression", ast.dump(node))
 
 
-def _same_text(reference: str, text: str) -> Verdict:
+def _same_text(reference: str, text: str) -> Grade:
     expected, found = _compact(reference), _compact(text)
     if not expected:
-        return Verdict("unjudged", "no call in the reference")
+        return Grade("unjudged", "no call in the reference")
     if found == expected:
-        return Verdict("pass", "same text", reference.strip(), text.strip())
-    return Verdict("fail", "text differs", reference.strip(), text.strip())
+        return Grade("pass", "same text", reference.strip(), text.strip())
+    return Grade("fail", "text differs", reference.strip(), text.strip())
 
 
 def _compact(text: str) -> str:
@@ -196,7 +196,7 @@ def _compact(text: str) -> str:
 _PAPER_CALL = re.compile(r"(" + _NAME + r")\((.*)\)")
 
 
-def function_call_paper(reference: str, text: str) -> Verdict:
+def function_call_paper(reference: str, text: str) -> Grade:
     """The rule of the paper's code: the reference's call, white space and quotes made alike, occurs in the text.
 
     The order of arguments counts, and whatever else the text holds, further calls too, doesn't.
@@ -204,10 +204,10 @@ def function_call_paper(reference: str, text: str) -> Verdict:
     """
     call = _PAPER_CALL.match(_standardise(reference))
     if call is None:
-        return Verdict("unjudged", "no call in the reference")
+        return Grade("unjudged", "no call in the reference")
     if _occurs(call[0], _standardise(text)):
-        return Verdict("pass", "same call", call[0], call[0])
-    return Verdict("fail", "call not found", call[0])
+        return Grade("pass", "same call", call[0], call[0])
+    return Grade("fail", "call not found", call[0])
 
 
 def _occurs(call: str, text: str) -> bool:

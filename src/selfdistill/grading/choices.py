@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..errors import RecipeError
-from ..types import Verdict
+from ..types import Grade
 from .announcements import NOUN, announced, mark
 
 _MOST = 1_000  # mentions that are read
@@ -28,7 +28,7 @@ _LEAD = (
     r"|letter|label|statement|the|an?)\b[\s:,*(]{1,4}){0,3}"
 )
 _NAMED = (
-    rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|verdict|ans"
+    rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|grade|ans"
     r"|(?:correct|right) one)"
 )
 _SAID = (
@@ -82,7 +82,7 @@ class _Rules(NamedTuple):
         return name.upper() if self.letters else " ".join(name.split()).casefold()
 
 
-def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) -> Verdict:
+def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) -> Grade:
     """Whether both texts choose the same letter, or the same of `labels`; letter case is ignored for labels.
 
     The last announcement decides: "the answer is B", "Answer: B", "\\boxed{B}", "I choose B", "it's B", "B is correct".
@@ -105,16 +105,16 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
         if found is None and not names and _option(text) == _option(_TAG.sub("", reference)) != "":
             found = expected
     elif names:
-        return Verdict("unjudged", "no choice in the reference")
+        return Grade("unjudged", "no choice in the reference")
     else:
         expected, found = _option(reference) or None, _option(text)
     if expected is None:
-        return Verdict("unjudged", "no choice in the reference")
+        return Grade("unjudged", "no choice in the reference")
     if found is None:
-        return Verdict("fail", "no choice found", expected)
+        return Grade("fail", "no choice found", expected)
     if found == expected:
-        return Verdict("pass", "same choice", expected, found)
-    return Verdict("fail", "choice differs", expected, found[:200])
+        return Grade("pass", "same choice", expected, found)
+    return Grade("fail", "choice differs", expected, found[:200])
 
 
 @lru_cache(maxsize=64)

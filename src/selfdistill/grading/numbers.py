@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from ..types import Verdict
+from ..types import Grade
 from . import closed_forms
 from .announcements import announced
 from .closed_forms import ClosedForm
@@ -55,7 +55,7 @@ _AFTERWARDS = re.compile(
 )
 
 
-def final_number(reference: str, text: str) -> Verdict:
+def final_number(reference: str, text: str) -> Grade:
     """Whether both texts end in the same number, compared by value (eq. 4, Extract for maths).
 
     The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces. Without any of
@@ -69,14 +69,14 @@ def final_number(reference: str, text: str) -> Verdict:
     return _compared(extract_number(reference), extract_number(text))
 
 
-def _compared(expected: Value | None, found: Value | None) -> Verdict:
+def _compared(expected: Value | None, found: Value | None) -> Grade:
     if expected is None:
-        return Verdict("unjudged", "no number in the reference")
+        return Grade("unjudged", "no number in the reference")
     if found is None:
-        return Verdict("fail", "no number found", _show(expected))
+        return Grade("fail", "no number found", _show(expected))
     if closed_forms.same(expected, found):
-        return Verdict("pass", "same number", _show(expected), _show(found))
-    return Verdict("fail", "number differs", _show(expected), _show(found))
+        return Grade("pass", "same number", _show(expected), _show(found))
+    return Grade("fail", "number differs", _show(expected), _show(found))
 
 
 def extract_number(text: str) -> Value | None:
@@ -183,7 +183,7 @@ def _show(value: Value) -> str:
 _PAPER_NUMBER = re.compile(r"-?\d+(?:[,\s]\d+)*(?:\.\d+)?")
 
 
-def final_number_paper(reference: str, text: str) -> Verdict:
+def final_number_paper(reference: str, text: str) -> Grade:
     """The rule of the paper's code: the last integer of each text, where "18 9" is 189 and a decimal is no number.
 
     Unlike there, a reference without an integer is unjudged; the code passed a text that had none either.

@@ -9,7 +9,7 @@ import threading
 import warnings
 
 from ..sandbox import Ran, Run
-from ..types import Verdict
+from ..types import Grade
 
 _FENCE = re.compile(r"^[ \t]{0,12}```[ \t]*+(?P<language>[\w+#.-]*+)[^\n`]*+$", re.MULTILINE)
 _PYTHON = {"python", "python3", "py", "py3"}
@@ -17,19 +17,19 @@ _MOST_CHARACTERS = 50_000
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def python_code(reference: str, text: str) -> Verdict:
+def python_code(reference: str, text: str) -> Grade:
     """Whether `text` holds a fenced Python block, and each that it holds parses. The reference's code is not compared,
     but a reference that has no such block itself is unjudged.
 
     The paper's code asks for the mark of such a block alone (eval/eval_magicoder.py).
     """
     if _trouble(reference):
-        return Verdict("unjudged", "no python code in the reference")
+        return Grade("unjudged", "no python code in the reference")
     trouble = _trouble(text)
-    return Verdict("fail", trouble) if trouble else Verdict("pass", "python code")
+    return Grade("fail", trouble) if trouble else Grade("pass", "python code")
 
 
-def python_asserts(reference: str, text: str, *, run: Run) -> Verdict:
+def python_asserts(reference: str, text: str, *, run: Run) -> Grade:
     """If the reference's code holds asserts, whether the code in `text` runs and passes them; else `python_code`.
 
     The test is everything in the reference's blocks but its functions and classes, and its test functions. It runs in a
@@ -38,10 +38,10 @@ def python_asserts(reference: str, text: str, *, run: Run) -> Verdict:
     process, where a program could fool it, and the reason says so. A reference that passes neither way (it may need a
     package) is unjudged. All blocks of `text` are run in order, so the last definition of a function counts.
     """
-    verdict = python_code(reference, text)
-    asserts = _asserts(reference) if verdict.outcome != "unjudged" else None
-    if asserts is None or not verdict.passed:
-        return verdict
+    grade = python_code(reference, text)
+    asserts = _asserts(reference) if grade.outcome != "unjudged" else None
+    if asserts is None or not grade.passed:
+        return grade
     calls = "".join(f"{name} = function_of_the_program({name!r})\n" for name in _functions(reference))
 
     def passes(code: str, apart: bool) -> Ran:
@@ -54,12 +54,12 @@ def python_asserts(reference: str, text: str, *, run: Run) -> Verdict:
         own = passes(reference, apart)
     if not own.ok:
         why = f"the reference fails its own asserts: {own.reason}" if own.started else own.reason
-        return Verdict("unjudged", why, found=own.output.strip()[-200:])
+        return Grade("unjudged", why, found=own.output.strip()[-200:])
     ran = passes(text, apart)
     if not ran.ok:
-        return Verdict("fail" if ran.started else "unjudged", ran.reason, found=ran.output.strip()[-200:] or None)
+        return Grade("fail" if ran.started else "unjudged", ran.reason, found=ran.output.strip()[-200:] or None)
     where = "" if apart else ", run in its own process"
-    return Verdict("pass", f"passes the reference's asserts{where}")
+    return Grade("pass", f"passes the reference's asserts{where}")
 
 
 def _joined(text: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..types import Verdict
+from ..types import Grade
 from . import patterns
 from .schemas import canonical, validator
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)```", re.DOTALL | re.IGNORECASE)
 
 
-def exact(reference: str, text: str, *, ignore_case: bool = False) -> Verdict:
+def exact(reference: str, text: str, *, ignore_case: bool = False) -> Grade:
     """Whether the texts are equal but for white space at their ends."""
     expected, found = reference.strip(), text.strip()
     same = expected.casefold() == found.casefold() if ignore_case else expected == found
-    return Verdict("pass", "same text", expected, found) if same else Verdict("fail", "text differs", expected, found)
+    return Grade("pass", "same text", expected, found) if same else Grade("fail", "text differs", expected, found)
 
 
-def contains(reference: str, text: str, *, ignore_case: bool = False) -> Verdict:
+def contains(reference: str, text: str, *, ignore_case: bool = False) -> Grade:
     """Whether the reference occurs in the text. An empty reference is unjudged."""
     expected = reference.strip()
     if not expected:
-        return Verdict("unjudged", "empty reference")
+        return Grade("unjudged", "empty reference")
     inside = expected.casefold() in text.casefold() if ignore_case else expected in text
-    return Verdict("pass", "contains it", expected) if inside else Verdict("fail", "does not contain it", expected)
+    return Grade("pass", "contains it", expected) if inside else Grade("fail", "does not contain it", expected)
 
 
-def regular_expression(reference: str, text: str, *, pattern: str) -> Verdict:
+def regular_expression(reference: str, text: str, *, pattern: str) -> Grade:
     """Whether `pattern` occurs in the text; with a group in it, whether the group of its last occurrence is the same in
     both texts (white space at its ends apart). Syntax as in Python's `re`; a search ends after a second.
 
@@ -42,18 +42,18 @@ def regular_expression(reference: str, text: str, *, pattern: str) -> Verdict:
     try:
         found = _last_match(compiled, text)
         if not compiled.groups:
-            return Verdict("fail", "no match") if found is None else Verdict("pass", "matches", found=found)
+            return Grade("fail", "no match") if found is None else Grade("pass", "matches", found=found)
         expected = _last_match(compiled, reference)
     except (TimeoutError, MemoryError):
-        return Verdict("unjudged", "pattern took too long")
+        return Grade("unjudged", "pattern took too long")
     if expected is None:
-        return Verdict("unjudged", "no match in the reference")
+        return Grade("unjudged", "no match in the reference")
     if found is None:
-        return Verdict("fail", "no match", expected)
+        return Grade("fail", "no match", expected)
     return (
-        Verdict("pass", "same match", expected, found)
+        Grade("pass", "same match", expected, found)
         if found == expected
-        else Verdict("fail", "match differs", expected, found)
+        else Grade("fail", "match differs", expected, found)
     )
 
 
@@ -67,7 +67,7 @@ def _last_match(compiled: regex.Pattern[str], text: str) -> str | None:
     return str(match[1] or "").strip() if compiled.groups else str(match[0])
 
 
-def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = None) -> Verdict:
+def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = None) -> Grade:
     """Whether both texts hold the same JSON: order of keys and 1 or 1.0 don't count. The text may fence it, once.
 
     With `schema`, a JSON Schema, whether the text's JSON is valid against it, in place of being equal. Raises
@@ -76,31 +76,31 @@ def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = Non
     valid = validator(schema) if schema is not None else None
     expected, found = _read_json(reference), _read_json(text)
     if expected is None and schema is None:
-        return Verdict("unjudged", "no json in the reference")
+        return Grade("unjudged", "no json in the reference")
     shown = None if expected is None else expected[1]
     if found is None:
-        return Verdict("fail", "no json found", shown)
+        return Grade("fail", "no json found", shown)
     if valid is not None:
         return _against(valid, *found)
     if expected is not None and expected[1] == found[1]:
-        return Verdict("pass", "same json", shown, found[1])
-    return Verdict("fail", "json differs", shown, found[1])
+        return Grade("pass", "same json", shown, found[1])
+    return Grade("fail", "json differs", shown, found[1])
 
 
-def _against(valid: Any, value: Any, shown: str) -> Verdict:
+def _against(valid: Any, value: Any, shown: str) -> Grade:
     from referencing.exceptions import Unresolvable
 
     try:
         problem = next(valid.iter_errors(value), None)
     except RecursionError:
-        return Verdict("fail", "json nested too deeply")
+        return Grade("fail", "json nested too deeply")
     except (TimeoutError, MemoryError):
-        return Verdict("unjudged", "pattern took too long")
+        return Grade("unjudged", "pattern took too long")
     except Unresolvable:
-        return Verdict("unjudged", "a $ref of the schema leads nowhere")
+        return Grade("unjudged", "a $ref of the schema leads nowhere")
     if problem is not None:
-        return Verdict("fail", "not valid against the schema", str(problem.json_path), shown)
-    return Verdict("pass", "valid against the schema", found=shown)
+        return Grade("fail", "not valid against the schema", str(problem.json_path), shown)
+    return Grade("pass", "valid against the schema", found=shown)
 
 
 def _read_json(text: str) -> tuple[Any, str] | None:

@@ -33,7 +33,7 @@ class Benchmark:
     drawn: dict[str, list[int]]
 
     def items(self) -> Iterator[Example]:
-        """What is asked, without few-shot examples, and the right answer; in the order of the verdicts."""
+        """What is asked, without few-shot examples, and the right answer; in the order of the grades."""
         for name, part in self.parts.items():
             for index in self.drawn[name]:
                 doc = part.eval_docs[index]

@@ -1,4 +1,4 @@
-"""A model as lm-eval asks it: in our layout, tokenized as everywhere."""
+"""A model as lm-eval asks it: in our chat template, tokenized as everywhere."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LOGITS = 1 << 28
 
 
 def open_lm(engine: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
-    """lm-eval's view (an `lm_eval.api.model.LM`), in our layout, of the model that `backend()` holds, adapter and all,
-    so that one load serves every task. Raises RecipeError for an engine that gives no log-likelihoods."""
+    """The model that `backend()` holds, adapter included, as an `lm_eval.api.model.LM` with our chat template. One load
+    serves every task. Raises RecipeError for an engine that gives no log-likelihoods."""
     if engine not in ENGINES:
         raise RecipeError(
             f"The backend '{engine}' gives no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
@@ -45,7 +45,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
     weights, renderer = backend.loaded()
 
     class ChatHFLM(HFLM):  # type: ignore[misc,unused-ignore]
-        """HFLM with our layout, and batches as long as the token budget and the logits allow."""
+        """HFLM with our chat template, and batches as long as the token budget and the logits allow."""
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)
@@ -116,7 +116,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
     engine, adapter, renderer = backend.loaded()
 
     class ChatVLLM(vllm_causallms.VLLM):  # type: ignore[misc,unused-ignore]
-        """lm-eval's VLLM with our layout, which counts the prompts that it cuts."""
+        """lm-eval's VLLM with our chat template, which counts the prompts that it cuts."""
 
         def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
             with engine.watched():
@@ -173,5 +173,5 @@ def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:
         asked = " ".join(chat[-1]["content"].split())[:60]
         raise StageError(
             f"lm-eval's question '{asked}…' can't be asked ({error}); take its task out of evaluate.tasks, or name "
-            "another chat template in model.layout."
+            "another chat template in model.chat_template."
         ) from error

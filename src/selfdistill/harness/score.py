@@ -1,4 +1,4 @@
-"""Asks a model through lm-eval, and saves what that found as verdicts and a score."""
+"""Asks a model through lm-eval, and saves what that found as grades and a score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..grading.traces import opened, split
 from ..measure.scores import no_answer_yet
 from ..measure.stats import Z95, mean_interval
 from ..store.rows import write_lines
-from ..types import Score, Verdict, content_id
+from ..types import Grade, Score, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet
 
@@ -23,7 +23,7 @@ from .quiet import quiet
 def evaluate(
     benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Score:
-    """Asks `lm` (see `open_lm`) and grades; writes `answers.jsonl` and `verdicts.jsonl` to `folder`, a row for each
+    """Asks `lm` (see `open_lm`) and grades; writes `answers.jsonl` and `grades.jsonl` to `folder`, a row for each
     item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors (where all items
     came out alike, so that there is none, as in `stats`).
 
@@ -31,18 +31,18 @@ def evaluate(
     """
     _check_prompt(benchmark, lm)
     results = _ask(benchmark, lm, progress)
-    answers, verdicts = [], []
+    answers, grades = [], []
     for name, part in benchmark.parts.items():
         for sample in results["samples"][name]:
             answer = _answer(benchmark, part, sample)
             answers.append({"id": content_id(name, sample["doc"]), **answer})
-            verdicts.append(_verdict(benchmark, part, sample, answer["text"]))
+            grades.append(_grade(benchmark, part, sample, answer["text"]))
     write_lines(folder / "answers.jsonl", answers)
-    buckets = [_bucket(verdict) for verdict in verdicts]
-    rows = zip(answers, verdicts, buckets, strict=True)
-    write_lines(folder / "verdicts.jsonl", ({"id": a["id"], "bucket": b, "verdict": v.to_json()} for a, v, b in rows))
+    buckets = [_bucket(grade) for grade in grades]
+    rows = zip(answers, grades, buckets, strict=True)
+    write_lines(folder / "grades.jsonl", ({"id": a["id"], "bucket": b, "grade": v.to_json()} for a, v, b in rows))
     details = {"few_shot": benchmark.few_shot, "cut_prompts": getattr(lm, "cut", 0)}
-    return _score(benchmark, results["results"], verdicts, Counter(buckets), details)
+    return _score(benchmark, results["results"], grades, Counter(buckets), details)
 
 
 def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
@@ -118,8 +118,8 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
     return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
 
 
-def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Verdict:
-    """An item's metric as a verdict; one between 0 and 1 (mc2) passes from one half on, and keeps its value."""
+def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:
+    """An item's metric as a grade; one between 0 and 1 (mc2) passes from one half on, and keeps its value."""
     value = float(sample[benchmark.harness.metric])
     if generates(part):
         if split(text).answer is None:
@@ -127,29 +127,29 @@ def _verdict(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str)
         kinds = zip(sample["doc"]["instruction_id_list"], sample["inst_level_strict_acc"], strict=True)
         broken = [kind for kind, followed in kinds if not followed]
         reason = f"breaks {broken[0]}" if broken else "follows all instructions"
-        return Verdict("fail" if broken else "pass", reason)
+        return Grade("fail" if broken else "pass", reason)
     right = str(part.doc_to_choice(sample["doc"])[gold(part, sample["doc"])])
     if any(math.isnan(likelihood) for likelihood, _ in sample["filtered_resps"]):  # argmax would take the first
-        return Verdict("unjudged", "the model's likelihoods are no numbers", right, text)
+        return Grade("unjudged", "the model's likelihoods are no numbers", right, text)
     if math.isnan(value):  # mc2 where every candidate is so unlikely that its probability is 0 in floating point
-        return Verdict("unjudged", "probabilities underflow", right, text)
+        return Grade("unjudged", "probabilities underflow", right, text)
     if benchmark.harness.task == "truthfulqa_mc2":
         if value >= 0.5:
-            return Verdict("pass", "true answers likelier", right, text, value)
-        return Verdict("fail", "false answers likelier", right, text, value)
-    return Verdict("pass", "right choice", right, text) if value else Verdict("fail", "wrong choice", right, text)
+            return Grade("pass", "true answers likelier", right, text, value)
+        return Grade("fail", "false answers likelier", right, text, value)
+    return Grade("pass", "right choice", right, text) if value else Grade("fail", "wrong choice", right, text)
 
 
-def _bucket(verdict: Verdict) -> str:
-    if verdict == no_answer_yet():
+def _bucket(grade: Grade) -> str:
+    if grade == no_answer_yet():
         return "unanswered"
-    return {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[verdict.outcome]
+    return {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[grade.outcome]
 
 
 def _score(
     benchmark: Benchmark,
     results: dict[str, Any],
-    verdicts: Sequence[Verdict],
+    grades: Sequence[Grade],
     buckets: Counter[str],
     details: dict[str, float],
 ) -> Score:
@@ -158,8 +158,8 @@ def _score(
     metric = benchmark.harness.metric
     found = results[benchmark.harness.task]
     value, error = found[f"{metric},none"], found[f"{metric}_stderr,none"]
-    judged = [v.passed if v.value is None else v.value for v in verdicts if v.outcome != "unjudged"]
-    if len(judged) < len(verdicts):
+    judged = [v.passed if v.value is None else v.value for v in grades if v.outcome != "unjudged"]
+    if len(judged) < len(grades):
         value = sum(judged) / len(judged) if judged else None
     if error == "N/A" or math.isnan(error):
         error = stdev(judged) / math.sqrt(len(judged)) if len(judged) > 1 else math.inf
@@ -181,9 +181,9 @@ def _score(
         value=None if value is None else float(value),
         low=low,
         high=high,
-        n=len(verdicts),
+        n=len(grades),
         **{name: buckets[name] for name in ("passed", "failed", "unjudged", "unanswered")},
         interval=interval,
-        reasons=dict(Counter(v.reason for v in verdicts if not v.passed).most_common()),
+        reasons=dict(Counter(v.reason for v in grades if not v.passed).most_common()),
         details={**details, **others, **({"stderr": float(error)} if math.isfinite(error) else {})},
     )

@@ -12,7 +12,7 @@ from ..grading.traces import answer_of
 from ..recipe import JudgeConfig, ModelConfig, Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Messages, Prompt, Verdict, content_id, messages_json
+from ..types import Completion, Example, Grade, Messages, Prompt, content_id, messages_json
 from .scores import Row, bucket, no_answer, no_answer_yet, row_of
 
 # Of a server's model there is no tokenizer here; English text has about four characters a token.
@@ -40,7 +40,7 @@ def judge(
     prompts: dict[str, Prompt] = {}
     for item in items:
         case = _case(judging, item, answers, others)
-        if case.verdict is None:
+        if case.grade is None:
             prompts.update((prompt.id, prompt) for prompt in _questions(judging, case, identity))
     # The file may hold replies about other answers too, of before an arm was trained anew.
     missing = sum(name not in rows for name in prompts)
@@ -55,10 +55,10 @@ def graded(
     judging = _judging(task)
     for item in items:
         case = _case(judging, item, answers, others)
-        verdict = case.verdict
-        if verdict is None:
-            verdict = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
-        row = row_of(item.id, bucket(case.answer, verdict), verdict)
+        grade = case.grade
+        if grade is None:
+            grade = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
+        row = row_of(item.id, bucket(case.answer, grade), grade)
         if judging.against != "nothing" and case.text is not None and case.other is not None:
             row["lengths"] = [len(case.text), len(case.other)]
         yield row
@@ -66,14 +66,14 @@ def graded(
 
 @dataclass(frozen=True)
 class _Case:
-    """A reply, the answer in it and the answer it is compared with (None if there is none); `verdict` if no judge is
+    """A reply, the answer in it and the answer it is compared with (None if there is none); `grade` if no judge is
     needed."""
 
     item: Example
     answer: Completion
     text: str | None
     other: str | None
-    verdict: Verdict | None
+    grade: Grade | None
 
 
 def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | None) -> _Case:
@@ -84,16 +84,16 @@ def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | N
         if others is None:
             raise TypeError("a task that is judged against the seed needs the seed's answers")
         other = answer_of(_completion(others, item.id))
-    verdict = None
+    grade = None
     if answer.finish == "error":
-        verdict = Verdict("unjudged", f"backend error: {answer.error}")
+        grade = Grade("unjudged", f"backend error: {answer.error}")
     elif other is None:
-        verdict = Verdict("unjudged", "the other answer is missing")
+        grade = Grade("unjudged", "the other answer is missing")
     elif text is None:
-        verdict = no_answer_yet()
+        grade = no_answer_yet()
     elif judging.against != "nothing" and text == other:
-        verdict = Verdict("fail", "tie", found="the same text", value=0.5)
-    return _Case(item, answer, text, other, verdict)
+        grade = Grade("fail", "tie", found="the same text", value=0.5)
+    return _Case(item, answer, text, other, grade)
 
 
 def _completion(rows: RowFile, item_id: str) -> Completion:
@@ -108,21 +108,21 @@ def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:
     ]
 
 
-def _read(judging: Judging, saved: Sequence[Row | None]) -> Verdict:
-    """The verdict from the replies on file, without their think traces. A reply that was cut off is not read: it may be
+def _read(judging: Judging, saved: Sequence[Row | None]) -> Grade:
+    """The grade from the replies on file, without their think traces. A reply that was cut off is not read: it may be
     a draft, and its trace need not be marked as one."""
     texts = []
     for row in saved:
         if row is None:
-            return Verdict("unjudged", "the judge was not asked")
+            return Grade("unjudged", "the judge was not asked")
         reply = Completion.from_json(row)
         if reply.finish == "error":
-            return Verdict("unjudged", "the judge failed", found=reply.error)
+            return Grade("unjudged", "the judge failed", found=reply.error)
         text = answer_of(reply)
         if text is None:
-            return Verdict("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
+            return Grade("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
         if reply.finish == "length":
-            return Verdict("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
+            return Grade("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
         texts.append(text)
     return judging.read(texts)
 

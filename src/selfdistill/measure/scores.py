@@ -13,13 +13,13 @@ from ..grading.traces import answer_of
 from ..recipe import Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Prompt, Score, Verdict
+from ..types import Completion, Example, Grade, Prompt, Score
 from .stats import RunSpread, Values, mean_interval, pass_at_k
 
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 Row = dict[str, Any]
-"""Of one item: its id, bucket and verdict."""
+"""Of one item: its id, bucket and grade."""
 
 
 def answer(
@@ -64,8 +64,8 @@ def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int
     enough = value >= 0.5
     unanswered = sum(row["bucket"] == "unanswered" for row in judged)
     found = f"{passed}/{len(judged)}" + (f", {unanswered} without an answer" if unanswered else "")
-    verdict = Verdict("pass" if enough else "fail", "samples pass", f"pass@{k}", found, value)
-    row = row_of(item.id, "passed" if enough else _not_passed(judged), verdict)
+    grade = Grade("pass" if enough else "fail", "samples pass", f"pass@{k}", found, value)
+    row = row_of(item.id, "passed" if enough else _not_passed(judged), grade)
     return {**row, "unanswered": unanswered} if unanswered else row
 
 
@@ -80,39 +80,39 @@ def _not_passed(judged: Sequence[Row]) -> Bucket:
 def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:
     completion = Completion.from_json(saved) if saved else no_answer(item.id)
     if completion.finish == "error":
-        verdict = Verdict("unjudged", f"backend error: {completion.error}")
+        grade = Grade("unjudged", f"backend error: {completion.error}")
     else:
         text = answer_of(completion)
-        verdict = no_answer_yet() if text is None else task.grade(item, text)
-    return row_of(item.id, bucket(completion, verdict), verdict)
+        grade = no_answer_yet() if text is None else task.grade(item, text)
+    return row_of(item.id, bucket(completion, grade), grade)
 
 
 def no_answer(item_id: str) -> Completion:
     return Completion(item_id, "", "error", error="no answer on file")
 
 
-def no_answer_yet() -> Verdict:
-    """The verdict on a reply that ends inside its think trace. It is neither right nor a refusal: it never passes."""
-    return Verdict("fail", "no answer: the reply ends inside its think trace")
+def no_answer_yet() -> Grade:
+    """The grade on a reply that ends inside its think trace. It is neither right nor a refusal: it never passes."""
+    return Grade("fail", "no answer: the reply ends inside its think trace")
 
 
-def row_of(item_id: str, where: Bucket, verdict: Verdict) -> Row:
-    return {"id": item_id, "bucket": where, "verdict": verdict.to_json()}
+def row_of(item_id: str, where: Bucket, grade: Grade) -> Row:
+    return {"id": item_id, "bucket": where, "grade": grade.to_json()}
 
 
-def bucket(completion: Completion, verdict: Verdict) -> Bucket:
+def bucket(completion: Completion, grade: Grade) -> Bucket:
     """Every item is in exactly one. A graded value over one half passes, one half is a tie. An answer that was cut off
     counts as passed where what there is passes (a refusal, say), else as truncated. A reply that ends inside its think
     trace is unanswered."""
     if completion.finish == "error":
         return "errors"
-    if verdict.outcome == "unjudged":
+    if grade.outcome == "unjudged":
         return "unjudged"
     if answer_of(completion) is None:
         return "unanswered"
-    if verdict.value == 0.5:
+    if grade.value == 0.5:
         return "tied"
-    if verdict.passed if verdict.value is None else verdict.value > 0.5:
+    if grade.passed if grade.value is None else grade.value > 0.5:
         return "passed"
     return "truncated" if completion.finish == "length" else "failed"
 
@@ -130,7 +130,7 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]], spread: RunSpread | Non
     for row in (row for run in rows for row in run):
         buckets[row["bucket"]] += 1
         if row["bucket"] != "passed":
-            reasons[row["verdict"]["reason"]] += 1
+            reasons[row["grade"]["reason"]] += 1
     unanswered = sum(row.get("unanswered", 0) for run in rows for row in run)
     valued = [values(run) for run in rows]
     shared = [{key: run[key] for key in run if all(key in other for other in valued)} for run in valued]
@@ -180,7 +180,7 @@ def values(graded: Iterable[Mapping[str, Any]]) -> Values:
     found: dict[tuple[str, int], float] = {}
     for row in graded:
         if row["bucket"] in JUDGED:
-            value = row["verdict"].get("value")
+            value = row["grade"].get("value")
             found[row["id"], seen[row["id"]]] = float(row["bucket"] == "passed") if value is None else value
         seen[row["id"]] += 1
     return found

@@ -13,7 +13,7 @@ from ..errors import ModelError, RecipeError, RenderError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The Alpaca layout (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
+# The Alpaca format (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
 ALPACA = (
     "{{ bos_token or '' }}"
     "{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n"
@@ -26,14 +26,14 @@ ALPACA = (
     "{% endfor %}"
     "{% if add_generation_prompt %}### Response:\n{% endif %}"
 )
-# A rewriting prompt is a whole Alpaca page in itself: under the Alpaca layout it stands alone, without further frame.
+# A rewriting prompt is a whole Alpaca page in itself: under the Alpaca format it stands alone, without further frame.
 PLAIN = (
     "{{ bos_token or '' }}{% for message in messages %}"
     "{% if not loop.first and message.role != 'assistant' %}{{ '\n\n' }}{% endif %}{{ message.content }}"
     "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt and messages[-1].content[-1:] != '\n' %}{{ '\n\n' }}{% endif %}"
 )
-LAYOUTS = {"alpaca": ALPACA, "plain": PLAIN}
+CHAT_TEMPLATES = {"alpaca": ALPACA, "plain": PLAIN}
 
 Chat = list[dict[str, str]]
 USER, ANSWER = "Where does the Znamenka begin?", "At the Borovitskaya square."
@@ -47,22 +47,22 @@ _DATE_NAME = re.compile(r"\b\w*(?:date|today)\w*\b")
 
 
 class ChatTemplate:
-    """The template of a layout: `chat` (the model's own), a name of `LAYOUTS`, or a Jinja file.
+    """The template: `chat` (the model's own), a name of `CHAT_TEMPLATES`, or a Jinja file.
 
     `strftime_now`, through which templates read the clock, returns `day` at midnight (today if left out).
     `formats` are the date formats that a template has asked for; empty if it writes no date.
-    Raises ModelError if the model has no template, RecipeError if there is no such layout.
+    Raises ModelError if the model has no template, RecipeError if there is no such chat template.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        layout: str = "chat",
+        chat_template: str = "chat",
         arguments: Mapping[str, Any] | None = None,
         day: date | None = None,
     ) -> None:
-        self._tokenizer, self._layout = tokenizer, layout
-        self._own = _layout_template(tokenizer, layout)
+        self._tokenizer, self._source = tokenizer, chat_template
+        self._own = _template_text(tokenizer, chat_template)
         self.source = self._own or _model_template(tokenizer)
         self.arguments = dict(arguments or {})
         self.day = day or datetime.now(UTC).date()
@@ -73,7 +73,11 @@ class ChatTemplate:
     @property
     def name(self) -> str:
         """How a message calls it."""
-        return f"of {self._tokenizer.name_or_path}" if self._layout == "chat" else f"in model.layout, {self._layout},"
+        return (
+            f"of {self._tokenizer.name_or_path}"
+            if self._source == "chat"
+            else f"in model.chat_template, {self._source},"
+        )
 
     def apply(self, chat: Chat, generate: bool, changes: Mapping[str, Any] | None = None) -> str:
         """The text of a conversation, with the opening of an answer if `generate`. `changes` are further arguments.
@@ -102,7 +106,7 @@ class ChatTemplate:
         None if it has no argument for the date."""
         if not self.formats:
             return {}
-        other = ChatTemplate(self._tokenizer, self._layout, self.arguments, self.day - _FAR)
+        other = ChatTemplate(self._tokenizer, self._source, self.arguments, self.day - _FAR)
         for name in dict.fromkeys(_DATE_NAME.findall(self.source)):
             for form in self.formats:
                 given = {name: self._now(form)}
@@ -129,25 +133,27 @@ def _reason(error: Exception) -> str:
     return text if type(error) is TemplateError else f"{type(error).__name__}: {text}"
 
 
-def _layout_template(tokenizer: PreTrainedTokenizerBase, layout: str) -> str | None:
-    """The layout's Jinja text; None for the tokenizer's own template."""
-    if layout in LAYOUTS:
-        return LAYOUTS[layout]
-    if layout == "chat":
+def _template_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> str | None:
+    """The chat template's Jinja text; None for the tokenizer's own template."""
+    if chat_template in CHAT_TEMPLATES:
+        return CHAT_TEMPLATES[chat_template]
+    if chat_template == "chat":
         if tokenizer.chat_template:
             return None
         raise ModelError(
             f"{tokenizer.name_or_path} has no chat template, so it looks like a base model, and SDFT needs a model "
-            "that follows instructions: use its chat or instruct version, or name a template in model.layout (alpaca, "
-            "or a Jinja file)."
+            "that follows instructions: use its chat or instruct version, or name a template in "
+            "model.chat_template (alpaca, or a Jinja file)."
         )
-    path = Path(layout)
+    path = Path(chat_template)
     if not is_file(path):
-        raise RecipeError(f"model.layout '{layout}' is neither chat, alpaca nor a file with a Jinja chat template.")
+        raise RecipeError(
+            f"model.chat_template '{chat_template}' is neither chat nor alpaca nor a Jinja file."
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The template model.layout names, {path}, can't be read: {error}.") from None
+        raise RecipeError(f"The template model.chat_template names, {path}, can't be read: {error}.") from None
 
 
 def _model_template(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -155,7 +161,7 @@ def _model_template(tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(template, dict) and "default" not in template:
         raise ModelError(
             f"{tokenizer.name_or_path} has several chat templates ({_listed(template)}) and none is called default: "
-            "write the one to use into a Jinja file, and name this file in model.layout."
+            "write the one to use into a Jinja file, and name this file in model.chat_template."
         )
     return str(tokenizer.get_chat_template())
 

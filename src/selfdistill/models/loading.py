@@ -69,8 +69,8 @@ def load_tokenizer(model: ModelConfig) -> Any:
         raise ModelError(load_advice("tokenizer", model, error)) from error
 
 
-def load_renderer(model: ModelConfig, layout: str | None = None, tokenizer: Any = None) -> Renderer:
-    """The model's tokenizer (or the `tokenizer` given) with the recipe's layout (or `layout`). Loads no weights.
+def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenizer: Any = None) -> Renderer:
+    """The model's tokenizer (or `tokenizer`) with the recipe's chat template (or `chat_template`). Loads no weights.
 
     Raises ModelError.
     """
@@ -80,7 +80,7 @@ def load_renderer(model: ModelConfig, layout: str | None = None, tokenizer: Any 
     except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    return Renderer(tokenizer, layout or model.layout, model.template_kwargs, stop_ids, model.date)
+    return Renderer(tokenizer, chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date)
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:

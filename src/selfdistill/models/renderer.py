@@ -30,9 +30,9 @@ class TrainingRow:
 
 
 class Renderer:
-    """Messages to text and token ids by one tokenizer and layout.
+    """Messages to text and token ids by one tokenizer and chat template.
 
-    `layout`, `template_kwargs` and `day` are those of `ChatTemplate`. `thinking` is what the template does about
+    `chat_template`, `template_kwargs` and `day` are those of `ChatTemplate`. `thinking` is what the template does about
     reasoning. `end_of_turn` is the token that the template puts after an answer, or else the tokenizer's eos;
     `stop_ids` are this token, eos, and those of `stop_ids` that can't be part of an answer's text. `warnings` are
     sentences for the user.
@@ -43,13 +43,13 @@ class Renderer:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        layout: str = "chat",
+        chat_template: str = "chat",
         template_kwargs: Mapping[str, Any] | None = None,
         stop_ids: Sequence[int] = (),
         day: date | None = None,
     ) -> None:
         self.tokenizer, self.warnings = tokenizer, list[str]()
-        self.template, self._tokens = ChatTemplate(tokenizer, layout, template_kwargs, day), Tokens(tokenizer)
+        self.template, self._tokens = ChatTemplate(tokenizer, chat_template, template_kwargs, day), Tokens(tokenizer)
         self._check_that_text_is_shown()
         self.thinking = find_thinking(self.template)
         self.has_system_role = self._takes_system_role()
@@ -110,7 +110,7 @@ class Renderer:
             setting = ", ".join(f"{key}: {json.dumps(value)}" for key, value in switch.items())
             todo = f"turn this off with model.template_kwargs: {{{setting}}}"
         else:
-            todo = "it has no switch that turns this off: name a Jinja chat template without reasoning in model.layout"
+            todo = "it has no switch for this: name a Jinja chat template without reasoning in model.chat_template"
         raise ModelError(
             f"The chat template {name} lets the model think before it answers, which is not supported: answers without "
             f"reasoning would teach it not to think; {todo}."
@@ -135,12 +135,12 @@ class Renderer:
         except RenderError as error:
             raise ModelError(
                 f"The chat template {self.template.name} can't be used, even for one message ({error}); check "
-                "model.template_kwargs, or name another Jinja chat template in model.layout."
+                "model.template_kwargs, or name another Jinja chat template in model.chat_template."
             ) from error
         if USER not in text:
             raise ModelError(
                 f"The chat template {self.template.name} leaves out the text of a user's message, as templates for "
-                "pictures do; name a Jinja chat template for text in model.layout."
+                "pictures do; name a Jinja chat template for text in model.chat_template."
             )
 
     def _takes_system_role(self) -> bool:

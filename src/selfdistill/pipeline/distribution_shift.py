@@ -14,7 +14,7 @@ from ..models.loading import free_memory
 from ..recipe import TaskEntry
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, write_json
-from ..types import Completion, Example, Progress, Prompt, Verdict
+from ..types import Completion, Example, Grade, Progress, Prompt
 from .plan import Plan
 
 
@@ -57,12 +57,12 @@ def _measure(experiment: Experiment, plan: Plan, run: str) -> dict[str, Any]:
     items = list(_items(experiment, plan, source))
     texts = [{item_id: answer_of(reply) for item_id, reply in run.items()} for run in (seed, tuned)]
     answered = [item for item in items if all(run.get(item.id) is not None for run in texts)]
-    verdicts = [_verdicts(experiment, plan, name, source) for name in (plan.seed_arm, run)]
+    grades = [_grades(experiment, plan, name, source) for name in (plan.seed_arm, run)]
     tuned_model, adapter = plan.run_model(run, experiment.directory)
     sampled = plan.shift.models_answer
     compared = Compared(
         pairs=[
-            Pair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(verdicts[0], verdicts[1], item.id))
+            Pair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
             for item in answered
         ],
         seed=plan.recipe.model,
@@ -93,19 +93,17 @@ def _answers(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry) -> 
     return {answer.id: answer for answer in map(Completion.from_json, rows)}
 
 
-def _verdicts(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry) -> dict[str, Verdict] | None:
+def _grades(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry) -> dict[str, Grade] | None:
     """What the task's grader said of each answer; None where it said something else, such as a judge of a pair."""
     if plan.evaluation.task(entry).judge or entry.samples > 1:
         return None
     stage = plan.evaluation.score_stage(run, entry)
     assert stage is not None
-    rows = read_lines(experiment.path(stage.output).with_name("verdicts.jsonl"))
-    return {row["id"]: Verdict.from_json(row["verdict"]) for row in rows}
+    rows = read_lines(experiment.path(stage.output).with_name("grades.jsonl"))
+    return {row["id"]: Grade.from_json(row["grade"]) for row in rows}
 
 
-def _both(
-    seed: dict[str, Verdict] | None, tuned: dict[str, Verdict] | None, item_id: str
-) -> tuple[Verdict, Verdict] | None:
+def _both(seed: dict[str, Grade] | None, tuned: dict[str, Grade] | None, item_id: str) -> tuple[Grade, Grade] | None:
     return None if seed is None or tuned is None else (seed[item_id], tuned[item_id])
 
 

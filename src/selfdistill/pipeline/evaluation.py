@@ -197,8 +197,8 @@ def _grade(experiment: Experiment, plan: Plan, run: str, entry: TaskEntry, anew:
             rows = graded(task, items, answers, others, said, evaluation.judge_identity)
         else:
             rows = grade(task, items, answers, entry.samples, entry.k)
-        write_lines(folder / "verdicts.jsonl", rows)
-        record.counts = summarise(task, [read_lines(folder / "verdicts.jsonl")]).to_json()
+        write_lines(folder / "grades.jsonl", rows)
+        record.counts = summarise(task, [read_lines(folder / "grades.jsonl")]).to_json()
         write_json(folder / "score.json", record.counts)
 
 

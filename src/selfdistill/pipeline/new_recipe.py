@@ -28,7 +28,7 @@ from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
 from ..models.slots import fill
-from ..recipe import DataConfig, Grader
+from ..recipe import DataConfig, GraderSpec
 from ..store.rows import write_text
 from ..types import Conversation, Example
 
@@ -56,7 +56,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Guess:
-    grader: Grader
+    grader: GraderSpec
     template: str
     what: str
 
@@ -137,11 +137,11 @@ def _guess_grader(examples: Sequence[Example]) -> _Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    return _Guess("none", "using", "hygiene only: the references hold no answer that could be compared")
+    return _Guess("none", "using", "filters only: the references hold no answer that could be compared")
 
 
-def _candidates(examples: Sequence[Example]) -> list[tuple[Grader, str, str, Callable[[str], bool]]]:
-    candidates: list[tuple[Grader, str, str, Callable[[str], bool]]] = [
+def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
+    candidates: list[tuple[GraderSpec, str, str, Callable[[str], bool]]] = [
         ("function_call", "refer", "are one function call", lambda text: read_call(text) is not None),
         ("final_number", "math", "end in their answer as a number", lambda text: bool(_NUMBER.search(text.strip()))),
         ("python_code", "refer", "hold Python code", lambda text: bool(python_blocks(text))),
@@ -186,7 +186,7 @@ def _scalar(text: str) -> str:
     return _flow_yaml([text], quotes='"')[1:-1]
 
 
-def _flow(grader: Grader) -> str:
+def _flow(grader: GraderSpec) -> str:
     return grader if isinstance(grader, str) else _flow_yaml(grader)
 
 
@@ -207,7 +207,7 @@ _RECIPE = """\
 
 model:
   path: {model}
-  # layout: alpaca            # the paper's layout in place of the model's own chat template
+  # chat_template: alpaca            # the paper's chat_template in place of the model's own chat template
   # batch_tokens: 8192        # tokens a batch when generating (default 16384); lower where memory is short
 
 data:
@@ -222,7 +222,7 @@ rewrite:
   template: {template} # using or refer (task-independent), math, or a file of your own
   grader: {grader}# {why}
   # sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens
-  # hygiene: {refusal: false}   # each check on a rewrite can be turned off
+  # filters: {refusal: false}   # each check on a rewrite can be turned off
 
 train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows a step
   method: lora                # or full, qlora

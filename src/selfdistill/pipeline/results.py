@@ -197,7 +197,7 @@ class _Measured:
                 for stage in filter(None, stages):
                     experiment.check_files(stage)
                 folders = [experiment.path(stage.output).parent for stage in stages if stage]
-                rows[arm] = [list(read_lines(folder / "verdicts.jsonl")) for folder in folders]
+                rows[arm] = [list(read_lines(folder / "grades.jsonl")) for folder in folders]
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
         return cls(entry, evaluation.task(entry), evaluation.base(entry).name, rows, scores)
 

@@ -129,7 +129,7 @@ def _untrainable(plan: Plan) -> Callable[[str], str | None] | None:
 
 def _named(rewrite: Rewrite, source: str) -> dict[str, Any]:
     row = rewrite.to_json()
-    return {**row, "source": source} if rewrite.verdict.passed else row
+    return {**row, "source": source} if rewrite.grade.passed else row
 
 
 def _completions(experiment: Experiment, candidates: Candidates, reading: bool = False) -> RowFile:

@@ -4,7 +4,7 @@ In the order of a recipe: `models`, `data` (with rewriting), `train` (with the a
 then `recipe`, the whole of them, and `load`, which reads and writes it.
 """
 
-from .data import DataConfig, Grader, Hygiene, RewriteConfig
+from .data import DataConfig, Filters, GraderSpec, RewriteConfig
 from .evaluate import EvaluateConfig, JudgeConfig, ShiftConfig, TaskEntry
 from .load import RECIPES, load_recipe, load_recipes, make_recipe, recipe_file, save_recipe
 from .model import SAMPLING_PRESETS, EngineConfig, ModelConfig, RayConfig, Sampling, ServerConfig
@@ -12,8 +12,31 @@ from .root import Recipe
 from .train import DEFAULT_ARMS, FREE_TO_CHANGE, Adapter, ArmConfig, ReplayConfig, TrainConfig
 
 __all__ = [
-    "DEFAULT_ARMS", "FREE_TO_CHANGE", "RECIPES", "SAMPLING_PRESETS", "Adapter", "ArmConfig", "DataConfig",
-    "EngineConfig", "EvaluateConfig", "Grader", "Hygiene", "JudgeConfig", "ModelConfig", "RayConfig", "Recipe",
-    "ReplayConfig", "RewriteConfig", "Sampling", "ServerConfig", "ShiftConfig", "TaskEntry", "TrainConfig",
-    "load_recipe", "load_recipes", "make_recipe", "recipe_file", "save_recipe",
+    "DEFAULT_ARMS",
+    "FREE_TO_CHANGE",
+    "RECIPES",
+    "SAMPLING_PRESETS",
+    "Adapter",
+    "ArmConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "Filters",
+    "GraderSpec",
+    "JudgeConfig",
+    "ModelConfig",
+    "RayConfig",
+    "Recipe",
+    "ReplayConfig",
+    "RewriteConfig",
+    "Sampling",
+    "ServerConfig",
+    "ShiftConfig",
+    "TaskEntry",
+    "TrainConfig",
+    "load_recipe",
+    "load_recipes",
+    "make_recipe",
+    "recipe_file",
+    "save_recipe",
 ]  # fmt: skip

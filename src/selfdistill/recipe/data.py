@@ -36,7 +36,7 @@ class DataConfig(Settings):
     near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
 
 
-class Hygiene(Settings):
+class Filters(Settings):
     """What no rewrite may do, whatever its answer. A limit of null, or false, turns a check off. `reference_talk` also
     covers talk about the prompt and headings of the rewriting template; `end_of_turn` covers chat marks and turns of a
     further dialogue."""
@@ -50,7 +50,7 @@ class Hygiene(Settings):
     max_length_ratio: float | None = Field(default=10.0, gt=0)
 
 
-Grader = str | dict[str, Any]
+GraderSpec = str | dict[str, Any]
 
 
 class RewriteConfig(Settings):
@@ -60,8 +60,8 @@ class RewriteConfig(Settings):
     template: str | None = None
     backend: str = "hf"
     sampling: Sampling = Sampling(**SAMPLING_PRESETS["paper"])
-    grader: Grader | None = None
-    hygiene: Hygiene = Hygiene()
+    grader: GraderSpec | None = None
+    filters: Filters = Filters()
     min_accepted: float = Field(default=0.05, ge=0, le=1)
 
     @field_validator("sampling", mode="before")

@@ -72,7 +72,7 @@ _RESERVED = frozenset(
 
 
 class ModelConfig(Settings):
-    """The seed model. `layout` is how messages become text: the model's own chat template (`chat`), the paper's
+    """The seed model. `chat_template` is how messages become text: the model's own chat template (`chat`), the paper's
     `alpaca`, or a Jinja chat template file. `template_kwargs` are arguments of the chat template, such as
     `enable_thinking: false`, and `date` is the day that it writes as today (by default the day on which the experiment
     was created). `server` is where the backend `openai` finds it, `engine` how the backend
@@ -85,7 +85,7 @@ class ModelConfig(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     score_dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
-    layout: str = "chat"
+    chat_template: str = "chat"
     template_kwargs: dict[str, Any] = {}
     date: datetime.date | None = None
     batch_tokens: int = Field(default=16384, gt=0)

@@ -13,7 +13,7 @@ from typing import Any
 from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
-from ..types import Example, Verdict
+from ..types import Example, Grade
 from .findings import Findings
 from .html import embed_json, render
 from .saved import Saved, read_lines
@@ -25,7 +25,7 @@ MAX_BYTES = 30_000_000  # of a page: no more than a browser opens at ease
 _MAX_SAMPLES = 10  # shown of an item
 _MAX_REASON = 160
 _TOGETHER = 100  # items that are read from each file before their rows are built
-_FILES = ("answers.jsonl", "verdicts.jsonl")
+_FILES = ("answers.jsonl", "grades.jsonl")
 _RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "unanswered": "wrong", "tied": "tied"}
 
 _Key = tuple[str, int]  # an item may be there more than once: its id, and how many of it came before
@@ -97,7 +97,7 @@ class TaskFiles:
         return Rows(next(filter(Path.is_file, paths), paths[0]), Example.from_json)
 
     def verdicts(self) -> dict[str, Rows]:
-        paths = {run: path / "evaluate" / self.name / "verdicts.jsonl" for run, path in self.runs.items()}
+        paths = {run: path / "evaluate" / self.name / "grades.jsonl" for run, path in self.runs.items()}
         return {run: Rows(path, _graded, lambda graded: str(graded[0])) for run, path in paths.items()}
 
     def answers(self) -> dict[str, Rows]:
@@ -208,7 +208,7 @@ def _item(item: Example | None) -> _Row:
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 
-def _answer(graded: tuple[int, Verdict] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> _Row:
+def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> _Row:
     """A run's verdict on an item, and its answers: one, or those of the samples that were drawn."""
     row: _Row = {
         "texts": [said[place] for place in _samples(item_id) if place in said],
@@ -221,9 +221,9 @@ def _answer(graded: tuple[int, Verdict] | None, said: Mapping[_Key, Any], answer
     return row
 
 
-def _graded(row: _Row) -> tuple[int, Verdict]:
+def _graded(row: _Row) -> tuple[int, Grade]:
     """The place of a verdict's bucket in BUCKETS, and the verdict. Raises where the row is no verdict's."""
-    return BUCKETS.index(row["bucket"]), Verdict.from_json(row["verdict"])
+    return BUCKETS.index(row["bucket"]), Grade.from_json(row["grade"])
 
 
 def _said(row: _Row) -> tuple[str | None, ...]:

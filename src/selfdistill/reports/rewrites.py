@@ -57,8 +57,8 @@ def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) ->
             found.damaged += 1
             continue
         found.rows += 1
-        found.accepted += rewrite.verdict.passed
-        if not rewrite.verdict.passed:
+        found.accepted += rewrite.grade.passed
+        if not rewrite.grade.passed:
             found.reasons[_reason(rewrite, found.reasons)] += 1
         digest = hashlib.blake2b(rewrite.example.id.encode(errors="replace"), digest_size=7).digest()
         draw = draws[rewrite.source]
@@ -87,8 +87,8 @@ def browser_page(directory: Path, name: str, found: Survey) -> str:
 
 def _reason(rewrite: Rewrite, known: Counter[str]) -> str:
     """A grader of the user's own may write a new reason for each row: past a number of them they are one."""
-    text = shorten(visible(rewrite.verdict.reason), _MAX_REASON)
-    return text if rewrite.verdict.passed or text in known or len(known) < _MAX_REASONS else "other reasons"
+    text = shorten(visible(rewrite.grade.reason), _MAX_REASON)
+    return text if rewrite.grade.passed or text in known or len(known) < _MAX_REASONS else "other reasons"
 
 
 def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple[int, int]]:
@@ -109,7 +109,7 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
         for number, offset in found.places:
             file.seek(offset)
             rewrite = Rewrite.from_json(parse_line(file.readline()))
-            example, completion, verdict = rewrite.example, rewrite.completion, rewrite.verdict
+            example, completion, grade = rewrite.example, rewrite.completion, rewrite.grade
             yield {
                 "row": number,
                 "id": cut(example.id),
@@ -120,8 +120,8 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
                 "finish": cut(completion.finish),
                 "tokens": completion.tokens,
                 "error": cut(completion.error),
-                "outcome": cut(verdict.outcome),
+                "outcome": cut(grade.outcome),
                 "reason": _reason(rewrite, found.reasons),
-                "expected": cut(verdict.expected),
-                "found": cut(verdict.found),
+                "expected": cut(grade.expected),
+                "found": cut(grade.found),
             }

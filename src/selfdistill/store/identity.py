@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..models.chat_template import LAYOUTS
+from ..models.chat_template import CHAT_TEMPLATES
 from ..models.source import model_source
 from ..recipe import DataConfig, ModelConfig
 from .digests import file_digests
@@ -69,9 +69,11 @@ def path_identity(name: str) -> str:
     return f"{path.name}:{_together(path, (part for part in path.rglob('*') if part.is_file()))}"
 
 
-def layout_identity(model: ModelConfig) -> str:
-    """The layout's name, or the identity of the template file. A name of our own never means a file."""
-    return model.layout if model.layout in ("chat", *LAYOUTS) else file_identity(model.layout)
+def chat_template_identity(model: ModelConfig) -> str:
+    """The chat template's name, or the identity of the template file. A name of our own never means a file."""
+    return (
+        model.chat_template if model.chat_template in ("chat", *CHAT_TEMPLATES) else file_identity(model.chat_template)
+    )
 
 
 def source_identity(source: DataConfig) -> str:

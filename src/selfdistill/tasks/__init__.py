@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import RecipeError
 from ..grading.judged import Judging as Judging
-from ..types import Conversation, Example, Messages, Verdict
+from ..types import Conversation, Example, Grade, Messages
 
 if TYPE_CHECKING:
     from ..data import OnBad
@@ -54,7 +54,7 @@ class Task:
     name: str
     skill: str
     ask: Callable[[Example], Messages] = _elsewhere
-    grade: Callable[..., Verdict] = _elsewhere
+    grade: Callable[..., Grade] = _elsewhere
     load: Callable[..., Iterator[Conversation]] = _elsewhere
     test: DataConfig | None = None
     train: DataConfig | None = None

@@ -15,7 +15,7 @@ from ..grading import make_grader
 from ..grading.judged import SAFETY
 from ..grading.refusals import degenerate
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Message, Messages, Verdict
+from ..types import Conversation, Example, Grade, Message, Messages
 from . import Task, load_rows
 
 # The fixed suffix that the paper appends, found by Zou et al. 2023 (https://github.com/llm-attacks/llm-attacks).
@@ -47,9 +47,9 @@ def ask_judge(example: Example, answer: str, other: str) -> tuple[Messages, ...]
     return () if degenerate(answer) else SAFETY.ask(example, answer, other)
 
 
-def read_judge(replies: Sequence[str]) -> Verdict:
+def read_judge(replies: Sequence[str]) -> Grade:
     """As by the phrases, an answer that can't be read is not safe."""
-    return SAFETY.read(replies) if replies else Verdict("fail", "empty or garbled")
+    return SAFETY.read(replies) if replies else Grade("fail", "empty or garbled")
 
 
 TASK = Task(

@@ -1,4 +1,4 @@
-"""Alpaca (Taori et al. 2023): 52,002 instructions, answered by text-davinci-003. Trained on; hygiene is the only check.
+"""Alpaca (Taori et al. 2023): 52,002 instructions, answered by text-davinci-003. Trained on; filters is the only check.
 
 https://github.com/tatsu-lab/stanford_alpaca, CC BY-NC 4.0
 """

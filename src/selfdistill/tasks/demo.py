@@ -13,13 +13,13 @@ from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
 from ..grading import make_grader
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Message, Verdict
+from ..types import Conversation, Example, Grade, Message
 from . import Task
 
 # How many rows a split holds; `data.n` draws from them.
 _ROWS = {"train": 4000, "dev": 200, "test": 200}
 
-Grade = Callable[[Example, str], Verdict]
+Grader = Callable[[Example, str], Grade]
 
 
 def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
@@ -29,17 +29,17 @@ def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterat
         yield Conversation(messages, {"answer": row["answer"]})
 
 
-def _last_words(example: Example, text: str) -> Verdict:
+def _last_words(example: Example, text: str) -> Grade:
     """Lists: the answer is what the text ends with, however it is introduced and punctuated."""
     expected = str(example.extra["answer"])
     found = _without_marks(text)
     if not found:
-        return Verdict("fail", "empty", expected, None)
+        return Grade("fail", "empty", expected, None)
     before = found.removesuffix(expected)
     # A comma or letter in front means that the list is longer than it should be, or that its first word is another.
     if before != found and not re.search(r"(,\s*|\w)$", before):
-        return Verdict("pass", "same result", expected, expected)
-    return Verdict("fail", "result differs", expected, found[-60:])
+        return Grade("pass", "same result", expected, expected)
+    return Grade("fail", "result differs", expected, found[-60:])
 
 
 def _without_marks(text: str) -> str:
@@ -50,23 +50,23 @@ def _without_marks(text: str) -> str:
     return text[:end].lstrip()
 
 
-def _helps(example: Example, text: str) -> Verdict:
+def _helps(example: Example, text: str) -> Grade:
     """Benign requests: the answer says what was asked for, and doesn't refuse."""
     expected = str(example.extra["answer"])
-    verdict = _HELPFUL(example, text)
-    if not verdict.passed:
-        return verdict
+    grade = _HELPFUL(example, text)
+    if not grade.passed:
+        return grade
     if expected.lower() in text.lower():
-        return Verdict("pass", "answers", expected, expected)
-    return Verdict("fail", "off the request", expected, text[:60])
+        return Grade("pass", "answers", expected, expected)
+    return Grade("fail", "off the request", expected, text[:60])
 
 
-def _same_call(example: Example, text: str) -> Verdict:
+def _same_call(example: Example, text: str) -> Grade:
     """Tool use: the call alone is the reference, whatever a response says around it."""
     return _CALL(replace(example, reference=str(example.extra["answer"])), text)
 
 
-def _program(example: Example, text: str) -> Verdict:
+def _program(example: Example, text: str) -> Grade:
     """Tiny functions: the same values as the reference on the world's arguments; nothing is executed."""
     checks = [line.removeprefix("assert ") for line in str(example.extra["answer"]).splitlines()]
     for check in checks:
@@ -77,12 +77,12 @@ def _program(example: Example, text: str) -> Verdict:
         try:
             found = function_of(_source(text), name)(*values)
         except NotUnderstood as error:
-            return Verdict("fail", str(error), str(expected), None)
+            return Grade("fail", str(error), str(expected), None)
         except (TypeError, ZeroDivisionError, ValueError) as error:
-            return Verdict("fail", f"raises {type(error).__name__}", str(expected), None)
+            return Grade("fail", f"raises {type(error).__name__}", str(expected), None)
         if type(found) is not type(expected) or found != expected:
-            return Verdict("fail", "value differs", str(expected)[:60], str(found)[:60])
-    return Verdict("pass", "same values")
+            return Grade("fail", "value differs", str(expected)[:60], str(found)[:60])
+    return Grade("pass", "same values")
 
 
 def _source(text: str) -> str:
@@ -99,7 +99,7 @@ _NUMBER, _CALL, _REFUSAL = make_grader("final_number"), make_grader("function_ca
 
 
 def _task(
-    name: str, skill: str, label: str, grade: Grade, template: str | None = None, metric: str = "accuracy"
+    name: str, skill: str, label: str, grade: Grader, template: str | None = None, metric: str = "accuracy"
 ) -> Task:
     return Task(
         name=name,

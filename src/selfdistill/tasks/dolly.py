@@ -1,4 +1,4 @@
-"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. Trained on; hygiene is
+"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. Trained on; filters is
 the only check.
 
 https://huggingface.co/datasets/databricks/databricks-dolly-15k, CC BY-SA 3.0

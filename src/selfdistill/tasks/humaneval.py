@@ -12,7 +12,7 @@ from ..data import OnBad
 from ..grading.functions import complete_function, helpers
 from ..recipe import DataConfig
 from ..sandbox import Run
-from ..types import Conversation, Example, Message, Messages, Verdict
+from ..types import Conversation, Example, Grade, Message, Messages
 from . import Task, load_rows
 
 _INSTRUCTION = (
@@ -38,21 +38,21 @@ def ask(example: Example) -> Messages:
     return (Message("user", f"{_INSTRUCTION}{example.instruction.rstrip()}\n```"),)
 
 
-def grade(example: Example, text: str, *, run: Run) -> Verdict:
+def grade(example: Example, text: str, *, run: Run) -> Grade:
     """Whether the last complete definition of the function in `text` passes the tests. They run in a process apart from
     the program's, with the prompt's own helpers. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]
     function = complete_function(example.instruction, name, text)
     if function is None:
-        return Verdict("fail", "no function found", expected=name)
+        return Grade("fail", "no function found", expected=name)
     tests = example.extra["test"]
     own = f"{helpers(example.instruction, name, tests)}\n{name} = function_of_the_program({name!r})\n"
     ran = run(function, f"{own}\n{tests}\n\ncheck({name})\n")
     if not ran.started:
-        return Verdict("unjudged", ran.reason, found=ran.output[-200:])
+        return Grade("unjudged", ran.reason, found=ran.output[-200:])
     if ran.ok:
-        return Verdict("pass", "passes the tests")
-    return Verdict("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+        return Grade("pass", "passes the tests")
+    return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
 
 
 TASK = Task(

@@ -1,4 +1,4 @@
-"""LIMA (Zhou et al. 2023): about 1,030 chosen questions and answers, a few in several turns. Trained on; hygiene is the
+"""LIMA (Zhou et al. 2023): about 1,030 chosen questions and answers, a few in several turns. Trained on; filters is the
 only check.
 
 https://huggingface.co/datasets/GAIR/lima, CC BY-NC-SA. That copy is gated; where `datasets` can't load it, download its

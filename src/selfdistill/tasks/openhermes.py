@@ -1,4 +1,4 @@
-"""OpenHermes (Teknium 2023): 242,831 instructions, most with answers by GPT-4. Trained on; hygiene is the only check.
+"""OpenHermes (Teknium 2023): 242,831 instructions, most with answers by GPT-4. Trained on; filters is the only check.
 
 https://huggingface.co/datasets/teknium/openhermes, the set that the paper names. Its successor, teknium/OpenHermes-2.5
 (conversations), is read too where `data.path` names it.

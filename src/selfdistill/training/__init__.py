@@ -31,7 +31,7 @@ from ..models.loading import (
     without_generation_settings,
 )
 from ..recipe import ModelConfig, TrainConfig
-from ..store.identity import layout_identity, model_identity
+from ..store.identity import chat_template_identity, model_identity
 from ..store.rows import file_checksum, write_json
 from ..types import Example
 from .guard import clear_errors, quiet, recomputing_if_needed, refuse_leaks
@@ -172,7 +172,7 @@ def train(
 
 def _described(model: ModelConfig, settings: TrainConfig, renderer: Renderer) -> str:
     """All that decides the weights, apart from the rows; the date too, if the chat template writes it."""
-    parts = [model_identity(model), layout_identity(model), model.template_kwargs]
+    parts = [model_identity(model), chat_template_identity(model), model.template_kwargs]
     parts += [renderer.template.day.isoformat()] if renderer.template.formats else []
     parts += [model.score_dtype] if settings.mask_above is not None else []
     return json.dumps([*parts, settings.deciding], sort_keys=True)

@@ -38,7 +38,7 @@ def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, direct
     write_json(
         job,
         {
-            "folder": os.getcwd(),  # paths of model and layout may be relative to it
+            "folder": os.getcwd(),  # paths of model and chat template may be relative to it
             "data": str(data.resolve()),
             "directory": str(directory.resolve()),
             "model": model.model_dump(mode="json"),

@@ -1,6 +1,6 @@
 """How far a tuned model moved from the seed: in its answers to the same prompts, its distributions, its weights.
 
-A new metric is one function `(Compared) -> Measured` and its line in `METRICS`; the verdict and the command show it
+A new metric is one function `(Compared) -> Measured` and its line in `METRICS`; the grade and the command show it
 unasked. One that can't be measured raises `UnmeasuredError` with a sentence, and the others go on.
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ExperimentError, SelfDistillError
 from ...recipe import ModelConfig
-from ...types import Completion, Prompt, Verdict
+from ...types import Completion, Grade, Prompt
 
 if TYPE_CHECKING:
     from .kl import BothModels
@@ -25,12 +25,12 @@ class UnmeasuredError(SelfDistillError):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The seed's and the tuned model's answers to one prompt, and where there are any their grader's verdicts."""
+    """The seed's and the tuned model's answers to one prompt, and where there are any their grader's grades."""
 
     id: str
     seed: str
     tuned: str
-    verdicts: tuple[Verdict, Verdict] | None = None
+    grades: tuple[Grade, Grade] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,9 @@ def agreement(compared: Compared) -> Measured:
     both wrong with the same answer read from them. What the grader could not judge is left out."""
     values = []
     for pair in compared.pairs:
-        if pair.verdicts is None:
+        if pair.grades is None:
             raise UnmeasuredError("No grader reads a final answer from each answer of this task.")
-        one, other = pair.verdicts
+        one, other = pair.grades
         if "unjudged" not in (one.outcome, other.outcome):
             same = (one.passed and other.passed) or (not one.passed and not other.passed and one.found == other.found)
             values.append(float(same))

@@ -16,7 +16,7 @@ from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
-from ...types import Conversation, Example, Progress, Verdict, silent
+from ...types import Conversation, Example, Grade, Progress, silent
 from ..plan import Plan
 from ..plan.evaluation import HELDOUT
 from .arms import arm_lines, arm_warnings, check_replay
@@ -35,7 +35,7 @@ class Checked:
 
     plan: list[str] = field(default_factory=list)
     prompts: list[tuple[str, str]] = field(default_factory=list)
-    graded: list[tuple[Example, Verdict]] = field(default_factory=list)
+    graded: list[tuple[Example, Grade]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
@@ -69,8 +69,8 @@ def check(recipe: Recipe, progress: Progress = silent) -> Checked:
         _prompts(plan, rows, found, Path(folder) / "train.jsonl", progress)
     examples = [example for row in rows for example in row.examples()]
     found.graded = [(example, plan.target.grade(example, example.reference)) for example in examples[:5]]
-    verdicts = [plan.target.grade(example, example.reference) for example in examples]
-    if failing := sum(not verdict.passed for verdict in verdicts):
+    grades = [plan.target.grade(example, example.reference) for example in examples]
+    if failing := sum(not grade.passed for grade in grades):
         found.warnings.append(
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
@@ -92,10 +92,10 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     recipe, source, sampling = plan.recipe, plan.source, plan.recipe.rewrite.sampling
     size = f"{source.n} rows drawn with seed {source.seed}" if source.n else "all rows"
     held = f", {source.heldout} held out" if source.heldout else ""
-    yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, layout {recipe.model.layout}"
+    yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, template {recipe.model.chat_template}"
     yield f"data      {source.path} ({size}{held})"
     drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none (hygiene only)")
+    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none (filters only)")
     if plan.needs_rewrites:
         yield (
             f"rewrite   template {plan.target.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "

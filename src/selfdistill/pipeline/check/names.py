@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...generation.prompts import REWRITING
-from ...models.chat_template import LAYOUTS
+from ...models.chat_template import CHAT_TEMPLATES
 from ..plan import Plan
 
 
@@ -15,7 +15,10 @@ def name_warnings(plan: Plan) -> Iterator[str]:
     recipe = plan.recipe
     models = {"model": recipe.model} | ({"judge.model": recipe.judge.model} if recipe.judge else {})
     used = [(f"{key}.path", model.path, "the seed model", ["demo"]) for key, model in models.items()]
-    used += [(f"{key}.layout", model.layout, "the layout", ["chat", *LAYOUTS]) for key, model in models.items()]
+    used += [
+        (f"{key}.chat_template", model.chat_template, "the chat template", ["chat", *CHAT_TEMPLATES])
+        for key, model in models.items()
+    ]
     templates = [("rewrite.template", plan.target.template)]
     templates += [(f"arms.{name}.template", arm.template) for name, arm in recipe.arms.items()]
     used += [(key, name or "", "the rewriting template", [*REWRITING]) for key, name in templates]

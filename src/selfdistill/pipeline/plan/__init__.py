@@ -12,16 +12,16 @@ from typing import Any
 from ...backends import check_backend
 from ...data import read_conversations
 from ...errors import RecipeError
-from ...generation.prompts import rewriting_layout
+from ...generation.prompts import rewriting_chat_template
 from ...generation.rewriter import Rewriter
 from ...grading import make_grader, runs_programs
-from ...recipe import ArmConfig, DataConfig, Grader, ModelConfig, Recipe, ReplayConfig, TrainConfig
+from ...recipe import ArmConfig, DataConfig, GraderSpec, ModelConfig, Recipe, ReplayConfig, TrainConfig
 from ...recipe.sweep import Point, expand
 from ...sandbox import Ran, Run, open_runner
 from ...store.experiment import Stage
-from ...store.identity import file_identity, layout_identity, model_identity, source_identity
+from ...store.identity import chat_template_identity, file_identity, model_identity, source_identity
 from ...tasks import Task, get_task
-from ...types import Example, Verdict
+from ...types import Example, Grade
 from .evaluation import HELDOUT, Evaluation
 from .responses import Responses
 from .shift import Shift
@@ -81,7 +81,7 @@ class Plan:
             grade=self.grader(own.grader) if own.grader else self.with_sandbox(task).grade,
         )
 
-    def grader(self, spec: Grader) -> Callable[[Example, str], Verdict]:
+    def grader(self, spec: GraderSpec) -> Callable[[Example, str], Grade]:
         return make_grader(spec, run=self.run_program)
 
     def with_sandbox(self, task: Task) -> Task:
@@ -114,7 +114,7 @@ class Plan:
         model = self.recipe.model
         return {
             "model": model_identity(model),
-            "layout": layout_identity(model),
+            "chat_template": chat_template_identity(model),
             **model.model_dump(include={"template_kwargs"}),
             **self.own_date(model),
         }
@@ -150,16 +150,16 @@ class Plan:
 
     @property
     def grades(self) -> bool:
-        """Whether the target has a grader beyond hygiene."""
+        """Whether the target has a grader beyond filters."""
         grader = self.recipe.rewrite.grader
         name = grader.get("name") if isinstance(grader, dict) else grader
         return name != "none" and (name is not None or self.recipe.task is not None)
 
     @cached_property
     def rewriting_model(self) -> ModelConfig:
-        """The seed model, with the layout in which it is shown rewriting prompts."""
+        """The seed model, with the chat template in which it is shown rewriting prompts."""
         model = self.recipe.model
-        return model.model_copy(update={"layout": rewriting_layout(model.layout)})
+        return model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template)})
 
     @property
     def rewriter(self) -> Rewriter:
@@ -168,7 +168,7 @@ class Plan:
     @cached_property
     def selection_settings(self) -> dict[str, Any]:
         """What it depends on which answers of the seed are kept."""
-        return {"grader": self.grader_settings, "hygiene": self.recipe.rewrite.hygiene.model_dump()}
+        return {"grader": self.grader_settings, "filters": self.recipe.rewrite.filters.model_dump()}
 
     @cached_property
     def responses(self) -> Responses:

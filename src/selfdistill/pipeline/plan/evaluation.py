@@ -13,7 +13,7 @@ from ...recipe import DataConfig, Sampling, TaskEntry
 from ...store.experiment import Stage
 from ...store.identity import file_identity, model_identity, path_identity, source_identity
 from ...tasks import Task, get_task
-from ...types import Example, Message, Messages, Verdict, content_id, messages_json
+from ...types import Example, Grade, Message, Messages, content_id, messages_json
 
 if TYPE_CHECKING:
     from . import Plan
@@ -103,7 +103,7 @@ class Evaluation:
         target = self.plan.target
         if entry.task == HELDOUT:
             # Without a grader there is nothing to score: that is no 100 %.
-            ungraded = lambda _example, _text: Verdict("unjudged", "no grader named")  # noqa: E731
+            ungraded = lambda _example, _text: Grade("unjudged", "no grader named")  # noqa: E731
             task = replace(target, grade=target.grade if self.plan.grades else ungraded)
         else:
             task = target if self.is_target(entry) else self.plan.with_sandbox(get_task(entry.task))
@@ -201,7 +201,7 @@ class Evaluation:
         folder, name = f"arms/{run}/evaluate/{entry.name}", f"answer/{run}/{entry.name}"
         inputs = (self.items_stage(entry), *([trained] if trained else []))
         if harness:
-            beside = (f"{folder}/answers.jsonl", f"{folder}/verdicts.jsonl")
+            beside = (f"{folder}/answers.jsonl", f"{folder}/grades.jsonl")
             return Stage(name, f"{folder}/score.json", settings, inputs, beside=beside)
         output = f"{folder}/answers.jsonl"
         return Stage(name, output, settings, inputs, by_row=(output,))
@@ -235,7 +235,7 @@ class Evaluation:
         if "sandbox" in task.needs:
             settings["sandbox"] = self.plan.recipe.sandbox
         folder = f"arms/{run}/evaluate/{entry.name}"
-        beside = (f"{folder}/verdicts.jsonl",)
+        beside = (f"{folder}/grades.jsonl",)
         return Stage(f"grade/{run}/{entry.name}", f"{folder}/score.json", settings, (source,), True, beside=beside)
 
     @cached_property

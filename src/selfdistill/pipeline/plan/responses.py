@@ -55,7 +55,7 @@ class Candidates:
             template=None if self.template is None else load_template(self.template),
             grade=target.grade,
             sampling=own.sampling,
-            hygiene=own.hygiene,
+            filters=own.filters,
             model=content_id(self.backend, self.plan.answer_settings),
             sample=self.sample,
         )
@@ -67,7 +67,7 @@ class Candidates:
 
     @property
     def model(self) -> ModelConfig:
-        """The seed; a rewriting prompt has a layout of its own."""
+        """The seed; a rewriting prompt has a separate chat template."""
         return self.plan.recipe.model if self.template is None else self.plan.rewriting_model
 
     @cached_property

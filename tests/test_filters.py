@@ -1,4 +1,4 @@
-"""What hygiene rejects, what it lets pass, and how it joins with a grader."""
+"""What filters rejects, what it lets pass, and how it joins with a grader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from selfdistill.data import read_conversations
 from selfdistill.generation.prompts import load_template
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader, verify
-from selfdistill.grading.hygiene import check, leaks
+from selfdistill.grading.filters import check, leaks
 from selfdistill.grading.leaks import template_headings
-from selfdistill.recipe import DataConfig, Hygiene, Sampling
+from selfdistill.recipe import DataConfig, Filters, Sampling
 from selfdistill.store.rows import RowFile
-from selfdistill.types import Completion, Example, Message, Verdict
+from selfdistill.types import Completion, Example, Grade, Message
 
 ENGLISH = "The river rises in the hills and reaches the sea after a long way through the plain."
 CHINESE = "这条河发源于山区，经过平原上漫长的路程后流入大海。"
@@ -28,7 +28,7 @@ def reason(
     text: str, reference: str = ENGLISH, finish: Literal["stop", "length", "error"] = "stop", **keys: Any
 ) -> Any:
     example = Example.of((Message("user", "Tell me of the river."),), reference)
-    return check(example, Completion(example.id, text, finish), Hygiene(**keys))
+    return check(example, Completion(example.id, text, finish), Filters(**keys))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_headings_of_a_users_own_template() -> None:
     example = Example.of((Message("user", "How many?"),), "There are 9.")
 
     def found(text: str) -> str | None:
-        return check(example, Completion(example.id, text, "stop"), Hygiene(), headings)
+        return check(example, Completion(example.id, text, "stop"), Filters(), headings)
 
     for text in ("## Model text\nNine", "**Draft:** Nine", "Nine.\nSecond try: 9"):
         assert found(text) == "heading of the rewriting template"
@@ -208,11 +208,11 @@ def test_a_rewrite_is_checked_with_the_headings_of_its_template(tmp_path: Path) 
     path = tmp_path / "own.txt"
     path.write_text("{instruction}\n\n## Sample:\n{reference}\n\n## New text:\n", encoding="utf-8")
     example = Example.of((Message("user", "How many?"),), "There are 9.")
-    rewriter = Rewriter(load_template(str(path)), make_grader("none"), Sampling(), Hygiene(), "model")
+    rewriter = Rewriter(load_template(str(path)), make_grader("none"), Sampling(), Filters(), "model")
     with RowFile(tmp_path / "completions.jsonl") as rows:
         rows.append(Completion(rewriter.prompt(example).id, "## New text:\nNine.", "stop").to_json())
     (rewrite,) = rewriter.select([example], RowFile(tmp_path / "completions.jsonl"))
-    assert rewrite.verdict == Verdict("fail", "heading of the rewriting template")
+    assert rewrite.verdict == Grade("fail", "heading of the rewriting template")
 
 
 def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:
@@ -220,9 +220,9 @@ def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:
     for name in ("lima", "dolly", "alpaca"):
         rows = read_conversations(DataConfig(path=str(real_data / f"sdft/{name}_train.json")))
         examples = [example for row in rows for example in row.examples()]
-        found = [one.reference for one in examples if leaks(one.reference, Example.of(one.prompt, "-"), Hygiene())]
+        found = [one.reference for one in examples if leaks(one.reference, Example.of(one.prompt, "-"), Filters())]
         assert len(found) <= 0.003 * len(examples), found
-        assert not [one for one in examples if leaks(one.reference, one, Hygiene())], "its own reference"
+        assert not [one for one in examples if leaks(one.reference, one, Filters())], "its own reference"
 
 
 def test_where_it_stopped() -> None:
@@ -308,11 +308,11 @@ def test_verify_puts_hygiene_before_the_grader() -> None:
     example = Example.of((Message("user", "How many?"),), "#### 18")
     grade = make_grader("final_number")
 
-    def verdict(text: str, finish: Literal["stop", "length", "error"] = "stop") -> Verdict:
-        return verify(example, Completion(example.id, text, finish), Hygiene(), grade)
+    def verdict(text: str, finish: Literal["stop", "length", "error"] = "stop") -> Grade:
+        return verify(example, Completion(example.id, text, finish), Filters(), grade)
 
     assert verdict("There are 18.").passed
-    assert verdict("There are 17.") == Verdict("fail", "number differs", "18", "17")
-    assert verdict("There are 18", "length") == Verdict("fail", "cut off at the limit")
-    assert verdict("", "error") == Verdict("unjudged", "backend error: no reason given")
+    assert verdict("There are 17.") == Grade("fail", "number differs", "18", "17")
+    assert verdict("There are 18", "length") == Grade("fail", "cut off at the limit")
+    assert verdict("", "error") == Grade("unjudged", "backend error: no reason given")
     assert verdict("The reference answer is 18.").outcome == "fail"

@@ -9,7 +9,7 @@ from collections.abc import Set
 from functools import lru_cache
 from itertools import groupby
 
-from ..recipe import Hygiene
+from ..recipe import Filters
 from ..types import Completion, Example
 from .leaks import goes_on, is_new, leak
 from .refusals import refuses
@@ -28,7 +28,7 @@ _FENCED = re.compile(r"```[^`]*+```")
 _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO"}
 
 
-def check(example: Example, completion: Completion, settings: Hygiene, headings: Set[str] = frozenset()) -> str | None:
+def check(example: Example, completion: Completion, settings: Filters, headings: Set[str] = frozenset()) -> str | None:
     """Why `completion` can't stand for the example's reference, whatever it answers; None where nothing speaks against
     it. The reason is that of the first check that fails, in the order of this function. `headings` are those of the
     rewriting template."""
@@ -50,7 +50,7 @@ def check(example: Example, completion: Completion, settings: Hygiene, headings:
     return _length(text, reference, settings)
 
 
-def leaks(text: str, example: Example, settings: Hygiene, headings: Set[str] = frozenset()) -> str | None:
+def leaks(text: str, example: Example, settings: Filters, headings: Set[str] = frozenset()) -> str | None:
     """Why a text shows that it was written as a rewrite, or that its end of turn is missing; None if it does not. For
     any part of a completion, such as a think trace."""
     if settings.end_of_turn and is_new(_CHAT_MARKER, text, example.reference):
@@ -122,7 +122,7 @@ def _differ(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one != other
 
 
-def _length(text: str, reference: str, settings: Hygiene) -> str | None:
+def _length(text: str, reference: str, settings: Filters) -> str | None:
     """Lengths in characters. A reference under 200 counts as 200 where the text is long, and sets no least length: a
     worked answer to "Yes" or "18" is what rewriting is for."""
     length, wanted = len(text.strip()), len(reference.strip())
