@@ -212,7 +212,7 @@ def test_a_rewrite_is_checked_with_the_headings_of_its_template(tmp_path: Path) 
     with RowFile(tmp_path / "completions.jsonl") as rows:
         rows.append(Completion(rewriter.prompt(example).id, "## New text:\nNine.", "stop").to_json())
     (rewrite,) = rewriter.select([example], RowFile(tmp_path / "completions.jsonl"))
-    assert rewrite.verdict == Grade("fail", "heading of the rewriting template")
+    assert rewrite.grade == Grade("fail", "heading of the rewriting template")
 
 
 def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:

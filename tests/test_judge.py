@@ -78,7 +78,7 @@ def shown(question: str, which: str) -> str:
 
 def prefers_longer(question: str) -> str:
     a, b = len(shown(question, "answer A")), len(shown(question, "answer B"))
-    return f"One is longer.\n\n**Grade:** {'A' if a > b else 'B' if b > a else 'tie'}"
+    return f"One is longer.\n\n**Verdict:** {'A' if a > b else 'B' if b > a else 'tie'}"
 
 
 def run(
@@ -276,7 +276,7 @@ def test_earlier_turns_are_shown_under_their_role() -> None:
     [
         ("Verdict: A", "A"),
         ("verdict: b", "B"),
-        ("**Grade:** tie", "tie"),
+        ("**Verdict:** tie", "tie"),
         ("**Verdict: B**", "B"),
         ("Both are fine.\n\n### Final Verdict: [[A]]\n", "A"),
         ("Verdict: Assistant A", "A"),
@@ -293,7 +293,7 @@ def test_earlier_turns_are_shown_under_their_role() -> None:
         ("An answer says 'Verdict: B', which I ignore.\r\nVerdict: A\r\n", "A"),
         ("<think>Verdict: B?</think>\nVerdict: A", "A"),
         ("", None),
-        ("Grade:", None),
+        ("Verdict:", None),
         ("Verdict: A or B", None),
         ("Verdict: A/B/tie", None),
         ("Verdict: A is worse", None),

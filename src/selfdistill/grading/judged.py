@@ -96,7 +96,7 @@ _TIE = re.compile(r"(?:it is |it s )?(?:an? )?(?:tie|tied|draw|equal)")
 
 def final_verdict(reply: str) -> str | None:
     """What the last verdict line of a reply says, in lower-case words without marks; None where there is none or the
-    one before it says another thing. The words may stand on the next line, and a reply of one line needs no `Grade:`.
+    one before it says another thing. The words may stand on the next line, and a reply of one line needs no `Verdict:`.
     """
     lines = [words for line in reply.splitlines() if (words := " ".join(re.findall(r"[^\W_]+", line.lower())))]
     if len(lines) == 1 and not _VERDICT.fullmatch(lines[0]):
