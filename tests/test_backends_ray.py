@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import telling
+from selfdistill.backends.sharing import sharing
 from tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, open_backend
 from selfdistill.backends.pool import Pool
 from selfdistill.backends.replica import Work
-from selfdistill.backends.sharing import sharing
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt

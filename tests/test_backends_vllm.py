@@ -12,9 +12,9 @@ from typing import Any
 import absl.logging  # noqa: F401  (its handler keeps stderr, and closes it where it has been replaced)
 import pytest
 from conftest import demo_prompts
+from selfdistill.backends.sharing import sharing
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.sharing import sharing
 from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, StageError
 from selfdistill.pipeline import run

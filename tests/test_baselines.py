@@ -15,7 +15,8 @@ from selfdistill.errors import ExperimentError, ModelError, RecipeError, StageEr
 from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.pipeline.check import check
 from selfdistill.pipeline.choose import best
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import ModelConfig, TrainConfig
 from selfdistill.store.experiment import Experiment
 from selfdistill.store.rows import RowFile
@@ -304,7 +305,7 @@ def test_what_the_rest_of_the_recipe_rules_out_is_refused(model: Path, rows: Pat
         make_recipe(recipe_of(model, rows, arms=arms, rewrite={"sampling": {"preset": "greedy"}}))
     arms = {**SEED, "old": {"data": "original", "replay": {"task": "humaneval", "share": 0.1}}}
     with pytest.raises(RecipeError, match="names no training data to replay"):
-        _ = Plan(make_recipe(recipe_of(model, rows, arms=arms))).stages
+        _ = stages_of(make_context(make_recipe(recipe_of(model, rows, arms=arms))))
 
 
 def test_check_tells_what_each_arm_trains_on(model: Path, rows: Path, general: Path) -> None:
@@ -483,7 +484,7 @@ def test_interpolated_runs_follow_the_training_seeds_and_full_training(model: Pa
         )
         for name, value in tuned.state_dict().items():
             torch.testing.assert_close(made.state_dict()[name], (seed[name] + value) / 2, atol=1e-6, rtol=0)
-    assert Plan(recipe).twin("wise") == "full"
+    assert make_context(recipe).baseline_arm("wise") == "full"
 
 
 def test_an_interpolated_arm_alone_trains_what_it_is_made_from(model: Path, rows: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from selfdistill.data import data_notes, iter_conversations, prepare, prompt_key
 from selfdistill.data.leaks import near_duplicates, normalised
 from selfdistill.errors import DataError
-from selfdistill.pipeline.evaluation import prepare_items
-from selfdistill.pipeline.plan import Plan
-from selfdistill.pipeline.rewriting import prepare_data
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.data import prepare_data
+from selfdistill.pipeline.evaluate import prepare_items
+from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.store.experiment import Experiment
 from selfdistill.types import Conversation, Message, silent
@@ -147,8 +148,8 @@ def items(folder: Path, test: list[dict[str, str]], task: str) -> tuple[int, dic
             "evaluate": {"tasks": [{"task": task, "path": str(folder / "test.jsonl")}]},
         }
     )
-    experiment, plan = Experiment(folder / "run", recipe), Plan(recipe)
-    experiment.begin(plan.stages)
+    experiment, plan = Experiment(folder / "run", recipe), make_context(recipe)
+    experiment.begin(stages_of(plan))
     prepare_data(experiment, plan, silent)
     prepare_items(experiment, plan)
     return len((folder / f"run/items/{task}.jsonl").read_text().splitlines()), experiment.counts(f"items/{task}")

@@ -17,7 +17,8 @@ from selfdistill import pipeline as stages
 from selfdistill.backends.hf import HFBackend
 from selfdistill.measure.gap import RECORD, Gap, record_sentences
 from selfdistill.measure.likelihood import score
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.gap import gap_stage
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import Example, Rewrite
 
@@ -146,7 +147,7 @@ def test_it_can_be_left_out_and_needs_the_model_at_hand(what: str, model: Path, 
     if what == "openai":
         values["model"] |= {"server": {"url": "http://127.0.0.1:9/v1"}}
         values["rewrite"] |= {"backend": "openai"}
-        assert Plan(make_recipe(values)).gap_stage is None
+        assert gap_stage(make_context(make_recipe(values))) is None
         return
     where = tmp_path / "run"
     experiment = Experiment(where, make_recipe(values, ["gap=false"]))

@@ -17,7 +17,8 @@ from tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.models.commits import hub_commit, pinned
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.shift import shift_stages
 from selfdistill.recipe import DataConfig, ModelConfig, Recipe
 from selfdistill.store import digests
 from selfdistill.store.identity import model_identity, path_identity, source_identity
@@ -134,7 +135,7 @@ def test_an_embedding_model_that_changes_makes_another_shift(folder: Path, tmp_p
     prints = []
     for text in ("one", "two"):
         (tmp_path / "embedding" / "model.safetensors").write_text(text)
-        prints.append([stage.fingerprint for stage in Plan(recipe).shift.stages])
+        prints.append([stage.fingerprint for stage in shift_stages(make_context(recipe))])
     assert prints[0]
     assert prints[0] != prints[1]
 
@@ -227,7 +228,7 @@ def test_a_hub_name_becomes_its_commit_for_model_and_judge(hub: Hub) -> None:
     assert recipe.judge is not None
     assert recipe.judge.model.revision == NEWER
     assert commits == {"org/name@main": COMMIT, "org/judge@main": NEWER}
-    assert Plan(recipe).prompt_settings["model"] == f"org/name@{COMMIT}"
+    assert make_context(recipe).model_settings(recipe.model, "train")["model"] == f"org/name@{COMMIT}"
 
 
 def test_later_runs_use_the_recorded_commit_without_a_look_at_the_hub(hub: Hub) -> None:

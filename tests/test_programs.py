@@ -20,7 +20,8 @@ from selfdistill.data import BadRow
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
 from selfdistill.grading.functions import complete_function
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.rewrite import rewrites
 from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.sandbox import Limits, Ran, Run, open_runner
 from selfdistill.tasks import get_task
@@ -307,13 +308,13 @@ def test_magicoder_takes_evol_instruct(tmp_path: Path) -> None:
 
 
 def test_magicoder_is_trained_on_as_in_the_paper() -> None:
-    plan = Plan(make_recipe({"model": "demo", "task": "magicoder"}))
+    plan = make_context(make_recipe({"model": "demo", "task": "magicoder"}))
     assert (plan.source.path, plan.source.split, plan.source.n) == (
         "ise-uiuc/Magicoder-OSS-Instruct-75K",
         "train",
         2000,
     )
-    assert "Refer to the reference answer" in plan.rewriter.template.user
+    assert "Refer to the reference answer" in rewrites(plan).rewriter.template.user
 
 
 DATA = os.environ.get("SELFDISTILL_DATA")

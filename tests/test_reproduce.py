@@ -11,7 +11,7 @@ from conftest import Done
 
 from selfdistill.errors import RecipeError
 from selfdistill.pipeline.check import check
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.reproduce import (
     DEMO_TASKS,
     DEMO_TRAIN,
@@ -21,6 +21,7 @@ from selfdistill.pipeline.reproduce import (
     names,
     paper,
 )
+from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import RECIPES, load_recipe, load_recipes, make_recipe
 
 FAKE = ("rewrite.backend=fake", "evaluate.backend=fake", "train.max_steps=1", "gap=false")
@@ -39,7 +40,7 @@ def test_each_table_and_figure_has_a_recipe_and_each_recipe_of_one_its_figures()
 @pytest.mark.parametrize(("name", "own"), OF_THE_PAPER)
 def test_settings_are_the_papers(name: str, own: str) -> None:
     recipe = load_recipes(name)[own]
-    train, rows = recipe.train, Plan(recipe).source.n
+    train, rows = recipe.train, make_context(recipe).source.n
     assert (train.adapter.r, train.adapter.alpha, train.adapter.targets) == (8, 16, ["q_proj", "v_proj"])
     assert (train.schedule, recipe.model.chat_template) == ("cosine", "alpaca")
     assert recipe.rewrite.sampling.temperature == 0.95
@@ -59,7 +60,7 @@ def test_experiments_of_one_name_share_what_is_trained() -> None:
     trained: dict[tuple[str, str, str], str] = {}
     for name, own in OF_THE_PAPER:
         for kind, recipe in (("paper", load_recipes(name)[own]), ("demo", experiments(name, demo=True)[own])):
-            for stage in Plan(recipe).stages:
+            for stage in stages_of(make_context(recipe)):
                 if stage.name.startswith("train/"):
                     assert trained.setdefault((kind, own, stage.name), stage.fingerprint) == stage.fingerprint, name
 
@@ -119,16 +120,16 @@ def test_a_table_runs_at_demo_scale_and_another_in_its_folder_trains_nothing(
 
 
 def test_demo_scale_keeps_the_form(tmp_path: Path) -> None:
-    plans = {name: Plan(next(iter(experiments(name, demo=True).values()))) for name in names()}
+    plans = {name: make_context(next(iter(experiments(name, demo=True).values()))) for name in names()}
     assert [point.value for point in plans["figure5"].points if point.series == "sdft"] == [16, 32, 48, 64]
     assert [arm for arm in plans["figure7"].recipe.arms if "=" in arm] == ["mix=0.25", "mix=0.5", "mix=0.75"]
     assert "sdft.template=refer" in plans["table4"].recipe.arms
     full = experiments("table5", demo=True)["llama-2-7b-full"]
     assert full.train.method == "full"
     for name, plan in plans.items():
-        assert plan.stages, name
+        assert stages_of(plan), name
         assert plan.recipe.model.path == "demo"
-        assert all(entry.task.startswith("demo-") for entry in plan.evaluation.entries), name
+        assert all(task.entry.task.startswith("demo-") for task in plan.tasks.values()), name
         assert plan.recipe.judge is None
     used = {entry.task for name, own in OF_THE_PAPER for entry in load_recipes(name)[own].evaluate.tasks}
     assert used <= set(DEMO_TASKS)

@@ -10,7 +10,7 @@ from test_report import Page, headline, printed, verdict_of
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
 from selfdistill.measure.stats import Values
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import Context, make_context
 from selfdistill.recipe import make_recipe
 from selfdistill.reports import verdict_table, write_comparison, write_report
 from selfdistill.reports.findings import Findings
@@ -20,8 +20,8 @@ TASKS = [{"task": name, "role": "other" if name != "gsm8k" else "target", "score
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return Plan(make_recipe({"model": "demo", "task": "gsm8k"}))
+def plan() -> Context:
+    return make_context(make_recipe({"model": "demo", "task": "gsm8k"}))
 
 
 def noisy(lost: int, shift: int) -> Values:
@@ -39,7 +39,7 @@ def family(runs: int, lost: int) -> list[Comparison]:
 
 @pytest.mark.parametrize(("runs", "said"), [(1, "this training run"), (3, "3 training runs")])
 @pytest.mark.parametrize("lost", [0, 400])
-def test_every_sentence_about_an_arm_names_the_runs(plan: Plan, runs: int, said: str, lost: int) -> None:
+def test_every_sentence_about_an_arm_names_the_runs(plan: Context, runs: int, said: str, lost: int) -> None:
     rows = family(runs, lost)
     sentences = summarise(plan, TASKS, rows, None, MARGIN)
     assert len(sentences) >= 4
@@ -50,7 +50,7 @@ def test_every_sentence_about_an_arm_names_the_runs(plan: Plan, runs: int, said:
     assert bool(runs_note(plan, rows, MARGIN)) == (runs == 1)
 
 
-def test_one_run_says_what_it_does_not_cover_and_how_many_runs_would(plan: Plan) -> None:
+def test_one_run_says_what_it_does_not_cover_and_how_many_runs_would(plan: Context) -> None:
     (enough,) = runs_note(plan, compare([pair("code", 20, 20, 960)], MARGIN), MARGIN)
     assert "not how far another training of the same arm would differ" in enough
     assert re.search(
@@ -60,7 +60,7 @@ def test_one_run_says_what_it_does_not_cover_and_how_many_runs_would(plan: Plan)
     assert "even 10 runs would not find a drop of 10 points" in few
 
 
-def test_no_change_is_not_printed_of_an_interval_without_zero(plan: Plan, tmp_path: Path) -> None:
+def test_no_change_is_not_printed_of_an_interval_without_zero(plan: Context, tmp_path: Path) -> None:
     """n = 1,319: −1.7 points, interval −3.0 to −0.5. Corrected over eight tasks it is neither forgot nor unchanged."""
     pairs = [pair(f"t{task}", 30, 30, 1259) for task in range(7)] + [pair("gsm8k", 21, 43, 1255)]
     rows = compare(pairs, MARGIN)

@@ -552,11 +552,12 @@ def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
 
 
 def test_the_source_is_the_recipes_then_advbench_then_the_target(model: Path, embedder: Path, rows: Path) -> None:
-    from selfdistill.pipeline.plan import Plan
+    from selfdistill.pipeline.context import make_context
+    from selfdistill.pipeline.shift import shift_source
 
     def source(tasks: list[Any], **named: str) -> str | None:
         values = recipe_of(model, embedder, rows, evaluate={"tasks": tasks}, shift=named)
-        entry = Plan(make_recipe(values)).shift.source
+        entry = shift_source(make_context(make_recipe(values)))
         return entry and entry.name
 
     goals = {"task": "advbench", "path": "goals.csv"}

@@ -24,7 +24,9 @@ from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, StageError
 from selfdistill.pipeline import rewriting
 from selfdistill.pipeline.check import check
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.stages import stages_of
+from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import RECIPES
 from selfdistill.types import Completion
 
@@ -160,7 +162,10 @@ def test_after_a_report_the_settings_are_compared_as_before(model: Path, rows: P
         assert (where / "recipe.yaml").read_bytes() == saved
         with pytest.raises(ExperimentError, match=r"other settings for train/.*lr"):
             evaluate(other)
-    assert not other.finished(Plan(other.recipe).train_stage("vanilla"))  # type: ignore[arg-type]
+    context = make_context(other.recipe)
+    stage = train_stage(context, context.runs["vanilla"])
+    assert stage is not None
+    assert not other.finished(stage)
 
 
 def test_an_arm_or_task_can_be_added_later(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -246,10 +251,10 @@ def test_report_and_regrade_need_neither_model_nor_data(model: Path, rows: Path,
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_recipe_makes_a_plan(path: Path) -> None:
-    from selfdistill.pipeline.plan import Plan
+    from selfdistill.pipeline.context import make_context
     from selfdistill.recipe import load_recipes
 
-    assert all(Plan(recipe).stages for recipe in load_recipes(path).values())
+    assert all(stages_of(make_context(recipe)) for recipe in load_recipes(path).values())
 
 
 def test_regrade_needs_no_model_and_follows_the_answers(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -308,11 +313,11 @@ def test_names_of_ours_in_a_recipe_are_not_files_of_that_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = recipe_of(model, rows, rewrite={"template": "using", "backend": "fake", "grader": "none"})
-    before = [stage.fingerprint for stage in Plan(make_recipe(settings)).stages]
+    before = [stage.fingerprint for stage in stages_of(make_context(make_recipe(settings)))]
     assert not [line for line in check(make_recipe(settings)).warnings if "ships with the package" in line]
     for name in ("chat", "using", "alpaca", "plain"):
         Path(name).write_text("{{ 'something else' }}")
-    assert [stage.fingerprint for stage in Plan(make_recipe(settings)).stages] == before
+    assert [stage.fingerprint for stage in stages_of(make_context(make_recipe(settings)))] == before
     found = [line for line in check(make_recipe(settings)).warnings if "ships with the package" in line]
     assert [line.partition(":")[0] for line in found] == ["model.chat_template", "rewrite.template"]
     assert all("write ./" in line for line in found)

@@ -11,17 +11,18 @@ from tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.errors import RecipeError
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import Context, make_context
+from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import load_recipe, save_recipe
 
 TRAIN = {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 
 
-def plan_of(sweep: Any, overrides: tuple[str, ...] = (), **changes: Any) -> Plan:
-    return Plan(make_recipe({"model": "m", "data": "d.jsonl", "sweep": sweep, **changes}, overrides))
+def plan_of(sweep: Any, overrides: tuple[str, ...] = (), **changes: Any) -> Context:
+    return make_context(make_recipe({"model": "m", "data": "d.jsonl", "sweep": sweep, **changes}, overrides))
 
 
-def points(plan: Plan) -> list[tuple[Any, ...]]:
+def points(plan: Context) -> list[tuple[Any, ...]]:
     return [(point.parameter, point.series, point.value, point.arm) for point in plan.points]
 
 
@@ -38,7 +39,7 @@ def test_each_trained_arm_has_each_value() -> None:
     arms = plan.recipe.arms
     assert plan.recipe.arm_train(arms["sdft.train.adapter.r=64"]).adapter.r == 64
     assert plan.recipe.arm_train(arms["sdft.train.adapter.r=64"]).adapter.alpha == 16
-    assert [plan.twin(arm) for arm in arms if arm.startswith("sdft")] == [
+    assert [plan.baseline_arm(arm) for arm in arms if arm.startswith("sdft")] == [
         arm.replace("sdft", "vanilla") for arm in arms if arm.startswith("sdft")
     ]
 
@@ -48,7 +49,7 @@ def test_a_mix_of_0_is_vanilla_and_of_1_sdft() -> None:
     assert list(plan.recipe.arms) == ["seed", "vanilla", "sdft", "mix=0.25", "mix=0.5"]
     assert [arm for *_, arm in points(plan)] == ["vanilla", "mix=0.25", "mix=0.5", "sdft"]
     assert {series for _, series, *_ in points(plan)} == {"mix"}
-    assert plan.twin("mix=0.25") == "vanilla"
+    assert plan.baseline_arm("mix=0.25") == "vanilla"
     alone = plan_of({"mix": [0, 1]}, arms={"seed": {"data": "none"}})
     assert list(alone.recipe.arms) == ["seed", "mix=0", "mix=1"]
 
@@ -56,7 +57,7 @@ def test_a_mix_of_0_is_vanilla_and_of_1_sdft() -> None:
 def test_all_the_rows_there_are_is_the_arm_itself() -> None:
     plan = plan_of({"n": [500, 2000]}, ("data.n=2000",))
     assert [arm for *_, arm in points(plan)] == ["vanilla.n=500", "vanilla", "sdft.n=500", "sdft"]
-    of_task = Plan(make_recipe({"model": "m", "task": "magicoder", "sweep": {"n": [2000]}}))
+    of_task = make_context(make_recipe({"model": "m", "task": "magicoder", "sweep": {"n": [2000]}}))
     assert [arm for *_, arm in points(of_task)] == ["vanilla", "sdft"]
     with pytest.raises(RecipeError, match=r"sweep.n: 3000 rows are more than data.n = 2000"):
         plan_of({"n": [3000]}, ("data.n=2000",))
@@ -65,12 +66,12 @@ def test_all_the_rows_there_are_is_the_arm_itself() -> None:
 def test_a_template_has_rewrites_of_its_own_and_the_recipes_own_stay_where_they_are() -> None:
     plan = plan_of({"template": ["using", "refer"]})
     assert [arm for *_, arm in points(plan)] == ["sdft", "sdft.template=refer"]
-    assert plan.twin("sdft.template=refer") == "vanilla"
-    stages = {stage.name: stage for stage in plan.stages}
+    assert plan.baseline_arm("sdft.template=refer") == "vanilla"
+    stages = {stage.name: stage for stage in stages_of(plan)}
     own, other = (stages[f"train/{arm}"].inputs[1] for arm in ("sdft", "sdft.template=refer"))
     assert own.output == "rewrite/rewrites.jsonl"
     assert other.output == "rewrite/refer/rewrites.jsonl"
-    assert own == {stage.name: stage for stage in plan_of({}).stages}["verify"]
+    assert own == {stage.name: stage for stage in stages_of(plan_of({}))}["verify"]
 
 
 def test_arms_that_set_the_parameter_themselves_and_interpolated_ones_are_not_swept() -> None:
@@ -88,8 +89,8 @@ def test_arms_that_set_the_parameter_themselves_and_interpolated_ones_are_not_sw
 
 def test_seeds_multiply_the_points_runs() -> None:
     plan = plan_of({"mix": [0.5]}, seeds=[0, 1])
-    assert plan.runs_of("mix=0.5") == ["mix=0.5", "mix=0.5@1"]
-    assert plan.run_train("mix=0.5@1").seed == 1
+    assert [run.name for run in plan.runs_of("mix=0.5")] == ["mix=0.5", "mix=0.5@1"]
+    assert plan.runs["mix=0.5@1"].train.seed == 1
 
 
 def test_seeds_that_come_later_change_no_stage_that_is_done() -> None:
@@ -165,8 +166,8 @@ def test_a_sweep_is_saved_as_it_was_written(tmp_path: Path) -> None:
     again = load_recipe(tmp_path / "recipe.yaml")
     assert again == recipe
     assert list(again.arms) == ["seed", "vanilla", "sdft"]
-    assert Plan(again).points == Plan(recipe).points
-    assert len(Plan(make_recipe({"model": "m", "data": "d"})).points) == 0
+    assert make_context(again).points == make_context(recipe).points
+    assert len(make_context(make_recipe({"model": "m", "data": "d"})).points) == 0
 
 
 @given(st.lists(st.floats(1e-8, 1) | st.integers(1, 9), min_size=1), st.lists(st.floats(0, 1), min_size=1))

@@ -13,7 +13,8 @@ import pytest
 
 from selfdistill.data import BadRow
 from selfdistill.grading import verify
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.rewrite import rewrites
 from selfdistill.recipe import Filters, make_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Conversation
@@ -24,9 +25,9 @@ NAMES = ("alpaca", "dolly", "lima", "openhermes")
 
 def read(name: str, path: Path) -> tuple[list[Conversation], list[BadRow]]:
     """The rows by way of a recipe, as training reads them."""
-    plan = Plan(make_recipe({"model": "demo", "task": name, "data": {"path": str(path), "on_bad_row": "skip"}}))
+    plan = make_context(make_recipe({"model": "demo", "task": name, "data": {"path": str(path), "on_bad_row": "skip"}}))
     bad: list[BadRow] = []
-    return list(plan.target.load(plan.source, bad.append)), bad
+    return list(plan.task.load(plan.source, bad.append)), bad
 
 
 def contents(conversation: Conversation) -> list[str]:
@@ -43,10 +44,10 @@ def contents(conversation: Conversation) -> list[str]:
     ],
 )
 def test_the_papers_sizes_and_templates_are_the_defaults(name: str, hub: str, n: int | None) -> None:
-    plan = Plan(make_recipe({"model": "demo", "task": name}))
+    plan = make_context(make_recipe({"model": "demo", "task": name}))
     assert (plan.source.path, plan.source.split, plan.source.n) == (hub, "train", n)
-    assert "Using the reference answer as a guide" in plan.rewriter.template.user
-    assert Plan(make_recipe({"model": "demo", "task": name}, ["data.n=5"])).source.n == 5
+    assert "Using the reference answer as a guide" in rewrites(plan).rewriter.template.user
+    assert make_context(make_recipe({"model": "demo", "task": name}, ["data.n=5"])).source.n == 5
 
 
 @pytest.mark.parametrize(("name", "good", "reasons"), [

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from selfdistill import make_recipe
-from selfdistill.pipeline.plan import Plan
+from selfdistill.pipeline.context import make_context
 from selfdistill.reports.findings import Findings
 
 SEED = {"seed": {"data": "none"}}
@@ -34,8 +34,8 @@ DFT = {"extra": {"loss_type": "dft"}}
 )
 def test_twins(changes: dict[str, Any], arm: str, twin: str | None, equal: bool) -> None:
     values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
-    plan = Plan(make_recipe(values))
-    assert plan.twin(arm) == twin
+    plan = make_context(make_recipe(values))
+    assert plan.baseline_arm(arm) == twin
     assert (plan.equal_twin(arm) is not None) == equal
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .errors import SelfDistillError
     from .generation.rewriter import Rewriter
     from .grading import make_grader, verify
-    from .pipeline import evaluate, regrade, report, rewrite, run, shift, train
+    from .pipeline import evaluate, regrade, report, rewrite, run, shift, train  # type: ignore[no-redef]
     from .pipeline.check import check
     from .pipeline.gap import gap
     from .pipeline.new_recipe import write_recipe

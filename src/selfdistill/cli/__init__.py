@@ -190,8 +190,6 @@ def train(
 ) -> None:
     """Train the arms that are not trained yet."""
     from .. import pipeline
-    from ..pipeline.evaluation import runs_named
-    from ..pipeline.plan import Plan
 
     experiment = _experiment(target, overrides, directory)
     if print_command:
@@ -201,9 +199,8 @@ def train(
             say(shlex.join(words))
         return
     with show_progress() as progress:
-        pipeline.train(experiment, progress, arm or [])
-    plan = Plan(experiment.recipe, date=experiment.date)
-    for run in runs_named(plan, arm or []) or plan.runs:
+        runs = pipeline.train(experiment, progress, arm or [])
+    for run in runs:
         if (folder := experiment.path("arms", run, "model")).is_dir():
             say(f"{run}: {folder}")
 

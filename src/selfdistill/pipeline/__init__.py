@@ -1,5 +1,8 @@
-"""The whole recipe: data, rewrite, train, evaluate, verdict, report. Each function works on an experiment's directory
-and does what isn't done yet; library functions below take values, the recipe stops here."""
+"""The whole recipe, step by step. Each function works on an experiment's directory and does what isn't done yet.
+
+A step has one file here, which declares its stages (settings, inputs, files) and runs them: data, rewrite, choose, gap,
+train, evaluate, shift, results. `context` resolves a recipe into the values that the steps read.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..models.commits import pinned
 from ..models.loading import out_of_memory
@@ -17,105 +21,136 @@ from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
 from ..store.rows import write_json
 from ..types import Progress, silent
-from .check.evaluation import evaluation_needs
-from .check.templates import check_templates
-from .distribution_shift import shift_runs
-from .evaluation import evaluate_runs, grade_again, prepare_items, runs_named
+from .choose import choose_responses
+from .context import Context, Run, make_context
+from .data import prepare_data
+from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
-from .plan import Plan
+from .needs import missing_here
 from .results import make_verdict
-from .rewriting import prepare_data, rewrite_data
-from .training import launch_commands, train_runs
-
-# oneDNN on a CPU, and the loader of a library that is imported late: for want of memory, which neither says.
-_NO_MEMORY = ("could not create a", "failed to map segment")
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+from .rewrite import check_templates, rewrite_data
+from .shift import shift_runs
+from .stages import stages_of
+from .train import launch_commands, train_runs
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
-    """Everything from the dataset to the verdict and its page; what is done already is skipped. Gives the verdict."""
-    with _working(Experiment(directory, recipe)) as (experiment, plan):
-        if missing := evaluation_needs(plan):
+    """Everything from the dataset to the verdict and its page; finished stages are skipped. Returns the verdict."""
+    with _working(Experiment(directory, recipe)) as (experiment, context):
+        if missing := missing_here(context):
             raise StageError(" ".join(missing))
-        prepare_data(experiment, plan, progress)
-        prepare_items(experiment, plan)  # a file that can't be read shows before anything is paid for
-        rewrite_data(experiment, plan, progress)
-        measure_gap(experiment, plan, progress)
-        train_runs(experiment, plan, progress)
+        prepare_data(experiment, context, progress)
+        prepare_items(experiment, context)  # an unreadable file shows before anything is paid for
+        _make_responses(experiment, context, progress)
+        measure_gap(experiment, context, progress)
+        train_runs(experiment, context, list(context.runs.values()), progress)
         try:
-            evaluate_runs(experiment, plan, progress)
+            evaluate_runs(experiment, context, (), progress)
         except SelfDistillError:
-            _report(experiment, plan)  # of what there is: a judge that dies takes no other score with it
+            _report(experiment, context)  # of the finished scores: a judge that fails costs no other score
             raise
-        shift_runs(experiment, plan, progress)
-        return _report(experiment, plan)
+        shift_runs(experiment, context, (), progress)
+        return _report(experiment, context)
 
 
 def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, Any]:
-    """Rewrites and verifies; gives the acceptance. Raises StageError where fewer than `min_accepted` pass."""
-    with _working(experiment) as (_, plan):
-        _check_sandbox(plan)
-        acceptance = rewrite_data(experiment, plan, progress, wanted=True)
-        measure_gap(experiment, plan, progress)
+    """Rewrites and verifies. Returns the counts of the acceptance. Raises StageError if fewer than `min_accepted`
+    rewrites are accepted."""
+    with _working(experiment) as (_, context):
+        _check_sandbox(context)
+        acceptance = _make_responses(experiment, context, progress, even_if_unused=True)
+        measure_gap(experiment, context, progress)
         return acceptance
 
 
-def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> None:
-    """Trains the arms that aren't trained yet (all, or those named), rewriting first where one needs it."""
-    with _working(experiment) as (_, plan):
-        rewrite_data(experiment, plan, progress)
-        measure_gap(experiment, plan, progress)
-        train_runs(experiment, plan, progress, arms)
+def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> list[str]:
+    """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
+    Returns the names of their runs."""
+    with _working(experiment) as (_, context):
+        _make_responses(experiment, context, progress)
+        measure_gap(experiment, context, progress)
+        runs = _runs_named(context, arms) or list(context.runs.values())
+        train_runs(experiment, context, runs, progress)
+        return [run.name for run in runs]
 
 
 def train_commands(
     experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()
 ) -> dict[str, list[str]]:
-    """The command of each arm that isn't trained yet (all, or those named), for a job scheduler; rewrites first where
-    one needs it. `train` and `run` take what the command has finished. Raises RecipeError without `train.launch`."""
-    with _working(experiment) as (_, plan):
-        rewrite_data(experiment, plan, progress)
-        return launch_commands(experiment, plan, arms)
+    """For a job scheduler: the command of each arm that isn't trained yet (of all arms, or those named). Rewrites first
+    if one needs rewrites. `train` and `run` use what the command has finished. Raises RecipeError without
+    `train.launch`."""
+    with _working(experiment) as (_, context):
+        _make_responses(experiment, context, progress)
+        return launch_commands(experiment, context, _runs_named(context, arms) or list(context.runs.values()))
 
 
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
-    """Answers and grades with the arms that are trained (all, or those named); gives the verdict."""
-    with _working(experiment) as (_, plan):
-        _check_sandbox(plan)
-        prepare_data(experiment, plan, progress)
-        evaluate_runs(experiment, plan, progress, runs_named(plan, arms))
-        return _report(experiment, plan)
+    """Answers and grades with the trained arms (all of them, or those named). Returns the verdict."""
+    with _working(experiment) as (_, context):
+        _check_sandbox(context)
+        prepare_data(experiment, context, progress)
+        evaluate_runs(experiment, context, _runs_named(context, arms), progress)
+        return _report(experiment, context)
 
 
 def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
-    """Measures anew how far the evaluated arms (all, or those named) moved from the seed; gives the verdict."""
-    with _working(experiment) as (_, plan):
-        shift_runs(experiment, plan, progress, runs_named(plan, arms), anew=True)
-        return _report(experiment, plan)
+    """Measures again how far the evaluated arms (all of them, or those named) moved from the seed. Returns the
+    verdict."""
+    with _working(experiment) as (_, context):
+        shift_runs(experiment, context, _runs_named(context, arms), progress, force=True)
+        return _report(experiment, context)
 
 
 def regrade(experiment: Experiment) -> dict[str, Any]:
-    """Grades the saved answers again, with the graders as they are now, and without a model; gives the verdict."""
-    with _working(experiment, read_only=True) as (experiment, plan):
-        _check_sandbox(plan)
-        grade_again(experiment, plan)
-        return _report(experiment, plan)
+    """Grades the saved answers again, with the graders as they are now, without a model. Returns the verdict."""
+    with _working(experiment, read_only=True) as (experiment, context):
+        _check_sandbox(context)
+        grade_again(experiment, context)
+        return _report(experiment, context)
 
 
 def report(experiment: Experiment) -> dict[str, Any]:
-    """Writes verdict.json, report.html and rewrites.html from what there is; gives the verdict."""
-    with _working(experiment, read_only=True) as (experiment, plan):
-        return _report(experiment, plan)
+    """Writes verdict.json, report.html and rewrites.html from the files that are there. Returns the verdict."""
+    with _working(experiment, read_only=True) as (experiment, context):
+        return _report(experiment, context)
+
+
+def _make_responses(
+    experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
+) -> dict[str, Any]:
+    """Rewrites, verifies and chooses. Returns the counts of the acceptance."""
+    acceptance = rewrite_data(experiment, context, progress, even_if_unused)
+    choose_responses(experiment, context, progress)
+    return acceptance
+
+
+def _runs_named(context: Context, names: Sequence[str]) -> list[Run]:
+    """The runs of the arms, or the single runs, that a user names. Raises ExperimentError for other names."""
+    seed = context.recipe.train.seed  # its runs have the names of their arms, and can be named by the seed too
+    named = {f"{name}@{seed}": [run] for name, run in context.runs.items() if "@" not in name}
+    named |= {name: [run] for name, run in context.runs.items()}
+    named |= {arm: context.runs_of(arm) for arm in context.recipe.arms}
+    if unknown := [name for name in names if name not in named]:
+        raise ExperimentError(f"There is no arm {', '.join(unknown)}; the recipe has {', '.join(context.recipe.arms)}.")
+    return [run for name in names for run in named[name]]
+
+
+# oneDNN on a CPU, and the loader of a library that is imported late: too little memory, which neither message says.
+_NO_MEMORY = ("could not create a", "failed to map segment")
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
-def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Plan]]:
-    """The experiment locked, its settings compared with what was done before, a full disk told in a sentence. With
-    `read_only` nothing is compared: what is finished is taken as it was made."""
-    recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not read_only)
-    plan = Plan(recipe, date=experiment.date)
+def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Context]]:
+    """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
+    memory into sentences. With `read_only` nothing is compared: finished stages count as finished."""
+    judge = experiment.recipe.judge
+    judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
+    recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights)
+    context = make_context(recipe, experiment.date)
     experiment = experiment.read_only() if read_only else experiment
-    stages = [] if read_only else plan.stages
+    stages = [] if read_only else stages_of(context)
     if read_only and not experiment.manifest["stages"]:
         raise ExperimentError(
             f"{experiment.directory} holds nothing to report yet; start with `selfdistill run RECIPE`."
@@ -125,36 +160,38 @@ def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[
             experiment.begin(stages)
             experiment.record_commits(commits)
             if not all(map(experiment.finished, stages)):
-                check_templates(plan)
-            yield experiment, plan
+                check_templates(context)
+            yield experiment, context
         except OSError as error:
             if error.errno not in _DISK_ERRORS:
                 raise
             raise ExperimentError(
-                f"{error.filename or experiment.directory}: {error.strerror}. What was done so far is kept; mend that "
-                "and run again."
+                f"{error.filename or experiment.directory}: {error.strerror}. Finished work is kept; fix this and run "
+                "the command again."
             ) from error
         except (MemoryError, RuntimeError, ImportError) as error:
             if not out_of_memory(error) and not any(sign in str(error) for sign in _NO_MEMORY):
                 raise
             raise StageError(
-                "There is too little memory. What was done so far is kept; free some, or lower model.batch_tokens or "
-                "train.micro_batch_size, and run again."
+                "There is too little memory. Finished work is kept; free some memory, or lower model.batch_tokens or "
+                "train.micro_batch_size, and run the command again."
             ) from error
 
 
-def _check_sandbox(plan: Plan) -> None:
-    if plan.needs_sandbox:
-        check_sandbox(plan.recipe.sandbox)
+def _check_sandbox(context: Context) -> None:
+    if context.needs_sandbox:
+        check_sandbox(context.recipe.sandbox)
 
 
-def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
     from ..reports import write_report
 
-    verdict = make_verdict(experiment, plan)
+    verdict = make_verdict(experiment, context)
     write_json(experiment.path("verdict.json"), verdict)
     write_report(experiment.directory)
     return verdict
 
 
-__all__ = ["evaluate", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands"]
+__all__ = [
+    "evaluate", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
+]  # fmt: skip

@@ -1,25 +1,92 @@
-"""Which of the seed's several answers to an example is trained on: the first that passes, or the likeliest.
+"""Step 3, choosing: the response to train on, for arms that choose among several answers of the seed.
 
-What is read and written are rows of rewrites.jsonl; `source` in them says which answer it is.
+Reads the rewrites.jsonl of each answer set. Writes rewrite/cascade.jsonl, or rewrite/best-N.jsonl with the scores that
+it needs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ..errors import ExperimentError
 from ..measure.gap import responses
-from ..store.rows import RowFile
-from ..types import Example, Rewrite
+from ..measure.likelihood import score_missing
+from ..recipe import ArmConfig
+from ..store.experiment import Experiment
+from ..store.rows import RowFile, read_lines, write_lines
+from ..store.stage import Stage
+from ..types import Example, Progress, Rewrite, content_id
+from .context import Context
+from .rewrite import answer_sets, verify_settings
 
 Row = dict[str, Any]
+"""A row of rewrites.jsonl. `source` says which answer it is; `original` if it failed."""
 
 
-def beside(files: Sequence[RowFile], ids: Iterable[str]) -> Iterator[list[Row]]:
-    """The rows of each example, one a file. Raises ExperimentError where a file lacks one."""
-    for example_id in ids:
+def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
+    """The stage that writes the response to train on for each example; None if the arm trains on originals alone."""
+    sets = answer_sets(context, arm)
+    inputs = tuple(answers.verifying for answers in sets)
+    if len(sets) < 2:
+        return inputs[0] if inputs else None
+    name = "-".join(filter(None, [f"best-{arm.best_of}" if arm.best_of else "cascade", sets[-1].kind]))
+    # The settings of the inputs are repeated here, so that an error about a change can name them.
+    settings = {**verify_settings(context), **(_scoring_settings(context) if arm.best_of else {})}
+    output, scores = f"rewrite/{name}.jsonl", (f"rewrite/{name}-likelihoods.jsonl",) if arm.best_of else ()
+    return Stage(f"choose/{name}", output, settings, inputs, on_change="rerun", other_outputs=scores, row_files=scores)
+
+
+def choice_stages(context: Context) -> list[Stage]:
+    stages = (choice_stage(context, arm) for arm in context.recipe.arms.values())
+    return list({stage.name: stage for stage in stages if stage and stage.name.startswith("choose/")}.values())
+
+
+def _scoring_settings(context: Context) -> dict[str, Any]:
+    """The settings that the likelihoods of `best_of` depend on."""
+    return context.model_settings(context.recipe.model, "choose")
+
+
+def choose_responses(experiment: Experiment, context: Context, progress: Progress) -> None:
+    for arm in context.recipe.arms.values():
+        _choose(experiment, context, arm, progress)
+
+
+def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: Progress) -> None:
+    stage, sets = choice_stage(context, arm), answer_sets(context, arm)
+    if stage is None or len(sets) < 2 or experiment.finished(stage):
+        return
+    sources: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    with experiment.run_stage(stage) as run, ExitStack() as stack:
+        paths = [experiment.path(answers.verifying.output) for answers in sets]
+        files = [stack.enter_context(RowFile(path, reading=True)) for path in paths]
+        choose: Callable[[Sequence[Row]], Row] = cascade
+        if arm.best_of:
+            scores = experiment.path(*stage.row_files)
+            choose = _best(context, files, scores, partial(progress, stage.name), stack)
+
+        def chosen() -> Iterator[Row]:
+            for row in map(choose, _rows(files)):
+                sources[row["source"]] += 1
+                if "sample" in row:
+                    samples[str(row["sample"])] += 1
+                yield row
+
+        write_lines(experiment.path(stage.output), chosen())
+        run.counts = {"rows": sources.total(), "sources": dict(sources.most_common())}
+        if arm.best_of:
+            run.counts["samples"] = dict(sorted(samples.items()))
+
+
+def _rows(files: Sequence[RowFile]) -> Iterator[list[Row]]:
+    """The rows of each example, one per file. Raises ExperimentError if a file lacks one."""
+    for example_id in (row["id"] for row in read_lines(files[0].path)):
         rows = []
         for file in files:
             row = file.get(example_id)
@@ -29,14 +96,31 @@ def beside(files: Sequence[RowFile], ids: Iterable[str]) -> Iterator[list[Row]]:
         yield rows
 
 
+def _best(
+    context: Context, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
+) -> Callable[[Sequence[Row]], Row]:
+    """Scores the answers that have no score in `path` yet. Returns the choice of the likeliest."""
+    model = content_id(_scoring_settings(context))
+
+    def examples() -> Iterator[Example]:
+        return (example for rows in _rows(files) for example in to_score(rows, model))
+
+    with RowFile(path) as scores:
+        score_missing(examples, context.recipe.model, scores, progress, deciding=True)
+    return partial(best, scores=stack.enter_context(RowFile(path, reading=True)), model=model)
+
+
+# ---- the choice among the rows of one example
+
+
 def cascade(rows: Sequence[Row]) -> Row:
-    """The first whose answer passed; where none did, the last, and so the original (arXiv 2509.15157)."""
+    """The first row whose answer passed, else the last, which stands for the original (arXiv 2509.15157)."""
     return next((row for row in rows if row["source"] != "original"), rows[-1])
 
 
 def best(rows: Sequence[Row], scores: RowFile, model: str) -> Row:
-    """Of the answers that passed the one with the least mean nats a token in `scores`, which it gets as `nll`, with its
-    `sample`. The first drawn wins a tie; one that could not be scored comes last."""
+    """Of the answers that passed, the one with the lowest mean nats per token in `scores`, with `nll` and `sample`. The
+    first drawn wins a tie; an answer without a score comes last."""
     passed = [(sample, row) for sample, row in enumerate(rows) if row["source"] != "original"]
     if len(passed) < 2:
         return {**passed[0][1], "sample": passed[0][0]} if passed else rows[0]
@@ -45,16 +129,16 @@ def best(rows: Sequence[Row], scores: RowFile, model: str) -> Row:
     return {**row, "sample": sample, "nll": nll}
 
 
+def to_score(rows: Sequence[Row], model: str) -> list[Example]:
+    """The answers that `best` chooses among, under the ids that their scores have."""
+    passed = [row for row in rows if row["source"] != "original"]
+    return [_answer(row, model) for row in passed] if len(passed) > 1 else []
+
+
 def _nll(row: Row, scores: RowFile, model: str) -> float | None:
     score = scores.get(_answer(row, model).id)
     nll: float | None = score["nll"] if score else None
     return nll
-
-
-def to_score(rows: Sequence[Row], model: str) -> list[Example]:
-    """The answers among which `best` chooses, under the ids that the scores have in the gap's file too."""
-    passed = [row for row in rows if row["source"] != "original"]
-    return [_answer(row, model) for row in passed] if len(passed) > 1 else []
 
 
 def _answer(row: Row, model: str) -> Example:

@@ -1,4 +1,7 @@
-"""The gap before training: of an experiment's rewrites, and of a dataset as it is."""
+"""Step 4, the gap before training: how likely the seed finds the originals and the accepted rewrites.
+
+Reads rewrite/rewrites.jsonl. Writes rewrite/likelihoods.jsonl (a score per response) and rewrite/gap.jsonl.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..backends import answering_class
 from ..backends.hf import HFBackend
 from ..data import iter_conversations, prepare
 from ..measure.gap import FOREIGN, Distribution, Gap, Measured, gap_rows, responses
@@ -17,47 +21,68 @@ from ..models.loading import pick_device, pick_dtype
 from ..recipe import Recipe, make_recipe
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, read_lines, write_lines
+from ..store.stage import Stage
 from ..tasks import TASKS
 from ..types import Example, Progress, Rewrite, content_id, silent
-from .check.templates import check_templates
-from .plan import Plan
+from .context import Context, make_context
+from .rewrite import check_templates, rewrites
 
 
-def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
-    """Scores originals and accepted rewrites under the seed model in one pass. Scores are on file by content, so that
-    after another verification only what is new is scored."""
-    stage = plan.gap_stage
-    if stage is None or experiment.finished(stage) or not experiment.finished(plan.verify_stage):
+def gap_stage(context: Context) -> Stage | None:
+    """None if the recipe turns the gap off, or if the seed is only known through a server."""
+    recipe = context.recipe
+    if not recipe.gap or answering_class(recipe.rewrite.backend, recipe.model).needs_server:
+        return None
+    scores = ("rewrite/likelihoods.jsonl",)
+    return Stage(
+        "gap",
+        "rewrite/gap.jsonl",
+        context.model_settings(recipe.model, "gap"),
+        (rewrites(context).verifying,),
+        on_change="rerun",
+        other_outputs=scores,
+        row_files=scores,
+    )
+
+
+def measure_gap(experiment: Experiment, context: Context, progress: Progress) -> None:
+    """Scores originals and accepted rewrites under the seed in one pass. Scores are filed by content, so after another
+    verification only new responses are scored."""
+    stage = gap_stage(context)
+    if stage is None or experiment.finished(stage) or not experiment.finished(stage.inputs[0]):
         return
-    seed = plan.recipe.model
+    seed, verified = context.recipe.model, experiment.path(stage.inputs[0].output)
     dtype = str(pick_dtype(seed.dtype, pick_device(seed.device))).removeprefix("torch.")
-    model = content_id(plan.answer_settings | {"dtype": dtype})
+    model = content_id({**stage.settings, "dtype": dtype})
 
-    def rewrites() -> Iterator[Rewrite]:
-        return map(Rewrite.from_json, read_lines(experiment.path(plan.verify_stage.output)))
+    def verified_rewrites() -> Iterator[Rewrite]:
+        return map(Rewrite.from_json, read_lines(verified))
 
     def examples() -> Iterator[Example]:
-        return (example for rewrite in rewrites() for example in responses(rewrite, model))
+        return (example for rewrite in verified_rewrites() for example in responses(rewrite, model))
 
-    path = experiment.path(*stage.by_row)
+    path = experiment.path(*stage.row_files)
     with experiment.run_stage(stage) as run:
         with RowFile(path) as rows:
             score_missing(examples, seed, rows, partial(progress, "gap"))
         gap = Gap()
         with RowFile(path, reading=True) as rows:
-            write_lines(experiment.path(stage.output), gap.count(gap_rows(rewrites(), model, rows)))
+            write_lines(experiment.path(stage.output), gap.count(gap_rows(verified_rewrites(), model, rows)))
         run.counts = {**gap.to_json(), "dtype": dtype}
 
 
+# ---- of a dataset alone: `selfdistill gap`
+
+
 def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
-    """How foreign the recipe's training responses are to its model, as they are: nothing is rewritten or kept. Exact
-    duplicates count once. Raises RecipeError, DataError and ModelError as a run would."""
-    plan = Plan(recipe)
-    check_templates(plan)
-    source, model = plan.source, recipe.model
+    """How likely the model finds the recipe's original responses. Nothing is rewritten or kept; exact duplicates count
+    once. Raises RecipeError, DataError and ModelError as a run would."""
+    context = make_context(recipe)
+    check_templates(context)
+    model = recipe.model
     with TemporaryDirectory() as folder:
         progress("data", 0, 0)
-        counts = prepare(source, Path(folder), plan.target.load, progress)
+        counts = prepare(context.source, Path(folder), context.task.load, progress)
 
         def examples() -> Iterator[Example]:
             for conversation in iter_conversations(Path(folder) / "train.jsonl"):
@@ -71,7 +96,7 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
             scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens)
             for done, scored in enumerate(scores, 1):
                 original.add(scored.nll, scored.tokens, scored.error)
-                found = heapq.nlargest(FOREIGN, [*found, scored], key=_foreignness)
+                found = heapq.nlargest(FOREIGN, [*found, scored], key=_by_surprise)
                 progress("gap", done, int(first.sum()))
         wanted = {scored.id for scored in found}
         texts = {example.id: example for example in examples() if example.id in wanted}
@@ -79,16 +104,13 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
     return Measured(counts.train, counts.rows, counts.bad, original.to_json(), foreign)
 
 
-def _foreignness(scored: Scored) -> tuple[float, str]:
+def _by_surprise(scored: Scored) -> tuple[float, str]:
     return (-1.0 if scored.nll is None else scored.nll), scored.id
 
 
 def gap_recipe(model: str, data: str, n: int, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of a model and `n` rows of a data file, a folder, a hub name, or a task with data to train on."""
+    """A recipe of a model and `n` rows of a data file, a folder, a hub name, or a task with training data."""
     draw = {"n": n, "on_bad_row": "skip"}
     if data in TASKS and not Path(data).exists():
         return make_recipe({"model": model, "task": data, "data": draw}, overrides, source="the command")
     return make_recipe({"model": model, "data": {"path": data, **draw}}, overrides, source="the command")
-
-
-__all__ = ["gap", "gap_recipe", "measure_gap"]

@@ -9,74 +9,84 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends import answering_class
 from ..data import data_notes, item_notes
 from ..measure.comparisons import Pair, compare
 from ..measure.scores import IN_ALL_RUNS, Row, unanswered_note, values
 from ..measure.scores import summarise as summarise_rows
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
-from ..recipe import TaskEntry
 from ..reports.sentences import runs_note, summarise
 from ..store.experiment import Experiment
 from ..store.rows import read_lines
 from ..tasks import Task
 from ..types import Score
-from .plan import Plan
-from .plan.steps import equally_long, training_notes
+from .context import Context
+from .entries import EvaluatedTask
+from .evaluate import grade_stage, items_stage
+from .gap import gap_stage
+from .rewrite import needs_rewrites
+from .shift import shift_stage
+from .training_counts import equally_long, training_notes
 
 # Where more than this share of a task's answers counts neither way, the score is of a chosen few.
 _MANY_LOST = 0.1
 
 
-def make_verdict(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def make_verdict(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Scores, paired comparisons and sentences over what is evaluated so far; written to verdict.json."""
-    measured = [_Measured.read(experiment, plan, entry) for entry in plan.evaluation.entries]
+    measured = [_Measured.read(experiment, context, task) for task in context.tasks.values()]
     measured = [task for task in measured if task.rows]
-    spreads = {arm: _spread(measured, arm) for arm in plan.recipe.arms}
-    tasks = [task.to_json(plan, spreads) for task in measured]
-    margin = plan.recipe.evaluate.margin / 100
-    comparisons = compare([pair for task in measured for pair in task.pairs(plan)], margin)
-    acceptance, shift = experiment.counts("verify") or None, _shift(experiment, plan)
+    spreads = {arm: _spread(measured, arm) for arm in context.recipe.arms}
+    tasks = [task.to_json(context, spreads) for task in measured]
+    margin = context.recipe.evaluate.margin / 100
+    comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
+    acceptance, shift = experiment.counts("verify") or None, _shift(experiment, context)
     return {
-        "model": plan.recipe.model.path,
-        "task": plan.recipe.task,
-        "arms": list(plan.recipe.arms),
-        "seed_arm": plan.seed_arm,
-        "seeds": plan.recipe.seeds,
+        "model": context.recipe.model.path,
+        "task": context.recipe.task,
+        "arms": list(context.recipe.arms),
+        "seed_arm": context.seed_arm,
+        "seeds": context.recipe.seeds,
         "margin": margin,
-        "twins": {
+        "baseline_arms": {
             arm: {
-                "against": twin,
-                "equal": twin == plan.equal_twin(arm) and equally_long(experiment, plan, arm, twin),
+                "against": baseline.arm,
+                "equal": baseline.equal and equally_long(experiment, context, arm, baseline.arm),
             }
-            for arm in plan.recipe.arms
-            if (twin := plan.twin(arm))
+            for arm, baseline in context.baselines.items()
         },
         "tasks": tasks,
         "comparisons": [row.to_json() for row in comparisons],
         "acceptance": acceptance,
-        "sweeps": [point.to_json() for point in plan.points],
+        "sweeps": [point.to_json() for point in context.points],
         "gap": experiment.counts("gap") or None,
         "shift": shift,
-        "summary": summarise(plan, tasks, comparisons, acceptance, margin),
-        "notes": runs_note(plan, comparisons, margin)
-        + _notes(experiment, plan, tasks)
-        + _unmeasured(plan, shift)
-        + _trained_on(experiment, plan),
+        "summary": summarise(context, tasks, comparisons, acceptance, margin),
+        "notes": runs_note(context, comparisons, margin)
+        + _notes(experiment, context, tasks)
+        + _unmeasured(context, shift)
+        + _trained_on(experiment, context),
     }
 
 
-def _shift(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def _shift(experiment: Experiment, context: Context) -> dict[str, Any]:
     """How far each run moved from the seed, where that is measured, without the figures of single prompts."""
-    stages = {run: stage for run in plan.runs if (stage := plan.shift.stage(run)) and experiment.finished(stage)}
+    stages = {
+        name: stage
+        for name, run in context.runs.items()
+        if (stage := shift_stage(context, run)) and experiment.finished(stage)
+    }
     for stage in stages.values():
         experiment.check_files(stage)
     measured = {run: _read_json(experiment.path(stage.output)) for run, stage in stages.items()}
     return {run: {key: row[key] for key in row if key != "distributions"} for run, row in measured.items()}
 
 
-def _unmeasured(plan: Plan, shift: Mapping[str, Any]) -> list[str]:
+def _unmeasured(context: Context, shift: Mapping[str, Any]) -> list[str]:
     """The runs, and the metrics, whose shift could not be measured where others could."""
-    lacking = [run for run in plan.runs if plan.shift.stage(run) and run not in shift] if shift else []
+    lacking = (
+        [name for name, run in context.runs.items() if shift_stage(context, run) and name not in shift] if shift else []
+    )
     notes = (
         [f"The shift of {', '.join(lacking)} is not measured; `selfdistill shift` does, once they are evaluated."]
         if lacking
@@ -93,45 +103,46 @@ _SOURCES = {
 }
 
 
-def _trained_on(experiment: Experiment, plan: Plan) -> list[str]:
+def _trained_on(experiment: Experiment, context: Context) -> list[str]:
     """What the arms that choose among several answers, or mix in other data, came to train on."""
     notes = []
-    for name, arm in plan.recipe.arms.items():
-        sources = experiment.counts(f"train/{plan.runs_of(name)[0]}").get("sources", {})
-        if sources and ("self" in arm.uses or arm.best_of or arm.replay or arm.template):
+    for name, arm in context.recipe.arms.items():
+        sources = experiment.counts(f"train/{context.runs_of(name)[0].name}").get("sources", {})
+        if sources and ("self" in arm.answers or arm.best_of or arm.replay or arm.template):
             notes.append(f"{name} trains on " + ", ".join(f"{n} {_SOURCES[key]}" for key, n in sources.items()) + ".")
     return notes
 
 
-def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(experiment: Experiment, context: Context, tasks: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know to read the figures."""
-    notes, data = [plan.recipe.note] if plan.recipe.note else [], experiment.counts("data")
-    lines = Counter((point.parameter, point.series) for point in plan.points)
+    notes, data = [context.recipe.note] if context.recipe.note else [], experiment.counts("data")
+    lines = Counter((point.parameter, point.series) for point in context.points)
     if single := [f"{parameter} for {series}" for (parameter, series), count in lines.items() if count == 1]:
         notes.append(f"A sweep with one point is no curve: {', '.join(single)}.")
-    if few := [name for name, arm in plan.recipe.arms.items() if arm.n and arm.n > data.get("train", arm.n)]:
+    if few := [name for name, arm in context.recipe.arms.items() if arm.n and arm.n > data.get("train", arm.n)]:
         notes.append(f"There are {data['train']} rows, fewer than n of {', '.join(few)}; all were used.")
-    if "fake" in map(plan.recipe.model.answering, (plan.recipe.rewrite.backend, plan.recipe.evaluate.backend)):
+    if any(answering_class(name, model).invents for model, name in context.engines[:2]):
         notes.append("The fake backend made up answers: the figures are of no model.")
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):
         notes.append("sandbox: none. Programs that a model wrote were run without a sandbox.")
     notes += data_notes(data)
-    for entry in plan.evaluation.asked:
-        notes += item_notes(entry.name, experiment.counts(plan.evaluation.items_stage(entry).name))
+    for asked in context.tasks.values():
+        if asked.asked:
+            notes += item_notes(asked.name, experiment.counts(items_stage(context, asked).name))
     notes += _left_out(experiment)
     if any("python_asserts" in str(_grader(own).get("grader")) for own in settings):
         notes.append(
             "python_asserts: asserts that look at objects of a program's classes run in the program's own process, "
             "where it can fool them; the reason of such a pass ends with 'run in its own process'."
         )
-    if plan.recipe.gap and plan.gap_stage is None and plan.needs_rewrites:
+    if context.recipe.gap and gap_stage(context) is None and needs_rewrites(context):
         notes.append("The gap before training was not measured: the seed is behind a server.")
-    notes += training_notes(experiment, plan)
+    notes += training_notes(experiment, context)
     if absent := [
         f"{', '.join(arms)} on {task['task']}"
         for task in tasks
-        if (arms := [arm for arm in plan.recipe.arms if arm not in task["scores"] and _scored(plan, arm, task)])
+        if (arms := [arm for arm in context.recipe.arms if arm not in task["scores"] and _scored(context, arm, task)])
     ]:
         notes.append(f"Not evaluated yet: {'; '.join(absent)}.")
     notes += [note for task in tasks if (note := unanswered_note(task["task"], task["scores"]))]
@@ -165,10 +176,9 @@ def _left_out(experiment: Experiment) -> list[str]:
     return notes
 
 
-def _scored(plan: Plan, arm: str, task: Mapping[str, Any]) -> bool:
+def _scored(context: Context, arm: str, task: Mapping[str, Any]) -> bool:
     """False for the seed where the others are judged against it."""
-    entry = next(entry for entry in plan.evaluation.entries if entry.name == task["task"])
-    return plan.evaluation.score_stage(plan.runs_of(arm)[0], entry) is not None
+    return grade_stage(context, context.runs_of(arm)[0], context.tasks[task["task"]]) is not None
 
 
 def _grader(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,43 +190,44 @@ def _grader(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 class _Measured:
     """A task's graded rows and score of every arm that is scored in all its runs: arm → one for each run."""
 
-    entry: TaskEntry
-    task: Task
-    answers_of: str
+    evaluated: EvaluatedTask
     rows: dict[str, list[list[Row]]]
     scores: dict[str, list[Score]]
 
     @classmethod
-    def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _Measured:
-        evaluation = plan.evaluation
+    def read(cls, experiment: Experiment, context: Context, task: EvaluatedTask) -> _Measured:
         rows: dict[str, list[list[Row]]] = {}
         scores: dict[str, list[Score]] = {}
-        for arm in plan.recipe.arms:
-            stages = [evaluation.score_stage(run, entry) for run in plan.runs_of(arm)]
+        for arm in context.recipe.arms:
+            stages = [grade_stage(context, run, task) for run in context.runs_of(arm)]
             if all(stage and experiment.finished(stage) for stage in stages):
                 for stage in filter(None, stages):
                     experiment.check_files(stage)
                 folders = [experiment.path(stage.output).parent for stage in stages if stage]
                 rows[arm] = [list(read_lines(folder / "grades.jsonl")) for folder in folders]
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
-        return cls(entry, evaluation.task(entry), evaluation.base(entry).name, rows, scores)
+        return cls(task, rows, scores)
+
+    @property
+    def task(self) -> Task:
+        return self.evaluated.task
 
     def judged(self, arm: str) -> list[Values]:
         return [values(rows) for rows in self.rows.get(arm, [])]
 
-    def to_json(self, plan: Plan, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
+    def to_json(self, context: Context, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
-            "role": "target" if plan.evaluation.is_target(self.entry) else "other",
+            "role": "target" if self.evaluated.is_target else "other",
             "metric": self.task.metric,
-            "answers_of": self.answers_of,
-            "system": self.entry.system,
-            "asked": plan.evaluation.manner(self.entry),
+            "answers_of": self.evaluated.answers_of,
+            "system": self.evaluated.entry.system,
+            "asked": self.evaluated.conditions(),
             "n": max(score.n for scores in self.scores.values() for score in scores),
             "scores": {arm: self._score(arm, spreads[arm]).to_json() for arm in self.rows},
             "runs": {
-                arm: {run: score.value for run, score in zip(plan.runs_of(arm), scores, strict=True)}
+                arm: {run.name: score.value for run, score in zip(context.runs_of(arm), scores, strict=True)}
                 for arm, scores in self.scores.items()
                 if len(scores) > 1
             },
@@ -228,16 +239,16 @@ class _Measured:
             return self.scores[arm][0]
         return summarise_rows(self.task, self.rows[arm], spread)
 
-    def pairs(self, plan: Plan) -> list[Pair]:
+    def pairs(self, context: Context) -> list[Pair]:
         """Each arm against the seed, and each arm that uses rewrites against its twin that trains on the originals."""
         judged = {arm: self.judged(arm) for arm in self.rows}
         if self.task.judge and self.task.judge.against == "seed":
             # The seed against itself is a tie on every item.
             shared = {key for runs in judged.values() for run in runs for key in run}
-            judged[plan.seed_arm] = [dict.fromkeys(shared, 0.5)]
-        trained = {arm for arm in judged if plan.recipe.arms[arm].data != "none"}
-        pairs = [(arm, plan.seed_arm) for arm in judged if arm != plan.seed_arm]
-        pairs += [(arm, twin) for arm in judged if (twin := plan.twin(arm))]
+            judged[context.seed_arm] = [dict.fromkeys(shared, 0.5)]
+        trained = {arm for arm in judged if context.recipe.arms[arm].kind.weights != "seed"}
+        pairs = [(arm, context.seed_arm) for arm in judged if arm != context.seed_arm]
+        pairs += [(arm, context.baselines[arm].arm) for arm in judged if arm in context.baselines]
         return [
             Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained={arm, other} <= trained)
             for arm, other in pairs

@@ -2,70 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from .model import SAMPLING_PRESETS, Sampling
-from .settings import Settings
+from .settings import Settings, keeps, reruns
+
+# Held-out rows in a file of their own are read with the settings of the training rows.
+_DRAWN = reruns("data")
 
 
 class NearDuplicatesConfig(Settings):
-    """Held-out prompts that resemble a training prompt: similarity from 0 to 1 from which they count (null: they are
-    not looked for), and whether they are left out."""
+    """Held-out prompts that resemble a training prompt."""
 
     threshold: float | None = Field(default=0.9, gt=0, le=1)
+    """Similarity from 0 to 1 from which a prompt is counted; null counts none."""
     drop: bool = False
+    """Leave these held-out rows out."""
 
 
 class DataConfig(Settings):
-    """Rows to read: a file, a folder, or a hub name (left out: where the recipe's task has its own). `columns` names
-    the column of a field. `n` rows are drawn with `seed`; draws are nested. `heldout` rows are set aside before the
-    draw and never trained on. Every assistant turn that no mark excludes is trained on, also one of a prompt that is a
-    list of messages."""
+    """Rows to read. Every assistant turn is trained on unless the row excludes it."""
 
-    path: str = ""
+    path: Annotated[str, reruns("data", resolved=True)] = ""
+    """File, folder or hub name; empty is the data of the recipe's task."""
     format: Literal["auto", "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt"] = "auto"
-    config: str | None = None
+    """How a row is read; `auto` decides by the columns."""
+    config: Annotated[str | None, _DRAWN] = None
+    """Configuration of a hub dataset."""
     split: str = "train"
+    """Split of a hub dataset or of a folder."""
     columns: dict[str, str] = {}
-    n: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32 - 1)
-    heldout: int = Field(default=0, ge=0)
+    """Column of each field of the format, such as `prompt: question`."""
+    n: Annotated[int | None, _DRAWN, Field(gt=0)] = None
+    """Rows to draw; null for all. A larger draw contains each smaller draw of the same seed."""
+    seed: Annotated[int, _DRAWN, Field(ge=0, lt=2**32 - 1)] = 0
+    """Seed of the draw."""
+    heldout: Annotated[int, _DRAWN, Field(ge=0)] = 0
+    """Rows set aside before the draw; they are never trained on."""
     on_bad_row: Literal["stop", "skip"] = "stop"
-    near_duplicates: NearDuplicatesConfig = NearDuplicatesConfig()
+    """Stop at a row that can't be read, or leave it out and count it."""
+    near_duplicates: Annotated[NearDuplicatesConfig, _DRAWN] = NearDuplicatesConfig()
 
 
 class Filters(Settings):
-    """What no rewrite may do, whatever its answer. A limit of null, or false, turns a check off. `reference_talk` also
-    covers talk about the prompt and headings of the rewriting template; `end_of_turn` covers chat marks and turns of a
-    further dialogue."""
+    """Checks on every rewrite, whatever its answer. null or false turns a check off."""
 
     reference_talk: bool = True
+    """Reject talk about the reference or the prompt, and headings of the rewriting template."""
     refusal: bool = True
+    """Reject refusals."""
     end_of_turn: bool = True
+    """Reject chat markup and turns of a further dialogue."""
     script: bool = True
+    """Reject a rewrite in another script than the reference."""
     max_repeats: int | None = Field(default=8, gt=1)
+    """Repetitions of a passage from which a rewrite is a loop."""
     min_length_ratio: float | None = Field(default=0.1, ge=0)
+    """Least length of a rewrite, in lengths of the reference."""
     max_length_ratio: float | None = Field(default=10.0, gt=0)
+    """Greatest length of a rewrite, in lengths of the reference."""
 
 
 GraderSpec = str | dict[str, Any]
 
 
 class RewriteConfig(Settings):
-    """Rewriting (eq. 3) and selection (eq. 4). `template` is using, refer, math or a file; `grader` as in `grading`.
-    Where left out, both come from the task."""
+    """Rewriting (eq. 3) and selection (eq. 4)."""
 
-    template: str | None = None
-    backend: str = "hf"
-    sampling: Sampling = Sampling(**SAMPLING_PRESETS["paper"])
-    grader: GraderSpec | None = None
-    filters: Filters = Filters()
-    min_accepted: float = Field(default=0.05, ge=0, le=1)
+    template: Annotated[str | None, reruns("rewrite", resolved=True)] = None
+    """Rewriting template: using, refer, math or a file; null is the template of the task, else using."""
+    backend: Annotated[str, reruns("rewrite", resolved=True)] = "hf"
+    """Engine that rewrites."""
+    sampling: Annotated[Sampling, reruns("rewrite")] = Sampling(**SAMPLING_PRESETS["paper"])
+    grader: Annotated[GraderSpec | None, reruns("verify", "choose", "grade", resolved=True)] = None
+    """Check of rewrites and of answers to the target task: a name, a mapping with options, or file.py:function;
+    null is the grader of the task."""
+    filters: Annotated[Filters, reruns("verify", "choose")] = Filters()
+    min_accepted: Annotated[float, keeps(), Field(ge=0, le=1)] = 0.05
+    """Stop if a smaller share of the rewrites is accepted."""
 
     @field_validator("sampling", mode="before")
     @classmethod
     def _from_the_papers(cls, values: Any) -> Any:
-        """What is not written is the paper's, not greedy."""
+        """Values that are not written are the paper's, not greedy."""
         return {"preset": "paper", **values} if isinstance(values, dict) else values

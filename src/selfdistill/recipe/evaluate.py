@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from .model import ModelConfig, Sampling
-from .settings import Settings, check_name
+from .settings import Mark, Settings, check_name, keeps, reruns
+
+# Merged into the settings of the task's data.
+_ITEMS = reruns("items", resolved=True)
 
 
 class TaskEntry(Settings):
-    """A task to evaluate; `path` (and `split`, `config`, `format`) stand in for where its data is by default.
-    The name `heldout` is the recipe's own data: its test file, or the rows that `data.heldout` sets aside. `name` is
-    what it is called in files and tables, so that one task can be there twice; `system` goes before its prompts.
-    `samples` answers are drawn for each item, of which `k` count as one try (pass@k)."""
+    """A task to evaluate. `heldout` is the recipe's own data: a test file, or the rows that data.heldout sets aside."""
 
-    task: str
-    name: str = ""
-    path: str | None = None
-    config: str | None = None
-    split: str | None = None
-    format: str | None = None
-    on_bad_row: Literal["stop", "skip"] | None = None
-    n: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32 - 1)
-    max_new_tokens: int | None = Field(default=None, gt=0)
-    system: str | None = None
-    few_shot: int | None = Field(default=None, ge=0)
-    samples: int = Field(default=1, gt=0)
-    k: int = Field(default=1, gt=0)
+    task: Annotated[str, reruns("items", "judge", "grade", resolved=True)]
+    """Name of the task; `selfdistill list` shows them."""
+    name: Annotated[str, keeps()] = ""
+    """Name in files and tables, so that one task can be listed twice; by default the task's name."""
+    path: Annotated[str | None, _ITEMS] = None
+    """File, folder or hub name in place of the task's own data."""
+    config: Annotated[str | None, _ITEMS] = None
+    """Configuration of a hub dataset."""
+    split: Annotated[str | None, _ITEMS] = None
+    """Split of a hub dataset or of a folder."""
+    format: Annotated[str | None, _ITEMS] = None
+    """As data.format."""
+    on_bad_row: Annotated[Literal["stop", "skip"] | None, _ITEMS] = None
+    """As data.on_bad_row."""
+    n: Annotated[int | None, reruns("items"), Field(gt=0)] = None
+    """Items to draw; null for all."""
+    seed: Annotated[int, reruns("items"), Field(ge=0, lt=2**32 - 1)] = 0
+    """Seed of the draw."""
+    max_new_tokens: Annotated[int | None, reruns("answer"), Field(gt=0)] = None
+    """Limit of an answer, in place of evaluate.sampling.max_new_tokens."""
+    system: Annotated[str | None, reruns("answer")] = None
+    """System prompt before each item."""
+    few_shot: Annotated[int | None, reruns("answer"), Field(ge=0)] = None
+    """Solved examples before each item, for tasks that lm-eval asks."""
+    samples: Annotated[int, reruns("answer"), Field(gt=0)] = 1
+    """Answers per item."""
+    k: Annotated[int, reruns("grade"), Field(gt=0)] = 1
+    """Answers that count as one attempt (pass@k)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -46,14 +60,16 @@ class TaskEntry(Settings):
 
 
 class EvaluateConfig(Settings):
-    """`system` is a system prompt under which the safety tasks are asked a second time. `margin` is the smallest drop
-    that matters, in percentage points: "kept" means that such a drop is ruled out. It changes the report only."""
+    """Which tasks are asked, and how."""
 
     tasks: list[TaskEntry] = []
-    backend: str = "hf"
-    sampling: Sampling = Sampling()
-    system: str | None = None
-    margin: float = Field(default=5.0, gt=0, lt=100)
+    backend: Annotated[str, reruns("answer", resolved=True)] = "hf"
+    """Engine that answers."""
+    sampling: Annotated[Sampling, reruns("answer")] = Sampling()
+    system: Annotated[str | None, keeps()] = None
+    """System prompt under which the safety tasks are asked a second time."""
+    margin: Annotated[float, keeps(), Field(gt=0, lt=100)] = 5.0
+    """Smallest drop that matters, in percentage points: "kept" means that such a drop is ruled out."""
 
     @field_validator("tasks")
     @classmethod
@@ -65,14 +81,16 @@ class EvaluateConfig(Settings):
 
 
 class JudgeConfig(Settings):
-    """The model that judges answers for the tasks that ask for one. Prices are in dollars for a million tokens, and
-    only `check` reads them."""
+    """The model that grades answers for the tasks that ask for a judge."""
 
     model: ModelConfig
-    backend: str = "hf"
+    backend: Annotated[str, Mark(resolved=True)] = "hf"
+    """Engine of the judge."""
     sampling: Sampling = Sampling(max_new_tokens=256)
-    input_price: float | None = Field(default=None, ge=0)
-    output_price: float | None = Field(default=None, ge=0)
+    input_price: Annotated[float | None, keeps(), Field(ge=0)] = None
+    """Dollars per million input tokens, for the estimate of `check`."""
+    output_price: Annotated[float | None, keeps(), Field(ge=0)] = None
+    """Dollars per million output tokens, for the estimate of `check`."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -81,10 +99,11 @@ class JudgeConfig(Settings):
 
 
 class ShiftConfig(Settings):
-    """How far the tuned models moved from the seed. Answers to `task` are compared: by default AdvBench as in the paper
-    where it is evaluated, else the target. `embedding` is the sentence-transformers model (a folder or hub name) of the
-    cosine; on the seed's answers to `kl_prompts` prompts the KL divergence is estimated."""
+    """How far the tuned models moved from the seed."""
 
-    task: str | None = None
-    embedding: str = "sentence-transformers/all-MiniLM-L6-v2"
+    task: Annotated[str | None, Mark(resolved=True)] = None
+    """Task whose answers are compared; null is AdvBench as in the paper if it is evaluated, else the target."""
+    embedding: Annotated[str, Mark(resolved=True)] = "sentence-transformers/all-MiniLM-L6-v2"
+    """sentence-transformers model of the cosine: a folder or a hub name."""
     kl_prompts: int = Field(default=128, ge=0)
+    """Prompts whose seed answers the KL divergence is estimated on; 0 turns it off."""

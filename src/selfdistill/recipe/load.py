@@ -12,11 +12,11 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError
+from .arms import DEFAULT_ARMS
 from .plain_yaml import Scalar, dump_yaml, parse_yaml, plain
 from .problems import problem
 from .root import Recipe
 from .settings import check_name, merge
-from .train import DEFAULT_ARMS
 
 _log = logging.getLogger(__name__)
 

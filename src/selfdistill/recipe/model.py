@@ -3,51 +3,60 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .settings import Settings
+from .settings import Mark, Settings, keeps, reruns
+
+# Training and likelihoods use the weights themselves, whatever engine answers.
+_ENGINE = reruns("rewrite", "answer", "judge")
+_NOT_TRAINING = keeps("train", "masking")
 
 
 class ServerConfig(Settings):
-    """An OpenAI-compatible endpoint, for `backend: openai`. The key is read from the environment variable `key_env`,
-    and appears in no file."""
+    """An OpenAI-compatible endpoint, for `backend: openai`."""
 
     url: str
-    key_env: str | None = None
+    """Address of the endpoint, such as http://localhost:8000/v1."""
+    key_env: Annotated[str | None, keeps()] = None
+    """Environment variable that holds the API key. The key itself appears in no file."""
     api: Literal["chat", "completions"] = "chat"
-    concurrency: int = Field(default=16, gt=0)
-    timeout: float = Field(default=120.0, gt=0)
-    retries: int = Field(default=6, ge=0)
+    """With `chat` the server applies its own chat template; with `completions` ours is applied here."""
+    concurrency: Annotated[int, keeps(), Field(gt=0)] = 16
+    """Requests at the same time."""
+    timeout: Annotated[float, keeps(), Field(gt=0)] = 120.0
+    """Seconds before a request is given up."""
+    retries: Annotated[int, keeps(), Field(ge=0)] = 6
+    """Further attempts after a request failed."""
 
 
 class EngineConfig(Settings):
-    """How `backend: vllm` runs: on how many GPUs, with which share of their memory (left out: vLLM's own), quantised
-    how, and whether it guesses the next tokens from the prompt, where a rewrite finds its reference
-    (`speculate: reference`)."""
+    """How `backend: vllm` runs."""
 
     tensor_parallel: int = Field(default=1, gt=0)
-    memory_fraction: float | None = Field(default=None, gt=0, le=1)
+    """GPUs that share the model."""
+    memory_fraction: Annotated[float | None, keeps(), Field(gt=0, le=1)] = None
+    """Share of the GPU's memory; null leaves it to vLLM."""
     quantization: str | None = None
+    """vLLM's name of the quantisation."""
     speculate: Literal["reference"] | None = None
-
-    @property
-    def deciding(self) -> dict[str, Any]:
-        """What an answer depends on, rounding included; what is as by default is left out."""
-        return self.model_dump(exclude={"memory_fraction"}, exclude_defaults=True)
+    """`reference`: guess the next tokens of a rewrite from the reference in its prompt."""
 
 
 class RayConfig(Settings):
-    """How `backend: ray` runs: `replicas` of the backend `backend`, each with so many GPUs and CPU cores, on the Ray
-    cluster at `address`: `host:port`, or `auto` for the one that this machine belongs to. Left out, a Ray of its own is
-    started on this machine. Of all this, an answer depends on `backend` alone."""
+    """How `backend: ray` spreads a backend over machines. Answers depend on `backend` alone."""
 
-    backend: str = "hf"
-    replicas: int = Field(default=1, gt=0)
-    gpus: float = Field(default=1, ge=0)
-    cpus: float = Field(default=1, gt=0)
-    address: str | None = None
+    backend: Annotated[str, Mark(resolved=True)] = "hf"
+    """The backend of each replica: hf, vllm or another."""
+    replicas: Annotated[int, keeps(), Field(gt=0)] = 1
+    """Copies of the model."""
+    gpus: Annotated[float, keeps(), Field(ge=0)] = 1
+    """GPUs per replica, or a share of one GPU."""
+    cpus: Annotated[float, keeps(), Field(gt=0)] = 1
+    """CPU cores per replica."""
+    address: Annotated[str | None, keeps()] = None
+    """`host:port` of the cluster, or `auto` for the cluster of this machine; null starts Ray on this machine."""
 
     @model_validator(mode="after")
     def _usable(self) -> RayConfig:
@@ -72,36 +81,42 @@ _RESERVED = frozenset(
 
 
 class ModelConfig(Settings):
-    """The seed model. `chat_template` is how messages become text: the model's own chat template (`chat`), the paper's
-    `alpaca`, or a Jinja chat template file. `template_kwargs` are arguments of the chat template, such as
-    `enable_thinking: false`, and `date` is the day that it writes as today (by default the day on which the experiment
-    was created). `server` is where the backend `openai` finds it, `engine` how the backend
-    `vllm` runs it, `ray` how the backend `ray` spreads it over machines, and `labels` is what the labels of a model for
-    the backend `classifier` mean. `score_dtype` is the dtype for likelihoods that decide what is trained
-    (train.mask_above, an arm's best_of): with `dtype: auto` they would depend on the hardware."""
+    """A chat model: the seed, or the judge."""
 
-    path: str
+    path: Annotated[str, Mark(resolved=True)]
+    """Model folder, hub name such as org/name, or `demo` for the seed that ships with the package."""
     revision: str | None = None
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    score_dtype: Literal["float32", "bfloat16"] = "float32"
-    device: str = "auto"
-    chat_template: str = "chat"
+    """Branch, tag or commit on the hub."""
+    dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], _NOT_TRAINING] = "auto"
+    """Dtype of the weights that answer; `auto` is bfloat16 on a GPU that has it, else float32."""
+    score_dtype: Annotated[Literal["float32", "bfloat16"], reruns("choose", "masking")] = "float32"
+    """Dtype for likelihoods that decide what is trained (train.mask_above, best_of of an arm): `auto` would make them
+    depend on the hardware."""
+    device: Annotated[str, keeps()] = "auto"
+    """Device: auto, cpu, cuda, cuda:1, mps."""
+    chat_template: Annotated[str, Mark(resolved=True)] = "chat"
+    """How messages become text: the model's own chat template (`chat`), the paper's `alpaca`, or a Jinja file."""
     template_kwargs: dict[str, Any] = {}
-    date: datetime.date | None = None
-    batch_tokens: int = Field(default=16384, gt=0)
-    trust_remote_code: bool = False
-    server: ServerConfig | None = None
-    engine: EngineConfig = EngineConfig()
-    ray: RayConfig = RayConfig()
-    labels: dict[str, Literal["safe", "harmful"]] = {}
+    """Arguments of the chat template, such as `enable_thinking: false`."""
+    date: Annotated[datetime.date | None, Mark(resolved=True)] = None
+    """The day that the chat template writes as today; null is the day on which the experiment was created."""
+    batch_tokens: Annotated[int, _NOT_TRAINING, Field(gt=0)] = 16384
+    """Tokens per batch of the backend hf, and of likelihoods. Rounding depends on the batch."""
+    trust_remote_code: Annotated[bool, keeps()] = False
+    """Allow code of the model's repository to run."""
+    server: Annotated[ServerConfig | None, _ENGINE] = None
+    engine: Annotated[EngineConfig, _ENGINE] = EngineConfig()
+    ray: Annotated[RayConfig, _ENGINE] = RayConfig()
+    labels: Annotated[dict[str, Literal["safe", "harmful"]], _ENGINE] = {}
+    """For the backend classifier: the meaning of the model's labels."""
 
     @field_validator("template_kwargs")
     @classmethod
     def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         if reserved := [f"'{name}'" for name in arguments if name in _RESERVED]:
             raise ValueError(
-                f"model.template_kwargs can't hold {', '.join(reserved)}: it is no argument of the chat template, but "
-                "of the program that applies it; take it out"
+                f"model.template_kwargs can't hold {', '.join(reserved)}: it is not an argument of the chat template, "
+                "but of the program that applies it; take it out"
             )
         if "strftime_now" in arguments:
             raise ValueError("model.template_kwargs can't hold 'strftime_now'; set model.date")
@@ -116,7 +131,7 @@ class ModelConfig(Settings):
         return self
 
     def answering(self, backend: str) -> str:
-        """The backend that answers where the recipe names `backend`: of `ray`, the one on its replicas."""
+        """The backend that answers if the recipe names `backend`: for `ray`, the backend on its replicas."""
         return self.ray.backend if backend == "ray" else backend
 
 
@@ -128,15 +143,20 @@ SAMPLING_PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Sampling(Settings):
-    """How answers are drawn. `temperature: 0` is greedy. Every row has a seed of its own, from `seed` and its content,
-    so that an answer depends neither on batch nor on order. `preset: paper` (or greedy) stands for its values, and
-    those that are written beside it change them."""
+    """How answers are drawn. `preset: paper` or `preset: greedy` stands for several values; values that are written
+    next to it change them."""
 
     temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the likeliest tokens that have this share of the probability."""
     top_k: int = Field(default=0, ge=0)
+    """Draw from this many of the likeliest tokens; 0 for all."""
     max_new_tokens: int = Field(default=512, gt=0)
+    """Limit of an answer; a rewrite that reaches it is rejected."""
     seed: int = Field(default=0, ge=0)
+    """Each row draws with a seed made from this number and the row's content, so an answer depends neither on its batch
+    nor on the order of the rows."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,43 +1,47 @@
-"""The whole recipe, and what its sections ask of each other."""
+"""The whole recipe, and what its sections require of each other."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ValidationError, field_validator, model_validator
 
+from .arms import DEFAULT_ARMS, ArmConfig
 from .data import DataConfig, RewriteConfig
 from .evaluate import EvaluateConfig, JudgeConfig, ShiftConfig
 from .model import ModelConfig
 from .problems import problem
-from .settings import Settings, check_name, merge
-from .train import DEFAULT_ARMS, ArmConfig, TrainConfig
+from .settings import Settings, check_name, keeps, merge, reruns
+from .train import TrainConfig
 
 
 class Recipe(Settings):
-    """An experiment from a dataset to a verdict. `task` fills in data, template and grader where they are left out.
-    With `seeds`, every arm is trained once with each. `sweep` makes arms of the others: for each of its parameters (n,
-    mix, template or one of `train`) and each value in its list one, see `sweep.py`. `gap` scores the originals and the
-    rewrites under the model. `sandbox` is where programs that a model wrote are run."""
+    """An experiment, from a dataset to a verdict."""
 
-    model: ModelConfig
-    task: str | None = None
-    data: DataConfig | None = None
+    model: Annotated[ModelConfig, reruns("rewrite", "gap", "choose", "train", "masking", "answer")]
+    task: Annotated[str | None, reruns("data", "rewrite", "verify", "choose", "grade", resolved=True)] = None
+    """Task to train on. It fills in data, rewriting template and grader if they are left out."""
+    data: Annotated[DataConfig | None, reruns("data", "items")] = None
     rewrite: RewriteConfig = RewriteConfig()
-    train: TrainConfig = TrainConfig()
-    arms: dict[str, ArmConfig] = DEFAULT_ARMS
-    seeds: list[int] = []
-    sweep: dict[str, list[Any]] = {}
+    train: Annotated[TrainConfig, reruns("train", "masking")] = TrainConfig()
+    arms: Annotated[dict[str, ArmConfig], reruns("train", "masking")] = DEFAULT_ARMS
+    seeds: Annotated[list[int], keeps()] = []
+    """Every arm is trained once with each of these seeds."""
+    sweep: Annotated[dict[str, list[Any]], keeps()] = {}
+    """Lists of values, each made into arms: for n, mix, template or a key of train (docs/sweeps.md)."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    shift: ShiftConfig = ShiftConfig()
-    judge: JudgeConfig | None = None
-    gap: bool = True
-    sandbox: Literal["bubblewrap", "none"] = "bubblewrap"
-    note: str | None = None
+    shift: Annotated[ShiftConfig, reruns("shift")] = ShiftConfig()
+    judge: Annotated[JudgeConfig | None, reruns("judge")] = None
+    gap: Annotated[bool, keeps()] = True
+    """Score originals and rewrites under the seed before training."""
+    sandbox: Annotated[Literal["bubblewrap", "none"], reruns("verify", "choose", "grade", resolved=True)] = "bubblewrap"
+    """Where programs that a model wrote are run."""
+    note: Annotated[str | None, keeps()] = None
+    """A sentence for the report."""
 
     @property
     def trusted(self) -> list[str]:
-        """The settings by which the user lets others' code run: a model repository's, a grader's own, a program's."""
+        """The settings by which the user lets code of other people run: a model repository's, a grader's, a model's."""
         named = {"model": self.model} | ({"judge.model": self.judge.model} if self.judge else {})
         allowed = [
             f"{name}.trust_remote_code: {model.path}" for name, model in named.items() if model.trust_remote_code
@@ -63,8 +67,8 @@ class Recipe(Settings):
             raise ValueError("name a `task`, or your own data in `data.path`")
         if not self.model.path:
             raise ValueError("name a model in `model.path`")
-        if not any(arm.data == "none" for arm in self.arms.values()):
-            raise ValueError("no arm has `data: none`; the seed is what every comparison is made with")
+        if not any(arm.kind.weights == "seed" for arm in self.arms.values()):
+            raise ValueError("no arm has `data: none`; every comparison is made with the seed")
         if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
             raise ValueError("`seeds` are different whole numbers from 0 on")
         if self.seeds and any("seed" in arm.train for arm in self.arms.values()):
@@ -82,9 +86,9 @@ class Recipe(Settings):
         return self
 
     def _arm_fits(self, name: str, arm: ArmConfig) -> None:
-        """What an arm asks of the rest of the recipe. Raises ValueError."""
-        if arm.of is not None and (arm.of not in self.arms or self.arms[arm.of].data in ("none", "interpolate")):
-            trained = [other for other, its in self.arms.items() if its.data not in ("none", "interpolate")]
+        """What an arm requires of the rest of the recipe. Raises ValueError."""
+        trained = [other for other, its in self.arms.items() if its.trained]
+        if arm.of is not None and arm.of not in trained:
             raise ValueError(f"arm {name}: `of: {arm.of}` names no arm that is trained; choose {', '.join(trained)}")
         if arm.best_of and self.rewrite.sampling.temperature == 0:
             raise ValueError(
@@ -97,7 +101,7 @@ class Recipe(Settings):
         return self.arms[arm.of] if arm.of else arm
 
     def arm_train(self, arm: ArmConfig) -> TrainConfig:
-        """The recipe's `train` with what the arm changes."""
+        """The recipe's `train` with the arm's changes."""
         return TrainConfig.model_validate(merge(self.train.model_dump(), self.trained_arm(arm).train))
 
 

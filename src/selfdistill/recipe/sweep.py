@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ..errors import RecipeError
-from . import FREE_TO_CHANGE, ArmConfig, Recipe, TrainConfig, make_recipe
-
-MIX = "mix"
+from .arms import MIX, ArmConfig
+from .keys import recipe_keys
+from .load import make_recipe
+from .root import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,11 @@ def expand(recipe: Recipe, template: str | None, rows: int | None) -> tuple[Reci
 
     def key(arm: ArmConfig) -> Any:
         """Equal for arms that come to the same model."""
-        data = {"original": 0.0, "rewrites": 1.0}.get(str(arm.data), arm.data)
-        own = arm.template or template if arm.uses else None
+        own = arm.template or template if arm.answers else None
         rest = arm.model_dump(exclude={"data", "n", "template", "train"})
-        return data, arm.n or rows, own, rest, recipe.arm_train(arm).deciding
+        return arm.answers, arm.share, arm.n or rows, own, rest, recipe.arm_train(arm).deciding("train")
 
-    keys = {name: key(arm) for name, arm in arms.items() if _trains(arm)}
+    keys = {name: key(arm) for name, arm in arms.items() if arm.trained}
     for parameter, values in recipe.sweep.items():
         _check(parameter, values, rows)
         for series, base in _bases(recipe, parameter):
@@ -70,8 +70,8 @@ def expand(recipe: Recipe, template: str | None, rows: int | None) -> tuple[Reci
 
 def _check(parameter: str, values: list[Any], rows: int | None) -> None:
     """Raises RecipeError where there is no such parameter, or a value is none of it."""
-    train = list(_leaves(TrainConfig))
-    known = ["n", MIX, "template", *(key for key in train if key.removeprefix("train.") not in FREE_TO_CHANGE)]
+    train = {key.path: key for key in recipe_keys() if key.path.startswith("train.") and key.path != "train.extra"}
+    known = ["n", MIX, "template", *(path for path, key in train.items() if "train" in key.reruns)]
     if parameter in ("seed", "seeds", "train.seed"):
         raise RecipeError("sweep: seeds are no sweep; write `seeds: [0, 1, 2]` in the recipe, and every arm has each.")
     if parameter in train and parameter not in known:
@@ -91,25 +91,13 @@ def _check(parameter: str, values: list[Any], rows: int | None) -> None:
         raise RecipeError(f"sweep.n: {over[0]} rows are more than data.n = {rows}; raise that, or lower this.")
 
 
-def _leaves(model: type[BaseModel], prefix: str = "train.") -> Iterator[str]:
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _leaves(info.annotation, f"{prefix}{name}.")
-        elif name != "extra":
-            yield prefix + name
-
-
-def _trains(arm: ArmConfig) -> bool:
-    return arm.data not in ("none", "interpolate")
-
-
 def _bases(recipe: Recipe, parameter: str) -> list[tuple[str, ArmConfig]]:
     """The arms that are swept, which don't set the parameter themselves. Raises RecipeError where there are none."""
     if parameter == MIX:
         return [(MIX, ArmConfig(data=0.5))]
-    trained = [(name, arm) for name, arm in recipe.arms.items() if _trains(arm)]
+    trained = [(name, arm) for name, arm in recipe.arms.items() if arm.trained]
     if parameter == "template":
-        trained = [(name, arm) for name, arm in trained if "rewrites" in arm.uses]
+        trained = [(name, arm) for name, arm in trained if "rewrites" in arm.answers]
     found = [(name, arm) for name, arm in trained if _own(arm, parameter) is None]
     if not found:
         raise RecipeError(f"sweep.{parameter}: there is no arm to sweep; take it out, or add one to `arms`.")

@@ -29,7 +29,7 @@ class Findings:
     def of(cls, verdict: Row) -> Findings:
         tasks = sorted(verdict.get("tasks", []), key=lambda task: task["role"] != "target")  # stable
         seed = verdict.get("seed_arm", "seed")
-        comparisons, twins = list(verdict.get("comparisons", [])), dict(verdict.get("twins", {}))
+        comparisons, twins = list(verdict.get("comparisons", [])), dict(verdict.get("baseline_arms", {}))
         margin = verdict.get("margin", cls.margin)
         return cls(list(verdict.get("arms", [])), seed, tasks, comparisons, twins, margin)
 

@@ -7,13 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, during, runs_needed, scope
-from ..pipeline.plan import Plan
+from ..pipeline.context import Context
 
 # If the upper end of the seed's own interval is below this, keeping the score says nothing.
 _FLOOR = 0.1
 
 
-def runs_note(plan: Plan, comparisons: Sequence[Comparison], margin: float) -> list[str]:
+def runs_note(plan: Context, comparisons: Sequence[Comparison], margin: float) -> list[str]:
     """For arms that were trained once: what the intervals do not cover, and how many runs would cover it."""
     single = [row for row in comparisons if row.runs == 1 and row.against == plan.seed_arm]
     if not single:
@@ -33,7 +33,7 @@ def runs_note(plan: Plan, comparisons: Sequence[Comparison], margin: float) -> l
 
 
 def summarise(
-    plan: Plan,
+    plan: Context,
     tasks: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Comparison],
     acceptance: Mapping[str, Any] | None,
@@ -62,13 +62,13 @@ def summarise(
         sentences.append(f"The seed itself hardly does {_list(low)}, so there is little to forget in it.")
     sentences += _curves(plan, targets, others, by)
     for arm in told:
-        if twin := plan.twin(arm):
+        if twin := plan.baseline_arm(arm):
             sentences += _does_it_help(arm, twin, plan.seed_arm, targets, others, by, margin)
     return sentences
 
 
 def _curves(
-    plan: Plan, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
+    plan: Context, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
 ) -> list[str]:
     """Each line of a sweep in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
 

@@ -25,7 +25,7 @@ from .child import NO_ANSWER
 from .filter import system_call_filter
 from .process import Limits, Part, Ran, run_process
 
-__all__ = ["Limits", "Name", "Ran", "Run", "check_sandbox", "open_runner"]
+__all__ = ["Limits", "Name", "Ran", "Run", "check_sandbox", "lazy_runner", "open_runner"]
 
 Name = Literal["bubblewrap", "none"]
 
@@ -50,6 +50,12 @@ def open_runner(name: Name, limits: Limits | None = None) -> Run:
     with the same limits, where they can read and write what the user can. Raises SelfDistillError where bubblewrap is
     not installed, and `check_sandbox` where it does not work."""
     return functools.partial(_run_again, start=_starter(name, limits or Limits()))
+
+
+def lazy_runner(name: Name) -> Run:
+    """A runner that opens the sandbox with the first program, so that it can be made where there is no sandbox."""
+    opened = functools.cache(functools.partial(open_runner, name))
+    return lambda program, tests=None: opened()(program, tests)
 
 
 def _run_again(program: str, tests: str | None = None, *, start: _Start) -> Ran:

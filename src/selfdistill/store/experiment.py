@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import datetime
 import fcntl
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,41 +18,9 @@ from ..recipe import Recipe, load_recipe, save_recipe
 from ..types import content_id
 from .manifest import Checksums, ManifestFile, gpus, new_manifest, now
 from .rows import put_aside, write_text
+from .stage import Stage, StageRun, changed_settings, plain
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step as planned: the settings it reads and the stages whose results it reads. Same fingerprint, same result.
-
-    `output` is the file or folder that it makes last, in the experiment's directory. A stage that is `cheap` is made
-    anew where its settings changed; the others stop there, unless they are not finished and their partial work is
-    `guarded` by keys of its own.
-
-    `beside` are the other files that it makes, or folders of them. Of the files in `by_row` it makes those rows again
-    that are missing; any other file it makes again as a whole.
-    """
-
-    name: str
-    output: str
-    settings: Mapping[str, Any]
-    inputs: tuple[Stage, ...] = ()
-    cheap: bool = False
-    guarded: bool = False
-    beside: tuple[str, ...] = ()
-    by_row: tuple[str, ...] = ()
-
-    @property
-    def fingerprint(self) -> str:
-        return content_id(_plain(self.settings), [stage.fingerprint for stage in self.inputs])
-
-
-@dataclass
-class StageRun:
-    """A stage that is being worked on. Counts put into `counts` are saved when it ends well."""
-
-    counts: dict[str, Any] = field(default_factory=dict)
 
 
 class Experiment:
@@ -115,7 +81,7 @@ class Experiment:
 
     def _read(self, stage: Stage) -> str | None:
         """What a cheap stage reads now, as it is recorded; None for the others, which are not made anew for it."""
-        if not stage.cheap:
+        if stage.on_change == "refuse":
             return None
         records = self.manifest["stages"]
         return content_id([records.get(source.name, {}).get("files") for source in stage.inputs])
@@ -135,7 +101,7 @@ class Experiment:
 
     def _files(self, stage: Stage) -> dict[str, str]:
         """The files that a stage has made, with their checksums."""
-        paths = [self.path(name) for name in (stage.output, *stage.beside)]
+        paths = [self.path(name) for name in (stage.output, *stage.other_outputs)]
         found = [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
         return {
             str(path.relative_to(self.directory)): self._checksums.of(path)
@@ -151,7 +117,7 @@ class Experiment:
                 put_aside(output)  # it says that a folder is whole
             if not path.exists():
                 _log.warning("%s is gone, and made again.", path)
-            elif name in stage.by_row:
+            elif name in stage.row_files:
                 _log.warning("%s is not as it was written; rows that are missing are made again.", path)
             else:
                 _log.warning("%s is not as it was written; put aside as %s and made again.", path, put_aside(path).name)
@@ -159,7 +125,7 @@ class Experiment:
     def same_settings(self, stage: Stage) -> bool:
         """Whether the stage was last done with the settings of its own that it has now, whatever its inputs."""
         record = self.manifest["stages"].get(stage.name)
-        return record is not None and record["settings"] == _plain(stage.settings)
+        return record is not None and record["settings"] == plain(stage.settings)
 
     def counts(self, name: str) -> dict[str, Any]:
         """What a finished stage counted, empty where it isn't finished."""
@@ -175,15 +141,19 @@ class Experiment:
         records = self.manifest["stages"]
         for stage in stages:
             record = records.get(stage.name)
-            if record is None or record["fingerprint"] == stage.fingerprint or stage.cheap:
+            if record is None or record["fingerprint"] == stage.fingerprint or stage.on_change == "rerun":
                 continue
-            if stage.guarded and "finished" not in record:
+            if stage.resumable and "finished" not in record:
                 continue
-            changed = _changed(record["settings"], stage.settings)
+            changed = changed_settings(record["settings"], stage.settings)
             # What a cheap input changes is made anew there, but this stage has read what it was.
             for source in stage.inputs:
-                if source.cheap and source.name in records and record["inputs"].get(source.name) != source.fingerprint:
-                    changed += _changed(records[source.name]["settings"], source.settings)
+                if (
+                    source.on_change == "rerun"
+                    and source.name in records
+                    and record["inputs"].get(source.name) != source.fingerprint
+                ):
+                    changed += changed_settings(records[source.name]["settings"], source.settings)
             if changed:
                 raise ExperimentError(
                     f"{self.directory} was made with other settings for {stage.name}: {', '.join(changed)}. "
@@ -220,7 +190,7 @@ class Experiment:
         record = self.manifest["stages"].get(stage.name, {})
         seconds = record.get("seconds", 0.0)
         self._put_changed_aside(stage, record)
-        self._record(stage, {"started": now(), "seconds": seconds}, anew=True)
+        self._record(stage, {"started": now(), "seconds": seconds}, fresh=True)
         run, start = StageRun(), time.monotonic()
         done: dict[str, Any] = {}
         try:
@@ -257,33 +227,12 @@ class Experiment:
         stages = {name: record for name, record in self.manifest["stages"].items() if name != stage.name}
         self._manifest.write({**self.manifest, "stages": stages})
 
-    def _record(self, stage: Stage, values: Mapping[str, Any], anew: bool = False) -> None:
-        """`anew`: what was finished before is not, until it is finished again."""
+    def _record(self, stage: Stage, values: Mapping[str, Any], fresh: bool = False) -> None:
+        """`fresh` forgets that the stage was finished before."""
         manifest = self.manifest
-        old = {} if anew else manifest["stages"].get(stage.name, {})
+        old = {} if fresh else manifest["stages"].get(stage.name, {})
         inputs = {source.name: source.fingerprint for source in stage.inputs}
         own = {"fingerprint": stage.fingerprint, "settings": stage.settings, "inputs": inputs}
         stages = {**manifest["stages"], stage.name: {**old, **own, **values}}
         hardware = {**manifest["hardware"], "gpus": gpus() or manifest["hardware"].get("gpus", [])}
         self._manifest.write({**manifest, "hardware": hardware, "stages": stages})
-
-
-def _plain(settings: Mapping[str, Any]) -> Any:
-    """As the manifest gives it back."""
-    return json.loads(json.dumps(settings))
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = _flat(before), _flat(_plain(now))
-    return [
-        f"{key} ({old.get(key, 'unset')} → {new.get(key, 'unset')})"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -175,7 +175,7 @@ def _described(model: ModelConfig, settings: TrainConfig, renderer: Renderer) ->
     parts = [model_identity(model), chat_template_identity(model), model.template_kwargs]
     parts += [renderer.template.day.isoformat()] if renderer.template.formats else []
     parts += [model.score_dtype] if settings.mask_above is not None else []
-    return json.dumps([*parts, settings.deciding], sort_keys=True)
+    return json.dumps([*parts, settings.deciding("train")], sort_keys=True)
 
 
 def _weights(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Looks a recipe over before any GPU is paid for: the plan, every kind of prompt as the model will see it, what the
+"""Looks a recipe over before any GPU is paid for: the context, every kind of prompt as the model will see it, what the
 grader reads from the first rows, and what is missing. Loads the tokenizer, never the weights."""
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ...backends import backend_class
 from ...data import iter_conversations
 from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
 from ...types import Conversation, Example, Grade, Progress, silent
-from ..plan import Plan
-from ..plan.evaluation import HELDOUT
+from ..context import Context, make_context
+from ..entries import HELDOUT, has_grader
+from ..needs import missing_here
+from ..rewrite import needs_rewrites, rewrites, rewriting_model
+from ..stages import stages_of
 from .arms import arm_lines, arm_warnings, check_replay
 from .data import data_lines, data_warnings, marked_rows, measure, read_data
-from .evaluation import evaluation_needs, evaluation_prompts, judge_lines, shift_warnings
+from .evaluation import evaluation_prompts, judge_lines, shift_warnings
 from .names import name_warnings
 from .templates import prompt_ids, template_warnings, untrainable_rows
 
@@ -61,59 +65,60 @@ def _for_want_of_a_network(error: BaseException | None) -> bool:
 
 def check(recipe: Recipe, progress: Progress = silent) -> Checked:
     """Reads all rows of the data. Raises RecipeError if the recipe contradicts itself; everything else is reported."""
-    plan, found = Plan(recipe), Checked()
-    _ = (plan.stages, plan.target, plan.rewriter.template)
-    found.plan = list(_plan_lines(plan))
+    context, found = make_context(recipe), Checked()
+    stages_of(context)
+    found.plan = list(_plan_lines(context))
     with TemporaryDirectory() as folder:
-        rows = _first_rows(plan, found, Path(folder), progress)
-        _prompts(plan, rows, found, Path(folder) / "train.jsonl", progress)
+        rows = _first_rows(context, found, Path(folder), progress)
+        _prompts(context, rows, found, Path(folder) / "train.jsonl", progress)
     examples = [example for row in rows for example in row.examples()]
-    found.graded = [(example, plan.target.grade(example, example.reference)) for example in examples[:5]]
-    grades = [plan.target.grade(example, example.reference) for example in examples]
+    found.graded = [(example, context.task.grade(example, example.reference)) for example in examples[:5]]
+    grades = [context.task.grade(example, example.reference) for example in examples]
     if failing := sum(not grade.passed for grade in grades):
         found.warnings.append(
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
         )
-    if not plan.grades and any(entry.task == HELDOUT for entry in plan.evaluation.entries):
+    if not has_grader(recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             "rewrite.grader, or leave heldout out."
         )
-    found.warnings += [*arm_warnings(plan), *shift_warnings(plan), *name_warnings(plan)]
-    _prerequisites(plan, found)
-    check_replay(plan, found.add, found.warnings)
-    found.missing += evaluation_needs(plan)
-    found.plan += judge_lines(plan)
+    found.warnings += [*arm_warnings(context), *shift_warnings(context), *name_warnings(context)]
+    _prerequisites(context, found)
+    check_replay(context, found.add, found.warnings)
+    found.missing += missing_here(context)
+    found.plan += judge_lines(context)
     return found
 
 
-def _plan_lines(plan: Plan) -> Iterator[str]:
-    recipe, source, sampling = plan.recipe, plan.source, plan.recipe.rewrite.sampling
+def _plan_lines(context: Context) -> Iterator[str]:
+    recipe, source, sampling = context.recipe, context.source, context.recipe.rewrite.sampling
     size = f"{source.n} rows drawn with seed {source.seed}" if source.n else "all rows"
     held = f", {source.heldout} held out" if source.heldout else ""
     yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, template {recipe.model.chat_template}"
     yield f"data      {source.path} ({size}{held})"
     drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none (filters only)")
-    if plan.needs_rewrites:
+    if needs_rewrites(context):
         yield (
-            f"rewrite   template {plan.target.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
+            f"rewrite   template {context.task.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
             f"grader {grader}, backend {_engine(recipe.model, recipe.rewrite.backend)}"
         )
-    yield from arm_lines(plan)
-    names = [entry.name + (f" (n={entry.n})" if entry.n else "") for entry in plan.evaluation.entries]
+    yield from arm_lines(context)
+    names = [task.name + (f" (n={task.entry.n})" if task.entry.n else "") for task in context.tasks.values()]
     yield f"evaluate  {', '.join(names) if names else 'nothing: name tasks in evaluate.tasks, or set data.heldout'}"
 
 
 def _engine(model: ModelConfig, backend: str) -> str:
-    return f"ray ({model.ray.replicas} × {model.ray.backend})" if backend == "ray" else backend
+    kind = backend_class(backend)
+    return f"{backend} ({model.ray.replicas} × {model.ray.backend})" if kind.replicates else backend
 
 
-def _first_rows(plan: Plan, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:
+def _first_rows(context: Context, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:
     """Reads all rows into `folder`, and tells of them. Returns the first."""
     try:
-        counts = read_data(plan, folder, progress)
+        counts = read_data(context, folder, progress)
     except SelfDistillError as error:
         found.add(error)
         return []
@@ -122,28 +127,28 @@ def _first_rows(plan: Plan, found: Checked, folder: Path, progress: Progress) ->
     return list(islice(iter_conversations(folder / "train.jsonl"), _ROWS))
 
 
-def _prompts(plan: Plan, rows: list[Conversation], found: Checked, train: Path, told: Progress) -> None:
-    asked = list(evaluation_prompts(plan, rows, found.missing, found.add))
+def _prompts(context: Context, rows: list[Conversation], found: Checked, train: Path, told: Progress) -> None:
+    asked = list(evaluation_prompts(context, rows, found.missing, found.add))
     try:
-        check_model_files(plan.recipe.model)
-        renderer = load_renderer(plan.recipe.model)
-        rewriting = load_renderer(plan.rewriting_model)
-        context = load_context_length(plan.recipe.model)
+        check_model_files(context.recipe.model)
+        renderer = load_renderer(context.recipe.model)
+        rewriting = load_renderer(rewriting_model(context))
+        window = load_context_length(context.recipe.model)
         renderer.refuse_thinking()
         rewriting.refuse_thinking()
     except SelfDistillError as error:
         found.add(error)
         return
-    found.warnings += template_warnings(plan, renderer)
+    found.warnings += template_warnings(context, renderer)
     if rows:
         first = rows[0].examples()[0]
-        _show(found, "rewriting", lambda: rewriting.text(plan.rewriter.prompt(first).messages))
+        _show(found, "rewriting", lambda: rewriting.text(rewrites(context).rewriter.prompt(first).messages))
         _show(found, "training, with what is trained in ⟦⟧", lambda: _marked(renderer, first))
         if untrainable := untrainable_rows(renderer, rows):
-            allowed = plan.recipe.train.allow_unusable_rows
+            allowed = context.recipe.train.allow_unusable_rows
             (found.warnings if allowed else found.missing).append(untrainable)
-        _lengths(plan, (renderer, rewriting), context, found, train, told)
-        _refused_prompts(plan, rewriting, rows, found)
+        _lengths(context, (renderer, rewriting), window, found, train, told)
+        _refused_prompts(context, rewriting, rows, found)
         _control_tokens(renderer, train, found)
     for kind, messages in asked:
         _show(found, kind, partial(renderer.text, messages))
@@ -173,15 +178,22 @@ def _marked(renderer: Renderer, example: Example) -> str:
 
 
 def _lengths(
-    plan: Plan, renderers: tuple[Renderer, Renderer], context: int | None, found: Checked, train: Path, told: Progress
+    context: Context,
+    renderers: tuple[Renderer, Renderer],
+    window: int | None,
+    found: Checked,
+    train: Path,
+    told: Progress,
 ) -> None:
-    limits = [plan.recipe.arm_train(arm).max_length for arm in plan.recipe.arms.values() if arm.data != "none"]
-    limit = min([*limits, *([context] if context and limits else [])], default=None)
-    lengths = measure(plan, train, *renderers, limit, context, partial(told, "check, counting tokens"))
+    limits = [
+        context.recipe.arm_train(arm).max_length for arm in context.recipe.arms.values() if arm.kind.weights != "seed"
+    ]
+    limit = min([*limits, *([window] if window and limits else [])], default=None)
+    lengths = measure(context, train, *renderers, limit, window, partial(told, "check, counting tokens"))
     if lengths.too_long:
-        allowed = plan.recipe.train.allow_unusable_rows
-        first = "Shorten these rows" if limit == context else "Raise train.max_length"
-        room = f" (the model's context has {context:,} tokens)" if context else ""
+        allowed = context.recipe.train.allow_unusable_rows
+        first = "Shorten these rows" if limit == window else "Raise train.max_length"
+        room = f" (the model's context has {window:,} tokens)" if window else ""
         advice = f"{first}{room}, or set train.allow_unusable_rows=true, which cuts them."
         done = "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
         (found.warnings if allowed else found.missing).append(
@@ -190,14 +202,14 @@ def _lengths(
         )
     if lengths.no_room:
         found.warnings.append(
-            f"Rewriting prompts that leave no room for an answer in the model's context of {context:,} tokens: "
+            f"Rewriting prompts that leave no room for an answer in the model's context of {window:,} tokens: "
             f"{lengths.no_room:,}. These rows are trained on with their original responses."
         )
 
 
-def _refused_prompts(plan: Plan, rewriting: Renderer, rows: list[Conversation], found: Checked) -> None:
-    prompts = [plan.rewriter.prompt(example).messages for row in rows for example in row.examples()]
-    if plan.needs_rewrites and (refused := [prompt_ids(rewriting, prompt) for prompt in prompts].count(None)):
+def _refused_prompts(context: Context, rewriting: Renderer, rows: list[Conversation], found: Checked) -> None:
+    prompts = [rewrites(context).rewriter.prompt(example).messages for row in rows for example in row.examples()]
+    if needs_rewrites(context) and (refused := [prompt_ids(rewriting, prompt) for prompt in prompts].count(None)):
         found.warnings.append(
             f"The chat template refuses {refused} of the first {len(prompts)} rewriting prompts; their rows are "
             "trained on unchanged."
@@ -214,10 +226,12 @@ def _control_tokens(renderer: Renderer, train: Path, found: Checked) -> None:
         )
 
 
-def _prerequisites(plan: Plan, found: Checked) -> None:
-    own = plan.recipe.model.device
+def _prerequisites(context: Context, found: Checked) -> None:
+    own = context.recipe.model.device
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
-    methods = {plan.recipe.arm_train(arm).method for arm in plan.recipe.arms.values() if arm.data != "none"}
+    methods = {
+        context.recipe.arm_train(arm).method for arm in context.recipe.arms.values() if arm.kind.weights != "seed"
+    }
     if "qlora" in methods and find_spec("bitsandbytes") is None:
         found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")

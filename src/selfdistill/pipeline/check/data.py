@@ -11,7 +11,8 @@ from ...data import DataCounts, data_notes, iter_conversations, prepare, unused_
 from ...models.renderer import Renderer
 from ...store.rows import read_lines
 from ...types import Example, Progress
-from ..plan import Plan
+from ..context import Context
+from ..rewrite import needs_rewrites, rewrites
 from .templates import prompt_ids, training_row
 
 _COUNTED = 100_000  # responses whose tokens are counted: the longest
@@ -19,9 +20,9 @@ _OVERHEAD = 1000  # bytes that a template adds at most to a prompt; a token is a
 _NAMED = 3
 
 
-def read_data(plan: Plan, folder: Path, progress: Progress) -> DataCounts:
+def read_data(context: Context, folder: Path, progress: Progress) -> DataCounts:
     """Reads all rows into `folder`. Raises DataError as a run would."""
-    return prepare(plan.source, folder, plan.target.load, progress)
+    return prepare(context.source, folder, context.task.load, progress)
 
 
 def data_lines(counts: DataCounts, folder: Path) -> Iterator[str]:
@@ -62,19 +63,20 @@ class Lengths:
 
 
 def measure(
-    plan: Plan,
+    context: Context,
     train: Path,
     renderer: Renderer,
     rewriting: Renderer | None,
     limit: int | None,
-    context: int | None,
+    window: int | None,
     progress: Callable[[int, int], None],
 ) -> Lengths:
     """Counts the tokens of the rows that could be too long: of a response's training sequence (more than `limit`) and
-    of its rewriting prompt (`context` or more). A text of fewer bytes than the limit has fewer tokens, so short rows
+    of its rewriting prompt (`window` or more). A text of fewer bytes than the limit has fewer tokens, so short rows
     are not tokenized; of more than 100,000 others the longest are."""
-    template = len(repr(plan.rewriter.template).encode())
-    least = min([*([limit] if limit else []), *([context - template] if context else [])], default=0) - _OVERHEAD
+    rewriter, rewritten = rewrites(context).rewriter, needs_rewrites(context)
+    template = len(repr(rewriter.template).encode())
+    least = min([*([limit] if limit else []), *([window - template] if window else [])], default=0) - _OVERHEAD
     sizes = ((_bytes(example), place) for place, (_, example) in enumerate(_examples(train)))
     candidates = heapq.nlargest(_COUNTED, ((size, place) for size, place in sizes if size > least))
     wanted, lengths = {place for _, place in candidates}, Lengths()
@@ -88,9 +90,9 @@ def measure(
         if limit and trained and len(trained.input_ids) > limit:
             lengths.add(len(trained.input_ids), row, example)
         asked = None
-        if rewriting and plan.needs_rewrites:
-            asked = prompt_ids(rewriting, plan.rewriter.prompt(example).messages)
-        lengths.no_room += bool(context and asked and len(asked) >= context)
+        if rewriting and rewritten:
+            asked = prompt_ids(rewriting, rewriter.prompt(example).messages)
+        lengths.no_room += bool(window and asked and len(asked) >= window)
     return lengths
 
 

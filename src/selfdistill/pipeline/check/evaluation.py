@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from ...backends import answering_class
 from ...data import BadRow
 from ...errors import SelfDistillError
-from ...harness import check_installed
 from ...measure.judge import judge_cost, token_counter
-from ...models.loading import check_model_files
-from ...recipe import ModelConfig, TaskEntry
-from ...sandbox import check_sandbox
 from ...types import Conversation, Example, Messages
-from ..plan import Plan
-from .engines import engine_needs
+from ..context import Context
+from ..entries import EvaluatedTask
+from ..evaluate import judge_stage
+from ..shift import shift_source
 
 _SAMPLE = 50
 # Where a task has no reference to take an answer's length from.
@@ -30,88 +28,56 @@ _STAND_IN = (
 
 
 def evaluation_prompts(
-    plan: Plan, rows: list[Conversation], missing: list[str], unread: Callable[[SelfDistillError], None]
+    context: Context, rows: list[Conversation], missing: list[str], unread: Callable[[SelfDistillError], None]
 ) -> Iterator[tuple[str, Messages]]:
     """Of each task that is asked the prompt of its first item; what isn't there is added to `missing`, what can't be
     read given to `unread`. `rows` stand in for those that will be held out."""
-    evaluation = plan.evaluation
-    for entry in evaluation.entries:
-        task = evaluation.task(entry)
-        if task.harness or evaluation.base(entry) != entry:
+    for task in context.tasks.values():
+        if task.task.harness or not task.asked:
             continue
         try:
-            item = next(_items(plan, entry, rows), None)
+            item = next(_items(task, rows), None)
         except SelfDistillError as error:
             unread(error)
             continue
         if item is None and rows:
-            missing.append(f"The task '{entry.name}' has no items.")
+            missing.append(f"The task '{task.name}' has no items.")
         elif item is not None:
-            yield f"evaluation of {entry.name}", task.ask(item)
+            yield f"evaluation of {task.name}", task.task.ask(item)
 
 
-def _items(plan: Plan, entry: TaskEntry, rows: list[Conversation]) -> Iterator[Example]:
-    source = plan.evaluation.items_source(entry)
+def _items(task: EvaluatedTask, rows: list[Conversation]) -> Iterator[Example]:
     unread: list[BadRow] = []
-    loaded = iter(rows) if source is None else plan.evaluation.task(entry).load(source, unread.append)
+    loaded = iter(rows) if task.source is None else task.task.load(task.source, unread.append)
     return (row.examples()[-1] for row in loaded)
 
 
-def evaluation_needs(plan: Plan) -> list[str]:
-    """What a run needs and is missing here: engines, a sandbox, a judge, lm-eval."""
-    evaluation, missing = plan.evaluation, list(engine_needs(plan))
-    tasks = [evaluation.task(entry) for entry in evaluation.entries]
-    if plan.needs_sandbox:
-        try:
-            check_sandbox(plan.recipe.sandbox)
-        except SelfDistillError as error:
-            missing.append(str(error))
-    for task in tasks:
-        try:
-            if task.harness:
-                check_installed(task.harness.task)
-        except SelfDistillError as error:
-            missing.append(str(error))
-    judge = plan.recipe.judge
-    if judge and any(task.judge for task in tasks):
-        missing += _judge_missing(judge.model, judge.model.answering(judge.backend))
-    return list(dict.fromkeys(missing))
-
-
-def shift_warnings(plan: Plan) -> Iterator[str]:
-    name = plan.recipe.shift.embedding
+def shift_warnings(context: Context) -> Iterator[str]:
+    name = context.recipe.shift.embedding
     path_like = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if plan.shift.source and path_like and not Path(name).is_dir():
+    if shift_source(context) and path_like and not Path(name).is_dir():
         yield (
             f"shift.embedding: there is no folder {name}, so the shift will lack the cosine of embeddings; name one "
             "that holds a sentence-transformers model."
         )
 
 
-def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
-    key = model.server and model.server.key_env
-    if key and key not in os.environ:
-        yield f"The judge's key is read from the environment variable {key}, which is not set; export it."
-    if backend == "hf":
-        try:
-            check_model_files(model)
-        except SelfDistillError as error:
-            yield f"The judge: {error}"
-
-
-def judge_lines(plan: Plan) -> list[str]:
+def judge_lines(context: Context) -> list[str]:
     """What the judge will be asked, and what that costs at most: with the references in place of answers."""
-    config, evaluation = plan.recipe.judge, plan.evaluation
+    config = context.recipe.judge
     if config is None:
         return []
-    lines, counter = [], None if config.model.answering(config.backend) == "classifier" else token_counter(config.model)
-    for entry in evaluation.entries:
-        judging = evaluation.task(entry).judge
+    lines, counter = (
+        [],
+        None if answering_class(config.backend, config.model).classifies else token_counter(config.model),
+    )
+    for task in context.tasks.values():
+        judging = task.task.judge
         if judging is None:
             continue
-        base = evaluation.base(entry)
+        base = context.tasks[task.answers_of]
         try:
-            items = list(islice(_items(plan, base, []), base.n))
+            items = list(islice(_items(base, []), base.entry.n))
         except SelfDistillError:
             continue  # named among what is missing
         sample = items[:_SAMPLE]
@@ -119,12 +85,12 @@ def judge_lines(plan: Plan) -> list[str]:
         questions = [
             asked for item, text in zip(sample, answers, strict=True) for asked in judging.ask(item, text, text)
         ]
-        runs = sum(evaluation.judge_stage(run, entry) is not None for run in plan.runs)
+        runs = sum(judge_stage(context, run, task) is not None for run in context.runs.values())
         each = len(questions) // max(1, len(sample))
         cost = judge_cost(config, questions, len(items) * each * runs, counter)
         dollars = "" if cost.dollars is None else f", at most ${cost.dollars:,.2f}"
         lines.append(
-            f"judge     {config.model.path} for {entry.name}: {cost.calls:,} questions, about {cost.input_tokens:,} "
+            f"judge     {config.model.path} for {task.name}: {cost.calls:,} questions, about {cost.input_tokens:,} "
             f"tokens in and at most {cost.output_tokens:,} out{dollars} (tokens counted {cost.counted})"
         )
     return lines

@@ -7,23 +7,23 @@ from pathlib import Path
 
 from ...generation.prompts import REWRITING
 from ...models.chat_template import CHAT_TEMPLATES
-from ..plan import Plan
+from ..context import Context
 
 
-def name_warnings(plan: Plan) -> Iterator[str]:
+def name_warnings(context: Context) -> Iterator[str]:
     """A sentence for each setting whose name means ours: a path with a slash would mean the file."""
-    recipe = plan.recipe
+    recipe = context.recipe
     models = {"model": recipe.model} | ({"judge.model": recipe.judge.model} if recipe.judge else {})
     used = [(f"{key}.path", model.path, "the seed model", ["demo"]) for key, model in models.items()]
     used += [
         (f"{key}.chat_template", model.chat_template, "the chat template", ["chat", *CHAT_TEMPLATES])
         for key, model in models.items()
     ]
-    templates = [("rewrite.template", plan.target.template)]
+    templates = [("rewrite.template", context.task.template)]
     templates += [(f"arms.{name}.template", arm.template) for name, arm in recipe.arms.items()]
     used += [(key, name or "", "the rewriting template", [*REWRITING]) for key, name in templates]
-    if plan.target.name.startswith("demo-"):
-        used += [("data.path", plan.source.path, "the data", [plan.target.name])]
+    if context.task.name.startswith("demo-"):
+        used += [("data.path", context.source.path, "the data", [context.task.name])]
     for key, name, what, ours in used:
         if name in ours and Path(name).exists():
             here = Path(name).absolute()

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 from itertools import islice
 
-from ...errors import ModelError, RenderError
-from ...models.loading import load_renderer, load_tokenizer
+from ...errors import RenderError
 from ...models.renderer import Renderer, TrainingRow
 from ...types import Conversation, Example, Messages
-from ..plan import Plan
+from ..context import Context
 
 _NAMED = 3
 
 
-def check_templates(plan: Plan) -> None:
-    """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
-    answers. A tokenizer that can't be loaded is left to the stage that needs it: a server may have the model alone."""
-    try:
-        tokenizer = load_tokenizer(plan.recipe.model)
-    except ModelError:
-        return
-    for model in (plan.recipe.model, plan.rewriting_model):
-        load_renderer(model, tokenizer=tokenizer).refuse_thinking()
-
-
-def template_warnings(plan: Plan, renderer: Renderer) -> list[str]:
+def template_warnings(context: Context, renderer: Renderer) -> list[str]:
     """What a user should know of the template: an ending that is no token, a date, a date that has no effect."""
     warnings, template = list(renderer.warnings), renderer.template
-    if plan.recipe.model.date is not None and not template.formats:
+    if context.recipe.model.date is not None and not template.formats:
         warnings.append(
             f"model.date has no effect, as the chat template {template.name} doesn't read the date; if it has an "
             "argument for the date, set this in model.template_kwargs."
         )
-    if plan.recipe.model.date is None and template.formats:
+    if context.recipe.model.date is None and template.formats:
         warnings.append(
             f"The chat template {template.name} writes today's date: the day on which the experiment is created stays "
             "in all of its prompts; set model.date to choose another."

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...store.experiment import Experiment
-
-if TYPE_CHECKING:
-    from . import Plan
+from ..store.experiment import Experiment
+from .context import Context, Run
 
 
-def equally_long(experiment: Experiment, plan: Plan, arm: str, other: str) -> bool:
+def equally_long(experiment: Experiment, context: Context, arm: str, other: str) -> bool:
     """Whether the runs of two arms saw as many rows in as many optimiser steps, as far as they are trained."""
-    pairs = zip(plan.runs_of(arm), plan.runs_of(other), strict=False)
-    counts = [(_counts(experiment, plan, run), _counts(experiment, plan, its)) for run, its in pairs]
+    pairs = zip(context.runs_of(arm), context.runs_of(other), strict=False)
+    counts = [(_counts(experiment, run), _counts(experiment, its)) for run, its in pairs]
     return all(
         mine.get(key) == theirs.get(key) for mine, theirs in counts if mine and theirs for key in ("steps", "sequences")
     )
 
 
-def training_notes(experiment: Experiment, plan: Plan) -> Iterator[str]:
+def training_notes(experiment: Experiment, context: Context) -> Iterator[str]:
     """The optimiser steps of each run, and the rows that a training left out, cut or took the loss off."""
-    trained = {run: counts for run in plan.runs if (counts := experiment.counts(f"train/{run}")) and "steps" in counts}
+    trained = {
+        run: counts for run in context.runs if (counts := experiment.counts(f"train/{run}")) and "steps" in counts
+    }
     steps = {run: counts["steps"] for run, counts in trained.items()}
     if len(set(steps.values())) > 1:
         said = ", ".join(f"{run} {count:,}" for run, count in steps.items())
@@ -47,6 +47,6 @@ def training_notes(experiment: Experiment, plan: Plan) -> Iterator[str]:
             )
 
 
-def _counts(experiment: Experiment, plan: Plan, run: str) -> dict[str, Any]:
+def _counts(experiment: Experiment, run: Run) -> dict[str, Any]:
     """Of the training behind a run: of an interpolated one, of the run that it goes towards."""
-    return experiment.counts(f"train/{plan.interpolated_from(run) if plan.runs[run].of else run}")
+    return experiment.counts(f"train/{run.towards or run.name}")

@@ -1,0 +1,237 @@
+"""A recipe as resolved values: the task, where the rows are, the arms' runs, their baselines, and the evaluated tasks.
+
+Every step reads its settings from a `Context`. Making one reads no data and no weights.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..backends import answering
+from ..data import read_conversations
+from ..errors import RecipeError
+from ..grading import make_grader, runs_programs
+from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
+from ..recipe.sweep import Point, expand
+from ..sandbox import Run as RunProgram
+from ..sandbox import lazy_runner
+from ..store.identity import chat_template_identity, file_identity, model_identity
+from ..tasks import Task, get_task
+from .entries import HELDOUT, EvaluatedTask, evaluated_tasks
+
+
+@dataclass(frozen=True)
+class Run:
+    """The seed, one training of an arm, or weights interpolated towards the run `towards`.
+
+    A run has the name of its arm if its seed is the recipe's train.seed, else a name such as `vanilla@1`. So no name
+    changes when `seeds` are added, removed or reordered.
+    """
+
+    name: str
+    arm: str
+    config: ArmConfig
+    train: TrainConfig
+    towards: str | None = None
+
+    @property
+    def is_seed(self) -> bool:
+        return self.config.kind.weights == "seed"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The arm on the originals that an arm is compared with. `equal`: the two differ in their data alone."""
+
+    arm: str
+    equal: bool
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a recipe resolves to. `task` is the target; `source` is where the training rows are; `baselines` holds the
+    arms that use answers of the seed. `points` are the arms' places on the curves of a sweep, and `swept` the arms that
+    the sweep made. `date` is the experiment's date."""
+
+    recipe: Recipe
+    task: Task
+    source: DataConfig
+    runs: Mapping[str, Run]
+    baselines: Mapping[str, Baseline]
+    tasks: Mapping[str, EvaluatedTask]
+    points: tuple[Point, ...] = ()
+    swept: frozenset[str] = frozenset()
+    date: datetime.date | None = None
+
+    @property
+    def seed_arm(self) -> str:
+        return next(run.name for run in self.runs.values() if run.is_seed)
+
+    def runs_of(self, arm: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.arm == arm]
+
+    def baseline_arm(self, arm: str) -> str | None:
+        return self.baselines[arm].arm if arm in self.baselines else None
+
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether programs that a model wrote are run: by the recipe's grader, or by a task."""
+        own = self.recipe.rewrite.grader
+        return any("sandbox" in each.task.needs for each in self.tasks.values()) or (
+            own is not None and runs_programs(own)
+        )
+
+    @property
+    def engines(self) -> list[tuple[ModelConfig, str]]:
+        """Each model that is asked for answers, with the backend that the recipe names for it."""
+        recipe, judge = self.recipe, self.recipe.judge
+        answering = [(recipe.model, recipe.rewrite.backend), (recipe.model, recipe.evaluate.backend)]
+        return answering + ([(judge.model, judge.backend)] if judge else [])
+
+    def weights_of(self, run: Run, directory: Path) -> tuple[ModelConfig, str | None]:
+        """The model that answers for a run, and the folder of its adapter if it has one."""
+        if run.is_seed:
+            return self.recipe.model, None
+        folder = str((directory / "arms" / run.name / "model").resolve())
+        if run.train.method == "full":
+            return self.recipe.model.model_copy(update={"path": folder, "revision": None}), None
+        return self.recipe.model, folder
+
+    # ---- settings that several steps share
+
+    def model_settings(self, model: ModelConfig, step: str, backend: str | None = None) -> dict[str, Any]:
+        """The settings of a model on which `step` depends, its files by their content. The experiment's date is left
+        out: it is the same in all steps."""
+        settings = model.deciding(step) | {
+            "model": model_identity(model),
+            "chat_template": chat_template_identity(model),
+        }
+        if model.date not in (self.date, None):
+            settings["date"] = str(model.date)
+        return settings | ({"backend": answering(backend, model)} if backend else {})
+
+    def grader_settings(self) -> dict[str, Any]:
+        """The recipe's grader, or the task whose grader it is; a grader in a file by the file's content."""
+        grader = self.recipe.rewrite.grader
+        if grader is None:
+            return {"task": self.recipe.task}
+        name = grader if isinstance(grader, str) else str(grader.get("name"))
+        settings = {"grader": grader, "file": file_identity(name.rpartition(":")[0])}
+        return settings | ({"sandbox": self.recipe.sandbox} if runs_programs(grader) else {})
+
+
+def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
+    """Resolves a recipe; models without a date get `date`. Raises RecipeError if a name or a combination is wrong."""
+    recipe, run_program = _dated(recipe, date), lazy_runner(recipe.sandbox)
+    task = _target(recipe, run_program)
+    source = _source(recipe, task)
+    points: tuple[Point, ...] = ()
+    swept: frozenset[str] = frozenset()
+    if recipe.sweep:
+        expanded, points = expand(recipe, task.template, source.n)
+        swept = frozenset(expanded.arms.keys() - recipe.arms.keys())
+        recipe = expanded
+    return Context(
+        recipe=recipe,
+        task=task,
+        source=source,
+        runs=_runs(recipe),
+        baselines=_baselines(recipe, source),
+        tasks=evaluated_tasks(recipe, task, source, run_program),
+        points=points,
+        swept=swept,
+        date=date,
+    )
+
+
+def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
+    """The recipe with `day` in each model that has no date."""
+    changes: dict[str, Any] = {}
+    if recipe.model.date is None:
+        changes["model"] = recipe.model.model_copy(update={"date": day})
+    if recipe.judge is not None and recipe.judge.model.date is None:
+        judged = recipe.judge.model.model_copy(update={"date": day})
+        changes["judge"] = recipe.judge.model_copy(update={"model": judged})
+    return recipe.model_copy(update=changes)
+
+
+def _target(recipe: Recipe, run_program: RunProgram) -> Task:
+    """The recipe's `task`, or one built from its `data`, `template` and `grader`."""
+    own = recipe.rewrite
+    grade = make_grader(own.grader or "none", run=run_program)
+    if recipe.task is None:
+        return Task(
+            name=HELDOUT,
+            skill="target",
+            ask=lambda example: example.prompt,
+            grade=grade,
+            load=read_conversations,
+            template=own.template or "using",
+        )
+    task = get_task(recipe.task)
+    if task.template is None:
+        raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
+    if not own.grader:
+        grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
+    return replace(task, template=own.template or task.template, grade=grade)
+
+
+def _source(recipe: Recipe, task: Task) -> DataConfig:
+    """The recipe's `data`, completed by the task's own."""
+    own, default = recipe.data, task.train
+    if own is not None and own.path:
+        return own
+    if default is None:
+        raise RecipeError(f"The task '{task.name}' names no training data; name some in `data.path`.")
+    return default.model_copy(update=own.model_dump(exclude={"path"}, exclude_unset=True) if own else {})
+
+
+def _runs(recipe: Recipe) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for arm, config in recipe.arms.items():
+        train, own = recipe.arm_train(config), recipe.train.seed
+        seeds: list[int | None] = [*recipe.seeds] if recipe.seeds and config.kind.weights != "seed" else [None]
+        for seed in seeds:
+            suffix = "" if seed in (None, own) else f"@{seed}"
+            settings = train if seed is None else train.model_copy(update={"seed": seed})
+            towards = f"{config.of}{suffix}" if config.of else None
+            runs[arm + suffix] = Run(arm + suffix, arm, config, settings, towards)
+    return runs
+
+
+# ---- baselines
+
+
+def _baselines(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
+    """For each arm that trains on answers of the seed, or is interpolated from such an arm: the arm on the originals
+    with the same training, else the plain one (for arms that weigh tokens in their own way, or replay)."""
+    originals = [name for name, arm in recipe.arms.items() if arm.trained and not arm.answers]
+    found: dict[str, Baseline] = {}
+    for name, arm in recipe.arms.items():
+        own = recipe.trained_arm(arm)
+        others = [other for other in originals if other != name]
+        same = {other: _training(recipe, source, recipe.arms[other]) for other in others}
+        equal = next((other for other in others if same[other] == _training(recipe, source, own)), None)
+        if not own.trained:
+            continue
+        if equal is not None and own.answers:
+            found[name] = Baseline(equal, equal=True)
+            continue
+        plain = _training(recipe, source, own, plain=True)
+        if (other := next((other for other in others if same[other] == plain), None)) is not None:
+            found[name] = Baseline(other, equal=False)
+    return found
+
+
+def _training(recipe: Recipe, source: DataConfig, arm: ArmConfig, plain: bool = False) -> tuple[Any, ...]:
+    """What the training of an arm depends on except the responses; `plain` with all tokens alike and no replay."""
+    train = recipe.arm_train(arm)
+    if plain:
+        extra = {key: value for key, value in train.extra.items() if key != "loss_type"}
+        train = train.model_copy(update={"mask_above": None, "extra": extra})
+    return arm.n or source.n, train.deciding("train"), None if plain else arm.replay

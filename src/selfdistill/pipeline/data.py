@@ -1,0 +1,43 @@
+"""Step 1, the data: the rows to train on and the held-out rows, drawn from the source and written to data/.
+
+Reads the recipe's data source. Writes data/train.jsonl, data/heldout.jsonl and data/bad_rows.jsonl.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from ..data import data_notes, iter_conversations, prepare
+from ..store.experiment import Experiment
+from ..store.identity import source_identity
+from ..store.stage import Stage
+from ..types import Example, Progress
+from .context import Context
+
+_log = logging.getLogger(__name__)
+
+TRAIN, HELDOUT_ROWS, BAD_ROWS = "data/train.jsonl", "data/heldout.jsonl", "data/bad_rows.jsonl"
+
+
+def data_stage(context: Context) -> Stage:
+    source = context.source
+    settings = {"task": context.recipe.task, "source": source_identity(source), **source.deciding("data")}
+    return Stage("data", TRAIN, settings, other_outputs=(HELDOUT_ROWS, BAD_ROWS))
+
+
+def prepare_data(experiment: Experiment, context: Context, progress: Progress) -> None:
+    stage = data_stage(context)
+    if experiment.finished(stage):
+        return
+    with experiment.run_stage(stage) as run:
+        progress("data", 0, 0)
+        run.counts = prepare(context.source, experiment.path("data"), context.task.load, progress).to_json()
+    for note in data_notes(experiment.counts(stage.name), str(experiment.path(BAD_ROWS))):
+        _log.warning("%s", note)
+
+
+def train_examples(experiment: Experiment) -> Iterator[Example]:
+    """An example for each response of the training rows, duplicates included."""
+    for conversation in iter_conversations(experiment.path(TRAIN)):
+        yield from conversation.examples()

@@ -1,0 +1,295 @@
+"""Step 6, evaluation: the items of each task, the answers of each run, the judge's replies, and the grades.
+
+Reads the tasks' data and the runs' weights. Writes items/TASK.jsonl, and in arms/RUN/evaluate/TASK/ answers.jsonl,
+judged.jsonl (of tasks with a judge), grades.jsonl and score.json. Each file is completed where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import compress
+from typing import Any
+
+from ..backends import open_backend
+from ..backends.cache import EngineCache
+from ..data import BadRow, draw, iter_conversations, prompt_key
+from ..errors import ExperimentError, RecipeError, StageError
+from ..generation.resume import LazyBackend, forget_transient
+from ..harness import evaluate as evaluate_benchmark
+from ..harness import mmlu_shots, open_lm
+from ..measure.judge import graded, judge
+from ..measure.scores import answer, grade, summarise
+from ..store.experiment import Experiment
+from ..store.identity import file_identity, path_identity, source_identity
+from ..store.rows import RowFile, read_lines, write_json, write_lines
+from ..store.stage import Stage
+from ..types import Example, Message, Progress, content_id, messages_json
+from .context import Context, Run
+from .data import HELDOUT_ROWS, TRAIN, data_stage
+from .entries import HELDOUT, EvaluatedTask
+from .train import train_stage
+
+_STUB = Example.of((Message("user", "A request?"),), "A reference.")
+
+# ---- declared
+
+
+def items_stage(context: Context, task: EvaluatedTask) -> Stage:
+    entry, name, output = task.entry, f"items/{task.name}", f"items/{task.name}.jsonl"
+    settings = {"task": entry.task, **entry.deciding("items")}
+    if harness := task.task.harness:
+        shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
+        files = [path_identity(entry.path) if entry.path else harness.task, file_identity(str(shots or ""))]
+        return Stage(name, output, {**settings, "source": files})
+    if task.source is None:
+        return Stage(name, output, settings, (data_stage(context),))
+    identity = {"source": source_identity(task.source), "config": task.source.config, **task.source.deciding("items")}
+    return Stage(name, output, {**settings, **identity})
+
+
+def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
+    """The answers of a run; for a task that lm-eval asks, its score too."""
+    recipe, folder, name = context.recipe, f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
+    settings = context.model_settings(recipe.model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
+    trained = train_stage(context, run)
+    inputs = (items_stage(context, task), *([trained] if trained else []))
+    if task.sampling is None:
+        other = (f"{folder}/answers.jsonl", f"{folder}/grades.jsonl")
+        return Stage(name, f"{folder}/score.json", settings, inputs, other_outputs=other)
+    output = f"{folder}/answers.jsonl"
+    settings["sampling"] = task.sampling.model_dump()
+    return Stage(name, output, settings, inputs, row_files=(output,))
+
+
+def judge_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None:
+    """None if no judge is asked: for a task without a judge, and for the seed against itself."""
+    judging = task.task.judge
+    if judging is None or (judging.against == "seed" and run.is_seed):
+        return None
+    runs = [run, context.runs[context.seed_arm]] if judging.against == "seed" else [run]
+    inputs = tuple(answer_stage(context, each, context.tasks[task.answers_of]) for each in runs)
+    # Questions are filed by content: after a change of judge or prompt they are asked again, and no reply is lost.
+    stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
+    settings = {"task": task.entry.task, "judge": _judge_settings(context), "questions": stub}
+    output = f"arms/{run.name}/evaluate/{task.name}/judged.jsonl"
+    name = f"judge/{run.name}/{task.name}"
+    return Stage(name, output, settings, inputs, on_change="rerun", row_files=(output,))
+
+
+def _judge_settings(context: Context) -> dict[str, Any]:
+    """The settings that a judgement depends on. Raises RecipeError if the recipe names no judge."""
+    judge = context.recipe.judge
+    if judge is None:
+        judged = ", ".join(task.name for task in context.tasks.values() if task.task.judge)
+        raise RecipeError(
+            f"A judge is needed for {judged}; name one in `judge.model`, or take these out of evaluate.tasks."
+        )
+    return {**judge.deciding("judge"), "model": context.model_settings(judge.model, "judge", judge.backend)}
+
+
+def grade_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None:
+    """The stage that writes score.json; None for the seed if it would be compared with itself."""
+    if task.task.harness:
+        return answer_stage(context, run, task)
+    judged = judge_stage(context, run, task)
+    source = judged if task.task.judge else answer_stage(context, run, context.tasks[task.answers_of])
+    if source is None:
+        return None
+    settings: dict[str, Any] = {"grader": {"task": task.entry.task}, **task.entry.deciding("grade")}
+    if task.is_target:
+        settings["grader"] = context.grader_settings()
+    if "sandbox" in task.task.needs:
+        settings["sandbox"] = context.recipe.sandbox
+    folder = f"arms/{run.name}/evaluate/{task.name}"
+    name, other = f"grade/{run.name}/{task.name}", (f"{folder}/grades.jsonl",)
+    return Stage(name, f"{folder}/score.json", settings, (source,), on_change="rerun", other_outputs=other)
+
+
+def evaluate_stages(context: Context) -> list[Stage]:
+    """Items, answers and judgements. Grades are left out: they never stop a run, and are made from files alone."""
+    runs, tasks = context.runs.values(), context.tasks.values()
+    asked = [task for task in tasks if task.asked]
+    items = [items_stage(context, task) for task in asked]
+    answered = [answer_stage(context, run, task) for run in runs for task in asked]
+    judged = [stage for run in runs for task in tasks if (stage := judge_stage(context, run, task))]
+    return [*items, *answered, *judged]
+
+
+# ---- items
+
+
+def prepare_items(experiment: Experiment, context: Context) -> None:
+    """The items of every task, drawn once and shared by the runs; needs no model."""
+    for task in context.tasks.values():
+        if task.asked:
+            _items(experiment, context, task)
+
+
+def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> None:
+    stage, entry = items_stage(context, task), task.entry
+    if experiment.finished(stage):
+        return
+    with experiment.run_stage(stage) as record:
+        bad: list[BadRow] = []
+        leaked: dict[str, int] = {}
+        if task.task.harness:
+            items = list(task.benchmark.items())
+        else:
+            held = iter_conversations(experiment.path(HELDOUT_ROWS))
+            conversations = held if task.source is None else task.task.load(task.source, bad.append)
+            loaded = [conversation.examples()[-1] for conversation in conversations]
+            if task.source is not None:
+                loaded, leaked = _without_trained(experiment, loaded, drop=entry.task == HELDOUT)
+            items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
+        if not items:
+            why = "all of them ask what is trained on" if leaked else "check its path and split"
+            raise StageError(f"The task '{task.name}' has no items; {why}.")
+        write_lines(experiment.path(stage.output), (item.to_json() for item in items))
+        first = {"first_bad": f"{bad[0].where}: {bad[0].reason}"} if bad else {}
+        record.counts = {"items": len(items), "bad": len(bad), **first, **leaked}
+
+
+def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, int]]:
+    """The items, with `drop` without those that ask a trained question, and the count of these."""
+    asked = {prompt_key(item.prompt) for item in items}
+    path = experiment.path(TRAIN)
+    rows = iter_conversations(path) if path.is_file() else iter(())
+    trained = {key for row in rows for example in row.examples() if (key := prompt_key(example.prompt)) in asked}
+    kept = [item for item in items if prompt_key(item.prompt) not in trained] if trained else items
+    if len(kept) == len(items):
+        return items, {}
+    return (kept if drop else items), {"trained_on": len(items) - len(kept), "left_out": int(drop)}
+
+
+def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
+    path = experiment.path(items_stage(context, context.tasks[task.answers_of]).output)
+    return [Example.from_json(row) for row in read_lines(path)]
+
+
+# ---- answers, judgements, grades
+
+
+def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
+    """Answers, judges and grades with `runs`, or if none are named with all trained runs. Raises ExperimentError if a
+    named run isn't trained."""
+    prepare_items(experiment, context)
+    models = {run.name: context.weights_of(run, experiment.directory) for run in _trained(experiment, context, runs)}
+    asked = [task for task in context.tasks.values() if task.asked]
+    with EngineCache(models.values()) as cache:
+        for name, (model, adapter) in models.items():
+            run = context.runs[name]
+            opener = partial(open_backend, context.recipe.evaluate.backend, model, adapter, cache=cache)
+            with LazyBackend(opener) as backend:  # one load serves all tasks of a run
+                for task in asked:
+                    _answer(experiment, context, run, task, backend, progress)
+                    if not task.task.judge:  # scores appear as tasks finish
+                        _grade(experiment, context, run, task)
+    _judge(experiment, context, [context.runs[name] for name in models], progress)
+    for name in models:
+        for task in context.tasks.values():
+            _grade(experiment, context, context.runs[name], task)
+
+
+def _trained(experiment: Experiment, context: Context, named: Sequence[Run]) -> list[Run]:
+    for run in named or context.runs.values():
+        if training := train_stage(context, run):
+            experiment.check_files(training)
+    trained = [
+        run
+        for run in context.runs.values()
+        if (stage := train_stage(context, run)) is None or experiment.finished(stage)
+    ]
+    if untrained := [run.name for run in named if run not in trained]:
+        raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
+    return list(named) or trained
+
+
+def grade_again(experiment: Experiment, context: Context) -> None:
+    """Grades all answers on file again, with the graders as they are now and without asking a model."""
+    for run in context.runs.values():
+        for task in context.tasks.values():
+            judged = judge_stage(context, run, task)
+            # Replies to other questions than today's stay as they are: only `evaluate` asks.
+            if judged is None or experiment.same_settings(judged):
+                _grade(experiment, context, run, task, force=True)
+
+
+def _answer(
+    experiment: Experiment, context: Context, run: Run, task: EvaluatedTask, backend: LazyBackend, progress: Progress
+) -> None:
+    """Asks for the answers that aren't on file, and again for those that failed because of the engine."""
+    stage, report = answer_stage(context, run, task), partial(progress, f"evaluate {run.name} {task.name}")
+    if experiment.finished(stage) and not experiment.to_retry(stage):
+        return
+    with experiment.run_stage(stage) as record:
+        path = experiment.path(stage.output)
+        if task.sampling is None:
+            model, _ = context.weights_of(run, experiment.directory)
+            lm = open_lm(context.recipe.evaluate.backend, model, backend.get)
+            record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
+            write_json(path, record.counts)
+        else:
+            items = read_items(experiment, context, task)
+            forget_transient(path)
+            with RowFile(path) as rows:
+                transient = answer(task.task, items, backend, task.sampling, rows, report, task.entry.samples)
+            record.counts = {"items": len(items), "transient": transient, **backend.counts}
+
+
+def _judge(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
+    """Asks the judge for the replies that aren't on file, after the runs' own models are out of memory."""
+    tasks = context.tasks.values()
+    asked = [(run, task, stage) for run in runs for task in tasks if (stage := judge_stage(context, run, task))]
+    config = context.recipe.judge
+    if not asked or config is None:
+        return
+    identity = content_id(_judge_settings(context))
+    with LazyBackend(partial(open_backend, config.backend, config.model)) as backend:
+        for run, task, stage in asked:
+            if experiment.finished(stage) and not experiment.to_retry(stage):
+                continue
+            if not all(experiment.finished(source) for source in stage.inputs):
+                continue
+            with experiment.run_stage(stage) as record, ExitStack() as stack:
+                answers, others = _answer_files(experiment, context, run, task, stack)
+                forget_transient(experiment.path(stage.output))
+                rows = stack.enter_context(RowFile(experiment.path(stage.output)))
+                items = read_items(experiment, context, task)
+                report = partial(progress, f"judge {run.name} {task.name}")
+                sampling = config.sampling
+                transient = judge(task.task, items, answers, others, backend, sampling, rows, identity, report)
+                record.counts = {"items": len(items), "transient": transient, **backend.counts}
+
+
+def _answer_files(
+    experiment: Experiment, context: Context, run: Run, task: EvaluatedTask, stack: ExitStack
+) -> tuple[RowFile, RowFile | None]:
+    """The answers of a run, and the seed's if it is judged against them."""
+    judging, base = task.task.judge, context.tasks[task.answers_of]
+    runs = [run, context.runs[context.seed_arm]] if judging and judging.against == "seed" else [run]
+    paths = [experiment.path(answer_stage(context, each, base).output) for each in runs]
+    opened = [stack.enter_context(RowFile(path, reading=True)) for path in paths]
+    return opened[0], opened[1] if len(opened) > 1 else None
+
+
+def _grade(experiment: Experiment, context: Context, run: Run, task: EvaluatedTask, force: bool = False) -> None:
+    """Grades the answers of a run if all of them are there; again with `force`."""
+    stage = grade_stage(context, run, task)
+    if stage is None or task.task.harness or not all(experiment.finished(source) for source in stage.inputs):
+        return
+    if experiment.finished(stage) and not force:
+        return
+    folder = experiment.path(stage.output).parent
+    with experiment.run_stage(stage) as record, ExitStack() as stack:
+        items = read_items(experiment, context, task)
+        answers, others = _answer_files(experiment, context, run, task, stack)
+        if task.task.judge:
+            replies = stack.enter_context(RowFile(folder / "judged.jsonl", reading=True))
+            rows = graded(task.task, items, answers, others, replies, content_id(_judge_settings(context)))
+        else:
+            rows = grade(task.task, items, answers, task.entry.samples, task.entry.k)
+        write_lines(folder / "grades.jsonl", rows)
+        record.counts = summarise(task.task, [read_lines(folder / "grades.jsonl")]).to_json()
+        write_json(folder / "score.json", record.counts)

@@ -1,0 +1,64 @@
+"""What a run needs and is missing here: engines, a sandbox, a judge, lm-eval."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from ..backends import answering, answering_class, backend_class
+from ..errors import SelfDistillError
+from ..harness import check_installed
+from ..models.loading import check_model_files
+from ..recipe import ModelConfig
+from ..sandbox import check_sandbox
+from .context import Context
+
+
+def missing_here(context: Context) -> list[str]:
+    """A sentence for each thing that a run would stop for. Starts and loads nothing."""
+    missing = list(_engine_needs(context))
+    tasks = [each.task for each in context.tasks.values()]
+    if context.needs_sandbox:
+        try:
+            check_sandbox(context.recipe.sandbox)
+        except SelfDistillError as error:
+            missing.append(str(error))
+    for task in tasks:
+        try:
+            if task.harness:
+                check_installed(task.harness.task)
+        except SelfDistillError as error:
+            missing.append(str(error))
+    judge = context.recipe.judge
+    if judge and any(task.judge for task in tasks):
+        missing += _judge_missing(judge.model, judge.backend)
+    return list(dict.fromkeys(missing))
+
+
+def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
+    key = model.server and model.server.key_env
+    if key and key not in os.environ:
+        yield f"The judge's key is read from the environment variable {key}, which is not set; export it."
+    if answering_class(backend, model).has_weights:
+        try:
+            check_model_files(model)
+        except SelfDistillError as error:
+            yield f"The judge: {error}"
+
+
+def _engine_needs(context: Context) -> Iterator[str]:
+    recipe = context.recipe
+    for model, backend in context.engines:
+        kind = backend_class(backend)
+        if model is recipe.model or not kind.needs_server:  # the judge's server is checked in _judge_missing
+            yield from kind.missing(model)
+    name = answering(recipe.evaluate.backend, recipe.model)
+    largest = backend_class(name).largest_rank
+    for run in context.runs.values():
+        train = run.train
+        adapted = run.config.trained and train.method != "full" and not train.merge
+        if largest is not None and adapted and train.adapter.r > largest:
+            yield (
+                f"The arm {run.arm} trains an adapter of rank {train.adapter.r}, and the backend {name} takes up to "
+                f"{largest}; lower train.adapter.r, set train.merge, or set evaluate.backend to hf."
+            )

@@ -1,0 +1,256 @@
+"""Step 2, rewriting: the seed answers every training example, and each answer is verified.
+
+Reads data/train.jsonl. Writes rewrite/completions.jsonl (the answers as they come) and rewrite/rewrites.jsonl (each
+example with its answer and grade). Arms that need other answers of the seed (without the reference, by another
+template, several draws) have a folder each under rewrite/. Duplicate examples are rewritten once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import open_backend
+from ..backends.cache import EngineCache
+from ..errors import ModelError, RecipeError, StageError
+from ..generation.prompts import load_template, rewriting_chat_template
+from ..generation.resume import LazyBackend, forget_transient
+from ..generation.rewriter import Acceptance, Rewriter
+from ..models.loading import load_renderer, load_tokenizer
+from ..recipe import ArmConfig, ModelConfig
+from ..store.experiment import Experiment
+from ..store.rows import RowFile, first_occurrences, write_lines
+from ..store.stage import Stage
+from ..types import Progress, Rewrite, content_id
+from .context import Context
+from .data import data_stage, prepare_data, train_examples
+
+
+@dataclass(frozen=True)
+class AnswerSet:
+    """One answer of the seed to each training example. `name` and `kind` (the name without the number of the draw) are
+    empty for the rewrites that SDFT trains on. `source` is how training rows name the answers: `rewrite`, or `self` for
+    answers without the reference."""
+
+    name: str
+    kind: str
+    source: str
+    rewriter: Rewriter
+    model: ModelConfig
+    generating: Stage
+    verifying: Stage
+
+
+# ---- declared
+
+
+def rewriting_model(context: Context) -> ModelConfig:
+    """The seed with the chat template of rewriting prompts."""
+    model = context.recipe.model
+    return model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template)})
+
+
+def check_templates(context: Context) -> None:
+    """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
+    answers. A tokenizer that can't be loaded is left to the step that needs it: a server may hold the model alone."""
+    try:
+        tokenizer = load_tokenizer(context.recipe.model)
+    except ModelError:
+        return
+    for model in (context.recipe.model, rewriting_model(context)):
+        load_renderer(model, tokenizer=tokenizer).refuse_thinking()
+
+
+def rewrites(context: Context, template: str | None = None, sample: int = 0) -> AnswerSet:
+    """The rewrites by a template, by default the recipe's. `sample` counts the draws."""
+    template = template or context.task.template
+    assert template is not None
+    kind = "" if template == context.task.template else Path(template).stem
+    return _answer_set(context, kind, template, sample)
+
+
+def own_answers(context: Context) -> AnswerSet:
+    """The seed's answers to the training prompts, without the reference."""
+    return _answer_set(context, "self", None, 0)
+
+
+def _answer_set(context: Context, kind: str, template: str | None, sample: int) -> AnswerSet:
+    own, model = context.recipe.rewrite, context.recipe.model
+    name = "-".join(filter(None, [kind, f"sample-{sample}" if sample else ""]))
+    answering = context.model_settings(model, "rewrite", own.backend)
+    wording = None if template is None else load_template(template)
+    settings = {
+        **answering,
+        "sampling": own.sampling.model_dump(),
+        "template": asdict(wording) if wording else None,
+        **({"sample": sample} if sample else {}),
+    }
+    folder = f"rewrite/{name}".rstrip("/")
+    completions = f"{folder}/completions.jsonl"
+    generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
+    verifying = Stage(
+        f"verify/{name}".rstrip("/"),
+        f"{folder}/rewrites.jsonl",
+        verify_settings(context),
+        (generating,),
+        on_change="rerun",
+    )
+    rewriter = Rewriter(
+        template=wording,
+        grade=context.task.grade,
+        sampling=own.sampling,
+        filters=own.filters,
+        model=content_id(answering),
+        sample=sample,
+    )
+    answers_with = model if template is None else rewriting_model(context)
+    return AnswerSet(
+        name, kind, "self" if template is None else "rewrite", rewriter, answers_with, generating, verifying
+    )
+
+
+def verify_settings(context: Context) -> dict[str, Any]:
+    """The settings that decide which answers of the seed are accepted."""
+    return {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify")}
+
+
+def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
+    """The answers that an arm chooses from, preferred ones first. With `best_of` they are draws of the same rewrites,
+    and a larger number shares the draws of a smaller one."""
+    if arm.best_of:
+        return [rewrites(context, arm.template, sample) for sample in range(arm.best_of)]
+    return [own_answers(context) if kind == "self" else rewrites(context, arm.template) for kind in arm.answers]
+
+
+def needs_rewrites(context: Context) -> bool:
+    """Whether an arm trains on the recipe's rewrites, or no arm trains: then rewriting is all there is to do."""
+    arms = context.recipe.arms.values()
+    names = [each.name for arm in arms for each in answer_sets(context, arm)]
+    return "" in names or all(arm.kind.weights == "seed" for arm in arms)
+
+
+def rewrite_stages(context: Context) -> list[Stage]:
+    """The stages of SDFT's rewrites, and of the other answers that an arm needs. Raises RecipeError if two templates
+    would write the same files."""
+    sets = [rewrites(context), *(each for arm in context.recipe.arms.values() for each in answer_sets(context, arm))]
+    stages: dict[str, Stage] = {}
+    for stage in (stage for each in sets for stage in (each.generating, each.verifying)):
+        if stages.setdefault(stage.name, stage).fingerprint != stage.fingerprint:
+            raise RecipeError(f"Two rewriting templates would share {stage.name}; give their files different names.")
+    return list(stages.values())
+
+
+# ---- run
+
+
+def rewrite_data(
+    experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
+) -> dict[str, Any]:
+    """Rewrites and verifies. Returns the counts of the acceptance of SDFT's rewrites, empty if no arm uses them.
+
+    Raises StageError if fewer than `min_accepted` are accepted.
+    """
+    prepare_data(experiment, context, progress)
+    sets = [rewrites(context)] if even_if_unused or needs_rewrites(context) else []
+    sets += [each for arm in context.recipe.arms.values() for each in answer_sets(context, arm)]
+    different = {each.name: each for each in sets}  # arms share the sets that they choose from
+    with EngineCache([(context.recipe.model, None)]) as cache:
+        made = {name: _make(experiment, context, each, cache, progress) for name, each in different.items()}
+    return made.get("", {})
+
+
+def _make(
+    experiment: Experiment, context: Context, answers: AnswerSet, cache: EngineCache, progress: Progress
+) -> dict[str, Any]:
+    """Generates and verifies one answer per example, as far as it isn't done. Returns the counts of the acceptance."""
+    generating, verifying = answers.generating, answers.verifying
+    generated = experiment.finished(generating) and not _asks_again(experiment, generating)
+    if not (generated and experiment.finished(verifying)):
+        first = first_occurrences(example.id for example in train_examples(experiment))
+        if not generated:
+            with experiment.run_stage(generating) as run:
+                run.counts = _generate(experiment, context, answers, first, cache, progress)
+        with experiment.run_stage(verifying) as run:
+            run.counts = _verify(experiment, context, answers, first, progress)
+    counts = experiment.counts(verifying.name)
+    _check_acceptance(experiment, context, answers, counts)
+    return counts
+
+
+def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
+    least = context.recipe.rewrite.min_accepted
+    if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
+        raise StageError(
+            f"Only {counts['accepted']} of {counts['rows']} rewrites were accepted ({reasons}), less than "
+            f"rewrite.min_accepted = {least:g}, so SDFT would train on the originals. "
+            f"Look at {experiment.path(answers.verifying.output)}; try another grader here, another template or "
+            "model in a new directory, or lower rewrite.min_accepted."
+        )
+
+
+def _asks_again(experiment: Experiment, generating: Stage) -> bool:
+    """Whether prompts that failed because of the engine are asked again: until an arm is trained on the others."""
+    trained = any(name.startswith("train/") for name in experiment.manifest["stages"])
+    return experiment.to_retry(generating) and not trained
+
+
+def _generate(
+    experiment: Experiment,
+    context: Context,
+    answers: AnswerSet,
+    first: npt.NDArray[np.bool_],
+    cache: EngineCache,
+    progress: Progress,
+) -> dict[str, Any]:
+    if answers.rewriter.template is None:  # without a reference, several examples can have one prompt
+        prompts = (answers.rewriter.prompt(example).id for example in train_examples(experiment))
+        first = first_occurrences(prompts)
+    path, count = experiment.path(answers.generating.output), int(first.sum())
+    forget_transient(path)
+    opener = partial(open_backend, context.recipe.rewrite.backend, answers.model, cache=cache)
+    with LazyBackend(opener) as backend, RowFile(path) as rows:
+        report = partial(progress, answers.generating.name)
+        examples = compress(train_examples(experiment), first)
+        transient = answers.rewriter.generate(examples, count, backend, rows, report)
+        return {"rows": count, "transient": transient, **backend.counts}
+
+
+def _verify(
+    experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
+) -> dict[str, Any]:
+    acceptance, count = Acceptance(), int(first.sum())
+    with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
+        examples = compress(train_examples(experiment), first)
+        selected = acceptance.count(answers.rewriter.select(examples, rows, _untrainable(context)))
+        selected = _reported(selected, count, partial(progress, answers.verifying.name))
+        write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
+    return {**acceptance.to_json(), "duplicates": len(first) - count}
+
+
+def _untrainable(context: Context) -> Callable[[str], str | None] | None:
+    """A function that returns why a rewrite can't be trained. None if there is no tokenizer here: a server may hold the
+    model alone."""
+    try:
+        return load_renderer(context.recipe.model).untrainable
+    except ModelError:
+        return None
+
+
+def _row(rewrite: Rewrite, source: str) -> dict[str, Any]:
+    row = rewrite.to_json()
+    return {**row, "source": source} if rewrite.grade.passed else row
+
+
+def _reported(rows: Iterable[Rewrite], total: int, progress: Callable[[int, int], None]) -> Iterator[Rewrite]:
+    for done, row in enumerate(rows):
+        progress(done, total)
+        yield row
+    progress(total, total)

@@ -1,0 +1,31 @@
+"""All stages of a recipe, in the order of the run."""
+
+from __future__ import annotations
+
+from ..backends import check_backend
+from ..store.stage import Stage
+from .choose import choice_stages
+from .context import Context
+from .data import data_stage
+from .evaluate import evaluate_stages
+from .gap import gap_stage
+from .rewrite import rewrite_stages
+from .shift import shift_stages
+from .train import train_stages
+
+
+def stages_of(context: Context) -> list[Stage]:
+    """All stages of a recipe that can stop a run, in order. Raises RecipeError, before anything is paid for, if a name
+    in the recipe is wrong."""
+    for model, backend in context.engines:
+        check_backend(backend, model)
+    gap = gap_stage(context)
+    return [
+        data_stage(context),
+        *rewrite_stages(context),
+        *choice_stages(context),
+        *([gap] if gap else []),
+        *train_stages(context),
+        *evaluate_stages(context),
+        *shift_stages(context),
+    ]

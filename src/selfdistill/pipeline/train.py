@@ -1,0 +1,215 @@
+"""Step 5, training: the rows of each run, its training, or the interpolation of its weights.
+
+Reads data/train.jsonl and the chosen responses. Writes arms/RUN/data.jsonl (the rows that the run trains on, each with
+the source of its response), arms/RUN/model and arms/RUN/train.json.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import compress
+from typing import Any
+
+import numpy as np
+
+from ..data import BadRow, asked_last, draw, iter_conversations, read_conversations
+from ..errors import ExperimentError, RecipeError, StageError
+from ..recipe import DataConfig, ReplayConfig
+from ..store.experiment import Experiment
+from ..store.identity import source_identity
+from ..store.rows import RowFile, read_lines, write_json, write_lines
+from ..store.stage import Stage
+from ..tasks import Task, get_task
+from ..training.interpolate import interpolate
+from ..training.sequences import trained_example, trained_row
+from ..types import Conversation, Progress, Rewrite
+from .choose import choice_stage
+from .context import Context, Run
+from .data import HELDOUT_ROWS, TRAIN, data_stage
+
+# ---- declared
+
+
+def train_stage(context: Context, run: Run) -> Stage | None:
+    """The stage that makes the weights of a run; None for the seed."""
+    folder, arm = f"arms/{run.name}", run.config
+    if run.is_seed:
+        return None
+    if run.towards:
+        trained = train_stage(context, context.runs[run.towards])
+        assert trained is not None
+        share = {"of": run.towards, "alpha": arm.alpha}
+        output = f"{folder}/interpolation.json"
+        return Stage(f"train/{run.name}", output, share, (trained,), other_outputs=(f"{folder}/model",))
+    step = "train" if run.train.mask_above is None else "masking"
+    settings = {
+        **context.model_settings(context.recipe.model, step),
+        **arm.deciding("train"),
+        **({"replay": _replay_settings(arm.replay)} if arm.replay else {}),
+        **run.train.deciding("train"),
+    }
+    choices = choice_stage(context, arm)
+    inputs = (data_stage(context), *([choices] if choices else []))
+    made = (f"{folder}/data.jsonl", f"{folder}/model")
+    return Stage(f"train/{run.name}", f"{folder}/train.json", settings, inputs, resumable=True, other_outputs=made)
+
+
+def train_stages(context: Context) -> list[Stage]:
+    return [stage for run in context.runs.values() if (stage := train_stage(context, run))]
+
+
+def replay_source(replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
+    """Where the rows to replay are, and the task that reads them unless they are the user's own data."""
+    changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
+    if replay.task is None:
+        return None, DataConfig(**changes)
+    task = get_task(replay.task)
+    default = task.train.model_dump() if task.train else {}
+    if not (default | changes).get("path"):
+        raise RecipeError(f"The task '{replay.task}' names no training data to replay; give it a `path`.")
+    return task, DataConfig.model_validate(default | changes)
+
+
+def _replay_settings(replay: ReplayConfig) -> dict[str, Any]:
+    _, source = replay_source(replay)
+    return {**replay.deciding("train"), "task": replay.task, "source": source_identity(source)}
+
+
+# ---- run
+
+
+def train_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
+    """Trains the runs that aren't trained yet. Interpolated runs come last, after the runs that they need."""
+    for run in runs:
+        if not run.is_seed:
+            _train(experiment, context, context.runs[run.towards] if run.towards else run, progress)
+    for run in runs:
+        stage = train_stage(context, run)
+        if stage and run.towards and not experiment.finished(stage):
+            _interpolate(experiment, context, run, run.towards, stage)
+
+
+def _train(experiment: Experiment, context: Context, run: Run, progress: Progress) -> None:
+    from ..training import train
+    from ..training.launch import launch
+
+    stage, folder, settings = train_stage(context, run), experiment.path("arms", run.name), run.train
+    to_merge = settings.merge and settings.method != "full" and not (folder / "merged").is_dir()
+    if stage is None or (experiment.finished(stage) and not to_merge):
+        return
+    sources: Counter[str] = Counter()
+    replay: dict[str, int] = {}
+    with experiment.run_stage(stage) as record:
+        path = folder / "data.jsonl"
+        write_lines(path, _counted(_run_rows(experiment, context, run, replay), sources))
+        examples = map(trained_example, read_lines(path))
+        report = _without_loss(partial(progress, f"train {run.name}"))
+        if settings.launch and not (folder / "train.json").is_file():
+            launch(path, context.recipe.model, settings, folder, report)
+        result = train(examples, context.recipe.model, settings, folder, report)
+        record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+        if replay:
+            record.counts["replay"] = replay
+
+
+def launch_commands(experiment: Experiment, context: Context, runs: Sequence[Run]) -> dict[str, list[str]]:
+    """For a job scheduler: the command that trains each run that isn't trained yet, after writing its rows. Raises
+    RecipeError if a run has no `train.launch`."""
+    from ..training.launch import launch_command
+
+    commands = {}
+    for run in runs:
+        stage, folder = train_stage(context, run), experiment.path("arms", run.name)
+        if stage is None or run.towards or experiment.finished(stage) or (folder / "train.json").is_file():
+            continue
+        if run.train.launch is None:
+            raise RecipeError(
+                f"The arm {run.name} has no train.launch; set train.launch.processes to how many there will be."
+            )
+        write_lines(folder / "data.jsonl", _run_rows(experiment, context, run, {}))
+        commands[run.name] = launch_command(folder / "data.jsonl", context.recipe.model, run.train, folder)
+    return commands
+
+
+def _without_loss(report: Callable[[int, int], None]) -> Callable[[int, int, float | None], None]:
+    return lambda step, steps, _loss: report(step, steps)
+
+
+def _counted(rows: Iterator[dict[str, Any]], sources: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        sources[row["source"]] += 1
+        yield row
+
+
+def _interpolate(experiment: Experiment, context: Context, run: Run, towards: str, stage: Stage) -> None:
+    """Writes the weights between the seed's and those of another run."""
+    alpha = run.config.alpha
+    assert alpha is not None
+    with experiment.run_stage(stage) as record:
+        tuned, own = experiment.path("arms", towards, "model"), experiment.path("arms", run.name, "model")
+        counts = interpolate(context.recipe.model, tuned, alpha, own)
+        record.counts = {"of": towards, "alpha": alpha, **counts}
+        write_json(experiment.path(stage.output), record.counts)
+
+
+# ---- the rows of a run
+
+
+def _run_rows(experiment: Experiment, context: Context, run: Run, replay: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """One row for each response that a run trains on, after the original earlier turns; then the replayed rows. Fills
+    `replay` with the counts of the replayed data."""
+    config, source = run.config, context.source
+    total = experiment.counts("data")["train"]
+    choices = choice_stage(context, config)
+    drawn = draw(total, config.n, source.seed)
+    derived = np.zeros(total, bool)
+    rows = np.flatnonzero(drawn)
+    derived[rows[draw(len(rows), round(config.share * len(rows)), source.seed + 1)]] = True
+    with RowFile(experiment.path(choices.output), reading=True) if choices else nullcontext() as chosen:
+        for index, conversation in enumerate(iter_conversations(experiment.path(TRAIN))):
+            if drawn[index]:
+                yield from _responses(conversation, chosen if derived[index] else None)
+    if config.replay:
+        yield from _replayed(experiment, context, config.replay, len(rows), replay)
+
+
+def _responses(conversation: Conversation, choices: RowFile | None) -> Iterator[dict[str, Any]]:
+    """A row for each response of a conversation: the chosen one, or without `choices` the original."""
+    for example in conversation.examples():
+        if choices is None:
+            yield trained_row(example, example.reference, "original")
+            continue
+        row = choices.get(example.id)
+        if row is None:
+            raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
+        yield trained_row(example, Rewrite.from_json(row).response, row["source"])
+
+
+def _replayed(
+    experiment: Experiment, context: Context, replay: ReplayConfig, rows: int, found: dict[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Rows of other data, unchanged, drawn with the data's seed, without rows that ask a held-out question. Fills
+    `found` with the counts of `usable`, `bad` and `held_out` rows. Raises StageError if there are fewer usable rows
+    than `share` asks for."""
+    held = {asked_last(row) for row in iter_conversations(experiment.path(HELDOUT_ROWS))}
+    task, source = replay_source(replay)
+    load, wanted = task.load if task else read_conversations, round(replay.share * rows)
+    bad: list[BadRow] = []
+    every = sum(1 for _ in load(source, bad.append))
+
+    def usable() -> Iterator[Conversation]:
+        return (row for row in load(source, lambda _: None) if asked_last(row) not in held)
+
+    count = sum(1 for _ in usable())
+    found |= {"usable": count, "bad": len(bad), "held_out": every - count}
+    if count < wanted:
+        raise StageError(
+            f"{source.path} has {count} rows to replay, and a share of {replay.share:g} of {rows} rows is {wanted}; "
+            "lower replay.share, or name more data."
+        )
+    for conversation in compress(usable(), draw(count, wanted, context.source.seed)):
+        for example in conversation.examples():
+            yield trained_row(example, example.reference, "replay")
