@@ -1,8 +1,8 @@
-"""Where the time of a demo run goes, in and around the engine: its main thread looked at a hundred times a second.
+"""Where the time of a demo run goes: a sample of its main thread a hundred times per second.
 
     python benchmarks/profile_demo.py [KEY=VALUE ...]
 
-A look counts for the innermost of the known places that are on the stack. Prints Markdown.
+A sample counts for the innermost known place on the stack. Prints Markdown.
 """
 
 from __future__ import annotations
