@@ -96,3 +96,12 @@ def test_recipes_are_valid(page: Path) -> None:
 
 def test_the_page_of_keys_is_current() -> None:
     assert make_keys.PAGE.read_text(encoding="utf-8") == make_keys.page(), "run `make docs`"
+
+
+def test_the_places_of_the_profile_exist() -> None:
+    places = re.findall(r'^    \("([^"]+)", "(\w*)"\):', (ROOT / "benchmarks/profile_demo.py").read_text("utf-8"), re.M)
+    files = {str(path): path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")}
+    own = [(part, name) for part, name in places if not part.startswith(("transformers", "importlib"))]
+    for part, name in own:
+        assert any(part in path and f"def {name}" in text for path, text in files.items()), (part, name)
+    assert len(own) > 15
