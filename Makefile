@@ -43,7 +43,7 @@ soak: install-dev  ## long runs: two million rows of the fake engine, half an ho
 
 docs: install-dev  ## docs/cli.md from the command's own help, docs/keys.md from the recipe's models
 	$(BIN)/python docs/make_cli.py
-	$(BIN)/python tools/make_keys.py
+	$(BIN)/python -m tools.make_keys
 
 fuzz: install-dev  ## hostile input for every parser and grader; half an hour on a quiet core
 	$(BIN)/python tests/fuzz/run.py --inputs 200000

@@ -19,8 +19,8 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorte
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-sys.path.insert(0, str(ROOT / "tools"))
-import make_keys  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tools import make_keys  # noqa: E402
 
 KEYS = {key.path for key in make_keys.walk()}
 
