@@ -41,8 +41,9 @@ soak: install-dev  ## long runs: two million rows of the fake engine, half an ho
 	$(BIN)/python tests/chaos/soak.py fake
 	$(BIN)/python tests/chaos/soak.py real
 
-docs: install-dev  ## docs/cli.md from the command's own help
+docs: install-dev  ## docs/cli.md from the command's own help, docs/keys.md from the recipe's models
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python -m tools.make_keys
 
 fuzz: install-dev  ## hostile input for every parser and grader; half an hour on a quiet core
 	$(BIN)/python tests/fuzz/run.py --inputs 200000

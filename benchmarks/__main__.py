@@ -1,5 +1,7 @@
-"""`make bench`: the measurements of docs/performance.md one after the other, on an otherwise idle machine, and a table
-of them all. What needs something that isn't here is left out, with the reason; what needs a GPU is in gpu.py."""
+"""`make bench`: runs the measurements of docs/performance.md one after the other, and prints one table.
+
+Use an idle machine. A script whose packages are missing is left out, with the reason. A GPU is measured by gpu.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Run:
-    """A script, its arguments, those of `--quick` (to see that it works), and about how many minutes it takes."""
+    """A script, its arguments, the arguments of `--quick` (which only shows that it works), and its minutes."""
 
     title: str
     script: str

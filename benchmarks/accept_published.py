@@ -1,12 +1,11 @@
-"""What our checks accept of the paper's published rewrites, and our graders beside the rules of the paper's public code
-on all published answers. Prints Markdown.
+"""What our checks accept of the paper's published rewrites, and our graders next to the paper's rules. Prints Markdown.
 
     python benchmarks/accept_published.py DATA
 
 DATA is a folder with sdft/ (the *_train.json, gsm8k_test.json and distilled_*.json of https://github.com/sail-sg/sdft),
 alpaca_eval/ (the outputs of three models, *_outputs.json, of https://github.com/tatsu-lab/alpaca_eval) and gsm8k/
-(train.jsonl and test.jsonl of https://github.com/openai/grade-school-math). A rewriting that ran into the length limit
-can't be told there: every text counts as finished. Rows are joined by place, as these files have no ids.
+(train.jsonl and test.jsonl of https://github.com/openai/grade-school-math). The files do not show whether a rewrite ran
+into the length limit: every text counts as finished. Rows are joined by place, because the files have no ids.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def _rows(counts: dict[str, Counter[str]]) -> str:
 
 
 def excerpt(text: str, reference: str) -> str:
-    """Both texts on one line as code, from where they part."""
+    """Both texts on one line as code, from their first difference."""
     start = next((i for i, (a, b) in enumerate(zip(text, reference, strict=False)) if a != b), len(reference))
     start = max(0, min(start, len(text)) - 40)
     return f"{_code(reference[start:])} → {_code(text[start:])}"

@@ -1,11 +1,11 @@
 """Simulates experiments with a known truth, and counts how often the verdict's words are wrong or missing.
 
-`python benchmarks/calibration.py` prints the tables of docs/evaluation.md; `--quick` draws an eighth of the families.
-Every family goes through `selfdistill.measure.comparisons.compare`, the function that makes the verdict.
+`python benchmarks/calibration.py` prints the figures of docs/evaluation.md and more; `--quick` draws an eighth of the
+families. Every family goes through `selfdistill.measure.comparisons.compare`, which also makes the verdict.
 
-An item has a difficulty that all models share; the seed answers it once, each training run of an arm answers it again.
-In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one half
-about 14 % and 10 % of items then differ. The true score of a run varies around the arm's by the spread.
+An item has a difficulty that all models share. The seed answers it once, and each training run of an arm answers it
+once. In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one
+half about 14 % and 10 % of items then differ. The true score of a run varies around the arm's by the spread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SEED_TO_ARM, _RUN_TO_RUN = 0.9, 0.95
 
 @dataclass(frozen=True)
 class Design:
-    """A family of `tasks` that are evaluated on `n` items each. With `other_runs` the other arm is trained too, that
-    many times. `spread` is the standard deviation of the true score between runs, `shared` the part of its variance
-    that all tasks of a run share. `drop` is the true loss in the first task, or in `all_drop` in each task."""
+    """A family of `tasks` with `n` items each. With `other_runs` the other arm is trained too, that many times.
+    `spread` is the standard deviation of the true score between runs, `shared` the part of its variance that all
+    tasks of a run share. `drop` is the true loss in the first task, `all_drop` in each task."""
 
     runs: int
     spread: float = 0.0
@@ -46,7 +46,7 @@ class Design:
 
 
 def draw(rng: np.random.Generator, design: Design) -> list[Pair]:
-    """A family of an arm against the seed, or against another arm with the same true scores before the drop."""
+    """Draw a family: an arm and the seed, or two arms with the same true scores before the drop."""
     rates = rng.permutation(BASELINES) if design.baseline is None else np.full(len(BASELINES), design.baseline)
     rates = np.resize(rates, design.tasks)
     effects = [rng.standard_normal(design.runs), rng.standard_normal(max(1, design.other_runs))]
@@ -81,7 +81,7 @@ def _runs(
 
 
 def _answers(design: Design, latent: np.ndarray, rate: float) -> np.ndarray:
-    """Right or wrong; graded values are the mean of two answers, as of a judge that is asked in both orders."""
+    """Right or wrong; a graded value is the mean of two answers, as from a judge that is asked in both orders."""
     return np.asarray((latent < ndtri(rate)).mean(axis=0))
 
 
@@ -114,8 +114,8 @@ def _share(families: Sequence[Sequence[Comparison]], words: tuple[str, ...]) -> 
 def decided_at_needed(
     gained: int, lost: int, n: int, tasks: int, samples: int, seed: int = 0
 ) -> tuple[int | None, float]:
-    """N for 80 % power of a comparison with these changed items among `tasks`, and the share of new samples of N items
-    with the same chances that are decided. The other tasks are drawn without a change and stay undecided."""
+    """N for 80 % power of a comparison with these changed items among `tasks`, and the share of new samples of N
+    items that are decided. The other tasks are drawn without a change and stay undecided."""
     rng = np.random.default_rng(seed)
     other = [_changes(f"other {task}", 10, 10, 150) for task in range(1, tasks)]
     pilot = compare([_changes("it", gained, lost, n), *other], MARGIN)[0]

@@ -1,6 +1,6 @@
-"""Our graders beside the rules of the paper's public code on all published answers at hand: where they differ, and why.
+"""Where our graders differ from the rules of the paper's public code on published answers, and why.
 
-Called by accept_published.py. An example is named by its set and its place in it, from 0.
+Called by accept_published.py. An example is named by its set and its place in the set, from 0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def published(folder: Path) -> Texts:
 
 
 def gold(folder: Path) -> Texts:
-    """GSM8K's own solutions, as they are and as the paper writes them."""
+    """GSM8K's solutions, in the original form and in the paper's."""
     texts = {f"gsm8k_{split}": _column(folder / f"sdft/gsm8k_{split}.json", "answer") for split in ("train", "test")}
     for split in ("train", "test"):
         lines = (folder / f"gsm8k/{split}.jsonl").read_text(encoding="utf-8").splitlines()
@@ -151,7 +151,7 @@ def calls(pairs: Iterable[tuple[Example, str]]) -> Iterator[str]:
 
 
 class Causes:
-    """Differences counted by cause, each with its first example."""
+    """Counts differences by cause, and keeps the first example of each cause."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""What our own code costs around an engine: rewriting with the `fake` backend, rows a second, memory, and resuming.
+"""The cost of our code around an engine: rows per second, memory and resuming with the `fake` backend.
 
-Each figure is of a fresh process, `selfdistill rewrite` on generated question/answer rows: reading, rendering, keys,
-completions, verification, rewrites. Resuming runs the same command again on the finished stage.
+Each figure is from a fresh process: `selfdistill rewrite` on generated question/answer rows (reading, rendering, keys,
+completions, verification, rewrites). Resuming runs the same command again on the finished stage.
 """
 
 from __future__ import annotations

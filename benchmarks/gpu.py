@@ -1,10 +1,9 @@
-"""What needs a large GPU, in under 8 minutes on one of 80 GB: a Llama of Llama 2 7B's shape with random weights in
-bfloat16, made on the spot.
+"""Measures on a large GPU, in under 8 minutes on 80 GB: a Llama of Llama 2 7B's shape, random weights in bfloat16.
 
-Rewriting with the `hf` backend against `generate` one prompt at a time (goal: 30 times), against what the memory's
-bandwidth allows, and against transformers' continuous batching; with vLLM where it is installed; LoRA training against
-plain TRL defaults, with the share of the peak FLOPs that a matrix product reaches here. Each part is a process of its
-own with a time limit, so that one failure doesn't lose the rest. `--tiny` runs it all on a small model, on a CPU too.
+Rewriting with the `hf` backend against `generate` one prompt at a time (goal: 30 times), the limit of the memory
+bandwidth, transformers' continuous batching, and vLLM if installed. LoRA training against plain TRL defaults, with the
+share of the peak FLOPs of a matrix product. Each part is a process with a time limit, so that one failure does not lose
+the rest. `--tiny` runs everything on a small model, also on a CPU.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ TINY = {
 
 
 class Job:
-    """What all parts share: the model's folder, its size, and how much is asked of it."""
+    """What all parts share: the model's folder, the model's size, and the amount of work."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.folder, self.tiny = args.folder, args.tiny
@@ -62,7 +61,7 @@ class Job:
 
 
 def make(job: Job) -> None:
-    """The model, with the tokenizer of the demo seed, whose ids are the first of its vocabulary."""
+    """Write the model, with the tokenizer of the demo seed, whose ids are the first of the vocabulary."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -97,7 +96,7 @@ def rewrite(job: Job) -> None:
 
 
 def continuous(job: Job) -> None:
-    """A model of its own, as `generate_batch` changes the attention of the one it is given."""
+    """Uses a separate model, because `generate_batch` changes the attention of its model."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
     _, prompts = rewriting_prompts(job.rows)
@@ -148,8 +147,9 @@ def train_trl(job: Job) -> None:
 
 
 def told(what: str, trainer: str, settings: dict[str, Any], job: Job) -> None:
-    """One training by benchmarks/train.py: its tokens a second, share of the peak, and memory. A token costs 4 FLOPs a
-    parameter (forward, and backward through frozen weights), and causal attention; recomputing counts for nothing."""
+    """The result of one training by benchmarks/train.py: tokens per second, share of the peak, and memory. A token
+    costs 4 FLOPs per parameter (forward, and backward through frozen weights), and causal attention; recomputing is
+    not counted."""
     import train as trainers
     from transformers import AutoConfig
 
@@ -176,7 +176,7 @@ def peak_gib() -> float:
     return peak_memory_gib()
 
 
-# With the seconds that each may take.
+# The seconds that each part may take.
 PARTS: dict[str, tuple[Callable[[Job], None], int]] = {
     "make": (make, 90), "rewrite": (rewrite, 150), "continuous": (continuous, 120), "vllm": (vllm, 150),
     "train": (train, 120), "train_trl": (train_trl, 150),

@@ -1,9 +1,9 @@
-"""The leak filter on real texts: false alarms on texts that nobody rewrote, and what it finds in published rewrites.
+"""The leak filter on real texts: false alarms on original texts, and findings in published rewrites.
 
     python benchmarks/leaks.py DATA [--show]
 
-DATA holds sdft/ and alpaca_eval/ of the paper's files. A text that is not a rewrite is checked as if it were the
-rewrite of an empty reference, so that every alarm shows. `--show` prints the texts around each finding.
+DATA holds sdft/ and alpaca_eval/ of the paper's files. A text that is not a rewrite is checked as the rewrite of an
+empty reference, so that every alarm shows. `--show` prints the text around each finding.
 """
 
 from __future__ import annotations

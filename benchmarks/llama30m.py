@@ -1,4 +1,4 @@
-"""A random Llama of about 30M parameters, embeddings included, with the demo seed's tokenizer: for measurements."""
+"""A random Llama of about 30M parameters, embeddings included, with the demo seed's tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from selfdistill.recipe import ModelConfig
 
 
 def make_llama30m(folder: Path, seed: int = 0) -> Path:
-    """Writes config, safetensors (float32) and tokenizer into `folder`, and gives it."""
+    """Write config, safetensors (float32) and tokenizer into `folder`, and return the folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""Two sides measured in turn, and a row of the table that `python -m benchmarks` prints at the end."""
+"""Measures two sides in turn, and makes the rows of the table that `python -m benchmarks` prints."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MARK = "ROW "
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured. `values` are the ratios of the pairs (`against` something), or figures of their own in `unit`;
-    `ours` and `theirs` are the medians of both sides in `unit`. The goal is `at_least` or `below`."""
+    """One measurement. `values` are the ratios of the pairs (`against` something), or figures in `unit`; `ours` and
+    `theirs` are the medians of both sides in `unit`. The goal is `at_least` or `below`."""
 
     what: str
     against: str
@@ -41,20 +41,20 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None where there is no goal."""
+        """Whether the goal is met; None without a goal."""
         middle = statistics.median(self.values)
         if self.at_least is not None:
             return middle >= self.at_least
         return None if self.below is None else middle < self.below
 
     def tell(self) -> None:
-        """One line for the program that collects them."""
+        """Print one line for the program that collects the rows."""
         print(MARK + json.dumps(asdict(self)), flush=True)
 
 
 def alternate(sides: Sequence[Callable[[int], float]], rounds: int) -> list[list[float]]:
-    """The figures of each side; every round measures all of them, one after the other, so that a machine's slow minutes
-    touch all. A side is given the round's number."""
+    """The figures of each side. Every round measures all sides one after the other, so that a machine's slow
+    minutes affect all of them. A side receives the number of the round."""
     measured = [[side(number) for side in sides] for number in range(rounds)]
     return [list(figures) for figures in zip(*measured, strict=True)]
 
@@ -65,7 +65,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def rate(backend: Backend, prompts: Sequence[Prompt], sampling: Sampling) -> float:
-    """New tokens a second of a backend."""
+    """New tokens per second of a backend."""
     start = time.perf_counter()
     tokens = sum(completion.tokens for completion in backend.generate(prompts, sampling))
     return tokens / (time.perf_counter() - start)
@@ -78,8 +78,8 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Prompt]]:
-    """What is rewritten, and `rows` rewriting prompts of it: GSM8K's training rows where SELFDISTILL_DATA names the
-    folder of real data, else those of the demo, or those of `task`."""
+    """The name of the data, and `rows` rewriting prompts: GSM8K's training rows if SELFDISTILL_DATA names the
+    folder of real data, else the demo's rows, or those of `task`."""
     real = Path(os.environ.get("SELFDISTILL_DATA", ""), "gsm8k", "train.jsonl")
     source = get_task(task or ("gsm8k" if real.is_file() else "demo-maths"))
     where = DataConfig(path=str(real)) if source.name == "gsm8k" and real.is_file() else source.train
@@ -90,8 +90,8 @@ def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Pro
 
 
 def collect(words: Sequence[str], limit: float | None = None) -> tuple[list[Row], str | None]:
-    """The rows that a program tells, and why it ended where it failed or took more than `limit` seconds. What else it
-    prints goes on."""
+    """The rows that a program reports, and the reason if it failed or took more than `limit` seconds. Other output
+    of the program is printed."""
     rows = []
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True) as process:

@@ -1,7 +1,7 @@
-"""Rewriting on two Ray replicas against one, and on one against the backend itself, with one thread each.
+"""Rewriting on two Ray replicas against one, and on one against the backend without Ray, with one thread each.
 
-The same rewriting prompts, model and sampling. Each round times all prompts in this process, on one replica and on two;
-the figures are the medians of the rounds' ratios of new tokens a second, starts excluded. The rows are GSM8K's where
+Prompts, model and sampling are the same. Each round times all prompts in this process, on one replica and on two. The
+figures are the medians of the rounds' ratios of new tokens per second, without starts. The rows are GSM8K's if
 SELFDISTILL_DATA names the folder of real data, else the demo's. Two replicas need two idle cores.
 """
 

@@ -1,6 +1,6 @@
-"""Reads 1,000,000 rows of JSONL and of one JSON array: rows a second, and peak memory of the process that reads.
+"""Reads 1,000,000 rows of JSONL and of one JSON array: rows per second and peak memory.
 
-Run: python benchmarks/read_million.py [rows]
+python benchmarks/read_million.py [rows]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORDS = TEXT.split()
 
 
 def row(index: int) -> str:
-    """An Alpaca row of about 600 characters. Every row is another."""
+    """An Alpaca row of about 600 characters; every row is different."""
     text = [" ".join(WORDS[(index * 7 + i * k) % len(WORDS)] for i in range(40)) for k in (3, 5)]
     fields = {"instruction": f"Question {index}: {text[0]}", "input": "", "output": f"{text[1]} {index}"}
     return json.dumps(fields, ensure_ascii=index % 2 == 0)
@@ -40,7 +40,7 @@ def write(path: Path, count: int) -> None:
 
 
 def measure(path: Path, draw: dict[str, int]) -> None:
-    """Runs in a process of its own, so that the peak memory is the reading's."""
+    """Runs in a separate process, so that the peak memory is that of reading."""
     from selfdistill.data import prepare
     from selfdistill.recipe import DataConfig
 

@@ -1,10 +1,10 @@
-"""How many final numbers are read correctly by `final_number`, by it without math-verify, and by math-verify alone.
+"""How many final numbers `final_number` reads correctly, with math-verify, without it, and math-verify alone.
 
     python benchmarks/read_numbers.py DATA
 
-The cases are those of tests/data/final_numbers.jsonl. DATA holds gsm8k/ (train.jsonl and test.jsonl of
+The cases are in tests/data/final_numbers.jsonl. DATA holds gsm8k/ (train.jsonl and test.jsonl of
 https://github.com/openai/grade-school-math) and sdft/multiarith_test.json (https://github.com/sail-sg/sdft): each gold
-answer against its own number, and the solutions of GSM8K without their last line, which announces the number.
+answer against its number, and the solutions of GSM8K without their last line, which announces the number.
 """
 
 from __future__ import annotations

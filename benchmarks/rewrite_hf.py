@@ -1,9 +1,9 @@
-"""Rewriting with the `hf` backend against the paper code's procedure: `generate`, one prompt at a time.
+"""Rewriting with the `hf` backend against the procedure of the paper's code: `generate`, one prompt at a time.
 
-Same model, dtype, sampling (temperature 0.95, top-p 0.7, top-k 50), tokens and threads; the rows are GSM8K's where
-SELFDISTILL_DATA names the folder of real data, else the demo's. Each pair times `hf` on all of the prompts, then the
-procedure on a part of them (`--slow-rows`, another part each time); the figure is the median of the pairs' ratios of
-new tokens a second. A random model never stops by itself, so both sides are held to the same few new tokens.
+Model, dtype, sampling (temperature 0.95, top-p 0.7, top-k 50), tokens and threads are the same. The rows are GSM8K's if
+SELFDISTILL_DATA names the folder of real data, else the demo's. Each pair times `hf` on all prompts, then the procedure
+on a part of them (`--slow-rows`, another part each time). The figure is the median of the pairs' ratios of new tokens
+per second. A random model never stops by itself, so both sides are held to the same few new tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GOALS = {"demo": 15.0, "llama30m": 5.0}
 
 
 def one_by_one(model: Any, renderer: Any, prompts: list[Prompt], sampling: Sampling) -> float:
-    """New tokens a second of the procedure of the paper's code."""
+    """New tokens per second of the procedure of the paper's code."""
     import torch
 
     tokens, start = 0, time.perf_counter()
@@ -57,8 +57,8 @@ def one_by_one(model: Any, renderer: Any, prompts: list[Prompt], sampling: Sampl
 
 
 def best_threads(run: Callable[[], object]) -> int:
-    """One thread or all, whichever `run` takes less time with: one prompt at a time through a small model has so little
-    to do for each operation that a second thread may make it slower, and no user would keep to that."""
+    """One thread or all, whichever makes `run` faster. One prompt at a time through a small model has so little
+    work per operation that a second thread may slow it down."""
     import torch
 
     all_threads, took = torch.get_num_threads(), {}

@@ -1,9 +1,9 @@
-"""The `vllm` backend against the paper code's procedure (`generate`, one prompt at a time) and against `LLM.generate`;
-three arms in one engine against an engine for each; `speculate: reference` against none.
+"""The `vllm` backend against `generate` one prompt at a time, as in the paper's code, and against `LLM.generate`.
 
-Both sides of a pair have the same model, dtype, prompts, sampling and threads, and are measured in turn; prefixes of an
-earlier turn are forgotten. Engine starts are left out but for the arms, where they are what one engine saves. The rows
-are GSM8K's where SELFDISTILL_DATA names the folder of real data, else the demo's. On a CPU vLLM is `make install-vllm`.
+Also three arms in one engine against an engine for each, and `speculate: reference` against none. Both sides of a pair
+have the same model, dtype, prompts, sampling and threads, and are measured in turn, without cached prefixes. Engine
+starts are left out, except for the arms, where one engine saves them. The rows are GSM8K's if SELFDISTILL_DATA names
+the folder of real data, else the demo's. On a CPU install vLLM with `make install-vllm`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOALS = {"demo": 20.0, "llama30m": 8.0}
 
 
 def answer(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling, at_a_time: int | None = None) -> float:
-    """New tokens a second, all prompts at once or so many at a time."""
+    """New tokens per second, all prompts at once or a number at a time."""
     backend.loaded()[0].llm.reset_prefix_cache()
     size = at_a_time or len(prompts)
     start, tokens = time.perf_counter(), 0
@@ -52,7 +52,7 @@ def answer(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling, at_a
 
 
 def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling) -> float:
-    """New tokens a second of `LLM.generate`, rendering and decoding included."""
+    """New tokens per second of `LLM.generate`, rendering and decoding included."""
     from vllm import SamplingParams, TokensPrompt
 
     engine, _, renderer = backend.loaded()
@@ -77,7 +77,7 @@ def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling) -
 
 
 def measure_rewriting(name: str, path: str, args: argparse.Namespace) -> None:
-    """Against one prompt at a time, and against vLLM's own."""
+    """Against one prompt at a time, and against `LLM.generate`."""
     task, prompts = rewriting_prompts(args.rows)
     config = ModelConfig(path=path, dtype=args.dtype)
     sampling = Sampling.model_validate({"preset": "paper", "max_new_tokens": args.max_new_tokens})
@@ -104,7 +104,7 @@ def measure_rewriting(name: str, path: str, args: argparse.Namespace) -> None:
 
 
 def measure_arms(args: argparse.Namespace) -> None:
-    """All items of all the demo's tasks by the seed and two adapters, starts included: items a second."""
+    """Items per second, starts included: all items of the demo's tasks by the seed and two adapters."""
     tasks = [get_task(entry.task) for entry in load_recipe(RECIPE).evaluate.tasks]
     items = [(task, list(islice(task.load(task.test), args.items))) for task in tasks if task.test]
     asked = [[Prompt(e.id, task.ask(e)) for row in rows for e in row.examples()[-1:]] for task, rows in items]
@@ -148,7 +148,7 @@ def guessing(dtype: Any, speculate: Any) -> Iterator[VLLMBackend]:
 
 
 def make_adapter(folder: Path, seed: int) -> str:
-    """Random weights, as good as any to compute with."""
+    """Write an adapter with random weights."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

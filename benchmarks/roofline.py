@@ -1,4 +1,4 @@
-"""What a device allows at most, measured on it: bytes a second, FLOPs a second, and new tokens a second of a Llama."""
+"""The limits of a device, measured: bytes per second, FLOPs per second, and a Llama's new tokens per second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from selfdistill.backends.batches import Row
 
 
 def parameters(config: Any) -> int:
-    """Those that a Llama multiplies with: the embedding is looked up."""
+    """The number of parameters that a Llama multiplies with; the embedding is only looked up."""
     width = config.num_attention_heads * config.head_dim
     layer = 2 * config.hidden_size * (width + config.num_key_value_heads * config.head_dim)
     layer += 3 * config.hidden_size * config.intermediate_size
@@ -18,8 +18,8 @@ def parameters(config: Any) -> int:
 
 
 def bandwidth_bound(config: Any, batches: Iterable[list[Row]], device: str, quick: bool) -> float:
-    """New tokens a second in bfloat16 if nothing took time but reading weights and cache once at every step of every
-    batch, as fast as memory is copied."""
+    """New tokens per second in bfloat16 if only reading weights and cache took time, once per step of every batch,
+    at the measured bandwidth."""
     cached = 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # bytes a token
     tokens, read = 0, 0.0
     for batch in batches:
@@ -30,7 +30,7 @@ def bandwidth_bound(config: Any, batches: Iterable[list[Row]], device: str, quic
 
 
 def copied_bytes(device: str, quick: bool) -> float:
-    """Bytes a second that are read and written when memory is copied."""
+    """Bytes per second that are read and written when memory is copied."""
     import torch
 
     source = torch.ones((1 << 22) if quick else (1 << 30), dtype=torch.int16, device=device)
@@ -39,7 +39,7 @@ def copied_bytes(device: str, quick: bool) -> float:
 
 
 def peak_flops(device: str, quick: bool) -> float:
-    """FLOPs a second of a product of large matrices in bfloat16."""
+    """FLOPs per second of a product of large matrices in bfloat16."""
     import torch
 
     size = 256 if quick else 8192

@@ -1,9 +1,9 @@
-"""How many answers of a vLLM server, whose model folder has generation settings of its own, are those of `hf`.
+"""How many answers of a vLLM server equal those of `hf`, if the server's model folder has generation settings.
 
-python benchmarks/server_settings.py [--rows 24]     needs vLLM; a minute on a CPU
+    python benchmarks/server_settings.py [--rows 24]     needs vLLM; a minute on a CPU
 
-The folder is the demo's seed with top_k 1, repetition_penalty 1.5 and temperature 1.7. Once every sampling setting is
-sent, as `backend: openai` does; once only those that are not neutral, which leaves the rest to the folder.
+The folder is the demo's seed with top_k 1, repetition_penalty 1.5 and temperature 1.7. One run sends every sampling
+setting, as `backend: openai` does; the other leaves neutral settings to the folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def served(folder: Path) -> Iterator[str]:
 def answers(
     backend: str, model: ModelConfig, prompts: list[Prompt], sampling: Sampling, left_out: Collection[str] = ()
 ) -> list[str]:
-    """The answers in the prompts' order; settings in `left_out` are not sent where their values are neutral."""
+    """The answers in the order of the prompts; neutral settings in `left_out` are not sent."""
     with open_backend(backend, model) as opened:
         if isinstance(opened, OpenAIBackend):
             opened._accepted._left_out |= {*left_out}

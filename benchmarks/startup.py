@@ -1,6 +1,6 @@
 """How long the command takes before it works: `--help`, and `check` on 10,000 rows, as whole processes.
 
-Medians of 10 and of 5 runs, after one that fills the file cache.
+Medians of 10 and of 5 runs, after one run that fills the file cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pairs import Row, spread
 
 
 def seconds(*arguments: str) -> float:
-    """Of `selfdistill` with these arguments."""
+    """Seconds of `selfdistill` with these arguments."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "selfdistill", *arguments],

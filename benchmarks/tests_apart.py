@@ -1,4 +1,4 @@
-"""What it costs to run HumanEval's tests apart from the program: the canonical solutions, both ways in turn.
+"""The cost of running HumanEval's tests apart from the program: the canonical solutions, both ways in turn.
 
 python benchmarks/tests_apart.py DATA/humaneval/HumanEval.jsonl [--rounds 3] [--threads 2]
 """

@@ -1,10 +1,9 @@
-"""LoRA training of a random 30M Llama on GSM8K rows: ours against plain TRL and against LLaMA-Factory.
+"""LoRA training of a random 30M Llama on GSM8K rows: ours against plain TRL and LLaMA-Factory.
 
-Same rows, tokens, model, LoRA settings, learning rate, dtype, threads, and tokens a batch. Each round trains on its
-share of the rows, one epoch, every trainer in turn in a fresh process; the time is that of the training loop alone. The
-figure is the median of the rounds' ratios of response tokens a second, so that a machine's slow minutes touch all. The
-baselines recompute activations, as they do by default and ours doesn't; `--same-checkpointing` turns that off.
-`--compiled` adds ours with `torch_compile`.
+Rows, tokens, model, LoRA settings, learning rate, dtype, threads and tokens per batch are the same. Each round trains
+on its share of the rows for one epoch, every trainer in turn in a fresh process, and times only the training loop. The
+figure is the median of the rounds' ratios of response tokens per second. The baselines recompute activations, which is
+their default and not ours; `--same-checkpointing` turns that off. `--compiled` adds ours with `torch_compile`.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ PACKS = {"batch_size": 2, "micro_batch_size": 1}
 
 
 def question_rows(rows: int) -> list[dict[str, str]]:
-    """GSM8K's training rows where SELFDISTILL_DATA names the folder of real data, else the demo's."""
+    """GSM8K's training rows if SELFDISTILL_DATA names the folder of real data, else the demo's."""
     from itertools import islice
 
     from selfdistill.tasks import get_task
@@ -87,7 +86,7 @@ def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
 
 
 def train_trl(job: dict[str, Any]) -> dict[str, Any]:
-    """TRL as its defaults are, given the same token ids and labels."""
+    """TRL with its defaults, with the same token ids and labels."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -130,7 +129,7 @@ TRAINERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
-    """One training in a fresh process: response tokens a second, and the losses."""
+    """One training in a fresh process: response tokens per second, and the losses."""
     script = [str(HERE / "train_llamafactory.py")] if name == "llamafactory" else [__file__, "--one", name]
     sizes = PACKS if job["packed"] and name in ("trl", "llamafactory") else {}
     job = {**job, **sizes, "folder": tempfile.mkdtemp(dir=job["folder"])}
@@ -183,7 +182,7 @@ def main() -> None:
 
 
 def line(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, packed: bool) -> str:
-    """The mean losses are of all steps. Step by step they are compared where the batches are the same rows."""
+    """Mean losses are over all steps; losses per step are compared if the batches hold the same rows."""
     pairs = list(zip(ours, theirs, strict=True))
     assert all(one["trained_tokens"] == other["trained_tokens"] for one, other in pairs), "not the same tokens"
     ratios = sorted(one["rate"] / other["rate"] for one, other in pairs)

@@ -1,6 +1,6 @@
-"""One training by LLaMA-Factory, run by `train.py` with the Python of LLaMA-Factory's own environment.
+"""One training by LLaMA-Factory, run by `train.py` with the Python of LLaMA-Factory's environment.
 
-Reads what to train as JSON (the only argument), prints JSON: seconds of training, losses, tokens with loss.
+Reads the job as JSON (the only argument), and prints JSON: seconds of training, losses, tokens with loss.
 """
 
 from __future__ import annotations

@@ -1,0 +1,107 @@
+"""The README and docs/: links resolve, commands and recipes in the pages are valid, generated pages are current."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from selfdistill.cli import app
+from selfdistill.recipe import Recipe, make_recipe
+from selfdistill.recipe.plain_yaml import parse_yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+sys.path.insert(0, str(ROOT))
+from tools import make_keys  # noqa: E402
+
+KEYS = {key.path for key in make_keys.walk()}
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """The fenced blocks of a page: their language and their text."""
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        yield found[1], found[2]
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
+    """The words after `selfdistill` of each command line, and whether it stands in a block, so that it is complete."""
+    text = page.read_text(encoding="utf-8")
+    if page.name == "cli.md":
+        return
+    for _, block in blocks(page):
+        lines = block.replace("\\\n", " ").splitlines()
+        yield from ((words, True) for line in lines if (words := after_the_name(line)))
+    for inline in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)):
+        if words := after_the_name(inline):
+            yield words, False
+
+
+def after_the_name(line: str) -> list[str]:
+    found = re.match(r"(?:.*-- )?\s*(?:\$ )?selfdistill ([a-z].*)", line)
+    return shlex.split(found[1], comments=True) if found else []
+
+
+@per_page
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in slugs(file), f"{page.name}: {target}"
+
+
+@per_page
+def test_commands_exist_with_their_options_and_keys(page: Path) -> None:
+    for words, complete in commands(page):
+        name, *arguments = words
+        assert name in COMMANDS, words
+        options = {option for its in COMMANDS[name].params for option in (*its.opts, *its.secondary_opts)}
+        for word in arguments:
+            assert not word.startswith("--") or word.partition("=")[0] in {*options, "--help"}, words
+            if "=" in word and not word.startswith("-"):
+                assert known(word.partition("=")[0]), words
+        if complete:
+            COMMANDS[name].make_context(name, arguments)
+
+
+def known(path: str) -> bool:
+    """Whether `path` is a key of a recipe, or leads into a mapping with free names."""
+    path = re.sub(r"^arms\.[^.]+", "arms.NAME", path.removeprefix("judge."))
+    return path in KEYS or path.startswith(("sweep.", "train.extra.", "arms.NAME.train.", "model.template_kwargs."))
+
+
+@per_page
+def test_recipes_are_valid(page: Path) -> None:
+    for language, text in blocks(page):
+        values = parse_yaml(text) if language == "yaml" else None
+        if isinstance(values, dict) and values.keys() <= Recipe.model_fields.keys():
+            make_recipe({"model": "demo", "task": "demo-maths", **values})
+
+
+def test_the_page_of_keys_is_current() -> None:
+    assert make_keys.PAGE.read_text(encoding="utf-8") == make_keys.page(), "run `make docs`"
+
+
+def test_the_places_of_the_profile_exist() -> None:
+    places = re.findall(r'^    \("([^"]+)", "(\w*)"\):', (ROOT / "benchmarks/profile_demo.py").read_text("utf-8"), re.M)
+    files = {str(path): path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py")}
+    own = [(part, name) for part, name in places if not part.startswith(("transformers", "importlib"))]
+    for part, name in own:
+        assert any(part in path and f"def {name}" in text for path, text in files.items()), (part, name)
+    assert len(own) > 15
