@@ -1,24 +1,23 @@
 """Shared by the tests: few threads, no network, the folder of real data where there is one."""
 
-import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.command import Done
+from support.demo import STRONGEST_SETTINGS, seed_with
+from support.server import KEY, Server
 
+from selfdistill.backends import openai
 from selfdistill.cli import main
-from selfdistill.demo import SEED
 from selfdistill.errors import SelfDistillError
-from selfdistill.generation.prompts import REWRITING, rewriting_messages
 from selfdistill.sandbox import check_sandbox
-from selfdistill.tasks import get_task
-from selfdistill.types import Prompt
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,8 +25,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
-
-# A busy machine is no failure of a property.
+# No deadline: CI machines are slow.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
@@ -39,17 +37,6 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SELFDISTILL_DATA names no folder")
     return Path(folder)
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        """All that was printed, with all white space as one blank."""
-        return " ".join((self.out + self.err).split())
 
 
 @pytest.fixture
@@ -69,43 +56,19 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
-def demo_prompts(rows: int) -> list[Prompt]:
-    """Rewriting prompts of the demo's first rows."""
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
-
-
-# Generation settings of a folder that would change every answer.
-STRONG_SETTINGS = {
-    "do_sample": True,
-    "temperature": 1.7,
-    "top_k": 1,
-    "top_p": 0.5,
-    "min_p": 0.3,
-    "repetition_penalty": 1.5,
-    "presence_penalty": 1.5,
-    "frequency_penalty": 1.5,
-    "max_new_tokens": 5,
-    "no_repeat_ngram_size": 2,
-}
-STRONGEST_SETTINGS = {
-    **STRONG_SETTINGS,
-    "min_new_tokens": 20,
-    "suppress_tokens": [*range(60, 90)],
-    "bad_words_ids": [[100], [101], [102]],
-    "forced_bos_token_id": 95,
-    "forced_eos_token_id": 96,
-}
-
-
-def seed_with(settings: dict[str, Any], folder: Path) -> str:
-    """The demo's seed with other generation settings; the ends of a turn are its own."""
-    shutil.copytree(SEED, folder)
-    path = folder / "generation_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
-    return str(folder)
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(openai, "_FIRST_WAIT", 0.001)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.released.set()
+    running.http.shutdown()
+    running.http.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from unittest.mock import ANY
 
 import pytest
 import torch
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.attention import ATTENTION, attend_on_cpu

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import telling
-from tiny import tiny_model
+from support import telling
+from support.tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, open_backend
 from selfdistill.backends.pool import Pool

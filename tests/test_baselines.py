@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.errors import ExperimentError, ModelError, RecipeError, StageError

@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 from pairs import Row, alternate, collect, ratios, table
 
 ROOT = Path(__file__).parents[1]

@@ -1,30 +1,18 @@
 """Comparisons of arms against published or independently computed figures, and against simulated truths."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration import Design, decided_at_needed, draw, simulate
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
+from support.comparisons import MARGIN, pair
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare, during, runs_needed, word
 from selfdistill.measure.stats import Values
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from calibration import Design, decided_at_needed, draw, simulate
-
-MARGIN = 0.05
-
-
-def pair(task: str, gained: int, lost: int, same: int) -> Pair:
-    """Right and wrong in a single run: `gained` items are right in the arm only, `lost` in the seed only."""
-    mine, other = [1.0] * gained + [0.0] * lost + [1.0] * same, [0.0] * gained + [1.0] * lost + [1.0] * same
-    return Pair(task, "vanilla", "seed", [dict(enumerate(mine))], [dict(enumerate(other))])
 
 
 def one(gained: int, lost: int, same: int) -> Comparison:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
 from selfdistill.errors import ExperimentError

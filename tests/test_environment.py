@@ -14,16 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
-from test_backends_openai import Server, refusal, reply, server
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.server import Server, refusal, reply
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe
 from selfdistill.errors import ModelError
 from selfdistill.models.loading import load_model
 from selfdistill.models.renderer import Renderer
 from selfdistill.recipe import ModelConfig
-
-__all__ = ["server"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 ODD_NAME = "-a b'\"$(touch x)\n\u202eé😀"

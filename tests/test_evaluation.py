@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from test_backends_openai import Server, reply, server
-from tiny import tiny_model
+from support.server import Server, reply
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run, train
 from selfdistill.backends import open_backend
@@ -23,8 +23,6 @@ from selfdistill.pipeline import evaluation, rewriting
 from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Grade, Message
-
-__all__ = ["server"]  # a fixture
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 PROGRAMS = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_tokenizer
+from chaos.proxy import FAULTS, Proxy, Server, ask, right_answer
+from support.tiny import tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe, rewrite
 from selfdistill.backends import open_backend, openai
@@ -19,9 +19,6 @@ from selfdistill.errors import ModelError
 from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.store.rows import read_lines
 from selfdistill.types import Message, Prompt
-
-sys.path.insert(0, str(Path(__file__).parent / "chaos"))
-from proxy import FAULTS, Proxy, Server, ask, right_answer
 
 ROWS = 60
 UNSEEN = {"wrong id", "swapped", "duplicate"}  # where the server shows nothing of the request

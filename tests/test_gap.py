@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Done
-from tiny import tiny_model
+from support.command import Done
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, gap, make_recipe, rewrite
 from selfdistill import pipeline as stages

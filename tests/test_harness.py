@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.demo import SEED

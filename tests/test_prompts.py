@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CHATML, NO_SYSTEM, tiny_tokenizer
+from support.tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RecipeError, RenderError
 from selfdistill.generation.prompts import REWRITING, load_template, rewriting_messages

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import HOSTILE, TASKS, write_experiment, write_json
-from test_report import Page, sha256
-from test_report_browser import count_becomes, scrolls_sideways
+from support.pages import Page, count_becomes, scrolls_sideways, sha256
+from support.report_experiment import HOSTILE, TASKS, write_experiment, write_json
 
 from selfdistill.generation.resume import sample_id
 from selfdistill.reports import write_report

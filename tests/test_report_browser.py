@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import (
+from support.pages import count_becomes, scrolls_sideways, verdict_of
+from support.report_experiment import (
     HOSTILE,
     RATES,
     TASKS,
@@ -16,7 +17,6 @@ from report_experiment import (
     write_experiment,
     write_json,
 )
-from test_report import verdict_of
 
 from selfdistill.reports import write_report
 from selfdistill.reports.text import visible
@@ -38,18 +38,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(directory / "verdict.json", poisoned(verdict_of(directory), " ".join(HOSTILE)))
     write_report(directory)
     return directory
-
-
-def scrolls_sideways(page: Any) -> bool:
-    wider: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    return wider
-
-
-def count_becomes(page: Any, text: str) -> None:
-    """Typing is acted on after a pause. (The content policy forbids `wait_for_function`.)"""
-    from playwright.sync_api import expect
-
-    expect(page.locator("#count")).to_have_text(text)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_experiment import (
+from support.pages import Page, verdict_of
+from support.report_experiment import (
     HOSTILE,
     SWEPT,
     TASKS,
@@ -28,7 +29,6 @@ from report_experiment import (
     write_rows,
     write_shift,
 )
-from test_report import Page, verdict_of
 from typer.testing import CliRunner
 
 from selfdistill.cli import app

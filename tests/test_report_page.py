@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import RATES, TASKS, made_rewrites, write_analysis, write_experiment, write_items, write_json
-from test_report import verdict_of
-from test_report_browser import count_becomes, scrolls_sideways
-from test_report_figures import ALL
+from support.pages import count_becomes, scrolls_sideways, verdict_of
+from support.report_experiment import (
+    RATES,
+    TASKS,
+    made_rewrites,
+    write_analysis,
+    write_experiment,
+    write_items,
+    write_json,
+)
 
 from selfdistill.reports import write_comparison, write_report
+from selfdistill.reports.figures import FIGURES
 
 pytestmark = pytest.mark.browser
 
@@ -35,8 +42,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_seen_and_fits_whatever_the_font(visit: Any, whole: Path, width: int) -> None:
     page = visit(whole / "report.html", width)
     assert not scrolls_sideways(page)
-    assert page.locator("figure").count() == len(ALL)
-    assert page.locator("svg.plot:visible").count() == len(ALL)
+    assert page.locator("figure").count() == len(FIGURES)
+    assert page.locator("svg.plot:visible").count() == len(FIGURES)
     page.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")
     assert not scrolls_sideways(page)
     # No text of a figure is cut off at its edge.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
+from support.command import Done
 
 from selfdistill.errors import RecipeError
 from selfdistill.pipeline.check import check

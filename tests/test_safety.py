@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import tiny_tokenizer
+from support.tiny import tiny_tokenizer
 
 from selfdistill.backends import open_backend
 from selfdistill.errors import ModelError, RecipeError

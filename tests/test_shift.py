@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_model, tiny_tokenizer
+from support.tiny import tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
 from selfdistill.cli import main

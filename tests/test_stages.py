@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
-from test_backends_openai import Server, reply, server
-from tiny import tiny_model
+from support.command import Done
+from support.server import Server, reply
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
@@ -27,9 +27,6 @@ from selfdistill.pipeline.check import check
 from selfdistill.pipeline.plan import Plan
 from selfdistill.recipe import RECIPES
 from selfdistill.types import Completion
-
-__all__ = ["server"]  # a fixture
-
 
 TRAIN = {"max_steps": 3, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 COMMAND = [sys.executable, "-m", "selfdistill"]

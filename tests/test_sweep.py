@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.errors import RecipeError

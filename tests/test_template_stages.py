@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
-from test_backends_openai import Server, reply, server
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.command import Done
+from support.server import Server, reply
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends import open_backend
 from selfdistill.errors import RecipeError
@@ -22,8 +22,6 @@ from selfdistill.recipe import ModelConfig, Sampling, TrainConfig
 from selfdistill.store import manifest
 from selfdistill.training.launch import launch_command
 from selfdistill.types import Message, Prompt
-
-__all__ = ["server"]  # a fixture
 
 THINKS = CHATML.replace(
     "assistant\n{% endif %}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny import tiny_tokenizer
+from support.tiny import tiny_tokenizer
 
 from selfdistill.backends.batches import Row
 from selfdistill.backends.rendered import to_completion

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CHATML, tiny_model
+from support.tiny import CHATML, tiny_model
 
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
 from selfdistill.models.loading import load_model, load_renderer

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill import check, make_recipe, run
 from selfdistill.types import Conversation, Message

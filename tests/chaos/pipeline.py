@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 RECIPE = """
 model: {path: %(model)s, dtype: float32, batch_tokens: 1200}

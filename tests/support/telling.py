@@ -43,4 +43,4 @@ class TellingBackend:
 
 def register() -> None:
     """In each process of Ray's, and here."""
-    BACKENDS["telling"] = "telling:TellingBackend"
+    BACKENDS["telling"] = "support.telling:TellingBackend"
