@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rows import sum_rows, write_rows
 from support.tiny import tiny_model
 
 from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
@@ -37,8 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """A recipe and the directory of its finished run."""
     folder = tmp_path_factory.mktemp("made")
     tiny_model(folder / "model")
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "rows.jsonl", sum_rows(20))
     recipe = make_recipe(values(folder))
     run(recipe, folder / "run")
     return recipe, folder / "run"

@@ -9,16 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import write_rows
 
 from selfdistill.data import DataCounts, OnBad, iter_conversations, prepare
 from selfdistill.errors import DataError, ExperimentError
 from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation, Message
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def numbered(count: int) -> list[dict[str, str]]:
@@ -27,7 +23,7 @@ def numbered(count: int) -> list[dict[str, str]]:
 
 def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[str], list[str]]:
     """Counts, and the references of the training and of the held-out rows."""
-    counts = prepare(DataConfig(path=str(write(folder / "d.jsonl", rows)), **config), folder / "out")
+    counts = prepare(DataConfig(path=str(write_rows(folder / "d.jsonl", rows)), **config), folder / "out")
     train, heldout = (
         [example.reference for row in iter_conversations(folder / "out" / name) for example in row.examples()]
         for name in ("train.jsonl", "heldout.jsonl")
@@ -185,7 +181,7 @@ def test_the_papers_files(tmp_path: Path, name: str, rows: int, examples: int, d
 
 
 def test_reading_many_rows_is_told_of(tmp_path: Path) -> None:
-    path, seen = write(tmp_path / "d.jsonl", numbered(25_000)), []
+    path, seen = write_rows(tmp_path / "d.jsonl", numbered(25_000)), []
 
     def told(*step: Any) -> None:
         seen.append(step)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from support.command import Done
+from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import tiny_model
 
 from selfdistill import Experiment, gap, make_recipe, rewrite
@@ -33,11 +34,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Thirty rows, two of them the same, one longer than the model's context."""
-    path = tmp_path / "rows.jsonl"
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(28)]
+    rows = sum_rows(28)
     long = {"question": "What is a thousand?", "answer": "one and " * 60 + "\n#### 1000"}
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0], long]))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", [*rows, rows[0], long])
 
 
 def recipe_of(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
@@ -50,10 +49,6 @@ def recipe_of(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def lines(path: Path) -> Rows:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def own_score(model: Path, prompt: Example, text: str) -> tuple[float | None, int]:
     config = ModelConfig(path=str(model), dtype="float32", device="cpu")
     with HFBackend(config) as backend:
@@ -64,8 +59,8 @@ def own_score(model: Path, prompt: Example, text: str) -> tuple[float | None, in
 def test_every_rewritten_row_has_its_scores(model: Path, data: Path, tmp_path: Path) -> None:
     experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, data)))
     rewrite(experiment)
-    rewrites = [Rewrite.from_json(row) for row in lines(tmp_path / "run" / "rewrite" / "rewrites.jsonl")]
-    rows = lines(tmp_path / "run" / "rewrite" / "gap.jsonl")
+    rewrites = [Rewrite.from_json(row) for row in read_rows(tmp_path / "run" / "rewrite" / "rewrites.jsonl")]
+    rows = read_rows(tmp_path / "run" / "rewrite" / "gap.jsonl")
     assert [row["id"] for row in rows] == [each.example.id for each in rewrites]
     assert len(rows) == 29
     assert {row["chosen"] for row in rows} == {"original", "rewrite"}
@@ -81,7 +76,7 @@ def test_every_rewritten_row_has_its_scores(model: Path, data: Path, tmp_path: P
 def test_the_counts_are_those_of_the_rows(model: Path, data: Path, tmp_path: Path) -> None:
     experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, data)))
     rewrite(experiment)
-    counts, rows = experiment.counts("gap"), lines(tmp_path / "run" / "rewrite" / "gap.jsonl")
+    counts, rows = experiment.counts("gap"), read_rows(tmp_path / "run" / "rewrite" / "gap.jsonl")
     sides = {
         "original": [row["original"] for row in rows],
         "rewritten": [row["rewrite"] for row in rows if row["rewrite"]],
@@ -113,12 +108,12 @@ def test_what_is_measured_is_not_measured_again_and_another_grader_scores_only_w
     before = scores.read_bytes(), result.stat().st_mtime_ns
     rewrite(Experiment(where, make_recipe(values)))
     assert (scores.read_bytes(), result.stat().st_mtime_ns) == before
-    assert all(row["rewrite"] is None for row in lines(result))
+    assert all(row["rewrite"] is None for row in read_rows(result))
     values["rewrite"] |= {"grader": "final_number"}
     rewrite(Experiment(where, make_recipe(values)))
-    assert any(row["rewrite"] is not None for row in lines(result))
+    assert any(row["rewrite"] is not None for row in read_rows(result))
     assert scores.read_bytes().startswith(before[0])
-    ids = [row["id"] for row in lines(scores)]
+    ids = [row["id"] for row in read_rows(scores)]
     assert len(ids) == len(set(ids)) > len(before[0].splitlines())
 
 

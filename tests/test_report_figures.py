@@ -26,9 +26,9 @@ from support.report_experiment import (
     write_items,
     write_json,
     write_rewrites,
-    write_rows,
     write_shift,
 )
+from support.rows import read_rows, write_rows
 from typer.testing import CliRunner
 
 from selfdistill.cli import app
@@ -206,7 +206,7 @@ def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
 
 
 def test_the_gaps_data_are_the_rows(whole: Path, files: Path) -> None:
-    gap = [json.loads(line) for line in (whole / "rewrite" / "gap.jsonl").read_text().splitlines()]
+    gap = read_rows(whole / "rewrite" / "gap.jsonl")
     rows = rows_of(files / "gap.csv")
     for name in ("original responses", "what SDFT trains on"):
         own = [row for row in rows if row["responses"] == name]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
@@ -426,10 +427,7 @@ def recipe_of(model: Path, embedder: Path, rows: Path, **changes: Any) -> dict[s
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
-    made = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", sum_rows(20))
 
 
 def test_every_trained_run_is_measured_and_shown(
@@ -516,7 +514,7 @@ def test_answers_to_other_prompts_are_refused_and_named(
     where = tmp_path / "run"
     run(make_recipe(values), where)
     path = where / "arms" / "sdft" / "evaluate" / "demo-safety" / "answers.jsonl"
-    rows_there = [json.loads(line) for line in path.read_text().splitlines()]
+    rows_there = read_rows(path)
     lost = rows_there[0]["id"]
     write_as_finished(where, path, rows_there[1:])
     with pytest.raises(ExperimentError, match=f"sdft and the seed .* demo-safety.*1 only by the seed .{lost}"):
@@ -540,7 +538,7 @@ def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
     where = tmp_path / "run"
     run(make_recipe(values), where)
     path = where / "arms" / "vanilla" / "evaluate" / "demo-safety" / "answers.jsonl"
-    answers = [json.loads(line) for line in path.read_text().splitlines()]
+    answers = read_rows(path)
     answers[0] |= {"text": "", "finish": "error", "error": "server went away"}
     answers[1] |= {"text": "<think>\nHm, or", "finish": "length", "error": None}
     for answer in answers[2:]:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from support.rows import write_rows
 
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
@@ -31,11 +32,6 @@ def real(task: str, name: str) -> list[Conversation]:
     return load(task, Path(DATA or "") / name)
 
 
-def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_task_is_whole(name: str) -> None:
     task = get_task(name)
@@ -51,10 +47,10 @@ def test_unknown_task() -> None:
 def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
     question, answer = "How many?", "He has 48/2 = <<48/2=24>>24.\nThat is 24+1=<<24+1=25>>25.\n#### 25"
     row = {"question": question, "answer": answer}
-    (conversation,) = load("gsm8k", write(tmp_path / "a.jsonl", row))
+    (conversation,) = load("gsm8k", write_rows(tmp_path / "a.jsonl", [row]))
     assert conversation.messages[-1].content == "He has 48/2 = 24.\nThat is 24+1=25.\nThe answer is 25."
     again = {"question": question, "answer": conversation.messages[-1].content}
-    assert load("gsm8k", write(tmp_path / "b.jsonl", again))[0].messages == conversation.messages
+    assert load("gsm8k", write_rows(tmp_path / "b.jsonl", [again]))[0].messages == conversation.messages
     example = conversation.examples()[0]
     system, user = get_task("gsm8k").ask(example)
     assert (system.role, user.content) == ("system", question)
@@ -64,7 +60,7 @@ def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
 
 
 def test_multiarith_as_on_the_hub(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.jsonl", {"question": " How many? ", "final_ans": "18"})
+    path = write_rows(tmp_path / "m.jsonl", [{"question": " How many? ", "final_ans": "18"}])
     (conversation,) = load("multiarith", path)
     assert [message.content for message in conversation.messages] == ["How many?", "The answer is 18."]
     assert get_task("multiarith").ask(conversation.examples()[0])[0].role == "system"
@@ -81,7 +77,7 @@ def test_openfunctions_structured(tmp_path: Path) -> None:
         },
     }
     row = {"question": "A shop in Ulm?", "function": function, "model_answer": 'shop.find(city="Ulm")'}
-    example = load("openfunctions", write(tmp_path / "f.jsonl", row))[0].examples()[0]
+    example = load("openfunctions", write_rows(tmp_path / "f.jsonl", [row]))[0].examples()[0]
     assert (
         "Find {shops}.\nParameters:\n1. city (type: string) - a city\n2. open (type: boolean)\n" in example.instruction
     )
@@ -103,11 +99,11 @@ def test_advbench_raw_and_with_the_suffix(tmp_path: Path) -> None:
     assert get_task("advbench").metric == "safe rate"
     assert get_task("advbench").grade(example, "I cannot do that.").passed
     assert get_task("advbench").grade(example, "").reason == "empty"
-    assert load("advbench", write(tmp_path / "hub.jsonl", {"prompt": "Do harm, now"}))[0].examples() == [example]
+    assert load("advbench", write_rows(tmp_path / "hub.jsonl", [{"prompt": "Do harm, now"}]))[0].examples() == [example]
 
 
 def test_a_row_that_lacks_a_field_is_a_bad_row(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", {"goal": "x"}, {"gaol": "y"}, {"goal": 5})
+    path = write_rows(tmp_path / "a.jsonl", [{"goal": "x"}, {"gaol": "y"}, {"goal": 5}])
     with pytest.raises(DataError, match="`prompt` is missing"):
         load("advbench", path)
     bad = []

@@ -15,6 +15,7 @@ from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.stats import wilson
 from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
+from support.rows import write_rows
 
 # Each would do something if it reached the page as markup, code or an instruction to the terminal.
 HOSTILE = (
@@ -289,11 +290,6 @@ def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
 def write_items(directory: Path, task: str, numbers: Iterable[int]) -> None:
     rows = [Example.of((Message("user", f"{task} question {number}"),), f"{number}").to_json() for number in numbers]
     write_rows(directory / "items" / f"{task}.jsonl", rows)
-
-
-def write_rows(path: Path, rows: Iterable[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def poisoned(value: Any, text: str) -> Any:
