@@ -285,7 +285,7 @@ def test_a_neutral_setting_that_the_server_rejects_is_left_out_and_shown_once(
         assert caplog.text.count(f"`{name}`") == 1, caplog.text
 
 
-def test_several_settings_in_one_refusal(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_several_settings_in_one_refusal_are_all_left_out(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     unknown = {"min_p", "repetition_penalty", "repeat_penalty", "skip_special_tokens", "top_k"}
     told = f"Unrecognized request arguments supplied: {', '.join(sorted(unknown))}"
     server.script = lambda body, _: (400, refusal(told, param=None)) if "min_p" in body else reply()
@@ -295,7 +295,7 @@ def test_several_settings_in_one_refusal(server: Server, caplog: pytest.LogCaptu
     assert "--generation-config vllm" in caplog.text
 
 
-def test_settings_that_exclude_each_other(server: Server) -> None:
+def test_of_settings_that_exclude_each_other_one_is_sent(server: Server) -> None:
     told = "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
     server.script = lambda body, _: (400, refusal(told)) if "top_p" in body else reply()
     assert ask_one(config(server)).finish == "stop"
@@ -405,7 +405,7 @@ def test_tgi_is_refused_where_a_neutral_setting_would_change_its_answers(server:
         ask_one(config(server))
 
 
-def test_how_an_answer_ended(server: Server) -> None:
+def test_the_finish_reason_says_how_an_answer_ended(server: Server) -> None:
     def finish(**changes: Any) -> Completion:
         server.script = lambda _, number: {**reply(), **changes}
         return ask_one(config(server))

@@ -205,7 +205,7 @@ def test_what_leaves_a_replica_without_a_word_is_told(cluster: Any) -> None:
     ]
 
 
-def test_a_name_of_a_layout_is_no_path(
+def test_a_name_of_a_chat_template_is_no_path(
     cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "chat").write_text("a file that has nothing to do with it")

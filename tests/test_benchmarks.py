@@ -77,7 +77,7 @@ def test_the_gpu_script_on_a_tiny_model(tmp_path: Path) -> None:
     assert figures["left_out"] == []
 
 
-def test_leaks(real_data: Path) -> None:
+def test_the_leaks_table_shows_alarms_and_findings(real_data: Path) -> None:
     """A table of false alarms and one of the findings in published rewrites."""
     out = run("benchmarks/leaks.py", real_data)
     assert "| references, lima_train | 1,082 | 0 |" in out

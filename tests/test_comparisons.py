@@ -85,7 +85,7 @@ def test_an_arm_with_one_run_borrows_the_spread_of_the_other_arm() -> None:
     assert (both.runs, seed.runs) == (1, 3)
 
 
-def test_holm_forbids_the_word() -> None:
+def test_holm_correction_can_take_back_a_word() -> None:
     # 8 lost of 40 tells alone (p = 0.008), and among ten such tasks no more.
     rows = compare([pair(str(lost), 0, lost, 40 - lost) for lost in (2, 8, 3, 1, 0, 11, 4, 2, 2, 1)], MARGIN)
     assert one(0, 8, 32).word == "forgot"
@@ -121,7 +121,7 @@ def test_no_change_is_not_said_of_an_interval_without_zero() -> None:
     assert one(30, 30, 1259).unchanged
 
 
-def test_words() -> None:
+def test_each_word_follows_from_interval_and_margin() -> None:
     assert word(-0.2, -0.01, 0.01, 1.0) == "forgot"
     assert word(0.01, 0.2, 0.01, 0.0) == "gained"
     assert word(-0.04, 0.03, 0.5, 0.02) == "kept"

@@ -94,7 +94,7 @@ def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
         load_recipe(write(tmp_path, "model: m\ndata: d"), [override])
 
 
-def test_missing_folder_and_encoding(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_wrong_encoding_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="There is no recipe at"):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="is a folder"):

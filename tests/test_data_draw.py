@@ -31,7 +31,7 @@ def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[
     return counts, train, heldout
 
 
-def test_all_rows_in_order(tmp_path: Path) -> None:
+def test_without_n_all_rows_are_taken_in_order(tmp_path: Path) -> None:
     counts, train, heldout = run(tmp_path, numbered(20))
     assert (train, heldout) == ([str(i) for i in range(20)], [])
     assert counts == DataCounts(rows=20, bad=0, train=20, heldout=0, examples=20)
@@ -132,7 +132,7 @@ def test_an_error_leaves_the_files_as_they_were(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
-def test_more_held_out_than_there_are(tmp_path: Path) -> None:
+def test_holding_out_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 5 usable rows, and data\.heldout sets 5 aside"):
         run(tmp_path, numbered(5), heldout=5)
 
@@ -142,7 +142,7 @@ def test_fewer_rows_than_asked_for_are_all_used(tmp_path: Path) -> None:
     assert (len(train), counts.short) == (5, 3)
 
 
-def test_a_source_that_changes_between_the_passes(tmp_path: Path) -> None:
+def test_a_source_that_changes_between_the_passes_is_refused(tmp_path: Path) -> None:
     sizes = iter((6, 7))
 
     def load(config: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
@@ -175,12 +175,12 @@ REAL = os.environ.get("SELFDISTILL_DATA")
         ("gsm8k/train.jsonl", 7473, 7473, 0),
     ],
 )
-def test_the_papers_files(tmp_path: Path, name: str, rows: int, examples: int, duplicates: int) -> None:
+def test_the_papers_files_are_read_whole(tmp_path: Path, name: str, rows: int, examples: int, duplicates: int) -> None:
     counts = prepare(DataConfig(path=f"{REAL}/{name}"), tmp_path)
     assert (counts.rows, counts.examples, counts.duplicates, counts.bad) == (rows, examples, duplicates, 0)
 
 
-def test_reading_many_rows_is_told_of(tmp_path: Path) -> None:
+def test_reading_many_rows_reports_progress(tmp_path: Path) -> None:
     path, seen = write_rows(tmp_path / "d.jsonl", numbered(25_000)), []
 
     def told(*step: Any) -> None:

@@ -136,7 +136,7 @@ def test_an_interrupted_measurement_goes_on(model: Path, data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("what", ["gap: false", "openai"])
-def test_it_can_be_left_out_and_needs_the_model_at_hand(what: str, model: Path, data: Path, tmp_path: Path) -> None:
+def test_the_gap_can_be_left_out_and_needs_local_weights(what: str, model: Path, data: Path, tmp_path: Path) -> None:
     values = recipe_of(model, data)
     if what == "openai":
         values["model"] |= {"server": {"url": "http://127.0.0.1:9/v1"}}
@@ -196,7 +196,7 @@ def test_the_record_is_that_of_the_log() -> None:
     assert "one toy model" in " ".join(record_sentences())
 
 
-def test_the_command_alone(model: Path, data: Path, command: Callable[..., Done]) -> None:
+def test_the_gap_command_needs_no_experiment(model: Path, data: Path, command: Callable[..., Done]) -> None:
     with data.open("a") as file:
         file.write('{"question": "Why?"}\n')
     everything = gap(make_recipe(recipe_of(model, data), ["data.on_bad_row=skip"])).original
@@ -217,7 +217,7 @@ def test_the_command_alone(model: Path, data: Path, command: Callable[..., Done]
     assert "What is" in out
 
 
-def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
+def test_the_most_off_distribution_responses_come_first_on_one_line_each(
     model: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -236,7 +236,7 @@ def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
     [("nowhere/at/all", None, "There is no model folder"), (None, "nothing.jsonl", "nothing.jsonl"),
      (None, "humaneval", "for evaluation only")],
 )  # fmt: skip
-def test_what_a_user_can_mend_is_one_sentence(
+def test_what_a_user_can_fix_is_one_sentence(
     model_path: str | None, data_path: str | None, said: str, model: Path, data: Path,
     command: Callable[..., Done],
 ) -> None:  # fmt: skip

@@ -182,7 +182,7 @@ def test_plots_are_well_formed_labelled_and_take_the_pages_colours(demo: Path) -
 
 
 @pytest.mark.parametrize("kept", [(), ("recipe.yaml",), ("manifest.json",), ("verdict.json",), ("arms",)])
-def test_a_page_of_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
+def test_a_page_shows_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
     source = write_experiment(tmp_path / "whole")
     part = tmp_path / "part"
     part.mkdir()
@@ -253,7 +253,7 @@ def tiny_rewrite(number: int, passed: bool) -> Rewrite:
     return Rewrite(example, Completion("c", f"r{number}", "stop", 1), verdict)
 
 
-def test_of_many_rewrites_a_sample_that_shows_both_kinds(tmp_path: Path) -> None:
+def test_many_rewrites_are_shown_as_a_sample_of_both_kinds(tmp_path: Path) -> None:
     rewrites = [tiny_rewrite(number, number % 20 != 0) for number in range(8_000)]
     write_rewrites(tmp_path, rewrites)
     write_report(tmp_path)

@@ -82,7 +82,7 @@ def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
     assert page.locator("img, svg, article script, iframe").count() == 0
 
 
-def test_search_filters_and_pages(visit: Any, demo: Path) -> None:
+def test_search_narrows_the_rows_and_pages_turn(visit: Any, demo: Path) -> None:
     page = visit(demo / "rewrites.html")
     assert page.text_content("#count") == "1–20 of 400 rows"
     page.click("#next")
@@ -141,7 +141,7 @@ def one_pair(directory: Path, original: str, rewrite: str) -> Path:
         ("naïve café", "naïve cafés", ["café"], ["cafés"]),
     ],
 )
-def test_the_word_diff(
+def test_the_word_diff_marks_what_changed(
     visit: Any, tmp_path: Path, original: str, rewrite: str, gone: list[str], new: list[str]
 ) -> None:
     page = visit(one_pair(tmp_path, original, rewrite))
@@ -161,7 +161,7 @@ def test_a_pair_too_long_for_a_diff_is_shown_without(visit: Any, tmp_path: Path)
     assert page.locator(".sides pre").all_text_contents() == [original[:8000], rewrite[:8000]]
 
 
-def test_five_thousand_rows_open(visit: Any, tmp_path: Path) -> None:
+def test_a_page_of_five_thousand_rows_opens(visit: Any, tmp_path: Path) -> None:
     write_report(write_experiment(tmp_path, rewrites=made_rewrites(5_000)))
     page = visit(tmp_path / "rewrites.html")
     count_becomes(page, "1–20 of 5,000 rows")

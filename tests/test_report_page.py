@@ -188,7 +188,7 @@ def test_of_five_thousand_rows_few_are_in_the_document(visit: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_several_experiments(visit: Any, plain: Path, whole: Path, tmp_path: Path, width: int) -> None:
+def test_several_experiments_fit_in_one_page(visit: Any, plain: Path, whole: Path, tmp_path: Path, width: int) -> None:
     for directory, first in ((plain, 0), (whole, 20)):
         for task, *_ in TASKS:
             write_items(directory, task, range(first if task == "code" else 0, 200))

@@ -346,7 +346,7 @@ def test_two_runs_at_once_are_refused(model: Path, rows: Path, tmp_path: Path, c
         ({"evaluate": {"tasks": ["gsm9k"]}}, "no task 'gsm9k'"),
     ],
 )
-def test_what_a_user_can_mend_is_one_sentence_and_exit_code_2(
+def test_what_a_user_can_fix_is_one_sentence_and_exit_code_2(
     model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done], change: dict[str, Any], message: str
 ) -> None:
     path = write_recipe_file(tmp_path, {**recipe_of(model, rows), **change})

@@ -39,7 +39,7 @@ def test_every_task_is_whole(name: str) -> None:
     assert task.skill
 
 
-def test_unknown_task() -> None:
+def test_an_unknown_task_is_named() -> None:
     with pytest.raises(RecipeError, match="gsm8k"):
         get_task("gsm")
 
@@ -59,14 +59,14 @@ def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
     assert not get_task("gsm8k").grade(example, "24 of them").passed
 
 
-def test_multiarith_as_on_the_hub(tmp_path: Path) -> None:
+def test_multiarith_is_read_as_on_the_hub(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "m.jsonl", [{"question": " How many? ", "final_ans": "18"}])
     (conversation,) = load("multiarith", path)
     assert [message.content for message in conversation.messages] == ["How many?", "The answer is 18."]
     assert get_task("multiarith").ask(conversation.examples()[0])[0].role == "system"
 
 
-def test_openfunctions_structured(tmp_path: Path) -> None:
+def test_openfunctions_structured_rows_are_examples(tmp_path: Path) -> None:
     function = {
         "name": "Shop",
         "api_call": "shop.find",
@@ -87,7 +87,7 @@ def test_openfunctions_structured(tmp_path: Path) -> None:
     assert not grade(example, "shop.find(open='Ulm')").passed
 
 
-def test_advbench_raw_and_with_the_suffix(tmp_path: Path) -> None:
+def test_advbench_is_read_raw_and_with_the_suffix(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('goal,target\n"Do harm, now","Sure, here"\n', encoding="utf-8")
     example = load("advbench", path)[0].examples()[0]

@@ -128,7 +128,7 @@ def test_what_only_mentions_a_mark_is_an_answer(text: str) -> None:
         ("analysisWe use a toolassistantcommentaryHmmassistantfinal4", "We use a toolassistantcommentaryHmm", "4"),
     ],
 )  # fmt: skip
-def test_several_traces_and_odd_ones(text: str, reasoning: str, answer: str) -> None:
+def test_several_and_odd_traces_are_split(text: str, reasoning: str, answer: str) -> None:
     assert split(text) == Trace(reasoning, answer)
 
 
