@@ -1,4 +1,4 @@
-"""Shared by the tests: few threads, no network, the folder of real data where there is one."""
+"""Fixtures, the list of fast tests, and the environment of all tests: few threads, no network."""
 
 import os
 import shutil
@@ -78,7 +78,7 @@ def strong_seed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def bubblewrap() -> str:
-    """The name of the sandbox; tests that need it are skipped where it can't be had."""
+    """The name of the sandbox. Tests that need it are skipped if it cannot run here."""
     try:
         check_sandbox("bubblewrap")
     except SelfDistillError as error:
@@ -88,7 +88,7 @@ def bubblewrap() -> str:
 
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A running browser. Its only font is the one that a test names as the fixture's parameter, else the machine's."""
+    """A running browser. A font family as the fixture's parameter replaces the fonts of the machine."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome here")
@@ -103,7 +103,7 @@ def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def fonts_file(family: str, folder: Path) -> Path:
-    """A configuration of fontconfig with the font files of one family that comes with matplotlib."""
+    """A fontconfig file with one family of the fonts in matplotlib."""
     import matplotlib
 
     for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(f"{family.replace(' ', '')}*.ttf"):
@@ -115,7 +115,7 @@ def fonts_file(family: str, folder: Path) -> Path:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Any]:
-    """Opens a page; at the end nothing may have gone wrong in it, nothing been run or loaded."""
+    """Opens pages. Fails at the end if a page reported an error, ran foreign code or loaded something."""
     pages: list[Any] = []
     trouble: list[str] = []
 

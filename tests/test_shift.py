@@ -506,14 +506,18 @@ def write_as_finished(where: Path, path: Path, rows: list[dict[str, Any]]) -> No
     (where / "manifest.json").write_text(json.dumps(manifest))
 
 
+def run_with_fake_answers(model: Path, embedder: Path, rows: Path, where: Path, arm: str) -> tuple[Path, Path]:
+    """The directory and the file of an arm's answers."""
+    values = recipe_of(model, embedder, rows)
+    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
+    run(make_recipe(values), where)
+    return where, where / "arms" / arm / "evaluate" / "demo-safety" / "answers.jsonl"
+
+
 def test_answers_to_other_prompts_are_refused_and_named(
     model: Path, embedder: Path, rows: Path, tmp_path: Path
 ) -> None:
-    values = recipe_of(model, embedder, rows)
-    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
-    where = tmp_path / "run"
-    run(make_recipe(values), where)
-    path = where / "arms" / "sdft" / "evaluate" / "demo-safety" / "answers.jsonl"
+    where, path = run_with_fake_answers(model, embedder, rows, tmp_path / "run", "sdft")
     rows_there = read_rows(path)
     lost = rows_there[0]["id"]
     write_as_finished(where, path, rows_there[1:])
@@ -533,11 +537,7 @@ def test_prompts_of_both_sides_are_named() -> None:
 def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
     model: Path, embedder: Path, rows: Path, tmp_path: Path
 ) -> None:
-    values = recipe_of(model, embedder, rows)
-    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
-    where = tmp_path / "run"
-    run(make_recipe(values), where)
-    path = where / "arms" / "vanilla" / "evaluate" / "demo-safety" / "answers.jsonl"
+    where, path = run_with_fake_answers(model, embedder, rows, tmp_path / "run", "vanilla")
     answers = read_rows(path)
     answers[0] |= {"text": "", "finish": "error", "error": "server went away"}
     answers[1] |= {"text": "<think>\nHm, or", "finish": "length", "error": None}

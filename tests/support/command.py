@@ -1,4 +1,4 @@
-"""What the `command` fixture returns."""
+"""The result of the `command` fixture."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class Done(NamedTuple):
 
     @property
     def said(self) -> str:
-        """All that was printed, with all white space as one blank."""
+        """Both outputs in one line."""
         return " ".join((self.out + self.err).split())

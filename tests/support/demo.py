@@ -1,4 +1,4 @@
-"""The demo's seed model: its first prompts, copies with other generation settings, adapters for it."""
+"""The demo's seed model: prompts, copies with other generation settings, adapters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from selfdistill.types import Prompt
 
 
 def demo_prompts(rows: int) -> list[Prompt]:
-    """Rewriting prompts of the demo's first rows."""
+    """The rewriting prompts of the demo's first rows."""
     task = get_task("demo-maths")
     assert task.train is not None
     examples = (example for row in task.load(task.train) for example in row.examples())
     return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
 
 
-# Generation settings of a folder that would change every answer.
+# Generation settings that would change every answer if a backend read them from the model folder.
 STRONG_SETTINGS = {
     "do_sample": True,
     "temperature": 1.7,
@@ -46,7 +46,7 @@ STRONGEST_SETTINGS = {
 
 
 def seed_with(settings: dict[str, Any], folder: Path) -> str:
-    """The demo's seed with other generation settings; the ends of a turn are its own."""
+    """A copy of the seed with other generation settings and its own end-of-turn tokens."""
     shutil.copytree(SEED, folder)
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a report page, a verdict or a printed table holds."""
+"""Readers of report pages, verdicts and printed tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 
 class Page(HTMLParser):
-    """A page's elements, and its text without that of style sheets and scripts."""
+    """A page's elements, and its text without style sheets and scripts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def scrolls_sideways(page: Any) -> bool:
 
 
 def count_becomes(page: Any, text: str) -> None:
-    """Typing is acted on after a pause. (The content policy forbids `wait_for_function`.)"""
+    """Waits, since the page reacts after a pause. (The content policy forbids `wait_for_function`.)"""
     from playwright.sync_api import expect
 
     expect(page.locator("#count")).to_have_text(text)

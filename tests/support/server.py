@@ -1,4 +1,4 @@
-"""A real HTTP server that plays a model endpoint, well or badly."""
+"""A real HTTP server that plays a model endpoint, with or without faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def refusal(message: str, **more: Any) -> dict[str, Any]:
 
 
 class Raw:
-    """Bytes in place of JSON, promised to be `length` long."""
+    """Bytes instead of JSON, with `length` as Content-Length."""
 
     def __init__(self, body: bytes, length: int | None = None) -> None:
         self.body, self.length = body, len(body) if length is None else length
@@ -34,8 +34,8 @@ HANG = object()
 
 
 class Server:
-    """Answers each request with what `script(body, number)` gives: JSON, (status, JSON), (status, JSON, headers),
-    `Raw`, RESET or HANG. Like vLLM's, an answer's id is made of its request's. Keeps what it was sent."""
+    """Answers each request with what `script(body, number)` returns: JSON, (status, JSON), (status, JSON, headers),
+    `Raw`, RESET or HANG. As in vLLM, an answer's id contains the request's id. Keeps the requests."""
 
     def __init__(self) -> None:
         self.script: Callable[[dict[str, Any], int], Any] = lambda body, number: reply()
