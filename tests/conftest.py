@@ -23,11 +23,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# The modules that `make check` runs: a few seconds each, and no model is loaded.
+FAST = {
+    "test_alpacaeval", "test_backends_fake", "test_check_data", "test_config", "test_data_columns", "test_data_files",
+    "test_data_formats", "test_data_leaks", "test_demo_seed", "test_grading_choices", "test_judge", "test_progress",
+    "test_prompts", "test_rows", "test_sentences", "test_shape", "test_stats", "test_tasks", "test_training_tasks",
+    "test_twins",
+}  # fmt: skip
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
 # No deadline: CI machines are slow.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gone := [name for name in FAST if not Path(__file__).with_name(f"{name}.py").exists()]:
+        raise pytest.UsageError(f"tests/conftest.py lists fast modules that do not exist: {', '.join(gone)}")
+    for item in items:
+        if item.path.stem in FAST:
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(scope="session")

@@ -174,6 +174,7 @@ def test_what_is_joined_is_split_again(reasoning: str, answer: str) -> None:
     assert split(answer) == Trace("", answer)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "unit",
     [
@@ -189,9 +190,9 @@ def test_what_is_joined_is_split_again(reasoning: str, answer: str) -> None:
     ],
 )
 def test_hostile_texts_cost_no_more_than_their_length(unit: str) -> None:
-    """A square of this length would take minutes."""
-    split(unit * (400_000 // len(unit)))
-    split("analysis" + unit * (400_000 // len(unit)))
+    """Time that grows with the square of the length would exceed the limit."""
+    split(unit * (100_000 // len(unit)))
+    split("analysis" + unit * (100_000 // len(unit)))
 
 
 # ---- every grader grades the answer
