@@ -93,6 +93,16 @@ def strong_seed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up experiment with every figure, and its report. Tests do not change it."""
+    from support.report_experiment import write_analysis
+
+    from selfdistill.reports import write_report
+
+    return write_report(write_analysis(tmp_path_factory.mktemp("whole"))).parent
+
+
+@pytest.fixture(scope="session")
 def bubblewrap() -> str:
     """The name of the sandbox. Tests that need it are skipped if it cannot run here."""
     try:

@@ -42,13 +42,6 @@ ALL = {"verdict", "sweeps", "acceptance", "gap", "forgetting", "similarity", "la
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_analysis(tmp_path_factory.mktemp("whole"))
-    write_report(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
 def files(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures") / "new"
     paths = write_figures(whole, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from support.report_experiment import (
     RATES,
     TASKS,
     made_rewrites,
-    write_analysis,
     write_experiment,
     write_items,
     write_json,
@@ -21,13 +21,6 @@ from selfdistill.reports import write_comparison, write_report
 from selfdistill.reports.figures import FIGURES
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_analysis(tmp_path_factory.mktemp("whole"))
-    write_report(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +182,7 @@ def test_of_five_thousand_rows_few_are_in_the_document(visit: Any, tmp_path: Pat
 
 @pytest.mark.parametrize("width", [400, 1280])
 def test_several_experiments_fit_in_one_page(visit: Any, plain: Path, whole: Path, tmp_path: Path, width: int) -> None:
+    plain, whole = (Path(shutil.copytree(path, tmp_path / path.name)) for path in (plain, whole))
     for directory, first in ((plain, 0), (whole, 20)):
         for task, *_ in TASKS:
             write_items(directory, task, range(first if task == "code" else 0, 200))
