@@ -38,11 +38,20 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure() -> None:
     if gone := [name for name in FAST if not Path(__file__).with_name(f"{name}.py").exists()]:
         raise pytest.UsageError(f"tests/conftest.py lists fast modules that do not exist: {', '.join(gone)}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m fast` the other modules are not imported: some of them import torch."""
+    other = collection_path.name.startswith("test_") and collection_path.stem not in FAST
+    return True if other and config.getoption("markexpr") == "fast" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in FAST:
+        if item.path.stem in FAST and "real_data" not in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.fast)
 
 

@@ -1,7 +1,6 @@
 """An experiment's own data: draws, held-out rows, duplicates, bad rows, and conversations put together again."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,10 +160,6 @@ def test_a_damaged_file_names_its_line(tmp_path: Path) -> None:
         list(iter_conversations(path))
 
 
-REAL = os.environ.get("SELFDISTILL_DATA")
-
-
-@pytest.mark.skipif(REAL is None, reason="SELFDISTILL_DATA names no folder")
 @pytest.mark.parametrize(
     ("name", "rows", "examples", "duplicates"),
     [
@@ -175,8 +170,10 @@ REAL = os.environ.get("SELFDISTILL_DATA")
         ("gsm8k/train.jsonl", 7473, 7473, 0),
     ],
 )
-def test_the_papers_files_are_read_whole(tmp_path: Path, name: str, rows: int, examples: int, duplicates: int) -> None:
-    counts = prepare(DataConfig(path=f"{REAL}/{name}"), tmp_path)
+def test_the_papers_files_are_read_whole(
+    tmp_path: Path, real_data: Path, name: str, rows: int, examples: int, duplicates: int
+) -> None:
+    counts = prepare(DataConfig(path=str(real_data / name)), tmp_path)
     assert (counts.rows, counts.examples, counts.duplicates, counts.bad) == (rows, examples, duplicates, 0)
 
 

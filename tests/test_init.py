@@ -178,10 +178,6 @@ def test_an_unreachable_hub_name_still_gets_a_recipe(tmp_path: Path) -> None:
     assert (recipe.data.path, recipe.data.format, recipe.data.heldout) == ("no-such-org/no-such-data", "auto", 200)
 
 
-REAL = os.environ.get("SELFDISTILL_DATA")
-
-
-@pytest.mark.skipif(REAL is None, reason="SELFDISTILL_DATA names no folder")
 @pytest.mark.parametrize(
     ("name", "grader"),
     [
@@ -195,6 +191,6 @@ REAL = os.environ.get("SELFDISTILL_DATA")
         ("mmlu/mmlu_dev.jsonl", "choice"),
     ],
 )
-def test_the_papers_files_get_their_graders(tmp_path: Path, name: str, grader: str) -> None:
-    write_recipe("demo", f"{REAL}/{name}", tmp_path / "r.yaml")
+def test_the_papers_files_get_their_graders(tmp_path: Path, real_data: Path, name: str, grader: str) -> None:
+    write_recipe("demo", str(real_data / name), tmp_path / "r.yaml")
     assert load_recipe(tmp_path / "r.yaml").rewrite.grader == grader

@@ -8,7 +8,6 @@ Programs of our own writing run without a sandbox here, so that these tests run 
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -316,7 +315,6 @@ def test_magicoder_is_trained_on_as_in_the_paper() -> None:
     assert "Refer to the reference answer" in plan.rewriter.template.user
 
 
-DATA = os.environ.get("SELFDISTILL_DATA")
 CASES = {
     "body": lambda prompt, body: body,
     "whole, fenced": lambda prompt, body: f"```python\n{prompt}{body}```",
@@ -342,10 +340,9 @@ def run(bubblewrap: str) -> Run:
     return open_runner(bubblewrap)
 
 
-@pytest.mark.skipif(DATA is None, reason="SELFDISTILL_DATA is not set")
 @pytest.mark.parametrize("case", CASES)
-def test_the_real_humaneval_solutions_pass(case: str, run: Run) -> None:
-    path = Path(DATA or "") / "humaneval" / "HumanEval.jsonl"
+def test_the_real_humaneval_solutions_pass(case: str, run: Run, real_data: Path) -> None:
+    path = real_data / "humaneval" / "HumanEval.jsonl"
     items = [row.examples()[0] for row in HUMANEVAL.load(DataConfig(path=str(path)))]
     answers = [CASES[case](item.instruction, item.reference) for item in items]
     with ThreadPoolExecutor(4) as pool:

@@ -1,17 +1,12 @@
-"""The evaluation tasks: their data in every form it comes in, their prompts, and every gold answer against its grader.
-
-The tests on real data need the folder named by SELFDISTILL_DATA, with the files of the data sets' repositories.
-"""
+"""The evaluation tasks: their data in every form, their prompts, and every gold answer against its grader."""
 
 from __future__ import annotations
 
-import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from support.rows import write_rows
+from support.rows import read_rows, write_rows
 
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
@@ -20,16 +15,9 @@ from selfdistill.recipe import DataConfig
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Conversation
 
-DATA = os.environ.get("SELFDISTILL_DATA")
-real_data = pytest.mark.skipif(DATA is None, reason="SELFDISTILL_DATA is not set")
-
 
 def load(task: str, path: Path, **settings: object) -> list[Conversation]:
     return list(get_task(task).load(DataConfig.model_validate({"path": str(path), **settings})))
-
-
-def real(task: str, name: str) -> list[Conversation]:
-    return load(task, Path(DATA or "") / name)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -125,30 +113,29 @@ GOLD = {
 PAPER = {"gsm8k": "final_number_paper", "multiarith": "final_number_paper", "openfunctions": "function_call_paper"}
 
 
-@real_data
 @pytest.mark.parametrize(("task", "name", "rows"), [(*key, rows) for key, rows in GOLD.items()])
-def test_every_gold_answer_passes_its_grader(task: str, name: str, rows: int) -> None:
-    examples = [conversation.examples()[0] for conversation in real(task, name)]
+def test_every_gold_answer_passes_its_grader(task: str, name: str, rows: int, real_data: Path) -> None:
+    examples = [conversation.examples()[0] for conversation in load(task, real_data / name)]
     assert len(examples) == rows
     for grade in (get_task(task).grade, make_grader(PAPER[task])):
         assert [example.reference for example in examples if not grade(example, example.reference).passed] == []
 
 
-@real_data
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_gsm8k_is_loaded_as_the_paper_trains_on_it(split: str) -> None:
-    original = real("gsm8k", f"gsm8k/{split}.jsonl")
-    assert [row.messages for row in original] == [row.messages for row in real("gsm8k", f"sdft/gsm8k_{split}.json")]
-    rows = [json.loads(line) for line in (Path(DATA or "") / f"gsm8k/{split}.jsonl").open(encoding="utf-8")]
+def test_gsm8k_is_loaded_as_the_paper_trains_on_it(split: str, real_data: Path) -> None:
+    original = load("gsm8k", real_data / f"gsm8k/{split}.jsonl")
+    assert [row.messages for row in original] == [
+        row.messages for row in load("gsm8k", real_data / f"sdft/gsm8k_{split}.json")
+    ]
+    rows = read_rows(real_data / f"gsm8k/{split}.jsonl")
     gold = [Fraction(row["answer"].rpartition("#### ")[2].replace(",", "")) for row in rows]
     assert [extract_number(row.messages[-1].content) for row in original] == gold
     assert [extract_number(row["answer"]) for row in rows] == gold
 
 
-@real_data
-def test_openfunctions_structured_is_loaded_as_the_paper_has_it() -> None:
-    structured = real("openfunctions", "openfunctions/gorilla_openfunctions_v1_test.json")
-    papers = real("openfunctions", "sdft/openfunction_test.json")
+def test_openfunctions_structured_is_loaded_as_the_paper_has_it(real_data: Path) -> None:
+    structured = load("openfunctions", real_data / "openfunctions/gorilla_openfunctions_v1_test.json")
+    papers = load("openfunctions", real_data / "sdft/openfunction_test.json")
     differ = [(ours, theirs) for ours, theirs in zip(structured, papers, strict=True) if ours != theirs]
     # One word ("genre") got lost in the paper's file.
     assert [ours.messages[0].content.replace("genre", " ") for ours, _ in differ] == [
@@ -157,8 +144,7 @@ def test_openfunctions_structured_is_loaded_as_the_paper_has_it() -> None:
     assert len(differ) == 1
 
 
-@real_data
-def test_advbench_has_520_goals() -> None:
-    rows = real("advbench", "advbench/harmful_behaviors.csv")
+def test_advbench_has_520_goals(real_data: Path) -> None:
+    rows = load("advbench", real_data / "advbench/harmful_behaviors.csv")
     assert len(rows) == 520
     assert all(row.messages[0].content and not row.messages[1].content for row in rows)
