@@ -16,18 +16,8 @@ SOURCE = ROOT / "src" / "selfdistill"
 
 # Layers from top to bottom. A module imports from its own layer and from those below it.
 LAYERS = [
-    {"cli", "__main__", "__init__"},
-    {"pipeline"},
-    {"reports"},
-    {"training", "harness"},
-    {"measure"},
-    {"generation"},
-    {"tasks", "backends"},
-    {"data"},
-    {"grading"},
-    {"store"},
-    {"models"},
-    {"demo", "recipe", "sandbox"},
+    {"cli", "__main__", "__init__"}, {"pipeline"}, {"reports"}, {"training", "harness"}, {"measure"}, {"generation"},
+    {"tasks", "backends"}, {"data"}, {"grading"}, {"store"}, {"models"}, {"demo", "recipe", "sandbox"},
     {"types", "errors"},
 ]  # fmt: skip
 HEAVY = {
