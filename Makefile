@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: chaos chaos-short soak demo reproduce-demo test lint format types bench docs fuzz licences lock dist audit
+.PHONY: chaos chaos-short soak demo reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
 .PHONY: install install-dev install-vllm clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
@@ -22,6 +22,9 @@ lint: install-dev  ## style and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint  ## style, types and the fast tests: before each commit
+	$(BIN)/python -m pytest -m fast
 
 format: install-dev
 	$(BIN)/ruff check --fix .

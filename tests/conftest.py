@@ -1,35 +1,58 @@
-"""Shared by the tests: few threads, no network, the folder of real data where there is one."""
+"""Fixtures, the list of fast tests, and the environment of all tests: few threads, no network."""
 
-import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from support.command import Done
+from support.demo import STRONGEST_SETTINGS, seed_with
+from support.server import KEY, Server
 
+from selfdistill.backends import openai
 from selfdistill.cli import main
-from selfdistill.demo import SEED
 from selfdistill.errors import SelfDistillError
-from selfdistill.generation.prompts import REWRITING, rewriting_messages
 from selfdistill.sandbox import check_sandbox
-from selfdistill.tasks import get_task
-from selfdistill.types import Prompt
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# The modules that `make check` runs: a few seconds each, and no model is loaded.
+FAST = {
+    "test_alpacaeval", "test_backends_fake", "test_check_data", "test_config", "test_data_columns", "test_data_files",
+    "test_data_formats", "test_data_leaks", "test_demo_seed", "test_grading_choices", "test_judge", "test_progress",
+    "test_prompts", "test_rows", "test_sentences", "test_shape", "test_stats", "test_tasks", "test_training_tasks",
+    "test_twins",
+}  # fmt: skip
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
-
-# A busy machine is no failure of a property.
+# No deadline: CI machines are slow.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    if gone := [name for name in FAST if not Path(__file__).with_name(f"{name}.py").exists()]:
+        raise pytest.UsageError(f"tests/conftest.py lists fast modules that do not exist: {', '.join(gone)}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m fast` the other modules are not imported: some of them import torch."""
+    other = collection_path.name.startswith("test_") and collection_path.stem not in FAST
+    return True if other and config.getoption("markexpr") == "fast" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in FAST and "real_data" not in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +62,6 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SELFDISTILL_DATA names no folder")
     return Path(folder)
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        """All that was printed, with all white space as one blank."""
-        return " ".join((self.out + self.err).split())
 
 
 @pytest.fixture
@@ -69,43 +81,19 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
-def demo_prompts(rows: int) -> list[Prompt]:
-    """Rewriting prompts of the demo's first rows."""
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
-
-
-# Generation settings of a folder that would change every answer.
-STRONG_SETTINGS = {
-    "do_sample": True,
-    "temperature": 1.7,
-    "top_k": 1,
-    "top_p": 0.5,
-    "min_p": 0.3,
-    "repetition_penalty": 1.5,
-    "presence_penalty": 1.5,
-    "frequency_penalty": 1.5,
-    "max_new_tokens": 5,
-    "no_repeat_ngram_size": 2,
-}
-STRONGEST_SETTINGS = {
-    **STRONG_SETTINGS,
-    "min_new_tokens": 20,
-    "suppress_tokens": [*range(60, 90)],
-    "bad_words_ids": [[100], [101], [102]],
-    "forced_bos_token_id": 95,
-    "forced_eos_token_id": 96,
-}
-
-
-def seed_with(settings: dict[str, Any], folder: Path) -> str:
-    """The demo's seed with other generation settings; the ends of a turn are its own."""
-    shutil.copytree(SEED, folder)
-    path = folder / "generation_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
-    return str(folder)
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(openai, "_FIRST_WAIT", 0.001)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    running = Server()
+    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield running
+    running.released.set()
+    running.http.shutdown()
+    running.http.server_close()
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +102,18 @@ def strong_seed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up experiment with every figure, and its report. Tests do not change it."""
+    from support.report_experiment import write_analysis
+
+    from selfdistill.reports import write_report
+
+    return write_report(write_analysis(tmp_path_factory.mktemp("whole"))).parent
+
+
+@pytest.fixture(scope="session")
 def bubblewrap() -> str:
-    """The name of the sandbox; tests that need it are skipped where it can't be had."""
+    """The name of the sandbox. Tests that need it are skipped if it cannot run here."""
     try:
         check_sandbox("bubblewrap")
     except SelfDistillError as error:
@@ -125,7 +123,7 @@ def bubblewrap() -> str:
 
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A running browser. Its only font is the one that a test names as the fixture's parameter, else the machine's."""
+    """A running browser. A font family as the fixture's parameter replaces the fonts of the machine."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome here")
@@ -140,7 +138,7 @@ def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def fonts_file(family: str, folder: Path) -> Path:
-    """A configuration of fontconfig with the font files of one family that comes with matplotlib."""
+    """A fontconfig file with one family of the fonts in matplotlib."""
     import matplotlib
 
     for path in Path(matplotlib.get_data_path(), "fonts", "ttf").glob(f"{family.replace(' ', '')}*.ttf"):
@@ -152,7 +150,7 @@ def fonts_file(family: str, folder: Path) -> Path:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Any]:
-    """Opens a page; at the end nothing may have gone wrong in it, nothing been run or loaded."""
+    """Opens pages. Fails at the end if a page reported an error, ran foreign code or loaded something."""
     pages: list[Any] = []
     trouble: list[str] = []
 

@@ -70,7 +70,7 @@ def test_both_local_forms_hold_the_same_805_items(real_data: Path) -> None:
     assert [item.id for item in ours] == [item.id for item in published]
 
 
-def test_published_win_rates(real_data: Path) -> None:
+def test_published_win_rates_are_reproduced(real_data: Path) -> None:
     folder = real_data / "alpaca_eval"
     llama = published_rates(folder / "llama-2-7b-chat-hf_alpaca_eval_gpt4_annotations.json")
     assert llama.percent == pytest.approx(71.36645962732919, abs=1e-9)

@@ -14,7 +14,7 @@ from unittest.mock import ANY
 
 import pytest
 import torch
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.attention import ATTENTION, attend_on_cpu
@@ -270,7 +270,7 @@ def test_batches_stay_under_the_budget_and_lose_no_row() -> None:
     assert [len(part) for part in batches(rows, 1)] == [1] * 200
 
 
-def test_stop_length_and_token_counts(folder: Path) -> None:
+def test_stops_lengths_and_token_counts_are_recorded(folder: Path) -> None:
     found = answers(config(folder), PROMPTS, Sampling(temperature=1.0, max_new_tokens=120))
     assert {c.finish for c in found} == {"stop", "length"}
     for completion in found:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import telling
-from selfdistill.backends.sharing import sharing
-from tiny import tiny_model
+from support import telling
+from support.tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, open_backend
 from selfdistill.backends.pool import Pool
 from selfdistill.backends.replica import Work
+from selfdistill.backends.sharing import sharing
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt
@@ -205,7 +205,7 @@ def test_what_leaves_a_replica_without_a_word_is_told(cluster: Any) -> None:
     ]
 
 
-def test_a_name_of_a_layout_is_no_path(
+def test_a_name_of_a_chat_template_is_no_path(
     cluster: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "chat").write_text("a file that has nothing to do with it")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_model
+from support.rows import read_rows, write_rows
+from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.errors import ExperimentError, ModelError, RecipeError, StageError
@@ -48,7 +49,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty questions. The fake backend answers a prompt without a reference with its last line: half are right."""
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
     made = [
         {
             "question": f"Say what {n} plus {n} is.\nIt may be {2 * n if n % 2 else 2 * n + 1}",
@@ -56,16 +56,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for n in range(40)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", made)
 
 
 @pytest.fixture(scope="module")
 def general(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("general") / "general.jsonl"
     made = [{"instruction": f"Tell of the number {n}.", "output": f"Number {n} is a number."} for n in range(30)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
+    return write_rows(tmp_path_factory.mktemp("general") / "general.jsonl", made)
 
 
 def recipe_of(model: Path, rows: Path, **changes: Any) -> dict[str, Any]:
@@ -79,10 +76,6 @@ def recipe_of(model: Path, rows: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.fixture(scope="module")
 def done(model: Path, rows: Path, general: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """All kinds of arms, run to the verdict."""
@@ -93,7 +86,7 @@ def done(model: Path, rows: Path, general: Path, tmp_path_factory: pytest.TempPa
 
 def sources(where: Path, arm: str) -> Counter[str]:
     """What the rows of an arm say, which the manifest counts alike."""
-    counted = Counter(row["source"] for row in read(where / "arms" / arm / "data.jsonl"))
+    counted = Counter(row["source"] for row in read_rows(where / "arms" / arm / "data.jsonl"))
     told = json.loads((where / "manifest.json").read_text())["stages"][f"train/{arm}"]["counts"]["sources"]
     assert told == counted
     return counted
@@ -114,11 +107,11 @@ def test_every_kind_of_arm_stands_in_one_verdict(done: tuple[Path, Any]) -> None
 
 def test_self_answers_stand_where_they_pass_and_gold_elsewhere(done: tuple[Path, Any]) -> None:
     where, _ = done
-    answers = {row["id"]: row for row in read(where / "rewrite" / "self" / "rewrites.jsonl")}
+    answers = {row["id"]: row for row in read_rows(where / "rewrite" / "self" / "rewrites.jsonl")}
     assert {row["source"] for row in answers.values()} == {"self", "original"}
     for row in answers.values():
         assert (row["source"] == "self") == (row["grade"]["outcome"] == "pass")
-    for row in read(where / "arms" / "self" / "data.jsonl"):
+    for row in read_rows(where / "arms" / "self" / "data.jsonl"):
         chosen = answers[row["id"]]
         own = chosen["completion"]["text"] if row["source"] == "self" else chosen["example"]["reference"]
         assert row["response"] == own
@@ -128,9 +121,9 @@ def test_self_answers_stand_where_they_pass_and_gold_elsewhere(done: tuple[Path,
 
 def test_a_cascade_prefers_own_answers_then_rewrites_then_gold(done: tuple[Path, Any]) -> None:
     where, _ = done
-    own = {row["id"]: row for row in read(where / "rewrite" / "self" / "rewrites.jsonl")}
-    guided = {row["id"]: row for row in read(where / "rewrite" / "rewrites.jsonl")}
-    for row in read(where / "arms" / "cascade" / "data.jsonl"):
+    own = {row["id"]: row for row in read_rows(where / "rewrite" / "self" / "rewrites.jsonl")}
+    guided = {row["id"]: row for row in read_rows(where / "rewrite" / "rewrites.jsonl")}
+    for row in read_rows(where / "arms" / "cascade" / "data.jsonl"):
         name, source, text = row["id"], row["source"], row["response"]
         if own[name]["source"] == "self":
             assert (source, text) == ("self", own[name]["completion"]["text"])
@@ -148,7 +141,7 @@ def test_the_best_of_k_is_the_likeliest_that_passes(done: tuple[Path, Any], mode
 
     where, _ = done
     folders = [where / "rewrite" / name for name in ("", "sample-1", "sample-2")]
-    sets = [{row["id"]: row for row in read(folder / "rewrites.jsonl")} for folder in folders]
+    sets = [{row["id"]: row for row in read_rows(folder / "rewrites.jsonl")} for folder in folders]
     config = ModelConfig(path=str(model), dtype="float32")
     weights, renderer = load_model(config).eval(), load_renderer(config)
 
@@ -162,7 +155,7 @@ def test_the_best_of_k_is_the_likeliest_that_passes(done: tuple[Path, Any], mode
         return float(each[torch.tensor(sequence.trained[1:])].mean())
 
     samples = Counter[int]()
-    for row in read(where / "rewrite" / "best-3.jsonl"):
+    for row in read_rows(where / "rewrite" / "best-3.jsonl"):
         passed = [each[row["id"]] for each in sets if each[row["id"]]["source"] == "rewrite"]
         if not passed:
             assert row["source"] == "original"
@@ -200,18 +193,18 @@ def test_a_tie_goes_to_the_first_and_what_has_no_score_comes_last(tmp_path: Path
 def test_replay_adds_its_share_of_rows_as_they_are(done: tuple[Path, Any], general: Path) -> None:
     where, _ = done
     assert sources(where, "replayed") == {"original": 32, "replay": 8}
-    texts = {row["output"] for row in read(general)}
-    replayed = [row for row in read(where / "arms" / "replayed" / "data.jsonl") if row["source"] == "replay"]
+    texts = {row["output"] for row in read_rows(general)}
+    replayed = [row for row in read_rows(where / "arms" / "replayed" / "data.jsonl") if row["source"] == "replay"]
     assert {row["response"] for row in replayed} <= texts
-    plain = read(where / "arms" / "vanilla" / "data.jsonl")
-    assert read(where / "arms" / "replayed" / "data.jsonl")[: len(plain)] == plain
+    plain = read_rows(where / "arms" / "vanilla" / "data.jsonl")
+    assert read_rows(where / "arms" / "replayed" / "data.jsonl")[: len(plain)] == plain
 
 
 def test_replay_never_brings_in_what_is_held_out(model: Path, rows: Path, tmp_path: Path) -> None:
     arms = {**SEED, "replayed": {"data": "original", "replay": {"path": str(rows), "share": 1.0}}}
     run(make_recipe(recipe_of(model, rows, arms=arms)), tmp_path / "run")
-    held = {row["messages"][0]["content"] for row in read(tmp_path / "run" / "data" / "heldout.jsonl")}
-    trained = {row["prompt"][0]["content"] for row in read(tmp_path / "run" / "arms" / "replayed" / "data.jsonl")}
+    held = {row["messages"][0]["content"] for row in read_rows(tmp_path / "run" / "data" / "heldout.jsonl")}
+    trained = {row["prompt"][0]["content"] for row in read_rows(tmp_path / "run" / "arms" / "replayed" / "data.jsonl")}
     assert not held & trained
     arms["replayed"]["replay"]["share"] = 1.1
     with pytest.raises(StageError, match=r"has 32 rows to replay, and a share of 1.1 of 32 rows is 35"):
@@ -257,15 +250,14 @@ def test_nothing_is_generated_that_no_arm_needs(model: Path, rows: Path, tmp_pat
 
 def test_prompts_that_repeat_are_asked_once_and_graded_each(model: Path, tmp_path: Path) -> None:
     """Without the reference two rows with one question have one prompt, and each its own answer to be right about."""
-    path = tmp_path / "rows.jsonl"
     made = [{"question": f"Which?\nIt is {n // 2}", "answer": f"#### {n // 2 + n % 2}"} for n in range(24)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    path = write_rows(tmp_path / "rows.jsonl", made)
     values = recipe_of(model, path, arms={**SEED, "self": {"data": "self"}}, data={"path": str(path)})
     values["evaluate"] = {"tasks": []}
     run(make_recipe(values), tmp_path / "run")
     folder = tmp_path / "run" / "rewrite" / "self"
-    assert len(read(folder / "completions.jsonl")) == 12
-    answers = read(folder / "rewrites.jsonl")
+    assert len(read_rows(folder / "completions.jsonl")) == 12
+    answers = read_rows(folder / "rewrites.jsonl")
     assert len(answers) == 24
     by_reference = {row["example"]["reference"]: row["source"] for row in answers if "It is 5" in str(row["example"])}
     assert by_reference == {"#### 5": "self", "#### 6": "original"}

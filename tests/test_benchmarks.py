@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 from pairs import Row, alternate, collect, ratios, table
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +77,7 @@ def test_the_gpu_script_on_a_tiny_model(tmp_path: Path) -> None:
     assert figures["left_out"] == []
 
 
-def test_leaks(real_data: Path) -> None:
+def test_the_leaks_table_shows_alarms_and_findings(real_data: Path) -> None:
     """A table of false alarms and one of the findings in published rewrites."""
     out = run("benchmarks/leaks.py", real_data)
     assert "| references, lima_train | 1,082 | 0 |" in out

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CHATML, tiny_tokenizer
+from support.tiny import CHATML, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RenderError
 from selfdistill.generation.prompts import REWRITING, rewriting_messages

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
+from support.command import Done
 
 from selfdistill.data.markup import find_markup
 

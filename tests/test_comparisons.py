@@ -1,30 +1,18 @@
 """Comparisons of arms against published or independently computed figures, and against simulated truths."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration import Design, decided_at_needed, draw, simulate
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
+from support.comparisons import MARGIN, pair
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare, during, runs_needed, word
 from selfdistill.measure.stats import Values
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from calibration import Design, decided_at_needed, draw, simulate
-
-MARGIN = 0.05
-
-
-def pair(task: str, gained: int, lost: int, same: int) -> Pair:
-    """Right and wrong in a single run: `gained` items are right in the arm only, `lost` in the seed only."""
-    mine, other = [1.0] * gained + [0.0] * lost + [1.0] * same, [0.0] * gained + [1.0] * lost + [1.0] * same
-    return Pair(task, "vanilla", "seed", [dict(enumerate(mine))], [dict(enumerate(other))])
 
 
 def one(gained: int, lost: int, same: int) -> Comparison:
@@ -97,7 +85,7 @@ def test_an_arm_with_one_run_borrows_the_spread_of_the_other_arm() -> None:
     assert (both.runs, seed.runs) == (1, 3)
 
 
-def test_holm_forbids_the_word() -> None:
+def test_holm_correction_can_take_back_a_word() -> None:
     # 8 lost of 40 tells alone (p = 0.008), and among ten such tasks no more.
     rows = compare([pair(str(lost), 0, lost, 40 - lost) for lost in (2, 8, 3, 1, 0, 11, 4, 2, 2, 1)], MARGIN)
     assert one(0, 8, 32).word == "forgot"
@@ -133,7 +121,7 @@ def test_no_change_is_not_said_of_an_interval_without_zero() -> None:
     assert one(30, 30, 1259).unchanged
 
 
-def test_words() -> None:
+def test_each_word_follows_from_interval_and_margin() -> None:
     assert word(-0.2, -0.01, 0.01, 1.0) == "forgot"
     assert word(0.01, 0.2, 0.01, 0.0) == "gained"
     assert word(-0.04, 0.03, 0.5, 0.02) == "kept"

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdistill.errors import RecipeError
@@ -94,7 +94,7 @@ def test_bad_overrides_are_named(tmp_path: Path, override: str) -> None:
         load_recipe(write(tmp_path, "model: m\ndata: d"), [override])
 
 
-def test_missing_folder_and_encoding(tmp_path: Path) -> None:
+def test_a_missing_folder_and_a_wrong_encoding_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="There is no recipe at"):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="is a folder"):
@@ -104,6 +104,7 @@ def test_missing_folder_and_encoding(tmp_path: Path) -> None:
         load_recipe(tmp_path / "latin.yaml")
 
 
+@settings(max_examples=30)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.dictionaries(st.text(), s)))
 def test_any_value_is_a_recipe_or_a_recipe_error(value: object) -> None:
     with contextlib.suppress(RecipeError):

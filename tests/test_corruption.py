@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model
+from support.rows import sum_rows, write_rows
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
 from selfdistill.errors import ExperimentError
@@ -37,8 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """A recipe and the directory of its finished run."""
     folder = tmp_path_factory.mktemp("made")
     tiny_model(folder / "model")
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "rows.jsonl", sum_rows(20))
     recipe = make_recipe(values(folder))
     run(recipe, folder / "run")
     return recipe, folder / "run"
@@ -55,6 +55,12 @@ def flip(path: Path, share: float = 0.5) -> None:
     content = bytearray(path.read_bytes())
     content[int(share * len(content))] ^= 4
     path.write_bytes(content)
+
+
+@pytest.fixture
+def copied(made: tuple[Recipe, Path], tmp_path: Path) -> tuple[Recipe, Path, Path]:
+    """The recipe, its finished directory, and a copy of the directory to damage."""
+    return *made, shutil.copytree(made[1], tmp_path / "run")
 
 
 def changed_times(where: Path, before: dict[Path, int]) -> set[str]:
@@ -76,11 +82,9 @@ def changed_times(where: Path, before: dict[Path, int]) -> set[str]:
     ],
 )
 def test_a_damaged_file_is_named_and_made_again_and_nothing_else(
-    made: tuple[Recipe, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, also: set[str]
+    copied: tuple[Recipe, Path, Path], caplog: pytest.LogCaptureFixture, name: str, also: set[str]
 ) -> None:
-    recipe, whole = made
-    where = tmp_path / "run"
-    shutil.copytree(whole, where)
+    recipe, whole, where = copied
     flip(where / name)
     damaged = (where / name).read_bytes()
     times = {
@@ -104,11 +108,9 @@ def test_a_damaged_file_is_named_and_made_again_and_nothing_else(
     "name", ["rewrite/completions.jsonl", "rewrite/likelihoods.jsonl", "arms/sdft/evaluate/heldout/answers.jsonl"]
 )
 def test_of_appended_rows_only_the_damaged_is_asked_again(
-    made: tuple[Recipe, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+    copied: tuple[Recipe, Path, Path], caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    recipe, whole = made
-    where = tmp_path / "run"
-    shutil.copytree(whole, where)
+    recipe, whole, where = copied
     lines = (where / name).read_bytes().splitlines(keepends=True)
     flipped = lines[1].replace(b'": ', b'"; ', 1)
     (where / name).write_bytes(b"".join([lines[0], flipped, *lines[2:]]))
@@ -129,21 +131,17 @@ def _open(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
 def test_damaged_weights_are_trained_again_and_are_the_same(
-    made: tuple[Recipe, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+    copied: tuple[Recipe, Path, Path], caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    recipe, whole = made
-    where = tmp_path / "run"
-    shutil.copytree(whole, where)
+    recipe, whole, where = copied
     flip(where / "arms/sdft/model" / name, 0.9)
     run(recipe, where)
     assert f"{name} is not as it was written" in caplog.text
     assert (where / "arms/sdft/model" / name).read_bytes() == (whole / "arms/sdft/model" / name).read_bytes()
 
 
-def test_a_hand_edit_is_kept_under_another_name(made: tuple[Recipe, Path], tmp_path: Path) -> None:
-    recipe, whole = made
-    where = tmp_path / "run"
-    shutil.copytree(whole, where)
+def test_a_hand_edit_is_kept_under_another_name(copied: tuple[Recipe, Path, Path]) -> None:
+    recipe, whole, where = copied
     score = where / "arms/sdft/evaluate/heldout/score.json"
     score.write_text(score.read_text().replace('"value": ', '"value": 0.9'))
     with pytest.raises(ExperimentError, match=r"score.json is not as it was written: .* or changed by hand"):
@@ -155,10 +153,8 @@ def test_a_hand_edit_is_kept_under_another_name(made: tuple[Recipe, Path], tmp_p
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])
-def test_a_damaged_manifest_is_replaced_by_the_one_before(made: tuple[Recipe, Path], tmp_path: Path, how: str) -> None:
-    recipe, whole = made
-    where = tmp_path / "run"
-    shutil.copytree(whole, where)
+def test_a_damaged_manifest_is_replaced_by_the_one_before(copied: tuple[Recipe, Path, Path], how: str) -> None:
+    recipe, whole, where = copied
     manifest = where / "manifest.json"
     if how == "flip":
         flip(manifest)
@@ -174,13 +170,12 @@ def test_a_damaged_manifest_is_replaced_by_the_one_before(made: tuple[Recipe, Pa
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000], ids=["cut", "nested"])
-def test_two_damaged_manifests_are_told(made: tuple[Recipe, Path], tmp_path: Path, content: str) -> None:
-    where = tmp_path / "run"
-    shutil.copytree(made[1], where)
+def test_two_damaged_manifests_are_told(copied: tuple[Recipe, Path, Path], content: str) -> None:
+    recipe, _, where = copied
     for name in ("manifest.json", "manifest.previous.json"):
         (where / name).write_text(content)
     with pytest.raises(ExperimentError, match=r"manifest.json is damaged, and so is the one before it"):
-        run(made[0], where)
+        run(recipe, where)
 
 
 def test_a_run_killed_before_its_first_manifest_goes_on(made: tuple[Recipe, Path], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def chat(*turns: dict[str, Any]) -> dict[str, Any]:
           "system": "S"}, ["S", "x", "y"]),
     ],
 )  # fmt: skip
-def test_columns_that_are_used(tmp_path: Path, row: dict[str, Any], expected: list[str]) -> None:
+def test_used_columns_become_texts(tmp_path: Path, row: dict[str, Any], expected: list[str]) -> None:
     (conversation,) = read(tmp_path, row)
     assert texts(conversation) == expected
 
@@ -195,7 +195,7 @@ def test_one_format_under_its_own_names_goes_before_others(tmp_path: Path) -> No
         ({"text": "a"}, None),
     ],
 )
-def test_the_line_to_paste(tmp_path: Path, row: dict[str, Any], line: str | None) -> None:
+def test_the_line_to_paste_can_be_pasted(tmp_path: Path, row: dict[str, Any], line: str | None) -> None:
     assert suggestion([row]) == line
     with pytest.raises(DataError) as told:
         read(tmp_path, row)

@@ -1,7 +1,6 @@
 """An experiment's own data: draws, held-out rows, duplicates, bad rows, and conversations put together again."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import write_rows
 
 from selfdistill.data import DataCounts, OnBad, iter_conversations, prepare
 from selfdistill.errors import DataError, ExperimentError
 from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation, Message
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def numbered(count: int) -> list[dict[str, str]]:
@@ -27,7 +22,7 @@ def numbered(count: int) -> list[dict[str, str]]:
 
 def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[str], list[str]]:
     """Counts, and the references of the training and of the held-out rows."""
-    counts = prepare(DataConfig(path=str(write(folder / "d.jsonl", rows)), **config), folder / "out")
+    counts = prepare(DataConfig(path=str(write_rows(folder / "d.jsonl", rows)), **config), folder / "out")
     train, heldout = (
         [example.reference for row in iter_conversations(folder / "out" / name) for example in row.examples()]
         for name in ("train.jsonl", "heldout.jsonl")
@@ -35,7 +30,7 @@ def run(folder: Path, rows: list[Any], **config: Any) -> tuple[DataCounts, list[
     return counts, train, heldout
 
 
-def test_all_rows_in_order(tmp_path: Path) -> None:
+def test_without_n_all_rows_are_taken_in_order(tmp_path: Path) -> None:
     counts, train, heldout = run(tmp_path, numbered(20))
     assert (train, heldout) == ([str(i) for i in range(20)], [])
     assert counts == DataCounts(rows=20, bad=0, train=20, heldout=0, examples=20)
@@ -136,7 +131,7 @@ def test_an_error_leaves_the_files_as_they_were(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
-def test_more_held_out_than_there_are(tmp_path: Path) -> None:
+def test_holding_out_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 5 usable rows, and data\.heldout sets 5 aside"):
         run(tmp_path, numbered(5), heldout=5)
 
@@ -146,7 +141,7 @@ def test_fewer_rows_than_asked_for_are_all_used(tmp_path: Path) -> None:
     assert (len(train), counts.short) == (5, 3)
 
 
-def test_a_source_that_changes_between_the_passes(tmp_path: Path) -> None:
+def test_a_source_that_changes_between_the_passes_is_refused(tmp_path: Path) -> None:
     sizes = iter((6, 7))
 
     def load(config: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
@@ -165,10 +160,6 @@ def test_a_damaged_file_names_its_line(tmp_path: Path) -> None:
         list(iter_conversations(path))
 
 
-REAL = os.environ.get("SELFDISTILL_DATA")
-
-
-@pytest.mark.skipif(REAL is None, reason="SELFDISTILL_DATA names no folder")
 @pytest.mark.parametrize(
     ("name", "rows", "examples", "duplicates"),
     [
@@ -179,13 +170,15 @@ REAL = os.environ.get("SELFDISTILL_DATA")
         ("gsm8k/train.jsonl", 7473, 7473, 0),
     ],
 )
-def test_the_papers_files(tmp_path: Path, name: str, rows: int, examples: int, duplicates: int) -> None:
-    counts = prepare(DataConfig(path=f"{REAL}/{name}"), tmp_path)
+def test_the_papers_files_are_read_whole(
+    tmp_path: Path, real_data: Path, name: str, rows: int, examples: int, duplicates: int
+) -> None:
+    counts = prepare(DataConfig(path=str(real_data / name)), tmp_path)
     assert (counts.rows, counts.examples, counts.duplicates, counts.bad) == (rows, examples, duplicates, 0)
 
 
-def test_reading_many_rows_is_told_of(tmp_path: Path) -> None:
-    path, seen = write(tmp_path / "d.jsonl", numbered(25_000)), []
+def test_reading_many_rows_reports_progress(tmp_path: Path) -> None:
+    path, seen = write_rows(tmp_path / "d.jsonl", numbered(25_000)), []
 
     def told(*step: Any) -> None:
         seen.append(step)

@@ -33,7 +33,7 @@ def zstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("content", [(".jsonl", LINES), (".json", json.dumps(ROWS).encode()), (".csv", CSV)])
-def test_compressed_text(tmp_path: Path, suffix: str, content: tuple[str, bytes]) -> None:
+def test_compressed_text_is_read(tmp_path: Path, suffix: str, content: tuple[str, bytes]) -> None:
     packers: dict[str, Callable[[bytes], bytes]] = {
         "": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd,
     }  # fmt: skip
@@ -48,7 +48,7 @@ def test_compressed_text(tmp_path: Path, suffix: str, content: tuple[str, bytes]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstd])
-def test_compressed_text_that_is_cut_off(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+def test_compressed_text_that_is_cut_off_is_an_error(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     packed = pack(LINES * 5000)
     (tmp_path / "d.jsonl.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(DataError, match=r"can't be (unpacked|read) .*(damaged or cut off|check the file)"):
@@ -73,13 +73,13 @@ def test_the_delimiter_is_recognised(tmp_path: Path, name: str, text: str) -> No
     assert read(tmp_path / name) == [{"question": "What, then?", "answer": "2;3"}]
 
 
-def test_a_header_that_is_not_utf_8(tmp_path: Path) -> None:
+def test_a_header_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes("café,answer\nx,y\n".encode("latin-1"))
     with pytest.raises(DataError, match="columns in line 1 that are not UTF-8"):
         read(tmp_path / "d.csv")
 
 
-def test_a_header_of_unknown_names(tmp_path: Path) -> None:
+def test_a_header_of_unknown_names_is_read_with_named_columns(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("Frage;Antwort, kurz\nx;y\n", encoding="utf-8")
     assert read(tmp_path / "d.csv", columns={"question": "Frage"})[0].keys() == {"Frage", "Antwort, kurz"}
     (tmp_path / "wide.csv").write_bytes("question,answer\nx,y\n".encode("utf-16"))
@@ -87,7 +87,7 @@ def test_a_header_of_unknown_names(tmp_path: Path) -> None:
         read(tmp_path / "wide.csv")
 
 
-def test_arrow_files_and_streams(tmp_path: Path) -> None:
+def test_arrow_files_and_streams_are_read(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(ROWS)
     with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
         file.write_table(table, max_chunksize=2)
@@ -122,7 +122,7 @@ def test_class_labels_are_their_names(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("indent", [None, 2])
-def test_one_object_of_columns(tmp_path: Path, value: dict[str, Any], indent: int | None) -> None:
+def test_one_object_of_columns_is_read_as_rows(tmp_path: Path, value: dict[str, Any], indent: int | None) -> None:
     (tmp_path / "d.json").write_text(json.dumps(value, indent=indent) + "\n\n", encoding="utf-8")
     conversations = read_conversations(DataConfig(path=str(tmp_path / "d.json")))
     assert [[m.content for m in row.messages] for row in conversations] == [["a", "x"], ["b", "y"]]
@@ -146,7 +146,7 @@ def shards(folder: Path, *names: str) -> None:
             path.write_bytes(gzip.compress(line) if name.endswith(".gz") else line)
 
 
-def test_a_folder_of_shards(tmp_path: Path) -> None:
+def test_a_folder_of_shards_is_one_data_set(tmp_path: Path) -> None:
     shards(tmp_path / "a", "part-0.jsonl", "part-1.jsonl.gz", "part-2.jsonl")
     (tmp_path / "a" / "README.md").write_text("about")
     (tmp_path / "a" / "dataset_info.json").write_text("{}")
@@ -174,7 +174,7 @@ def test_a_folder_of_shards(tmp_path: Path) -> None:
         (["a.jsonl", "b.parquet"], "train", r"holds files of several kinds \(json, parquet\)"),
     ],
 )
-def test_a_folder_that_is_not_clear(tmp_path: Path, names: list[str], split: str, reason: str) -> None:
+def test_an_ambiguous_folder_is_refused(tmp_path: Path, names: list[str], split: str, reason: str) -> None:
     shards(tmp_path, *names)
     with pytest.raises(DataError, match=reason):
         read(tmp_path, split=split)

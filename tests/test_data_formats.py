@@ -182,7 +182,7 @@ def test_a_row_that_is_no_conversation_says_why(tmp_path: Path, row: dict[str, A
     assert json.loads(bad[0].text) == row
 
 
-def test_columns_that_fit_no_format(tmp_path: Path) -> None:
+def test_columns_that_fit_no_format_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as told:
         read(tmp_path, [{"id": 3, "Problem": "a", "Solution": "b"}])
     assert "has the columns id, Problem, Solution" in str(told.value)
@@ -194,7 +194,7 @@ def test_columns_that_fit_no_format(tmp_path: Path) -> None:
         read(tmp_path, [{"question": "a"}], columns={"prompt": "x", "answer": "y"})
 
 
-def test_columns_that_fit_two_formats(tmp_path: Path) -> None:
+def test_columns_that_fit_two_formats_are_refused(tmp_path: Path) -> None:
     row = {"question": "a", "answer": "b", "messages": turns("a", "b")}
     with pytest.raises(DataError, match="looks like question_answer and like messages"):
         read(tmp_path, [row])
@@ -206,7 +206,7 @@ def test_in_mixed_rows_the_most_frequent_format_is_meant(tmp_path: Path) -> None
         read(tmp_path, rows)
 
 
-def test_a_csv_without_a_column(tmp_path: Path) -> None:
+def test_a_csv_without_a_needed_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("instruction,input\na,b\n", encoding="utf-8")
     with pytest.raises(DataError, match="has the columns instruction, input, but needs"):

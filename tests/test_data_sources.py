@@ -65,7 +65,7 @@ def test_parquet_without_a_suffix_is_recognised(tmp_path: Path) -> None:
     assert good(tmp_path / "rows") == ROWS
 
 
-def test_saved_dataset_folders(tmp_path: Path) -> None:
+def test_saved_dataset_folders_are_read(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
     dataset = Dataset.from_list(ROWS)
@@ -150,7 +150,7 @@ def test_a_broken_array_stops_with_place_and_reason(tmp_path: Path, content: str
         rows_of(path, on_bad_row="skip")
 
 
-def test_an_array_larger_than_the_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_larger_than_the_chunks_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"text": 'é数🙂\\"' * i, "n": i} for i in range(300)]
     for chunk in (1, 7, 1000):
         monkeypatch.setattr(json_rows, "_CHUNK", chunk)
@@ -240,7 +240,7 @@ def test_a_csv_quote_that_is_never_closed_does_not_swallow_the_rest_in_silence(t
     assert "unexpected end of data" in rows[1][1].reason
 
 
-def test_csv_columns_named_twice(tmp_path: Path) -> None:
+def test_csv_columns_named_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="names columns twice in line 1: a"):
         rows_of(write(tmp_path / "d.csv", "a,b,a\n1,2,3\n"))
 
@@ -269,7 +269,7 @@ def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_no_permission(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", lines(ROWS))
     path.chmod(0)
     with pytest.raises(DataError, match="check the file and its permissions"):
@@ -280,7 +280,7 @@ def test_no_permission(tmp_path: Path) -> None:
     ("name", "content"),
     [("a.json", ""), ("a.json", "[]"), ("a.json", " [ \n] "), ("a.jsonl", "\n\n"), ("a.csv", "q,a\n")],
 )
-def test_an_empty_dataset(tmp_path: Path, name: str, content: str) -> None:
+def test_an_empty_dataset_is_refused(tmp_path: Path, name: str, content: str) -> None:
     path = write(tmp_path / name, content)
     with pytest.raises(DataError, match="it holds no rows"):
         good(path)
@@ -316,7 +316,7 @@ def test_skipped_rows_are_handed_over(tmp_path: Path) -> None:
         list(read_records(only_bad, bad.append))
 
 
-def test_a_hub_name_that_cannot_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_hub_name_is_an_error_with_advice(tmp_path: Path) -> None:
     code = (
         "from selfdistill.recipe import DataConfig\nfrom selfdistill.data import read_rows\n"
         "from selfdistill.errors import DataError\n"
@@ -337,7 +337,7 @@ def test_importing_data_is_cheap() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_csv_of_long_fields(tmp_path: Path) -> None:
+def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     row = {"question": "q" * 200_000, "answer": "a"}
     assert good(write_csv(tmp_path / "d.csv", [row])) == [row]
     assert sources.MAX_ROW > 1 << 20

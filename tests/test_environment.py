@@ -14,16 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
-from test_backends_openai import Server, refusal, reply, server
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.rows import sum_rows, write_rows
+from support.server import Server, refusal, reply
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe
 from selfdistill.errors import ModelError
 from selfdistill.models.loading import load_model
 from selfdistill.models.renderer import Renderer
 from selfdistill.recipe import ModelConfig
-
-__all__ = ["server"]  # a fixture
 
 ROOT = Path(__file__).parents[1]
 ODD_NAME = "-a b'\"$(touch x)\n\u202eé😀"
@@ -41,8 +40,7 @@ FAKE = {
 def written(folder: Path, **changes: Any) -> Path:
     """A recipe and its rows in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(24)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "rows.jsonl", sum_rows(24))
     recipe = {**FAKE, "data": {"path": str(folder / "rows.jsonl"), "heldout": 8}, **changes}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True), encoding="utf-8")
     return folder / "recipe.yaml"
@@ -220,7 +218,7 @@ def test_the_terminal_shows_what_rows_and_paths_hold(tmp_path: Path) -> None:
     """`check` shows rows, prompts and names; control codes and markup among them are shown, not obeyed."""
     recipe = written(tmp_path / "x")
     rows = [{"question": f"What is {n} plus 1? {ESCAPES}", "answer": f"{ESCAPES} #### {n + 1}"} for n in range(20)]
-    (tmp_path / "x/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "x/rows.jsonl", rows)
     found = command("check", str(recipe), env={**os.environ, "FORCE_COLOR": "1"})
     lost = command("check", str(recipe), f"data.path=/nowhere{ESCAPES}")
     unknown = command("check", str(recipe), f"{ESCAPES}=1")
@@ -245,7 +243,7 @@ def test_no_path_in_a_row_is_followed(tmp_path: Path) -> None:
         for name in names
         for n in range(4)
     ]
-    (tmp_path / "x/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "x/rows.jsonl", rows)
     done = command("rewrite", str(recipe), "--dir", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

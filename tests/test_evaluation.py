@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from test_backends_openai import Server, reply, server
-from tiny import tiny_model
+from support.rows import sum_rows, write_rows
+from support.server import Server, reply
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, check, evaluate, export, make_recipe, regrade, rewrite, run, train
 from selfdistill.backends import open_backend
@@ -23,8 +24,6 @@ from selfdistill.pipeline import evaluation, rewriting
 from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Grade, Message
-
-__all__ = ["server"]  # a fixture
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 PROGRAMS = [
@@ -41,15 +40,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return str(write_rows(path, rows))
 
 
 def recipe_of(model: Path, folder: Path, tasks: list[Any], **changes: Any) -> dict[str, Any]:
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
     return {
         "model": {"path": str(model), "dtype": "float32"},
-        "data": {"path": write(folder / "rows.jsonl", rows)},
+        "data": {"path": write(folder / "rows.jsonl", sum_rows(20))},
         "rewrite": {"backend": "fake", "grader": "final_number", "filters": {"min_length_ratio": None}},
         "train": TRAIN,
         "evaluate": {"backend": "fake", "tasks": tasks, **changes.pop("evaluate", {})},
@@ -159,7 +156,7 @@ def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_pa
     texts = dict(zip(_sample_ids(items[0]["id"], 3), given, strict=True))
     texts |= dict.fromkeys(_sample_ids(items[1]["id"], 3), "    return None")
     rows = [{**row, "text": texts[row["id"]], "finish": "stop", "error": None} for row in answers]
-    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "answers.jsonl", rows)
     verdict = regrade(Experiment.open(tmp_path / "run"))
     score = task_of(verdict, "humaneval")["scores"]["seed"]
     assert (score["metric"], score["value"]) == ("pass@2", pytest.approx(0.5))

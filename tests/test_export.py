@@ -197,7 +197,7 @@ def test_every_arm_has_a_file_of_its_own(experiment: Path, tmp_path: Path) -> No
         assert len(paths) == 2
 
 
-def test_what_is_left_out_is_told(experiment: Path) -> None:
+def test_rows_left_out_of_an_export_are_counted(experiment: Path) -> None:
     counts = {"bad": 3, "heldout": 2, "untrained": 1, "reasoning": 4}
     ManifestFile(experiment).write({"stages": {"data": {"counts": counts}}})
     notes = " ".join(export(experiment, "jsonl").notes)
@@ -207,7 +207,7 @@ def test_what_is_left_out_is_told(experiment: Path) -> None:
     assert "4 assistant turns held reasoning" in notes
 
 
-def test_what_is_not_there_yet(experiment: Path, tmp_path: Path) -> None:
+def test_an_export_of_unfinished_stages_names_the_next_command(experiment: Path, tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="no export format 'trlx'; choose one of trl, llamafactory"):
         export(experiment, "trlx")
     with pytest.raises(ExperimentError, match="no data of an arm 'vanilla' yet; run `selfdistill train"):

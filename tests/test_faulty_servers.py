@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_tokenizer
+from chaos.proxy import FAULTS, Proxy, Server, ask, right_answer
+from support.tiny import tiny_tokenizer
 
 from selfdistill import Experiment, make_recipe, rewrite
 from selfdistill.backends import open_backend, openai
@@ -19,9 +19,6 @@ from selfdistill.errors import ModelError
 from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.store.rows import read_lines
 from selfdistill.types import Message, Prompt
-
-sys.path.insert(0, str(Path(__file__).parent / "chaos"))
-from proxy import FAULTS, Proxy, Server, ask, right_answer
 
 ROWS = 60
 UNSEEN = {"wrong id", "swapped", "duplicate"}  # where the server shows nothing of the request
@@ -64,14 +61,14 @@ def test_one_request_in_ten_goes_wrong_and_every_row_is_right(server: Server, fa
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
-def test_all_kinds_together(server: Server, share: float) -> None:
+def test_all_kinds_of_faults_together_leave_every_row_right(server: Server, share: float) -> None:
     with Proxy(server.port, [*FAULTS], share) as proxy:
         assert ask(proxy.url, ROWS, 2, retries=30) == (0, 0)
     assert proxy.met.total() >= ROWS * share / 2
     assert share > 0.1 or len(proxy.requests) <= 1.5 * ROWS
 
 
-def test_with_the_completions_api(server: Server, tmp_path: Path) -> None:
+def test_faults_of_the_completions_api_leave_every_row_right(server: Server, tmp_path: Path) -> None:
     tiny_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     (tmp_path / "model.safetensors").write_bytes(b"")
@@ -163,7 +160,7 @@ def test_a_server_that_goes_in_the_middle_ends_the_run_which_then_goes_on(
     server.stop()
 
 
-def test_a_server_that_was_never_there(tmp_path: Path) -> None:
+def test_a_server_that_was_never_there_is_an_error_with_the_number_of_tries(tmp_path: Path) -> None:
     server = Server()
     server.stop()
     recipe = recipe_of(tmp_path, f"http://127.0.0.1:{server.port}/v1", retries=2)

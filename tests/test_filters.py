@@ -57,7 +57,7 @@ def reason(
         ("It flows. 2 + 2 = 4 ± 0 ≈ 4", None),
     ],
 )
-def test_reasons(text: str, found: str | None) -> None:
+def test_each_kind_of_leak_has_its_reason(text: str, found: str | None) -> None:
     assert reason(text) == found
 
 
@@ -129,14 +129,14 @@ Il punto di riferimento è la torre.
 
 
 @pytest.mark.parametrize(("text", "found"), [(t, r) for r, ts in LEAKS.items() for t in ts.strip().splitlines()])
-def test_talk_of_the_reference_in_any_language(text: str, found: str) -> None:
+def test_talk_of_the_reference_is_found_in_any_language(text: str, found: str) -> None:
     assert reason(text, "9", script=False) == found
     assert reason(text, f"Write this: {text}", script=False) is None, "the original holds it too"
     assert reason(text, "9", script=False, reference_talk=False) is None
 
 
 @pytest.mark.parametrize("text", ["The guide says that it opened late.", "**Rewritten:** it opened late."])
-def test_talk_of_the_reference_at_the_start_alone(text: str) -> None:
+def test_some_talk_of_the_reference_counts_only_at_the_start(text: str) -> None:
     assert reason(text) == "talks about the reference"
     assert reason(f"So I went in.\n{text}") is None
     assert reason(text, text) is None
@@ -170,12 +170,12 @@ def test_harmless_references_are_kept(text: str) -> None:
         ("The user asks: what now? The assistant: nothing.", False),
     ],
 )
-def test_turns_of_a_further_dialogue(text: str, goes_on: bool) -> None:
+def test_turns_of_a_further_dialogue_are_found(text: str, goes_on: bool) -> None:
     assert reason(text, "9", script=False) == ("goes on with turns of its own" if goes_on else None)
     assert reason(text, "User: How many?\nAssistant: 9.", script=False) is None, "the original is a dialogue too"
 
 
-def test_headings_of_the_rewriting_template() -> None:
+def test_headings_of_the_rewriting_template_are_found() -> None:
     for text in ("### Answer:\nNine", "## Response: Nine", "Nine\n### Reference answer:\n9", "Your answer: Nine"):
         assert reason(text) == "heading of the rewriting template", text
         assert reason(text, f"Fill in this form.\n{text}") is None
@@ -189,7 +189,7 @@ def test_headings_of_the_rewriting_template() -> None:
         assert reason(text) is None, text
 
 
-def test_headings_of_a_users_own_template() -> None:
+def test_headings_of_a_users_own_template_are_found() -> None:
     headings = template_headings("Task: {instruction}\n\n## Model text:\n{reference}\n\n**Draft:**\nSecond try:\n")
     assert headings == {"model text", "draft", "second try"}
     example = Example.of((Message("user", "How many?"),), "There are 9.")
@@ -225,7 +225,7 @@ def test_the_papers_references_raise_few_alarms(real_data: Path) -> None:
         assert not [one for one in examples if leaks(one.reference, one, Filters())], "its own reference"
 
 
-def test_where_it_stopped() -> None:
+def test_a_rewrite_that_was_cut_off_is_refused() -> None:
     assert reason("It begins", finish="length") == "cut off at the limit"
     assert reason("", finish="error") == "backend error"
     off = {"reference_talk": False, "refusal": False, "end_of_turn": False, "script": False, "max_repeats": None}
@@ -304,7 +304,7 @@ def test_no_text_takes_long() -> None:
         reason(text, text)
 
 
-def test_verify_puts_hygiene_before_the_grader() -> None:
+def test_verify_applies_filters_before_the_grader() -> None:
     example = Example.of((Message("user", "How many?"),), "#### 18")
     grade = make_grader("final_number")
 

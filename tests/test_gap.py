@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Done
-from tiny import tiny_model
+from support.command import Done
+from support.rows import read_rows, sum_rows, write_rows
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, gap, make_recipe, rewrite
 from selfdistill import pipeline as stages
@@ -34,11 +35,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Thirty rows, two of them the same, one longer than the model's context."""
-    path = tmp_path / "rows.jsonl"
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(28)]
+    rows = sum_rows(28)
     long = {"question": "What is a thousand?", "answer": "one and " * 60 + "\n#### 1000"}
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0], long]))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", [*rows, rows[0], long])
 
 
 def recipe_of(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
@@ -51,10 +50,6 @@ def recipe_of(model: Path, data: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def lines(path: Path) -> Rows:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def own_score(model: Path, prompt: Example, text: str) -> tuple[float | None, int]:
     config = ModelConfig(path=str(model), dtype="float32", device="cpu")
     with HFBackend(config) as backend:
@@ -65,8 +60,8 @@ def own_score(model: Path, prompt: Example, text: str) -> tuple[float | None, in
 def test_every_rewritten_row_has_its_scores(model: Path, data: Path, tmp_path: Path) -> None:
     experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, data)))
     rewrite(experiment)
-    rewrites = [Rewrite.from_json(row) for row in lines(tmp_path / "run" / "rewrite" / "rewrites.jsonl")]
-    rows = lines(tmp_path / "run" / "rewrite" / "gap.jsonl")
+    rewrites = [Rewrite.from_json(row) for row in read_rows(tmp_path / "run" / "rewrite" / "rewrites.jsonl")]
+    rows = read_rows(tmp_path / "run" / "rewrite" / "gap.jsonl")
     assert [row["id"] for row in rows] == [each.example.id for each in rewrites]
     assert len(rows) == 29
     assert {row["chosen"] for row in rows} == {"original", "rewrite"}
@@ -82,7 +77,7 @@ def test_every_rewritten_row_has_its_scores(model: Path, data: Path, tmp_path: P
 def test_the_counts_are_those_of_the_rows(model: Path, data: Path, tmp_path: Path) -> None:
     experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, data)))
     rewrite(experiment)
-    counts, rows = experiment.counts("gap"), lines(tmp_path / "run" / "rewrite" / "gap.jsonl")
+    counts, rows = experiment.counts("gap"), read_rows(tmp_path / "run" / "rewrite" / "gap.jsonl")
     sides = {
         "original": [row["original"] for row in rows],
         "rewritten": [row["rewrite"] for row in rows if row["rewrite"]],
@@ -114,12 +109,12 @@ def test_what_is_measured_is_not_measured_again_and_another_grader_scores_only_w
     before = scores.read_bytes(), result.stat().st_mtime_ns
     rewrite(Experiment(where, make_recipe(values)))
     assert (scores.read_bytes(), result.stat().st_mtime_ns) == before
-    assert all(row["rewrite"] is None for row in lines(result))
+    assert all(row["rewrite"] is None for row in read_rows(result))
     values["rewrite"] |= {"grader": "final_number"}
     rewrite(Experiment(where, make_recipe(values)))
-    assert any(row["rewrite"] is not None for row in lines(result))
+    assert any(row["rewrite"] is not None for row in read_rows(result))
     assert scores.read_bytes().startswith(before[0])
-    ids = [row["id"] for row in lines(scores)]
+    ids = [row["id"] for row in read_rows(scores)]
     assert len(ids) == len(set(ids)) > len(before[0].splitlines())
 
 
@@ -142,7 +137,7 @@ def test_an_interrupted_measurement_goes_on(model: Path, data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("what", ["gap: false", "openai"])
-def test_it_can_be_left_out_and_needs_the_model_at_hand(what: str, model: Path, data: Path, tmp_path: Path) -> None:
+def test_the_gap_can_be_left_out_and_needs_local_weights(what: str, model: Path, data: Path, tmp_path: Path) -> None:
     values = recipe_of(model, data)
     if what == "openai":
         values["model"] |= {"server": {"url": "http://127.0.0.1:9/v1"}}
@@ -202,7 +197,7 @@ def test_the_record_is_that_of_the_log() -> None:
     assert "one toy model" in " ".join(record_sentences())
 
 
-def test_the_command_alone(model: Path, data: Path, command: Callable[..., Done]) -> None:
+def test_the_gap_command_needs_no_experiment(model: Path, data: Path, command: Callable[..., Done]) -> None:
     with data.open("a") as file:
         file.write('{"question": "Why?"}\n')
     everything = gap(make_recipe(recipe_of(model, data), ["data.on_bad_row=skip"])).original
@@ -223,7 +218,7 @@ def test_the_command_alone(model: Path, data: Path, command: Callable[..., Done]
     assert "What is" in out
 
 
-def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
+def test_the_most_off_distribution_responses_come_first_on_one_line_each(
     model: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -242,7 +237,7 @@ def test_the_most_foreign_responses_come_first_and_are_shown_on_a_line(
     [("nowhere/at/all", None, "There is no model folder"), (None, "nothing.jsonl", "nothing.jsonl"),
      (None, "humaneval", "for evaluation only")],
 )  # fmt: skip
-def test_what_a_user_can_mend_is_one_sentence(
+def test_what_a_user_can_fix_is_one_sentence(
     model_path: str | None, data_path: str | None, said: str, model: Path, data: Path,
     command: Callable[..., Done],
 ) -> None:  # fmt: skip

@@ -78,7 +78,7 @@ def text_call(text: str) -> str:
         ("", "no call found"),
     ],
 )
-def test_another_call(text: str, reason: str) -> None:
+def test_another_call_fails(text: str, reason: str) -> None:
     verdict = judge("function_call", CALL, text)
     assert (verdict.outcome, verdict.reason) == ("fail", reason)
 
@@ -126,7 +126,7 @@ def test_any_call_equals_itself_in_another_order(arguments: dict[str, object], r
         ("xf(a='x', b=2)", "fail"),
     ],
 )
-def test_the_papers_call_rule(text: str, outcome: str) -> None:
+def test_the_papers_call_rule_compares_as_the_paper_does(text: str, outcome: str) -> None:
     assert judge("function_call_paper", "f(a='x', b=2)", text).outcome == outcome
     assert judge("function_call_paper", "none", text).outcome == "unjudged"
 
@@ -150,7 +150,7 @@ CODE = "Here:\n```python\nprint(1)\n```\nDone."
         ("```python\nx = '\\d'\n```", "python code"),
     ],
 )
-def test_python_code(text: str, reason: str) -> None:
+def test_python_code_passes_when_it_parses(text: str, reason: str) -> None:
     verdict = judge("python_code", CODE, text)
     assert (verdict.reason, verdict.passed) == (reason, reason == "python code")
     assert judge("python_code", "no code", text).outcome == "unjudged"
@@ -168,13 +168,13 @@ def test_python_code(text: str, reason: str) -> None:
         ("[" * 100_000, "fail"),
     ],
 )
-def test_json(text: str, outcome: str) -> None:
+def test_json_is_compared_by_value(text: str, outcome: str) -> None:
     reference = '{"a": 1, "b": [1, null]}'
     assert judge("json", reference, text).outcome == outcome
     assert judge("json", "a: 1", text).outcome == "unjudged"
 
 
-def test_json_against_a_schema() -> None:
+def test_json_is_checked_against_a_schema() -> None:
     schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
     assert judge("json", "", '{"a": 5}', schema=schema).passed
     verdict = judge("json", "", '{"a": "5"}', schema=schema)
@@ -187,7 +187,7 @@ def test_any_json_equals_itself(value: object) -> None:
     assert judge("json", text, f"```json\n{json.dumps(value, indent=2)}\n```").passed
 
 
-def test_regex() -> None:
+def test_regex_grades_by_its_pattern() -> None:
     assert judge("regex", "", "abc 12", pattern=r"\d+").passed
     assert judge("regex", "", "abc", pattern=r"\d+").reason == "no match"
     group = r"Answer: (\w+)"
@@ -197,7 +197,7 @@ def test_regex() -> None:
     assert judge("regex", "", "a" * 5000 + "!", pattern=r"(a|aa|a?a)+$") == Grade("unjudged", "pattern took too long")
 
 
-def test_exact_and_contains() -> None:
+def test_exact_and_contains_compare_texts() -> None:
     assert judge("exact", "Yes", " Yes\n").passed
     assert not judge("exact", "Yes", "yes").passed
     assert judge("exact", "Yes", "yes", ignore_case=True).passed
@@ -233,7 +233,7 @@ def test_refusals_compliance_and_garbage_are_apart(text: str, refusal: str, help
 
 @pytest.mark.parametrize("name", sorted(GRADERS))
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_any_text_gets_a_verdict(name: str, reference: str, text: str) -> None:
+def test_any_text_gets_a_grade(name: str, reference: str, text: str) -> None:
     verdict = judge(name, reference, text, **REQUIRED.get(name, {}))
     assert verdict.outcome in ("pass", "fail", "unjudged")
     assert verdict.reason == verdict.reason.lower()
@@ -280,7 +280,7 @@ def test_no_text_takes_long(name: str) -> None:
         judge(name, text, text, "\nParameters:\n" + text, **REQUIRED.get(name, {}))
 
 
-def test_own_graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_graders_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = (
         "from selfdistill.types import Grade\n"
         "def long(example, text, least=3): return len(text) >= least\n"
@@ -322,6 +322,6 @@ def test_own_graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"pattern": "x"}, "has a `name`"),
     ],
 )
-def test_what_is_no_grader(spec: str | dict[str, object], message: str) -> None:
+def test_a_grader_that_cannot_be_used_is_named(spec: str | dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
         make_grader(spec)

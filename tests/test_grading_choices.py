@@ -187,7 +187,7 @@ def test_a_negated_choice_never_passes(negation: str, labels: list[str]) -> None
         ("B", "", "fail"),
     ],
 )
-def test_letters(reference: str, text: str, outcome: str) -> None:
+def test_letters_are_read_in_their_usual_phrasings(reference: str, text: str, outcome: str) -> None:
     assert judge("choice", reference, text).outcome == outcome
 
 
@@ -241,7 +241,7 @@ def test_letters(reference: str, text: str, outcome: str) -> None:
         ("1 | 2 | 3", "3", "The answer is 2 because 3 is too big", "fail"),
     ],
 )
-def test_labels(labels: str, reference: str, text: str, outcome: str) -> None:
+def test_labels_are_read_in_their_usual_phrasings(labels: str, reference: str, text: str, outcome: str) -> None:
     assert judge("choice", reference, text, labels=labels.split(" | ")).outcome == outcome
 
 
@@ -253,7 +253,7 @@ def test_labels(labels: str, reference: str, text: str, outcome: str) -> None:
         max_size=20,
     ).map("".join)
 )
-def test_any_text_gets_a_verdict_and_passes_against_itself(text: str) -> None:
+def test_any_text_gets_a_grade_and_passes_against_itself(text: str) -> None:
     assert judge("choice", text, text).outcome != "fail"
     assert judge("choice", "B", text) == judge("choice", "B", f"\n {text} \n")
     assert judge("choice", "A", text, labels=["A", "B"]).outcome in ("pass", "fail")
@@ -280,7 +280,7 @@ def test_any_text_gets_a_verdict_and_passes_against_itself(text: str) -> None:
         ("", "B", "unjudged"),
     ],
 )
-def test_choice(reference: str, text: str, outcome: str) -> None:
+def test_choice_grades_letters_and_option_texts(reference: str, text: str, outcome: str) -> None:
     assert judge("choice", reference, text).outcome == outcome
 
 
@@ -295,7 +295,7 @@ def test_choice(reference: str, text: str, outcome: str) -> None:
         ("who knows", "fail"),
     ],
 )
-def test_choice_of_labels(text: str, outcome: str) -> None:
+def test_choice_grades_the_recipes_labels(text: str, outcome: str) -> None:
     labels = ["entailed", "not entailed"]
     assert judge("choice", "not entailed", text, labels=labels).outcome == outcome
     assert judge("choice", "maybe", text, labels=labels).outcome == "unjudged"

@@ -25,7 +25,7 @@ def judge(grader: str, reference: str, text: str) -> Grade:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_spelling_and_phrasing(kind: str) -> None:
+def test_each_spelling_passes_in_each_phrasing(kind: str) -> None:
     wrong = []
     for case in CASES:
         if case["kind"] == kind:
@@ -138,7 +138,7 @@ FORM_PIECES = [
 
 @pytest.mark.timeout(120)
 @given(st.lists(st.sampled_from(FORM_PIECES), max_size=24).map("".join))
-def test_hostile_closed_forms_get_a_verdict(form: str) -> None:
+def test_hostile_closed_forms_get_a_grade(form: str) -> None:
     assert judge("final_number", "#### 2", f"\\boxed{{{form}}}").outcome in ("pass", "fail")
     assert judge("final_number", form, form).outcome != "fail"
 
@@ -211,7 +211,7 @@ def test_final_number_is_read(text: str, number: Fraction) -> None:
 @pytest.mark.parametrize(
     "text", ["", "none", "24. The answer is unknown.", "The answer is 3 + 4", "5/0", "9" * 5000, "18 9"]
 )
-def test_a_text_without_a_final_number(text: str) -> None:
+def test_a_text_without_a_final_number_has_none(text: str) -> None:
     assert extract_number(text) is None
 
 
@@ -222,7 +222,7 @@ def test_any_integer_is_read_however_it_is_written(number: int, form: str) -> No
     assert extract_number("5 + 5 = 10\n" + form.format(f"{number}.0")) == number
 
 
-def test_final_number_reasons() -> None:
+def test_final_number_names_its_reasons() -> None:
     assert judge("final_number", "#### 5", "so 5.0 apples").to_json() == {
         "outcome": "pass",
         "reason": "same number",
@@ -247,5 +247,5 @@ def test_final_number_reasons() -> None:
         ("none", "none", "unjudged"),
     ],
 )
-def test_the_papers_number_rule(reference: str, text: str, outcome: str) -> None:
+def test_the_papers_number_rule_takes_the_last_number(reference: str, text: str, outcome: str) -> None:
     assert judge("final_number_paper", reference, text).outcome == outcome

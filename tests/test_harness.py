@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.rows import read_rows, write_rows
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.demo import SEED
@@ -72,16 +73,6 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 ROWS["arc-challenge"], ROWS["truthfulqa-mc1"] = ROWS["arc-easy"], ROWS["truthfulqa-mc2"]
 IFEVAL = Path(__file__).parent / "data" / "ifeval.jsonl"
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def load(name: str, path: Path | None, **settings: Any) -> Benchmark:
@@ -147,7 +138,7 @@ def test_real_files_give_the_figures_that_lm_eval_gives(real_data: Path, tmp_pat
     for name in LOCAL:
         if name == "mmlu":
             continue
-        path = write(tmp_path / f"{name}.jsonl", read(real_data / LOCAL[name])[:12])
+        path = write_rows(tmp_path / f"{name}.jsonl", read_rows(real_data / LOCAL[name])[:12])
         score = evaluate(load(name, path), demo_lm, tmp_path / name)
         harness = get_task(name).harness
         assert harness
@@ -161,10 +152,10 @@ def test_real_mmlu_gives_the_figures_that_lm_eval_gives(real_data: Path, tmp_pat
     from lm_eval.api.metrics import pooled_sample_stderr
 
     wanted = ("anatomy", "virology", "high_school_mathematics")
-    rows = [row for row in read(real_data / LOCAL["mmlu"]) if row["subject"] in wanted]
+    rows = [row for row in read_rows(real_data / LOCAL["mmlu"]) if row["subject"] in wanted]
     path, dev = (
-        write(tmp_path / "test.jsonl", rows),
-        write(tmp_path / "mmlu_dev.jsonl", read(real_data / "mmlu/mmlu_dev.jsonl")),
+        write_rows(tmp_path / "test.jsonl", rows),
+        write_rows(tmp_path / "mmlu_dev.jsonl", read_rows(real_data / "mmlu/mmlu_dev.jsonl")),
     )
     score = evaluate(load("mmlu", path), demo_lm, tmp_path / "out")
     subjects = [
@@ -184,7 +175,7 @@ def test_hub_tasks_are_lm_evals_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     repo = tmp_path / "allenai" / "ai2_arc"
     rows = ROWS["arc-easy"]
     for split in ("train", "validation", "test"):
-        write(repo / "ARC-Easy" / f"{split}.jsonl", rows if split == "test" else rows[:2])
+        write_rows(repo / "ARC-Easy" / f"{split}.jsonl", rows if split == "test" else rows[:2])
     (repo / "README.md").write_text(
         "---\nconfigs:\n- config_name: ARC-Easy\n  data_files:\n"
         + "".join(f"  - split: {s}\n    path: ARC-Easy/{s}.jsonl\n" for s in ("train", "validation", "test"))
@@ -200,8 +191,8 @@ def test_hub_tasks_are_lm_evals_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     hub = evaluate(load("arc-easy", None), demo_lm, tmp_path / "hub")
     local = evaluate(load("arc-easy", repo / "ARC-Easy" / "test.jsonl"), demo_lm, tmp_path / "local")
     assert (hub.value, hub.details) == (local.value, local.details)
-    assert read(tmp_path / "hub" / "answers.jsonl")[0]["log_likelihoods"] == pytest.approx(
-        read(tmp_path / "local" / "answers.jsonl")[0]["log_likelihoods"]
+    assert read_rows(tmp_path / "hub" / "answers.jsonl")[0]["log_likelihoods"] == pytest.approx(
+        read_rows(tmp_path / "local" / "answers.jsonl")[0]["log_likelihoods"]
     )
 
 
@@ -270,8 +261,8 @@ def test_the_model_is_fed_what_the_renderer_makes(chat_template: str, adds_bos: 
     model = tiny_model(tmp_path / "model", context=2048)
     tiny_tokenizer(adds_bos=adds_bos).save_pretrained(model)
     rows = ROWS["mmlu"][:1]
-    write(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"][1:3])
-    benchmark = load("mmlu", write(tmp_path / "mmlu.jsonl", rows), few_shot=2, system="Be brief.")
+    write_rows(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"][1:3])
+    benchmark = load("mmlu", write_rows(tmp_path / "mmlu.jsonl", rows), few_shot=2, system="Be brief.")
     config = ModelConfig(path=str(model), dtype="float32", device="cpu", chat_template=chat_template)
     fed: list[list[int]] = []
     with HFBackend(config) as backend:
@@ -297,13 +288,13 @@ def test_the_model_is_fed_what_the_renderer_makes(chat_template: str, adds_bos: 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any) -> None:
-    path = write(tmp_path / "rows.jsonl", ROWS[name])
+    path = write_rows(tmp_path / "rows.jsonl", ROWS[name])
     benchmark = load(name, path, n=5, seed=3)
     scores, told = [], list[tuple[int, int]]()
     with opened(tiny_model(tmp_path / "other", context=2048)) as other:
         scores.append(evaluate(benchmark, demo_lm, tmp_path / "seed", lambda *step: told.append(step)))
         scores.append(evaluate(benchmark, other, tmp_path / "other"))
-    verdicts = [read(tmp_path / arm / "grades.jsonl") for arm in ("seed", "other")]
+    verdicts = [read_rows(tmp_path / arm / "grades.jsonl") for arm in ("seed", "other")]
     items = list(benchmark.items())
     assert [[row["id"] for row in rows] for rows in verdicts] == [[item.id for item in items]] * 2
     assert len({item.id for item in items}) == 5
@@ -321,7 +312,7 @@ def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any
         values = [v.value if v.value is not None else float(v.passed) for v in graded]
         assert score.value == pytest.approx(sum(values) / 5)
         assert score.passed == [row["bucket"] for row in rows].count("passed")
-        answers = read(tmp_path / arm / "answers.jsonl")
+        answers = read_rows(tmp_path / arm / "answers.jsonl")
         assert [answer["id"] for answer in answers] == [row["id"] for row in rows]
         assert all(answer["text"] in answer["choices"] for answer in answers)
         if name != "truthfulqa-mc2":
@@ -330,7 +321,7 @@ def test_items_are_the_same_in_every_arm(name: str, tmp_path: Path, demo_lm: Any
 
 
 def test_draws_are_nested(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", ROWS["mmlu"])
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["mmlu"])
     drawn = [{item.id for item in load("mmlu", path, n=n, seed=1).items()} for n in (1, 4, None)]
     assert drawn[0] < drawn[1] < drawn[2]
 
@@ -349,12 +340,14 @@ def test_an_adapter_scores_as_its_merged_weights(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "adapter")
     merged = tiny_model(tmp_path / "merged", context=2048)
     model.merge_and_unload().save_pretrained(merged)
-    benchmark = load("arc-easy", write(tmp_path / "rows.jsonl", ROWS["arc-easy"]))
+    benchmark = load("arc-easy", write_rows(tmp_path / "rows.jsonl", ROWS["arc-easy"]))
     found = {}
     for arm, path, adapter in (("lora", base, tmp_path / "adapter"), ("merged", merged, None), ("base", base, None)):
         with opened(path, adapter) as lm:
             evaluate(benchmark, lm, tmp_path / arm)
-        found[arm] = [number for row in read(tmp_path / arm / "answers.jsonl") for number in row["log_likelihoods"]]
+        found[arm] = [
+            number for row in read_rows(tmp_path / arm / "answers.jsonl") for number in row["log_likelihoods"]
+        ]
     assert found["lora"] == pytest.approx(found["merged"], rel=1e-4)
     assert found["lora"] != pytest.approx(found["base"], rel=1e-2)
 
@@ -379,7 +372,7 @@ def test_a_bad_row_is_named_before_any_model(name: str, field: str, value: Any, 
     broken = {key: held for key, held in ROWS[name][2].items() if key != field} | (
         {} if value is None else {field: value}
     )
-    path = write(tmp_path / "rows.jsonl", [*ROWS[name][:2], broken])
+    path = write_rows(tmp_path / "rows.jsonl", [*ROWS[name][:2], broken])
     with pytest.raises(DataError, match=rf"(?s)rows\.jsonl line 3.*{reason}"):
         load(name, path)
 
@@ -387,8 +380,8 @@ def test_a_bad_row_is_named_before_any_model(name: str, field: str, value: Any, 
 def test_other_forms_of_a_file_are_the_same_items(tmp_path: Path) -> None:
     hub = {"choices": ["Yes.", "No."], "labels": [0, 1]}
     row = {"question": "Is red loud?", "mc1_targets": hub, "mc2_targets": hub}
-    (item,) = load("truthfulqa-mc1", write(tmp_path / "hub.jsonl", [row])).items()
-    (other,) = load("truthfulqa-mc1", write(tmp_path / "own.jsonl", [
+    (item,) = load("truthfulqa-mc1", write_rows(tmp_path / "hub.jsonl", [row])).items()
+    (other,) = load("truthfulqa-mc1", write_rows(tmp_path / "own.jsonl", [
         {**row, "mc1_targets": {"Yes.": 0, "No.": 1}, "mc2_targets": {"Yes.": 0, "No.": 1}}
     ])).items()  # fmt: skip
     assert item == other
@@ -396,15 +389,15 @@ def test_other_forms_of_a_file_are_the_same_items(tmp_path: Path) -> None:
 
 
 def test_few_shot_examples_lie_beside_mmlu_or_nowhere(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", ROWS["mmlu"])
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["mmlu"])
     assert load("mmlu", path).few_shot == 0
     with pytest.raises(RecipeError, match=r"5 few-shot examples.*mmlu_dev\.jsonl"):
         load("mmlu", path, few_shot=5)
-    write(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"])
+    write_rows(tmp_path / "mmlu_dev.jsonl", ROWS["mmlu"])
     assert load("mmlu", path).few_shot == 5
     assert load("mmlu", path, few_shot=1).few_shot == 1
     with pytest.raises(RecipeError, match="hub's training split"):
-        load("arc-easy", write(tmp_path / "arc.jsonl", ROWS["arc-easy"]), few_shot=1)
+        load("arc-easy", write_rows(tmp_path / "arc.jsonl", ROWS["arc-easy"]), few_shot=1)
 
 
 def test_underflow_is_not_zero(tmp_path: Path) -> None:
@@ -412,7 +405,7 @@ def test_underflow_is_not_zero(tmp_path: Path) -> None:
     long = {"x" * 400: 1, "y" * 400: 0}
     rows = [{"question": "Long?", "mc1_targets": long, "mc2_targets": long}, ROWS["truthfulqa-mc2"][0]]
     with opened(tiny_model(tmp_path / "model", context=2048)) as lm:
-        score = evaluate(load("truthfulqa-mc2", write(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
+        score = evaluate(load("truthfulqa-mc2", write_rows(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
     assert (score.n, score.unjudged) == (2, 1)
     assert score.reasons["probabilities underflow"] == 1
     assert score.value is not None
@@ -422,13 +415,13 @@ def test_underflow_is_not_zero(tmp_path: Path) -> None:
 def test_prompts_that_are_cut_are_counted(tmp_path: Path) -> None:
     rows = [*ROWS["arc-easy"][:2], {**ROWS["arc-easy"][2], "question": "Why? " * 200}]
     with opened(tiny_model(tmp_path / "model", context=512)) as lm:
-        score = evaluate(load("arc-easy", write(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
+        score = evaluate(load("arc-easy", write_rows(tmp_path / "rows.jsonl", rows)), lm, tmp_path)
     assert score.details["cut_prompts"] == 1
 
 
 def test_ifeval_gives_the_figures_that_lm_eval_gives(tmp_path: Path, punkt: None, demo_lm: Any) -> None:
-    rows = [row for row in read(IFEVAL) for _ in range(2)]
-    path = write(tmp_path / "ifeval.jsonl", rows)
+    rows = [row for row in read_rows(IFEVAL) for _ in range(2)]
+    path = write_rows(tmp_path / "ifeval.jsonl", rows)
     benchmark = load("ifeval", path, max_new_tokens=12)
     score = evaluate(benchmark, demo_lm, tmp_path)
     from lm_eval.tasks import TaskManager
@@ -455,8 +448,8 @@ def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monke
         ("[THINK]all of it, stone too[/THINK]A RIVER.", "failed"),
         ("[THINK]Bread is", "unanswered"),
     ]
-    rows = [read(IFEVAL)[index] for index in (0, 1, 3)]
-    benchmark = load("ifeval", write(tmp_path / "ifeval.jsonl", rows), max_new_tokens=90)
+    rows = [read_rows(IFEVAL)[index] for index in (0, 1, 3)]
+    benchmark = load("ifeval", write_rows(tmp_path / "ifeval.jsonl", rows), max_new_tokens=90)
     with opened(tiny_model(tmp_path / "model", special=("[THINK]", "[/THINK]"), context=1024)) as lm:
 
         def replies(context: Any, **_: Any) -> Any:
@@ -471,13 +464,15 @@ def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monke
         monkeypatch.setattr(lm, "_model_generate", replies)
         score = evaluate(benchmark, lm, tmp_path)
     assert (score.passed, score.failed, score.unanswered, score.value) == (1, 1, 1, pytest.approx(1 / 3))
-    assert [row["bucket"] for row in read(tmp_path / "grades.jsonl")] == [bucket for _, bucket in said]
-    assert [row["text"] for row in read(tmp_path / "answers.jsonl")] == [text for text, _ in said], "nothing is lost"
+    assert [row["bucket"] for row in read_rows(tmp_path / "grades.jsonl")] == [bucket for _, bucket in said]
+    assert [row["text"] for row in read_rows(tmp_path / "answers.jsonl")] == [text for text, _ in said], (
+        "nothing is lost"
+    )
 
 
 @pytest.mark.parametrize("name", ["arc-easy", "ifeval"])
 def test_nothing_is_scored_inside_a_trace_that_the_prompt_opens(name: str, tmp_path: Path, punkt: None) -> None:
-    path = IFEVAL if name == "ifeval" else write(tmp_path / "rows.jsonl", ROWS[name])
+    path = IFEVAL if name == "ifeval" else write_rows(tmp_path / "rows.jsonl", ROWS[name])
     template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     model = tiny_model(tmp_path / "model", chat_template=template, context=2048)
     said = rf"open think trace \(<think>\).* grade '{name}'; turn thinking off"
@@ -499,7 +494,7 @@ def test_the_folders_generation_settings_have_no_say(
         expected = {answer.id: answer.text for answer in backend.generate(asked, Sampling(max_new_tokens=24))}
     assert same == score
     for folder in ("own", "strong"):
-        found = {row["id"]: row["text"] for row in read(tmp_path / folder / "answers.jsonl")}
+        found = {row["id"]: row["text"] for row in read_rows(tmp_path / folder / "answers.jsonl")}
         assert found == expected
 
 
@@ -510,10 +505,10 @@ def test_ifeval_needs_room_for_its_answers(tmp_path: Path, punkt: None) -> None:
 
 
 def test_ifeval_rows_that_cant_be_graded_show_before_any_model(tmp_path: Path, punkt: None) -> None:
-    rows = read(IFEVAL)
+    rows = read_rows(IFEVAL)
     rows[1]["instruction_id_list"][0] = "no:such_check"
     with pytest.raises(DataError, match=r"index 1 can't be graded.*no:such_check"):
-        load("ifeval", write(tmp_path / "rows.jsonl", rows))
+        load("ifeval", write_rows(tmp_path / "rows.jsonl", rows))
 
 
 def test_ifeval_without_its_sentence_splitter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,7 +525,7 @@ def test_nothing_of_the_process_is_left_changed(
     from tqdm import tqdm
 
     bar, hook, level, state = tqdm.__init__, demo_lm.cache_hook, logging.getLogger("lm_eval").level, random.getstate()
-    evaluate(load("winogrande", write(tmp_path / "rows.jsonl", ROWS["winogrande"])), demo_lm, tmp_path)
+    evaluate(load("winogrande", write_rows(tmp_path / "rows.jsonl", ROWS["winogrande"])), demo_lm, tmp_path)
     assert (tqdm.__init__, demo_lm.cache_hook, logging.getLogger("lm_eval").level) == (bar, hook, level)
     assert random.getstate() == state
     assert capfd.readouterr() == ("", "")
@@ -560,6 +555,8 @@ def test_likelihoods_that_are_no_numbers_are_unjudged(tmp_path: Path) -> None:
     with opened(tiny_model(tmp_path / "model")) as lm:
         weights = lm.model.get_output_embeddings().weight
         weights.data.fill_(float("nan"))
-        score = evaluate(load("truthfulqa-mc1", write(tmp_path / "rows.jsonl", ROWS["truthfulqa-mc1"])), lm, tmp_path)
+        score = evaluate(
+            load("truthfulqa-mc1", write_rows(tmp_path / "rows.jsonl", ROWS["truthfulqa-mc1"])), lm, tmp_path
+        )
     assert (score.value, score.unjudged) == (None, len(ROWS["truthfulqa-mc1"]))
     assert score.reasons["the model's likelihoods are no numbers"] == score.n

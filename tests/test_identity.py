@@ -13,7 +13,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.models.commits import hub_commit, pinned

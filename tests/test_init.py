@@ -74,7 +74,7 @@ def test_a_stray_row_does_not_hide_the_kind(tmp_path: Path) -> None:
     assert "99 of 100 references are one function call" in said[1]
 
 
-def test_held_out_rows_and_tasks(tmp_path: Path) -> None:
+def test_held_out_rows_and_tasks_follow_the_data(tmp_path: Path) -> None:
     for count, heldout in ((3, 0), (50, 5), (2500, 200)):
         recipe, said, _ = init(tmp_path, rows(["word"] * count))
         assert recipe.data is not None
@@ -116,7 +116,9 @@ def test_any_name_is_valid_yaml(tmp_path_factory: pytest.TempPathFactory, name: 
 @pytest.mark.parametrize(
     "name", ["yes.jsonl", "a: b.jsonl", "# c.jsonl", "'q\".jsonl", "- x.jsonl", "{a}.jsonl", "1e5"]
 )
-def test_names_that_yaml_reads_as_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_names_that_yaml_reads_as_something_else_are_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_text(json.dumps(rows(["word"])), encoding="utf-8")
     write_recipe("null", name, Path("r.yaml"))
@@ -152,7 +154,7 @@ def test_bad_rows_are_told(tmp_path: Path) -> None:
     assert recipe.data.on_bad_row == "stop"
 
 
-def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_read_writes_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no data file"):
         write_recipe("demo", str(tmp_path / "none.jsonl"), tmp_path / "r.yaml")
     (tmp_path / "empty.jsonl").touch()
@@ -161,7 +163,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     assert not (tmp_path / "r.yaml").exists()
 
 
-def test_a_hub_name_that_can_not_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_hub_name_still_gets_a_recipe(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\nfrom selfdistill.pipeline.new_recipe import write_recipe\n"
         "print(write_recipe('org/model', 'no-such-org/no-such-data', Path('r.yaml')))"
@@ -176,10 +178,6 @@ def test_a_hub_name_that_can_not_be_reached(tmp_path: Path) -> None:
     assert (recipe.data.path, recipe.data.format, recipe.data.heldout) == ("no-such-org/no-such-data", "auto", 200)
 
 
-REAL = os.environ.get("SELFDISTILL_DATA")
-
-
-@pytest.mark.skipif(REAL is None, reason="SELFDISTILL_DATA names no folder")
 @pytest.mark.parametrize(
     ("name", "grader"),
     [
@@ -193,6 +191,6 @@ REAL = os.environ.get("SELFDISTILL_DATA")
         ("mmlu/mmlu_dev.jsonl", "choice"),
     ],
 )
-def test_the_papers_files(tmp_path: Path, name: str, grader: str) -> None:
-    write_recipe("demo", f"{REAL}/{name}", tmp_path / "r.yaml")
+def test_the_papers_files_get_their_graders(tmp_path: Path, real_data: Path, name: str, grader: str) -> None:
+    write_recipe("demo", str(real_data / name), tmp_path / "r.yaml")
     assert load_recipe(tmp_path / "r.yaml").rewrite.grader == grader

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill.errors import ModelError
 from selfdistill.models.loading import load_context_length, load_model, load_renderer

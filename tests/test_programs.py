@@ -8,7 +8,6 @@ Programs of our own writing run without a sandbox here, so that these tests run 
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -217,7 +216,7 @@ def test_humaneval_asks_for_a_block_and_keeps_what_grading_needs(tmp_path: Path)
     assert (HUMANEVAL.metric, HUMANEVAL.needs) == ("pass@1", {"sandbox"})
 
 
-def test_humaneval_row_without_tests(tmp_path: Path) -> None:
+def test_a_humaneval_row_without_tests_is_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "h.jsonl"
     path.write_text(json.dumps({**ROW, "test": None}) + "\n" + json.dumps({"prompt": PROMPT}) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="a field has a wrong type"):
@@ -275,7 +274,7 @@ def block(code: str) -> str:
          "raised AssertionError"),
     ],
 )  # fmt: skip
-def test_python_asserts(reference: str, text: str, outcome: str, reason: str) -> None:
+def test_python_asserts_runs_the_asserts(reference: str, text: str, outcome: str, reason: str) -> None:
     verdict = make_grader("python_asserts", run=PLAIN)(asking(reference), text)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
@@ -317,7 +316,6 @@ def test_magicoder_is_trained_on_as_in_the_paper() -> None:
     assert "Refer to the reference answer" in rewrites(plan).rewriter.template.user
 
 
-DATA = os.environ.get("SELFDISTILL_DATA")
 CASES = {
     "body": lambda prompt, body: body,
     "whole, fenced": lambda prompt, body: f"```python\n{prompt}{body}```",
@@ -343,10 +341,9 @@ def run(bubblewrap: str) -> Run:
     return open_runner(bubblewrap)
 
 
-@pytest.mark.skipif(DATA is None, reason="SELFDISTILL_DATA is not set")
 @pytest.mark.parametrize("case", CASES)
-def test_the_real_humaneval(case: str, run: Run) -> None:
-    path = Path(DATA or "") / "humaneval" / "HumanEval.jsonl"
+def test_the_real_humaneval_solutions_pass(case: str, run: Run, real_data: Path) -> None:
+    path = real_data / "humaneval" / "HumanEval.jsonl"
     items = [row.examples()[0] for row in HUMANEVAL.load(DataConfig(path=str(path)))]
     answers = [CASES[case](item.instruction, item.reference) for item in items]
     with ThreadPoolExecutor(4) as pool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CHATML, NO_SYSTEM, tiny_tokenizer
+from support.tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RecipeError, RenderError
 from selfdistill.generation.prompts import REWRITING, load_template, rewriting_messages
@@ -185,7 +185,7 @@ def test_a_tokenizer_that_marks_the_start_of_a_text_marks_no_response() -> None:
     assert fast.convert_ids_to_tokens(row.input_ids) == [*"▁[INST]▁hi▁[/INST]▁ok", "</s>"]
 
 
-def test_alpaca_and_plain_layouts() -> None:
+def test_alpaca_and_plain_render_as_documented() -> None:
     alpaca = renderer("llama3", "alpaca")
     assert alpaca.text((U1,)) == (
         "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -199,7 +199,7 @@ def test_alpaca_and_plain_layouts() -> None:
     assert trained_text(plain, (U1,), "It is 4.") == "It is 4.<|eot|>"
 
 
-def test_a_layout_can_be_a_template_file(tmp_path: Path) -> None:
+def test_a_chat_template_can_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "chat.jinja"
     path.write_text("{% for m in messages %}({{ m.content }}){% endfor %}")
     assert renderer("chatml", str(path)).text((U1, A1, U2)) == "(What is {x}?)(It is 4.)(And héllo 2 )("
@@ -238,7 +238,7 @@ def test_rewriting_messages_show_instruction_and_reference_and_keep_earlier_turn
     assert messages[4].content == REWRITING["math"].prefill
 
 
-def test_a_template_of_ones_own(tmp_path: Path) -> None:
+def test_a_rewriting_template_can_be_ones_own(tmp_path: Path) -> None:
     text, settings, bad = tmp_path / "own.txt", tmp_path / "own.yaml", tmp_path / "bad.txt"
     text.write_text("{instruction} as {reference}")
     settings.write_text("user: '{instruction} as {reference}'\nprefill: 'So: '\n")

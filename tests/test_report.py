@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,7 +12,9 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_experiment import (
+from rich.console import Console
+from support.pages import Page, headline, printed, sha256, verdict_of
+from support.report_experiment import (
     HOSTILE,
     RATES,
     hostile_rewrites,
@@ -27,7 +25,6 @@ from report_experiment import (
     write_rewrites,
     write_training,
 )
-from rich.console import Console
 
 from selfdistill.errors import ExperimentError
 from selfdistill.reports import acceptance_lines, verdict_table, write_report
@@ -37,45 +34,11 @@ from selfdistill.reports.text import duration, p_value, points, visible
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 
-class Page(HTMLParser):
-    """A page's elements, and its text without that of style sheets and scripts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.raw: dict[str, list[str]] = {"style": [], "script": []}
-        self.words: list[str] = []
-        self._inside = ""
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag if tag in self.raw else ""
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        (self.raw[self._inside] if self._inside else self.words).append(data)
-
-    def meta(self, name: str) -> str:
-        found = [a["content"] for tag, a in self.tags if tag == "meta" and a.get("http-equiv") == name]
-        assert len(found) == 1
-        assert found[0]
-        return found[0]
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = write_experiment(tmp_path_factory.mktemp("demo"))
     assert write_report(directory) == directory / "report.html"
     return directory
-
-
-def verdict_of(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "verdict.json").read_text())
-    return found
 
 
 def browser_rows(path: Path) -> list[dict[str, Any]]:
@@ -118,12 +81,6 @@ def test_the_headline_says_what_came_out_for_good_or_ill(demo: Path, tmp_path: P
     assert headings[0] == headings[1]
 
 
-def headline(directory: Path) -> str:
-    found = re.search(r"<h1>(.*?)</h1>", (directory / "report.html").read_text(), re.DOTALL)
-    assert found
-    return html.unescape(found[1])
-
-
 def test_both_pages_load_nothing_and_allow_only_their_own_style_and_script(demo: Path) -> None:
     for name in ("report.html", "rewrites.html"):
         page = Page(demo / name)
@@ -143,10 +100,6 @@ def test_both_pages_load_nothing_and_allow_only_their_own_style_and_script(demo:
                     attributes["href"] or "",
                 )
                 assert ("download" in attributes) == (attributes["href"] or "").startswith("data:")
-
-
-def sha256(source: str) -> str:
-    return "'sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() + "'"
 
 
 def test_the_script_makes_no_markup_of_text(demo: Path) -> None:
@@ -229,7 +182,7 @@ def test_plots_are_well_formed_labelled_and_take_the_pages_colours(demo: Path) -
 
 
 @pytest.mark.parametrize("kept", [(), ("recipe.yaml",), ("manifest.json",), ("verdict.json",), ("arms",)])
-def test_a_page_of_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
+def test_a_page_shows_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
     source = write_experiment(tmp_path / "whole")
     part = tmp_path / "part"
     part.mkdir()
@@ -300,7 +253,7 @@ def tiny_rewrite(number: int, passed: bool) -> Rewrite:
     return Rewrite(example, Completion("c", f"r{number}", "stop", 1), verdict)
 
 
-def test_of_many_rewrites_a_sample_that_shows_both_kinds(tmp_path: Path) -> None:
+def test_many_rewrites_are_shown_as_a_sample_of_both_kinds(tmp_path: Path) -> None:
     rewrites = [tiny_rewrite(number, number % 20 != 0) for number in range(8_000)]
     write_rewrites(tmp_path, rewrites)
     write_report(tmp_path)
@@ -378,12 +331,6 @@ def test_the_terminal_obeys_no_control_code(demo: Path, text: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", file.getvalue())
     if "[bold]" in text:
         assert "[bold]markup[/bold]" in file.getvalue()
-
-
-def printed(table: object) -> str:
-    file = io.StringIO()
-    Console(file=file, width=80).print(table)
-    return file.getvalue()
 
 
 def test_numbers_are_written_one_way() -> None:

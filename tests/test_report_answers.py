@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import HOSTILE, TASKS, write_experiment, write_json
-from test_report import Page, sha256
-from test_report_browser import count_becomes, scrolls_sideways
+from support.pages import Page, count_becomes, scrolls_sideways, sha256
+from support.report_experiment import HOSTILE, TASKS, write_experiment, write_json
+from support.rows import write_rows
 
 from selfdistill.generation.resume import sample_id
 from selfdistill.reports import write_report
@@ -26,11 +26,6 @@ OUTCOMES: dict[str, Outcome] = {"passed": "pass", "unjudged": "unjudged", "error
 FINISHES: dict[str, Finish] = {"truncated": "length", "errors": "error"}
 REASONS = {"passed": "same number", "failed": "number differs", "truncated": "no number", "tied": "one of two",
            "unanswered": "no answer", "unjudged": "unreadable", "errors": "backend error: timeout"}  # fmt: skip
-
-
-def write_rows(path: Path, rows: Sequence[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def make_item(number: int, text: str = "") -> Example:

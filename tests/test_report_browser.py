@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import (
+from support.pages import count_becomes, scrolls_sideways, verdict_of
+from support.report_experiment import (
     HOSTILE,
     RATES,
     TASKS,
@@ -16,7 +17,6 @@ from report_experiment import (
     write_experiment,
     write_json,
 )
-from test_report import verdict_of
 
 from selfdistill.reports import write_report
 from selfdistill.reports.text import visible
@@ -38,18 +38,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(directory / "verdict.json", poisoned(verdict_of(directory), " ".join(HOSTILE)))
     write_report(directory)
     return directory
-
-
-def scrolls_sideways(page: Any) -> bool:
-    wider: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    return wider
-
-
-def count_becomes(page: Any, text: str) -> None:
-    """Typing is acted on after a pause. (The content policy forbids `wait_for_function`.)"""
-    from playwright.sync_api import expect
-
-    expect(page.locator("#count")).to_have_text(text)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -94,7 +82,7 @@ def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
     assert page.locator("img, svg, article script, iframe").count() == 0
 
 
-def test_search_filters_and_pages(visit: Any, demo: Path) -> None:
+def test_search_narrows_the_rows_and_pages_turn(visit: Any, demo: Path) -> None:
     page = visit(demo / "rewrites.html")
     assert page.text_content("#count") == "1–20 of 400 rows"
     page.click("#next")
@@ -153,7 +141,7 @@ def one_pair(directory: Path, original: str, rewrite: str) -> Path:
         ("naïve café", "naïve cafés", ["café"], ["cafés"]),
     ],
 )
-def test_the_word_diff(
+def test_the_word_diff_marks_what_changed(
     visit: Any, tmp_path: Path, original: str, rewrite: str, gone: list[str], new: list[str]
 ) -> None:
     page = visit(one_pair(tmp_path, original, rewrite))
@@ -173,7 +161,7 @@ def test_a_pair_too_long_for_a_diff_is_shown_without(visit: Any, tmp_path: Path)
     assert page.locator(".sides pre").all_text_contents() == [original[:8000], rewrite[:8000]]
 
 
-def test_five_thousand_rows_open(visit: Any, tmp_path: Path) -> None:
+def test_a_page_of_five_thousand_rows_opens(visit: Any, tmp_path: Path) -> None:
     write_report(write_experiment(tmp_path, rewrites=made_rewrites(5_000)))
     page = visit(tmp_path / "rewrites.html")
     count_becomes(page, "1–20 of 5,000 rows")

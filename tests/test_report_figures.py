@@ -13,7 +13,8 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_experiment import (
+from support.pages import Page, verdict_of
+from support.report_experiment import (
     HOSTILE,
     SWEPT,
     TASKS,
@@ -25,10 +26,9 @@ from report_experiment import (
     write_items,
     write_json,
     write_rewrites,
-    write_rows,
     write_shift,
 )
-from test_report import Page, verdict_of
+from support.rows import read_rows, write_rows
 from typer.testing import CliRunner
 
 from selfdistill.cli import app
@@ -39,13 +39,6 @@ from selfdistill.reports.figures.canvas import geometric
 from selfdistill.reports.svg import arm_slots, light_palette
 
 ALL = {"verdict", "sweeps", "acceptance", "gap", "forgetting", "similarity", "layers", "loss"}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_analysis(tmp_path_factory.mktemp("whole"))
-    write_report(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +69,7 @@ def test_every_figure_stands_on_the_page_with_its_data(whole: Path, files: Path)
     assert (whole / "report.html").stat().st_size < 3_000_000
 
 
-def test_files_for_papers(files: Path) -> None:
+def test_files_for_papers_are_png_pdf_and_csv(files: Path) -> None:
     assert {path.name for path in files.iterdir()} == {
         f"{name}.{kind}" for name in ALL for kind in ("png", "pdf", "csv")
     }
@@ -122,7 +115,7 @@ def test_the_verdicts_data_are_the_verdicts(whole: Path, files: Path) -> None:
     }
 
 
-def test_a_sweeps_curves(whole: Path, files: Path) -> None:
+def test_a_sweeps_curves_hold_the_swept_scores(whole: Path, files: Path) -> None:
     scores = {task["task"]: task["scores"] for task in verdict_of(whole)["tasks"]}
     rows = rows_of(files / "sweeps.csv")
     assert len(rows) == 2 * (2 * len(SWEPT["n"]) + len(SWEPT["mix"]))
@@ -146,7 +139,7 @@ def test_a_sweeps_curves(whole: Path, files: Path) -> None:
         [("train.adapter.target", "sdft", ["q", "v"], "sdft"), ("train.adapter.target", "sdft", None, "vanilla")],
     ],
 )
-def test_sweeps_of_all_kinds(tmp_path: Path, points: list[tuple[str, str, Any, str]]) -> None:
+def test_sweeps_of_all_kinds_are_drawn(tmp_path: Path, points: list[tuple[str, str, Any, str]]) -> None:
     write_experiment(tmp_path, rewrites=[])
     verdict = verdict_of(tmp_path)
     verdict["sweeps"] = [dict(zip(("parameter", "series", "value", "arm"), point, strict=True)) for point in points]
@@ -206,7 +199,7 @@ def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
 
 
 def test_the_gaps_data_are_the_rows(whole: Path, files: Path) -> None:
-    gap = [json.loads(line) for line in (whole / "rewrite" / "gap.jsonl").read_text().splitlines()]
+    gap = read_rows(whole / "rewrite" / "gap.jsonl")
     rows = rows_of(files / "gap.csv")
     for name in ("original responses", "what SDFT trains on"):
         own = [row for row in rows if row["responses"] == name]
@@ -268,7 +261,7 @@ def test_what_is_missing_is_absent(tmp_path: Path, removed: str, gone: set[str])
     assert shown(tmp_path / "x") == ALL - gone
 
 
-def test_measures_that_are_missing_or_new(tmp_path: Path) -> None:
+def test_missing_measures_are_left_out_and_new_ones_shown(tmp_path: Path) -> None:
     write_analysis(tmp_path, seeds=(0,), sweeps=False)
     for path in (tmp_path / "shift").glob("*.json"):
         row = json.loads(path.read_text())
@@ -375,7 +368,7 @@ def columns(path: Path) -> list[str]:
     ]
 
 
-def test_experiments_side_by_side(tmp_path: Path) -> None:
+def test_experiments_stand_side_by_side(tmp_path: Path) -> None:
     paths = experiments(tmp_path, a=range(200), b=range(200))
     assert write_comparison(paths, tmp_path / "compare.html") == []
     page = Page(tmp_path / "compare.html")
@@ -441,7 +434,7 @@ def test_what_is_asked_in_another_way_is_another_column(tmp_path: Path) -> None:
     assert refused.endswith("temperature 0.0) and b (200 items, accuracy, temperature 0.95).")
 
 
-def test_experiments_of_one_name_and_half_finished_ones(tmp_path: Path) -> None:
+def test_experiments_of_one_name_and_half_finished_ones_are_told_apart(tmp_path: Path) -> None:
     paths = [write_experiment(tmp_path / name / "run", rewrites=[]) for name in ("a", "b")]
     (paths[1] / "verdict.json").unlink()
     write_comparison(paths, tmp_path / "x.html")
@@ -465,7 +458,7 @@ def test_hostile_names_stay_text_side_by_side(tmp_path: Path) -> None:
     assert pages[0] == pages[1]
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command_writes_figures_and_comparisons(tmp_path: Path) -> None:
     paths = experiments(tmp_path, a=range(5), b=range(9))
     folder = ["--figures", str(tmp_path / "f")]
     done = CliRunner().invoke(app, ["report", *map(str, paths), *folder], catch_exceptions=False)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report_experiment import RATES, TASKS, made_rewrites, write_analysis, write_experiment, write_items, write_json
-from test_report import verdict_of
-from test_report_browser import count_becomes, scrolls_sideways
-from test_report_figures import ALL
+from support.pages import count_becomes, scrolls_sideways, verdict_of
+from support.report_experiment import (
+    RATES,
+    TASKS,
+    made_rewrites,
+    write_experiment,
+    write_items,
+    write_json,
+)
 
 from selfdistill.reports import write_comparison, write_report
+from selfdistill.reports.figures import FIGURES
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_analysis(tmp_path_factory.mktemp("whole"))
-    write_report(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_seen_and_fits_whatever_the_font(visit: Any, whole: Path, width: int) -> None:
     page = visit(whole / "report.html", width)
     assert not scrolls_sideways(page)
-    assert page.locator("figure").count() == len(ALL)
-    assert page.locator("svg.plot:visible").count() == len(ALL)
+    assert page.locator("figure").count() == len(FIGURES)
+    assert page.locator("svg.plot:visible").count() == len(FIGURES)
     page.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")
     assert not scrolls_sideways(page)
     # No text of a figure is cut off at its edge.
@@ -181,7 +181,8 @@ def test_of_five_thousand_rows_few_are_in_the_document(visit: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_several_experiments(visit: Any, plain: Path, whole: Path, tmp_path: Path, width: int) -> None:
+def test_several_experiments_fit_in_one_page(visit: Any, plain: Path, whole: Path, tmp_path: Path, width: int) -> None:
+    plain, whole = (Path(shutil.copytree(path, tmp_path / path.name)) for path in (plain, whole))
     for directory, first in ((plain, 0), (whole, 20)):
         for task, *_ in TASKS:
             write_items(directory, task, range(first if task == "code" else 0, 200))

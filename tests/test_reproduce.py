@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
+from support.command import Done
 
 from selfdistill.errors import RecipeError
 from selfdistill.pipeline.check import check
@@ -174,7 +174,7 @@ def test_the_papers_figures_are_those_of_its_text(real_data: Path) -> None:
                 assert set(values.values()) <= there, name
 
 
-def test_an_own_file_with_experiments(tmp_path: Path, command: Callable[..., Done]) -> None:
+def test_an_own_file_may_hold_several_experiments(tmp_path: Path, command: Callable[..., Done]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "model: m\ntask: gsm8k\ntrain: {lr: 1.0e-3}\nexperiments: {a: {}, b: {train: {epochs: 1}, model: n}}"

@@ -130,6 +130,6 @@ def test_write_lines_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 20)))
-def test_first_occurrences(numbers: list[int]) -> None:
+def test_first_occurrences_are_found(numbers: list[int]) -> None:
     ids = [content_id(number) for number in numbers]
     assert list(compress(ids, first_occurrences(ids))) == list(dict.fromkeys(ids))

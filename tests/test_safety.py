@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import tiny_tokenizer
+from support.tiny import tiny_tokenizer
 
 from selfdistill.backends import open_backend
 from selfdistill.errors import ModelError, RecipeError
@@ -68,7 +68,7 @@ def test_advbench_takes_the_papers_list(name: str) -> None:
         ('<img src="cat.png">', None),
     ],
 )
-def test_what_is_no_text(text: str, trouble: str | None) -> None:
+def test_empty_and_degenerate_answers_are_recognised(text: str, trouble: str | None) -> None:
     assert degenerate(text) == trouble
 
 
@@ -144,7 +144,7 @@ def test_an_answer_may_use_the_same_words_in_passing(text: str) -> None:
     assert get_task("overrefusal").grade(GOAL, text).reason == "answers"
 
 
-def test_overrefusal_prompts() -> None:
+def test_overrefusal_prompts_are_many_distinct_and_asked_alone() -> None:
     task = get_task("overrefusal")
     assert task.test is not None
     examples = [row.examples()[0] for row in task.load(task.test)]
@@ -159,7 +159,7 @@ def test_overrefusal_prompts() -> None:
     assert [task.grade(examples[0], text).reason for text in ("", GARBAGE)] == ["empty", "garbled"]
 
 
-def test_overrefusal_rows_of_ones_own(tmp_path: Path) -> None:
+def test_overrefusal_reads_own_rows(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text('{"prompt": " How do I sink a putt? "}\n{"prompt": 5}\n', encoding="utf-8")
     bad: list[object] = []
@@ -170,7 +170,7 @@ def test_overrefusal_rows_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["advbench-judged", "advbench-jailbreak-judged"])
-def test_the_same_answers_judged(name: str) -> None:
+def test_the_same_answers_can_be_judged_by_a_model(name: str) -> None:
     task = get_task(name)
     assert task.answers_of == name.removesuffix("-judged")
     assert (task.skill, task.metric) == ("safety", "judged safe rate")
@@ -278,7 +278,7 @@ def test_a_long_answer_is_harmful_where_a_piece_of_it_is(tmp_path: Path) -> None
     assert first_piece.finish == "stop"
 
 
-def test_a_classifier_with_a_chat_template(tmp_path: Path) -> None:
+def test_a_classifier_uses_its_chat_template(tmp_path: Path) -> None:
     template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     short = Example.of((Message("user", "How?"),), "")
     no, yes, long = classified(classifier(tmp_path, template=template), "No.", "Yes!", "a" * 100, goal=short)
@@ -286,7 +286,7 @@ def test_a_classifier_with_a_chat_template(tmp_path: Path) -> None:
     assert (long.finish, long.error) == ("error", "longer than the classifier can read")
 
 
-def test_what_a_classifier_cannot_read_is_no_verdict(tmp_path: Path) -> None:
+def test_what_a_classifier_cannot_read_is_unjudged(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     (reply,) = classified(path, "No.", goal=Example.of((Message("user", "Why? " * 50),), ""))
     assert (reply.finish, reply.error) == ("error", "the request is longer than the classifier can read")
@@ -305,7 +305,7 @@ def test_the_user_says_what_the_labels_mean(tmp_path: Path) -> None:
             classified(path, "No.", labels=labels)
 
 
-def test_what_is_no_classifier_of_one_label(tmp_path: Path) -> None:
+def test_a_model_that_is_no_classifier_of_one_label_is_refused(tmp_path: Path) -> None:
     several = classifier(tmp_path / "several", problem_type="multi_label_classification")
     score = classifier(tmp_path / "score", labels={0: "score"})
     for path in (several, score):

@@ -529,7 +529,7 @@ def test_without_a_sandbox_children_are_killed() -> None:
     assert nothing_left()
 
 
-def test_bubblewrap_missing_or_refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_refusing_bubblewrap_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SelfDistillError, match=r"not installed.*apt install bubblewrap"):
         check_sandbox("bubblewrap")
@@ -566,7 +566,9 @@ def decide(program: bytes, architecture: int, number: int, argument: int = 0) ->
         ("aarch64", 0xC00000B7, {"read": 63, "socket": 198, "socketpair": 199, "clone": 220, "kill": 129}),
     ],
 )
-def test_filter(machine: str, architecture: int, calls: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_system_call_filter_allows_and_refuses_what_it_should(
+    machine: str, architecture: int, calls: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("sys.platform", "linux")
     program = system_call_filter()

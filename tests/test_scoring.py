@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CHATML, NO_SYSTEM, tiny_model, tiny_tokenizer
+from support.tiny import CHATML, NO_SYSTEM, tiny_model, tiny_tokenizer
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from selfdistill.backends.hf import HFBackend

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from report_experiment import RATES, write_experiment, write_json
-from test_comparisons import MARGIN, pair
-from test_report import Page, headline, printed, verdict_of
+from support.comparisons import MARGIN, pair
+from support.pages import Page, headline, printed, verdict_of
+from support.report_experiment import RATES, write_experiment, write_json
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
 from selfdistill.measure.stats import Values

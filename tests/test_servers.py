@@ -15,16 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import STRONG_SETTINGS, demo_prompts, seed_with
+from chaos.proxy import Proxy
+from support.demo import STRONG_SETTINGS, demo_prompts, make_adapter, seed_with
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.sampling import NEUTRAL
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.types import Completion, Message, Prompt
-
-sys.path.insert(0, str(Path(__file__).parent / "chaos"))
-from proxy import Proxy
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -76,8 +74,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from test_backends_vllm import make_adapter
-
     return make_adapter(tmp_path_factory.mktemp("arm") / "model", 4, "all-linear")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_model, tiny_tokenizer
+from support.rows import read_rows, sum_rows, write_rows
+from support.tiny import tiny_model, tiny_tokenizer
 
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
 from selfdistill.cli import main
@@ -426,10 +427,7 @@ def recipe_of(model: Path, embedder: Path, rows: Path, **changes: Any) -> dict[s
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
-    made = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(20)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path
+    return write_rows(tmp_path / "rows.jsonl", sum_rows(20))
 
 
 def test_every_trained_run_is_measured_and_shown(
@@ -508,15 +506,19 @@ def write_as_finished(where: Path, path: Path, rows: list[dict[str, Any]]) -> No
     (where / "manifest.json").write_text(json.dumps(manifest))
 
 
+def run_with_fake_answers(model: Path, embedder: Path, rows: Path, where: Path, arm: str) -> tuple[Path, Path]:
+    """The directory and the file of an arm's answers."""
+    values = recipe_of(model, embedder, rows)
+    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
+    run(make_recipe(values), where)
+    return where, where / "arms" / arm / "evaluate" / "demo-safety" / "answers.jsonl"
+
+
 def test_answers_to_other_prompts_are_refused_and_named(
     model: Path, embedder: Path, rows: Path, tmp_path: Path
 ) -> None:
-    values = recipe_of(model, embedder, rows)
-    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
-    where = tmp_path / "run"
-    run(make_recipe(values), where)
-    path = where / "arms" / "sdft" / "evaluate" / "demo-safety" / "answers.jsonl"
-    rows_there = [json.loads(line) for line in path.read_text().splitlines()]
+    where, path = run_with_fake_answers(model, embedder, rows, tmp_path / "run", "sdft")
+    rows_there = read_rows(path)
     lost = rows_there[0]["id"]
     write_as_finished(where, path, rows_there[1:])
     with pytest.raises(ExperimentError, match=f"sdft and the seed .* demo-safety.*1 only by the seed .{lost}"):
@@ -535,12 +537,8 @@ def test_prompts_of_both_sides_are_named() -> None:
 def test_errors_and_replies_without_an_answer_are_left_out_and_counted(
     model: Path, embedder: Path, rows: Path, tmp_path: Path
 ) -> None:
-    values = recipe_of(model, embedder, rows)
-    values["evaluate"] = {**values["evaluate"], "backend": "fake"}
-    where = tmp_path / "run"
-    run(make_recipe(values), where)
-    path = where / "arms" / "vanilla" / "evaluate" / "demo-safety" / "answers.jsonl"
-    answers = [json.loads(line) for line in path.read_text().splitlines()]
+    where, path = run_with_fake_answers(model, embedder, rows, tmp_path / "run", "vanilla")
+    answers = read_rows(path)
     answers[0] |= {"text": "", "finish": "error", "error": "server went away"}
     answers[1] |= {"text": "<think>\nHm, or", "finish": "length", "error": None}
     for answer in answers[2:]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
-from test_backends_openai import Server, reply, server
-from tiny import tiny_model
+from support.command import Done
+from support.rows import read_rows, sum_rows, write_rows
+from support.server import Server, reply
+from support.tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
@@ -29,9 +30,6 @@ from selfdistill.pipeline.stages import stages_of
 from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import RECIPES
 from selfdistill.types import Completion
-
-__all__ = ["server"]  # a fixture
-
 
 TRAIN = {"max_steps": 3, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 COMMAND = [sys.executable, "-m", "selfdistill"]
@@ -45,10 +43,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Forty question rows, two of them exact duplicates."""
-    path = tmp_path / "rows.jsonl"
-    made = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(38)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*made, *made[:2]]))
-    return path
+    made = sum_rows(38)
+    return write_rows(tmp_path / "rows.jsonl", [*made, *made[:2]])
 
 
 def recipe_of(model: Path, rows: Path, **changes: Any) -> dict[str, Any]:
@@ -101,7 +97,7 @@ def test_arms_train_on_what_they_say(model: Path, rows: Path, tmp_path: Path) ->
     run(recipe, tmp_path / "run")
 
     def read(arm: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (tmp_path / "run" / "arms" / arm / "data.jsonl").read_text().splitlines()]
+        return read_rows(tmp_path / "run" / "arms" / arm / "data.jsonl")
 
     chosen = {
         row["id"]: row
@@ -266,7 +262,7 @@ def test_regrade_needs_no_model_and_follows_the_answers(model: Path, rows: Path,
     for path in copy.glob("*.safetensors"):
         path.write_bytes(path.read_bytes())  # same content, so the same model
     answers = where / "arms" / "seed" / "evaluate" / "demo-safety" / "answers.jsonl"
-    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    lines = read_rows(answers)
     for line in lines:
         del line["crc"]  # changed by hand
         line.update(text="I'm sorry, but I cannot do that.", finish="stop", error=None)
@@ -355,7 +351,7 @@ def test_two_runs_at_once_are_refused(model: Path, rows: Path, tmp_path: Path, c
         ({"evaluate": {"tasks": ["gsm9k"]}}, "no task 'gsm9k'"),
     ],
 )
-def test_what_a_user_can_mend_is_one_sentence_and_exit_code_2(
+def test_what_a_user_can_fix_is_one_sentence_and_exit_code_2(
     model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done], change: dict[str, Any], message: str
 ) -> None:
     path = write_recipe_file(tmp_path, {**recipe_of(model, rows), **change})
@@ -524,7 +520,7 @@ def test_what_is_made_of_rewrites_follows_those_that_were_asked_again(
                     yield Completion(prompt.id, f"Well, {n} plus {n} makes {2 * n}.", "stop", 9)
 
     def read(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (tmp_path / "run" / "rewrite" / name).read_text().splitlines()]
+        return read_rows(tmp_path / "run" / "rewrite" / name)
 
     monkeypatch.setattr(rewriting, "open_backend", lambda name, *rest: Answering(*rest))
     originals = []

@@ -32,14 +32,14 @@ def test_wilson_refuses_what_is_no_proportion() -> None:
             wilson(passed, n)
 
 
-def test_mcnemar_exact() -> None:
+def test_mcnemar_is_the_exact_test() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(1, 9) == pytest.approx(0.021484375)  # 2 · (1 + 10) / 2**10
     assert mcnemar(9, 1) == mcnemar(1, 9)
     assert mcnemar(31, 12) == pytest.approx(binomtest(12, 43).pvalue)
 
 
-def test_pass_at_k() -> None:
+def test_pass_at_k_is_the_unbiased_estimate() -> None:
     assert pass_at_k(10, 3, 1) == pytest.approx(0.3)
     assert pass_at_k(10, 3, 5) == pytest.approx(1 - comb(7, 5) / comb(10, 5))
     assert pass_at_k(5, 5, 5) == 1

@@ -14,12 +14,11 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+import make_licences
 import pytest
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-import make_licences  # noqa: E402
 
 
 def build(where: Path, when: int) -> dict[str, Path]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_model
+from support.rows import sum_rows, write_rows
+from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.errors import RecipeError
@@ -191,9 +192,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def swept(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
-    rows = folder / "rows.jsonl"
-    made = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(30)]
-    rows.write_text("".join(json.dumps(row) + "\n" for row in made))
+    rows = write_rows(folder / "rows.jsonl", sum_rows(30))
     return {
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(rows), "heldout": 6},

@@ -1,16 +1,12 @@
-"""The evaluation tasks: their data in every form it comes in, their prompts, and every gold answer against its grader.
-
-The tests on real data need the folder named by SELFDISTILL_DATA, with the files of the data sets' repositories.
-"""
+"""The evaluation tasks: their data in every form, their prompts, and every gold answer against its grader."""
 
 from __future__ import annotations
 
-import json
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from support.rows import read_rows, write_rows
 
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.grading import make_grader
@@ -19,21 +15,9 @@ from selfdistill.recipe import DataConfig
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Conversation
 
-DATA = os.environ.get("SELFDISTILL_DATA")
-real_data = pytest.mark.skipif(DATA is None, reason="SELFDISTILL_DATA is not set")
-
 
 def load(task: str, path: Path, **settings: object) -> list[Conversation]:
     return list(get_task(task).load(DataConfig.model_validate({"path": str(path), **settings})))
-
-
-def real(task: str, name: str) -> list[Conversation]:
-    return load(task, Path(DATA or "") / name)
-
-
-def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
@@ -43,7 +27,7 @@ def test_every_task_is_whole(name: str) -> None:
     assert task.skill
 
 
-def test_unknown_task() -> None:
+def test_an_unknown_task_is_named() -> None:
     with pytest.raises(RecipeError, match="gsm8k"):
         get_task("gsm")
 
@@ -51,10 +35,10 @@ def test_unknown_task() -> None:
 def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
     question, answer = "How many?", "He has 48/2 = <<48/2=24>>24.\nThat is 24+1=<<24+1=25>>25.\n#### 25"
     row = {"question": question, "answer": answer}
-    (conversation,) = load("gsm8k", write(tmp_path / "a.jsonl", row))
+    (conversation,) = load("gsm8k", write_rows(tmp_path / "a.jsonl", [row]))
     assert conversation.messages[-1].content == "He has 48/2 = 24.\nThat is 24+1=25.\nThe answer is 25."
     again = {"question": question, "answer": conversation.messages[-1].content}
-    assert load("gsm8k", write(tmp_path / "b.jsonl", again))[0].messages == conversation.messages
+    assert load("gsm8k", write_rows(tmp_path / "b.jsonl", [again]))[0].messages == conversation.messages
     example = conversation.examples()[0]
     system, user = get_task("gsm8k").ask(example)
     assert (system.role, user.content) == ("system", question)
@@ -63,14 +47,14 @@ def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
     assert not get_task("gsm8k").grade(example, "24 of them").passed
 
 
-def test_multiarith_as_on_the_hub(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.jsonl", {"question": " How many? ", "final_ans": "18"})
+def test_multiarith_is_read_as_on_the_hub(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "m.jsonl", [{"question": " How many? ", "final_ans": "18"}])
     (conversation,) = load("multiarith", path)
     assert [message.content for message in conversation.messages] == ["How many?", "The answer is 18."]
     assert get_task("multiarith").ask(conversation.examples()[0])[0].role == "system"
 
 
-def test_openfunctions_structured(tmp_path: Path) -> None:
+def test_openfunctions_structured_rows_are_examples(tmp_path: Path) -> None:
     function = {
         "name": "Shop",
         "api_call": "shop.find",
@@ -81,7 +65,7 @@ def test_openfunctions_structured(tmp_path: Path) -> None:
         },
     }
     row = {"question": "A shop in Ulm?", "function": function, "model_answer": 'shop.find(city="Ulm")'}
-    example = load("openfunctions", write(tmp_path / "f.jsonl", row))[0].examples()[0]
+    example = load("openfunctions", write_rows(tmp_path / "f.jsonl", [row]))[0].examples()[0]
     assert (
         "Find {shops}.\nParameters:\n1. city (type: string) - a city\n2. open (type: boolean)\n" in example.instruction
     )
@@ -91,7 +75,7 @@ def test_openfunctions_structured(tmp_path: Path) -> None:
     assert not grade(example, "shop.find(open='Ulm')").passed
 
 
-def test_advbench_raw_and_with_the_suffix(tmp_path: Path) -> None:
+def test_advbench_is_read_raw_and_with_the_suffix(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('goal,target\n"Do harm, now","Sure, here"\n', encoding="utf-8")
     example = load("advbench", path)[0].examples()[0]
@@ -103,11 +87,11 @@ def test_advbench_raw_and_with_the_suffix(tmp_path: Path) -> None:
     assert get_task("advbench").metric == "safe rate"
     assert get_task("advbench").grade(example, "I cannot do that.").passed
     assert get_task("advbench").grade(example, "").reason == "empty"
-    assert load("advbench", write(tmp_path / "hub.jsonl", {"prompt": "Do harm, now"}))[0].examples() == [example]
+    assert load("advbench", write_rows(tmp_path / "hub.jsonl", [{"prompt": "Do harm, now"}]))[0].examples() == [example]
 
 
 def test_a_row_that_lacks_a_field_is_a_bad_row(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", {"goal": "x"}, {"gaol": "y"}, {"goal": 5})
+    path = write_rows(tmp_path / "a.jsonl", [{"goal": "x"}, {"gaol": "y"}, {"goal": 5}])
     with pytest.raises(DataError, match="`prompt` is missing"):
         load("advbench", path)
     bad = []
@@ -129,30 +113,29 @@ GOLD = {
 PAPER = {"gsm8k": "final_number_paper", "multiarith": "final_number_paper", "openfunctions": "function_call_paper"}
 
 
-@real_data
 @pytest.mark.parametrize(("task", "name", "rows"), [(*key, rows) for key, rows in GOLD.items()])
-def test_every_gold_answer_passes_its_grader(task: str, name: str, rows: int) -> None:
-    examples = [conversation.examples()[0] for conversation in real(task, name)]
+def test_every_gold_answer_passes_its_grader(task: str, name: str, rows: int, real_data: Path) -> None:
+    examples = [conversation.examples()[0] for conversation in load(task, real_data / name)]
     assert len(examples) == rows
     for grade in (get_task(task).grade, make_grader(PAPER[task])):
         assert [example.reference for example in examples if not grade(example, example.reference).passed] == []
 
 
-@real_data
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_gsm8k_is_loaded_as_the_paper_trains_on_it(split: str) -> None:
-    original = real("gsm8k", f"gsm8k/{split}.jsonl")
-    assert [row.messages for row in original] == [row.messages for row in real("gsm8k", f"sdft/gsm8k_{split}.json")]
-    rows = [json.loads(line) for line in (Path(DATA or "") / f"gsm8k/{split}.jsonl").open(encoding="utf-8")]
+def test_gsm8k_is_loaded_as_the_paper_trains_on_it(split: str, real_data: Path) -> None:
+    original = load("gsm8k", real_data / f"gsm8k/{split}.jsonl")
+    assert [row.messages for row in original] == [
+        row.messages for row in load("gsm8k", real_data / f"sdft/gsm8k_{split}.json")
+    ]
+    rows = read_rows(real_data / f"gsm8k/{split}.jsonl")
     gold = [Fraction(row["answer"].rpartition("#### ")[2].replace(",", "")) for row in rows]
     assert [extract_number(row.messages[-1].content) for row in original] == gold
     assert [extract_number(row["answer"]) for row in rows] == gold
 
 
-@real_data
-def test_openfunctions_structured_is_loaded_as_the_paper_has_it() -> None:
-    structured = real("openfunctions", "openfunctions/gorilla_openfunctions_v1_test.json")
-    papers = real("openfunctions", "sdft/openfunction_test.json")
+def test_openfunctions_structured_is_loaded_as_the_paper_has_it(real_data: Path) -> None:
+    structured = load("openfunctions", real_data / "openfunctions/gorilla_openfunctions_v1_test.json")
+    papers = load("openfunctions", real_data / "sdft/openfunction_test.json")
     differ = [(ours, theirs) for ours, theirs in zip(structured, papers, strict=True) if ours != theirs]
     # One word ("genre") got lost in the paper's file.
     assert [ours.messages[0].content.replace("genre", " ") for ours, _ in differ] == [
@@ -161,8 +144,7 @@ def test_openfunctions_structured_is_loaded_as_the_paper_has_it() -> None:
     assert len(differ) == 1
 
 
-@real_data
-def test_advbench_has_520_goals() -> None:
-    rows = real("advbench", "advbench/harmful_behaviors.csv")
+def test_advbench_has_520_goals(real_data: Path) -> None:
+    rows = load("advbench", real_data / "advbench/harmful_behaviors.csv")
     assert len(rows) == 520
     assert all(row.messages[0].content and not row.messages[1].content for row in rows)

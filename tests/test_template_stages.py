@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Done
-from test_backends_openai import Server, reply, server
-from tiny import CHATML, tiny_model, tiny_tokenizer
+from support.command import Done
+from support.rows import sum_rows, write_rows
+from support.server import Server, reply
+from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill.backends import open_backend
 from selfdistill.errors import RecipeError
@@ -22,8 +23,6 @@ from selfdistill.recipe import ModelConfig, Sampling, TrainConfig
 from selfdistill.store import manifest
 from selfdistill.training.launch import launch_command
 from selfdistill.types import Message, Prompt
-
-__all__ = ["server"]  # a fixture
 
 THINKS = CHATML.replace(
     "assistant\n{% endif %}",
@@ -39,8 +38,7 @@ REFUSES = CHATML.replace(
 
 def recipe_in(folder: Path, template: str | None, **changes: Any) -> Path:
     """A recipe file with a tiny model that has this chat template, twelve rows, and two arms."""
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(12)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "rows.jsonl", sum_rows(12))
     model = tiny_model(folder / "model", chat_template=template)
     values = {
         "model": {"path": str(model), "dtype": "float32", **changes.pop("model", {})},

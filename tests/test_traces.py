@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny import tiny_tokenizer
+from support.tiny import tiny_tokenizer
 
 from selfdistill.backends.batches import Row
 from selfdistill.backends.rendered import to_completion
@@ -128,7 +128,7 @@ def test_what_only_mentions_a_mark_is_an_answer(text: str) -> None:
         ("analysisWe use a toolassistantcommentaryHmmassistantfinal4", "We use a toolassistantcommentaryHmm", "4"),
     ],
 )  # fmt: skip
-def test_several_traces_and_odd_ones(text: str, reasoning: str, answer: str) -> None:
+def test_several_and_odd_traces_are_split(text: str, reasoning: str, answer: str) -> None:
     assert split(text) == Trace(reasoning, answer)
 
 
@@ -174,6 +174,7 @@ def test_what_is_joined_is_split_again(reasoning: str, answer: str) -> None:
     assert split(answer) == Trace("", answer)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "unit",
     [
@@ -189,9 +190,9 @@ def test_what_is_joined_is_split_again(reasoning: str, answer: str) -> None:
     ],
 )
 def test_hostile_texts_cost_no_more_than_their_length(unit: str) -> None:
-    """A square of this length would take minutes."""
-    split(unit * (400_000 // len(unit)))
-    split("analysis" + unit * (400_000 // len(unit)))
+    """Time that grows with the square of the length would exceed the limit."""
+    split(unit * (100_000 // len(unit)))
+    split("analysis" + unit * (100_000 // len(unit)))
 
 
 # ---- every grader grades the answer

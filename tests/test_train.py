@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import CHATML, tiny_model
+from support.tiny import CHATML, tiny_model
 
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
 from selfdistill.models.loading import load_model, load_renderer
@@ -238,7 +238,7 @@ def test_nothing_is_printed(model, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_it_learns(model, tmp_path):
+def test_training_teaches_the_responses(model, tmp_path):
     train(ROWS, model, settings(method="full", max_steps=40), tmp_path)
     assert losses(tmp_path)[0] > 3
     assert losses(tmp_path)[-1] < 0.5
@@ -457,7 +457,7 @@ def test_a_finished_training_is_not_done_again(model, tmp_path, seen):
 # ---- how it fails
 
 
-def test_nothing_to_train_on(model, tmp_path):
+def test_training_on_no_rows_is_refused(model, tmp_path):
     with pytest.raises(DataError, match="no rows"):
         train([], model, settings(), tmp_path)
     with pytest.raises(StageError, match="None of the 1 rows"):
@@ -474,7 +474,7 @@ def test_nothing_to_train_on(model, tmp_path):
         ({"extra": {"lr_scheduler_type": "zigzag"}}, "TRL refuses these settings .*zigzag"),
     ],
 )
-def test_settings_that_do_not_fit(model, tmp_path, changes, message):
+def test_settings_that_do_not_fit_are_refused(model, tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
         train(ROWS, model, settings(**changes), tmp_path)
 
@@ -506,14 +506,14 @@ def test_out_of_memory_tells_what_to_lower(model, tmp_path):
         train(ROWS, model, settings(), tmp_path, full)
 
 
-def test_a_directory_that_can_not_be_written(model, tmp_path):
+def test_a_directory_that_can_not_be_written_is_named(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExperimentError, match="can't be read or written"):
         train(ROWS, model, settings(), tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("limit", [500, 9_000, 15_000])
-def test_a_full_disk(model, tmp_path, limit):
+def test_a_full_disk_is_one_sentence(model, tmp_path, limit):
     """No file may grow over some size: first the tokenizer, then the weights, then the optimizer don't fit. With room
     again it goes on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 # Forks, so that torch and TRL are imported once; the parent computes nothing before it has forked for the last time.
 KILLER = """

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_model
+from support.tiny import tiny_model
 
 from selfdistill.errors import ModelError, RecipeError, StageError
 from selfdistill.recipe import ModelConfig, TrainConfig

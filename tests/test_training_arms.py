@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_model
+from support.rows import read_rows
+from support.tiny import tiny_model
 
 from selfdistill import check, make_recipe, run
 from selfdistill.types import Conversation, Message
@@ -56,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 def rows_of(where: Path, arm: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (where / "arms" / arm / "data.jsonl").read_text().splitlines()]
+    return read_rows(where / "arms" / arm / "data.jsonl")
 
 
 def test_every_arm_trains_each_response_after_the_original_earlier_turns(done: tuple[Path, Any]) -> None:
@@ -75,7 +76,7 @@ def test_every_arm_trains_each_response_after_the_original_earlier_turns(done: t
                 changed.add((arm, len(row["prompt"])))
     assert {("sdft", 1), ("sdft", 3)} <= changed, "both first and later turns are rewritten"
     for kind in ("rewrite", "rewrite/self"):
-        rewritten = [json.loads(line) for line in (where / kind / "rewrites.jsonl").read_text().splitlines()]
+        rewritten = read_rows(where / kind / "rewrites.jsonl")
         assert [row["example"]["prompt"] for row in rewritten] == [example["prompt"] for example in examples.values()]
 
 

@@ -56,14 +56,14 @@ def test_the_papers_sizes_and_templates_are_the_defaults(name: str, hub: str, n:
     ("lima", 3, ["the last turn is the user's, without a response", "`conversations` turn 2 is empty"]),
     ("openhermes", 3, []),
 ])  # fmt: skip
-def test_rows_as_on_the_hub(name: str, good: int, reasons: list[str]) -> None:
+def test_rows_are_read_as_on_the_hub(name: str, good: int, reasons: list[str]) -> None:
     rows, bad = read(name, ROWS / f"{name}.jsonl")
     assert len(rows) == good
     assert [row.reason for row in bad] == reasons
     assert all(row.messages[0].role == "user" and row.messages[-1].role == "assistant" for row in rows)
 
 
-def test_what_the_columns_become() -> None:
+def test_columns_become_turns_and_extras() -> None:
     alpaca = read("alpaca", ROWS / "alpaca.jsonl")[0]
     assert contents(alpaca[1])[0] == "Turn the sentence into the past tense.\nThe ferry leaves at noon."
     dolly = read("dolly", ROWS / "dolly.jsonl")[0]
@@ -117,7 +117,7 @@ def test_a_lima_row_of_another_shape_is_a_bad_row(row: object, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_hygiene_is_the_only_check_of_a_rewrite(name: str) -> None:
+def test_filters_are_the_only_check_of_a_rewrite(name: str) -> None:
     task = get_task(name)
     example = read(name, ROWS / f"{name}.jsonl")[0][0].examples()[0]
     assert task.ask(example) == example.prompt
@@ -131,7 +131,7 @@ def test_hygiene_is_the_only_check_of_a_rewrite(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "count", "several"), [("alpaca", 2000, 0), ("dolly", 2000, 0), ("lima", 1029, 29)])
-def test_the_papers_own_files(name: str, count: int, several: int, real_data: Path) -> None:
+def test_the_papers_own_files_are_read_whole(name: str, count: int, several: int, real_data: Path) -> None:
     rows, bad = read(name, real_data / f"sdft/{name}_train.json")
     assert (len(rows), bad) == (count, [])
     assert sum(len(row.examples()) > 1 for row in rows) == several

@@ -32,7 +32,9 @@ DFT = {"extra": {"loss_type": "dft"}}
         ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", None, False),
     ],
 )
-def test_twins(changes: dict[str, Any], arm: str, twin: str | None, equal: bool) -> None:
+def test_each_arm_is_compared_with_its_baseline(
+    changes: dict[str, Any], arm: str, twin: str | None, equal: bool
+) -> None:
     values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
     plan = make_context(make_recipe(values))
     assert plan.baseline_arm(arm) == twin

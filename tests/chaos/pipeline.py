@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny import tiny_model
+from support.rows import sum_rows, write_rows
+from support.tiny import tiny_model
 
 RECIPE = """
 model: {path: %(model)s, dtype: float32, batch_tokens: 1200}
@@ -41,8 +42,7 @@ APPENDED = ("completions.jsonl", "answers.jsonl", "judged.jsonl", "likelihoods.j
 def write_recipes(folder: Path) -> dict[str, Path]:
     """The same pipeline with the fake backend, and with transformers."""
     model = tiny_model(folder / "model")
-    rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}"} for n in range(40)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(folder / "rows.jsonl", sum_rows(40))
     recipes = {}
     for backend, grader in (("fake", "final_number"), ("hf", "none")):
         recipes[backend] = folder / f"{backend}.yaml"

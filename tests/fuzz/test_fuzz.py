@@ -26,7 +26,7 @@ from selfdistill.store.rows import read_lines
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_hostile_input(target: Target) -> None:
+def test_hostile_input_raises_only_our_errors(target: Target) -> None:
     fuzz(target, max(5, round(40 * target.share)), 0)
 
 
@@ -44,7 +44,7 @@ WORST = [
 
 
 @pytest.mark.parametrize(("name", "unit", "after"), WORST, ids=[name for name, *_ in WORST])
-def test_what_once_took_minutes(name: str, unit: str, after: str) -> None:
+def test_inputs_that_once_took_minutes_take_seconds(name: str, unit: str, after: str) -> None:
     before = {"gsm8k's answers": "x\n#### ", "schema": "["}.get(name, "")
     start = time.thread_time()
     READERS[name](before + (unit * LENGTH)[:LENGTH] + after)
@@ -62,7 +62,7 @@ def test_what_once_took_minutes(name: str, unit: str, after: str) -> None:
         ("#### １，２３４", 1234),
     ],
 )
-def test_signs_that_are_not_seen(text: str, number: int | None) -> None:
+def test_invisible_signs_make_no_difference(text: str, number: int | None) -> None:
     assert extract_number(text) == (None if number is None else Fraction(number))
 
 
@@ -81,7 +81,7 @@ def test_an_option_that_is_announced_passes_against_itself() -> None:
 
 
 @pytest.mark.parametrize("spec", [{"name": "choice", "labels": False}, {"name": "refusal", "phrases": []}])
-def test_an_option_of_another_type(spec: dict[str, Any]) -> None:
+def test_an_option_of_another_type_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         make_grader(spec)
 
@@ -116,7 +116,7 @@ def test_a_pattern_that_would_fill_the_memory_is_refused(pattern: str) -> None:
         ({"$ref": "https://example.com/schema"}, 1, "unjudged"),
     ],
 )
-def test_schemas(schema: dict[str, Any], value: Any, outcome: str) -> None:
+def test_schemas_are_checked_or_refused(schema: dict[str, Any], value: Any, outcome: str) -> None:
     assert grade({"name": "json", "schema": schema}, "", json.dumps(value)) == outcome
 
 
@@ -129,7 +129,7 @@ def test_schemas(schema: dict[str, Any], value: Any, outcome: str) -> None:
         {"patternProperties": {"a": {}}, "unevaluatedProperties": False},
     ],
 )
-def test_what_is_no_schema(schema: dict[str, Any]) -> None:
+def test_an_invalid_schema_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         make_grader({"name": "json", "schema": schema})
 
@@ -152,14 +152,14 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("#" * 2_000_000, "longer than"),
     ],
 )
-def test_hostile_yaml(tmp_path: Path, text: str, reason: str) -> None:
+def test_hostile_yaml_is_a_recipe_error(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(RecipeError, match=reason):
         load_recipe(path)
 
 
-def test_names_that_no_file_has(tmp_path: Path) -> None:
+def test_names_that_no_file_can_have_are_errors(tmp_path: Path) -> None:
     for name in ("x" * 5000, "a\0b"):
         with pytest.raises(RecipeError):
             load_recipe(name)
@@ -170,7 +170,7 @@ def test_names_that_no_file_has(tmp_path: Path) -> None:
     assert len(str(told.value)) < 1000
 
 
-def test_a_template_without_a_user_turn(tmp_path: Path) -> None:
+def test_a_template_without_a_user_turn_is_refused(tmp_path: Path) -> None:
     for text in ("user: ", "user: [1]", "[]", "user: '{instruction} {reference}'\nsystem: [3]", "a: 2001-99-99"):
         path = tmp_path / "template.yaml"
         path.write_text(text)
@@ -192,13 +192,13 @@ def test_what_is_nested_too_deeply_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config", ['{"r": "8", "target_modules": []}', "[]", '{"r": 8, "rank_pattern": [1]}', "[" * 9999]
 )
-def test_an_adapter_whose_configuration_is_none(tmp_path: Path, config: str) -> None:
+def test_an_invalid_adapter_configuration_is_a_model_error(tmp_path: Path, config: str) -> None:
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(ModelError, match="no readable adapter_config"):
         adapter_shape(str(tmp_path))
 
 
 @pytest.mark.parametrize("url", ["http://[", "http://localhost:99999", "http://[::1", "http://a:b"])
-def test_what_is_no_address(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(RecipeError, match="no address"):
         Endpoint(ServerConfig(url=url))

@@ -1,4 +1,4 @@
-"""A random Llama of a few thousand parameters with a byte tokenizer, made in milliseconds: for tests."""
+"""A random Llama of a few thousand parameters with a byte tokenizer, built in milliseconds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tiny_tokenizer(
     special: tuple[str, ...] = (),
     adds_bos: bool = False,
 ) -> PreTrainedTokenizerFast:
-    """Every byte is a token, so any text is encoded. `adds_bos`: `<s>` is put in front by default, as Llama's does."""
+    """Every byte is a token, so any text is encoded. `adds_bos`: encoding puts `<s>` in front, as Llama's does."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -52,7 +52,7 @@ def tiny_model(
     layers: int = 2,
 ) -> Path:
     """A model folder (config, generation config, safetensors, tokenizer) with random weights. Without `system_role`
-    the template raises on a system message; without `chat_template` it is a base model's."""
+    the template raises on a system message. Without `chat_template` the folder holds a base model."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""A backend for tests of replicas: answers with the number of its process, slowly, and dies of some prompts."""
+"""A slow backend for tests of replicas: answers with its process id and dies on some prompts."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ class TellingBackend:
 
 
 def register() -> None:
-    """In each process of Ray's, and here."""
-    BACKENDS["telling"] = "telling:TellingBackend"
+    """Runs in this process and in each Ray worker."""
+    BACKENDS["telling"] = "support.telling:TellingBackend"

@@ -15,8 +15,9 @@ from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.stats import wilson
 from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
+from support.rows import write_rows
 
-# Each would do something if it reached the page as markup, code or an instruction to the terminal.
+# Each has an effect if it reaches the page as markup or code, or the terminal as a control sequence.
 HOSTILE = (
     "</script><script>window.__xss = 1</script>",
     '<img src=x onerror="window.__xss = 1">',
@@ -49,7 +50,7 @@ def write_experiment(
     rewrites: Iterable[Rewrite] | None = None,
     n: int = 200,
 ) -> Path:
-    """Writes every file that a finished experiment has; gives `directory`."""
+    """Writes every file of a finished experiment. Returns `directory`."""
     arms = list(rates)
     trained = arms[1:]
     values: dict[str, Any] = {"model": "demo", "task": "gsm8k", "arms": {"seed": {"data": "none"}}}
@@ -168,7 +169,7 @@ def _values(right: list[bool]) -> dict[int, float]:
 
 
 def _answers(salt: str, rate: float, n: int) -> list[bool]:
-    """Items are of the same difficulty in every arm, as they are in life."""
+    """An item is equally difficult in every arm."""
     hard, own = random.Random("items"), random.Random(salt)
     return [0.75 * hard.random() + 0.25 * own.random() < 0.125 + 0.75 * rate for _ in range(n)]
 
@@ -197,8 +198,8 @@ SWEPT = {"n": (500, 1000, 2000, 4000), "mix": (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 
 def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: bool = True, layers: int = 8) -> Path:
-    """An experiment of `write_experiment` with what came later: a gap, arms with several training seeds, sweeps over
-    sample size and mix ratio, and the shift of every run."""
+    """`write_experiment` with a gap, several training seeds per arm, sweeps over sample size and mix ratio, and the
+    shift of every run."""
     how_far = {"vanilla": 1.0, "sdft": 0.12}
     rows: list[dict[str, Any]] = []
     for parameter, series in (("n", ("vanilla", "sdft")), ("mix", ("mix",))) if sweeps else ():
@@ -238,7 +239,7 @@ def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: 
 
 
 def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
-    """rewrite/gap.jsonl; gives the counts. Originals are foreign to the model, rewrites its own."""
+    """Writes rewrite/gap.jsonl and returns the counts. Originals are off-distribution, rewrites are not."""
     draw, rows = random.Random("gap"), []
     for rewrite in rewrites:
         foreign, own = ({"nll": draw.lognormvariate(mean, 0.4), "tokens": draw.randint(20, 90)} for mean in (0.6, -0.9))
@@ -258,7 +259,7 @@ def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
 
 
 def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
-    """shift/<run>.json of a run that moved `far` in [0, 1]; without embeddings where it is far beyond."""
+    """Writes shift/<run>.json of a run that moved `far` in [0, 1]."""
     draw = random.Random(run)
     alike = [min(max(draw.gauss(1 - 0.75 * far, 0.14), 0), 1) for _ in range(200)]
     close = [min(max(draw.gauss(1 - 0.45 * far, 0.1), -0.2), 1) for _ in range(200)]
@@ -291,14 +292,9 @@ def write_items(directory: Path, task: str, numbers: Iterable[int]) -> None:
     write_rows(directory / "items" / f"{task}.jsonl", rows)
 
 
-def write_rows(path: Path, rows: Iterable[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def poisoned(value: Any, text: str) -> Any:
-    """`value` with `text` appended to every string in it that is shown, names of tasks and arms too; words, roles and
-    outcomes, which are no free text, stay."""
+    """`value` with `text` appended to every string that is shown, names of tasks and arms included. Words, roles and
+    outcomes stay, since they are not free text."""
     fixed = {"target", "other", "seed", "gained", "kept", "forgot", "can't tell"}
     if isinstance(value, str):
         return value if value in fixed else value + text

@@ -1,0 +1,69 @@
+"""The demo's seed model: prompts, copies with other generation settings, adapters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from selfdistill.demo import SEED
+from selfdistill.generation.prompts import REWRITING, rewriting_messages
+from selfdistill.tasks import get_task
+from selfdistill.types import Prompt
+
+
+def demo_prompts(rows: int) -> list[Prompt]:
+    """The rewriting prompts of the demo's first rows."""
+    task = get_task("demo-maths")
+    assert task.train is not None
+    examples = (example for row in task.load(task.train) for example in row.examples())
+    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
+
+
+# Generation settings that would change every answer if a backend read them from the model folder.
+STRONG_SETTINGS = {
+    "do_sample": True,
+    "temperature": 1.7,
+    "top_k": 1,
+    "top_p": 0.5,
+    "min_p": 0.3,
+    "repetition_penalty": 1.5,
+    "presence_penalty": 1.5,
+    "frequency_penalty": 1.5,
+    "max_new_tokens": 5,
+    "no_repeat_ngram_size": 2,
+}
+STRONGEST_SETTINGS = {
+    **STRONG_SETTINGS,
+    "min_new_tokens": 20,
+    "suppress_tokens": [*range(60, 90)],
+    "bad_words_ids": [[100], [101], [102]],
+    "forced_bos_token_id": 95,
+    "forced_eos_token_id": 96,
+}
+
+
+def seed_with(settings: dict[str, Any], folder: Path) -> str:
+    """A copy of the seed with other generation settings and its own end-of-turn tokens."""
+    shutil.copytree(SEED, folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    return str(folder)
+
+
+def make_adapter(folder: Path, rank: int, targets: Any) -> str:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(rank)
+        model = AutoModelForCausalLM.from_pretrained(SEED, dtype=torch.float32)
+        adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
+        for name, weights in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weights, std=0.3)
+    adapted.save_pretrained(str(folder))
+    return str(folder)
