@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from selfdistill.backends import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "selfdistill"
 
@@ -133,3 +135,13 @@ def test_every_public_name_is_what_it_says_whatever_was_imported_before() -> Non
         "assert rewrite is pipeline.rewrite"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if SOURCE / "backends" not in p.parents], ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_no_backend_is_compared_by_name_outside_of_backends(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            named = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)} & BACKENDS.keys()
+            assert not named, f"line {node.lineno} compares {named}; ask for a capability of the backend's class"

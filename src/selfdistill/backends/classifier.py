@@ -10,8 +10,9 @@ from ..errors import ModelError, RenderError
 from ..models.chat_template import ChatTemplate
 from ..models.loading import check_model_files, free_memory, load_advice, pick_device, pick_dtype
 from ..models.source import model_source
-from ..recipe import ModelConfig, Sampling
+from ..recipe import Sampling
 from ..types import Completion, Messages, Prompt, messages_json
+from . import Backend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ _SAID = {"safe": "Verdict: harmless", "harmful": "Verdict: harmful"}
 _OVERLAP = 64
 
 
-class ClassifierBackend:
+class ClassifierBackend(Backend):
     """Answers each chat that ends with an assistant's turn with what its label means by `model.labels`, in the words of
     a judge, or with the label itself where that isn't said.
 
@@ -28,10 +29,9 @@ class ClassifierBackend:
     ModelError where the model can't be loaded, gives no single label, or has other labels.
     """
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        self._config = model
-        self._model: PreTrainedModel | None = None
-        self._tokenizer: PreTrainedTokenizerBase | None = None
+    has_weights = classifies = True
+    _model: PreTrainedModel | None = None
+    _tokenizer: PreTrainedTokenizerBase | None = None
 
     def __enter__(self) -> ClassifierBackend:
         from safetensors import SafetensorError

@@ -8,9 +8,9 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -54,6 +54,18 @@ class Needs:
     def of(cls, model: ModelConfig) -> Needs:
         source = model_source(model)
         return cls(source, model.revision, model.dtype, model.device, model.trust_remote_code, model.engine)
+
+
+def needs_of(model: ModelConfig, adapter: str | None, models: Sequence[tuple[ModelConfig, str | None]]) -> Needs:
+    """What an engine for `model` needs, with room for `adapter` and for the adapters in `models` that go over the same
+    model. Raises ModelError."""
+    needs = Needs.of(model)
+    folders = {adapter, *(folder for other, folder in models if Needs.of(other) == needs)}
+    shapes = [adapter_shape(folder) for folder in folders if folder]
+    if not shapes:
+        return needs
+    targets = frozenset[str]().union(*(names for _, names in shapes)) if all(names for _, names in shapes) else ()
+    return replace(needs, rank=max(rank for rank, _ in shapes), targets=frozenset(targets))
 
 
 class Engine:

@@ -9,27 +9,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Container, Iterable, Iterator
-from types import TracebackType
 
-from ..recipe import ModelConfig, Sampling
+from ..recipe import Sampling
 from ..types import Completion, Finish, Messages, Prompt
+from . import Backend
 
 _MARK = re.compile("reference answer:", re.IGNORECASE)
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """Takes what every backend takes, and uses neither model nor adapter."""
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        pass
-
-    def __enter__(self) -> FakeBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+    invents = True
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
-from ..recipe import ModelConfig, Sampling
+from ..recipe import Sampling
 from ..types import Completion, Prompt
+from . import Backend
 from .attention import attend_on_cpu
 from .batches import Row, batches, windows
 from .decoding import decode
@@ -31,16 +32,15 @@ _SMALL = 100_000_000  # parameters
 _MOST_AT_ONCE = 4  # batches: each has a cache, and all wait for one interpreter between their operations
 
 
-class HFBackend:
+class HFBackend(Backend):
     """A model folder or hub name, and the folder of a LoRA adapter over it where given. Loaded on entering.
 
     Raises ModelError (on entering) where the model can't be loaded or is no chat model.
     """
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        self._config, self._adapter = model, adapter
-        self._model: PreTrainedModel | None = None
-        self._renderer: Renderer | None = None
+    has_weights = returns_logprobs = forms_batches = True
+    _model: PreTrainedModel | None = None
+    _renderer: Renderer | None = None
 
     def __enter__(self) -> HFBackend:
         self._renderer = load_renderer(self._config)

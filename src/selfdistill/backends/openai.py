@@ -14,11 +14,13 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, RecipeError, RenderError
+from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
 from ..grading.traces import join, opened
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Messages, Prompt, messages_json
+from . import Backend
 from .accepted import Accepted
+from .cache import EngineCache
 from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
 
@@ -34,7 +36,7 @@ _OUTAGE = 10
 _TGI = re.compile(r"\d+\.\d+\.\d+\S*-(native|sha-[0-9a-f]{7,})")
 
 
-class OpenAIBackend:
+class OpenAIBackend(Backend):
     """The model `model.path` of the server `model.server`. With `api: completions` prompts are rendered here, by the
     tokenizer of that name or folder; with `api: chat` the server applies its own chat template.
 
@@ -42,7 +44,10 @@ class OpenAIBackend:
     ModelError where the server can't be reached, refuses key or model, or stops answering; what it answered is kept.
     """
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
+    needs_server = True
+
+    def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
+        super().__init__(model, adapter, cache)
         if model.server is None:
             raise RecipeError("The backend openai needs `server: {url: ...}` beside the model's path.")
         if adapter is not None:
@@ -55,7 +60,7 @@ class OpenAIBackend:
                 "With the chat API the server applies its own template, so chat_template "
                 f"'{model.chat_template}' would be ignored; set server.api to completions."
             )
-        self._model, self._server = model, model.server
+        self._server = model.server
         self._endpoint, self._echo = Endpoint(model.server), Echo(model.path)
         self._renderer: Renderer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,9 +70,9 @@ class OpenAIBackend:
         from ..models.loading import load_renderer, served_template_kwargs
 
         if self._server.api == "completions":
-            self._renderer = load_renderer(self._model)
+            self._renderer = load_renderer(self._config)
         else:
-            self._template_kwargs = served_template_kwargs(self._model)
+            self._template_kwargs = served_template_kwargs(self._config)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="selfdistill-openai", daemon=True)
         self._thread.start()
@@ -155,6 +160,13 @@ class OpenAIBackend:
         except RenderError as error:
             raise ValueError(str(error)) from error
 
+    @classmethod
+    def missing(cls, model: ModelConfig) -> Iterator[str]:
+        try:
+            cls(model)
+        except SelfDistillError as error:
+            yield str(error)
+
     @property
     def left_out(self) -> list[str]:
         """The sampling settings that the server rejects."""
@@ -162,7 +174,7 @@ class OpenAIBackend:
 
     def _body(self, name: str, asked: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         stop_ids = self._renderer.stop_ids if self._renderer else ()
-        return {"model": self._model.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
+        return {"model": self._config.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
 
     async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
         """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does.

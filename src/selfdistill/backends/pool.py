@@ -33,7 +33,9 @@ class Slot:
 
 
 class Pool:
-    """`config.replicas` replicas; `models` are those that share an engine, see `sharing.sharing`. Raises ModelError."""
+    """`config.replicas` replicas; `models` are those that share an engine, see `EngineCache`. Raises ModelError."""
+
+    broken = False  # a pool without replicas starts them when it loads a model
 
     def __init__(self, config: RayConfig, models: Models = ()) -> None:
         self.config, self._models = config, models

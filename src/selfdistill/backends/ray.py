@@ -10,37 +10,43 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from ..errors import RecipeError
 from ..models.chat_template import CHAT_TEMPLATES
 from ..models.loading import load_context_length, load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
-from . import check_backend
+from . import Backend, backend_class
 from .batches import Row, batches, windows
+from .cache import EngineCache
+from .cluster import ray_missing
 from .pool import Pool
 from .rendered import to_row
-from .replica import Models, Work
-from .sharing import shared
+from .replica import Work
 
 _TOGETHER = 64  # prompts that are given at once to an engine that takes them in as they come
 
 
-class RayBackend:
+class RayBackend(Backend):
     """A model folder or hub name, and the folder of a LoRA adapter over it where given, on `model.ray.replicas`
-    replicas of the backend `model.ray.backend`. Ray and the replicas start on entering; within `sharing.sharing` those
-    that are up are used again, and what they share of their engines stays up too.
+    replicas of the backend `model.ray.backend`. Ray and the replicas start on entering; those in
+    the cache are used again, and what they share of their engines stays up too.
 
     An answer does not depend on the replica that gives it: of `hf` each gets whole batches, those that `hf` itself
     would form. Raises ModelError (on entering) where Ray is missing, can't be joined, has no room for a replica, or the
     model does not load; and from `generate` where the cluster is lost. What a replica answered before it died is kept.
     """
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        check_backend(model.ray.backend)
-        self._config, self._adapter = _anywhere(model), adapter
-        self._pool: Pool | None = None
+    replicates = True
+    _pool: Pool | None = None
+
+    def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
+        self.check(model)
+        super().__init__(_anywhere(model), adapter, cache)
 
     def __enter__(self) -> RayBackend:
-        self._pool = self._acquire()
+        config, self._pools = self._config.ray, self._cache or EngineCache()
+        models = [(_anywhere(model), adapter) for model, adapter in self._pools.models]
+        self._pool = self._pools.get(config, lambda: Pool(config, models))
         try:
             self._pool.load(self._config, self._adapter)
         except BaseException:
@@ -51,10 +57,9 @@ class RayBackend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pool, self._pool = self._pool, None
-        sharing = shared()
-        if pool is not None and (sharing is None or sharing.pool is not pool):
-            pool.stop()
+        self._pool = None
+        if self._pools is not self._cache:
+            self._pools.stop()
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
@@ -62,20 +67,30 @@ class RayBackend:
         """See `Backend`."""
         if self._pool is None:
             raise RuntimeError("RayBackend is a context manager: with RayBackend(model) as backend: ...")
-        divide = _batches if self._config.ray.backend == "hf" else _stream
+        divide = _batches if backend_class(self._config.ray.backend).forms_batches else _stream
         return self._pool.answer(divide(self._config, prompts, sampling, done))
 
-    def _acquire(self) -> Pool:
-        """Replicas: those that are shared, where they are what is asked for."""
-        sharing = shared()
-        if sharing is None:
-            return Pool(self._config.ray)
-        if sharing.pool is None or sharing.pool.config != self._config.ray:
-            if sharing.pool is not None:
-                sharing.pool.stop()
-            models: Models = [(_anywhere(model), adapter) for model, adapter in sharing.models]
-            sharing.pool = Pool(self._config.ray, models)
-        return sharing.pool
+    @classmethod
+    def check(cls, model: ModelConfig) -> None:
+        inner, gpus = backend_class(model.ray.backend), model.ray.gpus
+        if inner.replicates:
+            raise RecipeError("ray.backend is what each replica runs: hf, vllm or another, not ray")
+        if inner.needs_server:
+            raise RecipeError(
+                "ray.backend can't be openai: a server takes many requests at once; use `backend: openai`"
+            )
+        if inner.splits_model and 0 < gpus < model.engine.tensor_parallel:
+            raise RecipeError(
+                f"engine.tensor_parallel {model.engine.tensor_parallel} needs as many GPUs per replica; set ray.gpus "
+                "to it"
+            )
+        inner.check(model)
+
+    @classmethod
+    def missing(cls, model: ModelConfig) -> Iterator[str]:
+        yield from ray_missing(model.ray)
+        if model.ray.address is None:  # the packages on the nodes of another cluster can't be seen from here
+            yield from backend_class(model.ray.backend).missing(model)
 
 
 def _anywhere(model: ModelConfig) -> ModelConfig:

@@ -15,7 +15,7 @@ from ..models.source import model_source
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend, open_backend
-from .sharing import sharing
+from .cache import EngineCache
 
 Models = Sequence[tuple[ModelConfig, str | None]]
 ALONE = 2  # so often a replica has died over it that nothing else is answered beside it
@@ -55,12 +55,10 @@ class Work:
 
 class Replica:
     """A backend with one model, in a process of its own. Answers in a thread, so that it never waits for more work to
-    arrive; `models` are those that share an engine, see `sharing.sharing`."""
+    arrive; `models` are those that share an engine, see `EngineCache`."""
 
     def __init__(self, models: Models) -> None:
-        self._stack, self._opened = ExitStack(), ExitStack()
-        if models:
-            self._stack.enter_context(sharing(models))
+        self._opened, self._cache = ExitStack(), EngineCache(models)
         self._backend: Backend | None = None
         self._feed: Queue[Work] = Queue()
         self._events: Queue[Completion | Exception | None] = Queue()
@@ -83,7 +81,7 @@ class Replica:
                 "arms, at the same path; put them into a folder that all nodes share."
             )
         try:
-            self._backend = self._opened.enter_context(open_backend(name, model, adapter))
+            self._backend = self._opened.enter_context(open_backend(name, model, adapter, self._cache))
         except SelfDistillError as error:
             raise type(error)(f"{error} (This was on the node {node}.)") from error
 
@@ -91,7 +89,7 @@ class Replica:
         """Frees what the backend holds; the process may then be ended."""
         self._idle.wait()
         self._opened.close()
-        self._stack.close()
+        self._cache.stop()
 
     def exchange(self, work: Work | None) -> tuple[list[Completion], bool]:
         """Takes `work` in and waits until something happens; gives what is answered, and whether more work is wanted.

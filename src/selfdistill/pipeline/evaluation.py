@@ -9,7 +9,7 @@ from itertools import compress
 from pathlib import Path
 
 from ..backends import open_backend
-from ..backends.sharing import sharing
+from ..backends.cache import EngineCache
 from ..data import BadRow, draw, iter_conversations, prompt_key
 from ..errors import ExperimentError, StageError
 from ..generation.resume import LazyBackend, forget_transient
@@ -38,10 +38,10 @@ def evaluate_runs(experiment: Experiment, plan: Plan, progress: Progress, named:
         raise ExperimentError(f"Not trained yet: {', '.join(untrained)}; run `selfdistill train` first.")
     runs = list(named) or trained
     models = {run: plan.run_model(run, experiment.directory) for run in runs}
-    with sharing(models.values()):
+    with EngineCache(models.values()) as cache:
         for run, (model, adapter) in models.items():
             # One model load serves all tasks of a run.
-            with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter)) as backend:
+            with LazyBackend(partial(open_backend, plan.recipe.evaluate.backend, model, adapter, cache)) as backend:
                 for entry in asked:
                     _answer(experiment, plan, run, entry, backend, progress)
                     if not evaluation.task(entry).judge:  # scores come in as tasks are done

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends import answering_class
 from ..data import data_notes, item_notes
 from ..measure.comparisons import Pair, compare
 from ..measure.scores import IN_ALL_RUNS, Row, unanswered_note, values
@@ -111,7 +112,8 @@ def _notes(experiment: Experiment, plan: Plan, tasks: Sequence[Mapping[str, Any]
         notes.append(f"A sweep with one point is no curve: {', '.join(single)}.")
     if few := [name for name, arm in plan.recipe.arms.items() if arm.n and arm.n > data.get("train", arm.n)]:
         notes.append(f"There are {data['train']} rows, fewer than n of {', '.join(few)}; all were used.")
-    if "fake" in map(plan.recipe.model.answering, (plan.recipe.rewrite.backend, plan.recipe.evaluate.backend)):
+    recipe = plan.recipe
+    if any(answering_class(name, recipe.model).invents for name in (recipe.rewrite.backend, recipe.evaluate.backend)):
         notes.append("The fake backend made up answers: the figures are of no model.")
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     if any("none" in (own.get("sandbox"), _grader(own).get("sandbox")) for own in settings):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import open_backend
-from ..backends.sharing import sharing
+from ..backends.cache import EngineCache
 from ..data import data_notes, iter_conversations, prepare
 from ..errors import ModelError, StageError
 from ..generation.resume import LazyBackend, forget_transient
@@ -50,8 +50,8 @@ def rewrite_data(experiment: Experiment, plan: Plan, progress: Progress, wanted:
     prepare_data(experiment, plan, progress)
     sets = [plan.responses.rewrites()] if wanted or plan.needs_rewrites else []
     sets += [candidates for arm in plan.responses.chosen for candidates in plan.responses.candidates(arm)]
-    with sharing([(plan.recipe.model, None)]):
-        made = {each.generating.name: make_candidates(experiment, each, progress) for each in _different(sets)}
+    with EngineCache([(plan.recipe.model, None)]) as cache:
+        made = {each.generating.name: make_candidates(experiment, each, progress, cache) for each in _different(sets)}
     for arm in plan.responses.chosen:
         _choose(experiment, plan, arm, progress)
     return made.get(plan.rewrite_stage.name, {})
@@ -62,7 +62,9 @@ def _different(sets: list[Candidates]) -> Iterable[Candidates]:
     return {each.generating.name: each for each in sets}.values()
 
 
-def make_candidates(experiment: Experiment, candidates: Candidates, progress: Progress) -> dict[str, Any]:
+def make_candidates(
+    experiment: Experiment, candidates: Candidates, progress: Progress, cache: EngineCache | None = None
+) -> dict[str, Any]:
     """One answer of the seed to each example, verified. Gives the acceptance; raises StageError where fewer rewrites
     than `min_accepted` pass."""
     generating, verifying = candidates.generating, candidates.verifying
@@ -71,7 +73,7 @@ def make_candidates(experiment: Experiment, candidates: Candidates, progress: Pr
         first = first_occurrences(example.id for example in _examples(experiment))
         if not generated:
             with experiment.run_stage(generating) as run:
-                run.counts = _generate(experiment, candidates, first, progress)
+                run.counts = _generate(experiment, candidates, first, progress, cache)
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, candidates, first, progress)
     counts = experiment.counts(verifying.name)
@@ -94,13 +96,17 @@ def _ask_again(experiment: Experiment, generating: Stage) -> bool:
 
 
 def _generate(
-    experiment: Experiment, candidates: Candidates, first: npt.NDArray[np.bool_], progress: Progress
+    experiment: Experiment,
+    candidates: Candidates,
+    first: npt.NDArray[np.bool_],
+    progress: Progress,
+    cache: EngineCache | None,
 ) -> dict[str, Any]:
     """Asks once where several examples make one prompt, as they do where no reference is shown."""
     if candidates.template is None:
         first = first_occurrences(candidates.rewriter.prompt(example).id for example in _examples(experiment))
     forget_transient(experiment.path(candidates.generating.output))
-    opener = partial(open_backend, candidates.plan.recipe.rewrite.backend, candidates.model)
+    opener = partial(open_backend, candidates.plan.recipe.rewrite.backend, candidates.model, cache=cache)
     with LazyBackend(opener) as backend, _completions(experiment, candidates) as rows:
         told = partial(progress, candidates.generating.name)
         transient = candidates.rewriter.generate(_those(experiment, first), int(first.sum()), backend, rows, told)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ...backends import answering
 from ...data import iter_conversations
 from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
@@ -107,7 +108,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _engine(model: ModelConfig, backend: str) -> str:
-    return f"ray ({model.ray.replicas} × {model.ray.backend})" if backend == "ray" else backend
+    inner = answering(backend, model)
+    return backend if inner == backend else f"{backend} ({model.ray.replicas} × {inner})"
 
 
 def _first_rows(plan: Plan, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:

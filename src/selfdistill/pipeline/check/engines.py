@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...backends import open_backend
-from ...backends.cluster import ray_missing
-from ...backends.engine import LARGEST_RANK, vllm_missing
-from ...errors import SelfDistillError
+from ...backends import answering, backend_class
 from ..plan import Plan
 
 
 def engine_needs(plan: Plan) -> Iterator[str]:
-    """What a run would stop for once it needs an engine, a sentence each; starts none."""
+    """Yield what a run needs from its engines and would stop for, one sentence each. Starts none."""
     recipe = plan.recipe
     for model, backend in plan.asked:
-        if backend == "ray":
-            yield from ray_missing(model.ray)
-        # What the nodes of another cluster have installed can't be seen from here.
-        if model.answering(backend) == "vllm" and (backend != "ray" or model.ray.address is None):
-            yield from vllm_missing()
-        if backend == "openai" and model is recipe.model:
-            try:
-                open_backend(backend, model)
-            except SelfDistillError as error:
-                yield str(error)
-    if recipe.model.answering(recipe.evaluate.backend) == "vllm":
-        for name, arm in recipe.arms.items():
-            train = recipe.arm_train(arm)
-            adapted = arm.data != "none" and train.method != "full" and not train.merge
-            if adapted and train.adapter.r > LARGEST_RANK:
-                yield (
-                    f"The arm {name} trains an adapter of rank {train.adapter.r}, and vLLM takes up to {LARGEST_RANK}; "
-                    "lower train.adapter.r, set train.merge, or set evaluate.backend to hf."
-                )
+        kind = backend_class(backend)
+        if model is recipe.model or not kind.needs_server:  # what the judge's server needs is checked elsewhere
+            yield from kind.missing(model)
+    name = answering(recipe.evaluate.backend, recipe.model)
+    largest = backend_class(name).largest_rank
+    if largest is None:
+        return
+    for arm_name, arm in recipe.arms.items():
+        train = recipe.arm_train(arm)
+        adapted = arm.data != "none" and train.method != "full" and not train.merge
+        if adapted and train.adapter.r > largest:
+            yield (
+                f"The arm {arm_name} trains an adapter of rank {train.adapter.r}, and the backend {name} takes up to "
+                f"{largest}; lower train.adapter.r, set train.merge, or set evaluate.backend to hf."
+            )

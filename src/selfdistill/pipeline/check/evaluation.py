@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from ...backends import Backend, answering_class
 from ...data import BadRow
 from ...errors import SelfDistillError
 from ...harness import check_installed
@@ -74,7 +75,7 @@ def evaluation_needs(plan: Plan) -> list[str]:
             missing.append(str(error))
     judge = plan.recipe.judge
     if judge and any(task.judge for task in tasks):
-        missing += _judge_missing(judge.model, judge.model.answering(judge.backend))
+        missing += _judge_missing(judge.model, answering_class(judge.backend, judge.model))
     return list(dict.fromkeys(missing))
 
 
@@ -88,11 +89,11 @@ def shift_warnings(plan: Plan) -> Iterator[str]:
         )
 
 
-def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
+def _judge_missing(model: ModelConfig, backend: type[Backend]) -> Iterator[str]:
     key = model.server and model.server.key_env
     if key and key not in os.environ:
         yield f"The judge's key is read from the environment variable {key}, which is not set; export it."
-    if backend == "hf":
+    if backend.has_weights:
         try:
             check_model_files(model)
         except SelfDistillError as error:
@@ -104,7 +105,8 @@ def judge_lines(plan: Plan) -> list[str]:
     config, evaluation = plan.recipe.judge, plan.evaluation
     if config is None:
         return []
-    lines, counter = [], None if config.model.answering(config.backend) == "classifier" else token_counter(config.model)
+    labels = answering_class(config.backend, config.model).classifies
+    lines, counter = [], None if labels else token_counter(config.model)
     for entry in evaluation.entries:
         judging = evaluation.task(entry).judge
         if judging is None:

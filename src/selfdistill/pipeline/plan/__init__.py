@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ...backends import check_backend
+from ...backends import answering_class, check_backend
 from ...data import read_conversations
 from ...errors import RecipeError
 from ...generation.prompts import rewriting_chat_template
@@ -195,7 +195,7 @@ class Plan:
     def gap_stage(self) -> Stage | None:
         """How likely the seed finds originals and rewrites; None where that isn't wanted, or the seed is known through
         a server alone."""
-        if not self.recipe.gap or self.recipe.model.answering(self.recipe.rewrite.backend) == "openai":
+        if not self.recipe.gap or answering_class(self.recipe.rewrite.backend, self.recipe.model).needs_server:
             return None
         scores = ("rewrite/likelihoods.jsonl",)
         inputs = (self.verify_stage,)
@@ -262,8 +262,7 @@ class Plan:
     def stages(self) -> list[Stage]:
         """All that the recipe comes to. Raises RecipeError here, before anything is paid for, where a name is wrong."""
         for model, backend in self.asked:
-            check_backend(backend)
-            check_backend(model.answering(backend))
+            check_backend(backend, model)
         trained = [stage for stage in map(self.train_stage, self.runs) if stage]
         gap = [self.gap_stage] if self.gap_stage else []
         return [self.data_stage, *self.responses.stages, *gap, *trained, *self.evaluation.stages, *self.shift.stages]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...backends import answering, answering_class, backend_class, backends_that
 from ...errors import RecipeError
 from ...grading.classifier import asked_of_classifier
-from ...harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
+from ...harness import Benchmark, load_benchmark, mmlu_shots
 from ...recipe import DataConfig, Sampling, TaskEntry
 from ...store.experiment import Stage
 from ...store.identity import file_identity, model_identity, path_identity, source_identity
@@ -89,10 +90,10 @@ class Evaluation:
         if entry.few_shot is not None and not task.harness:
             raise RecipeError(f"The task '{entry.name}' is asked without few-shot examples; leave few_shot out.")
         backend = self.plan.recipe.evaluate.backend
-        if task.harness and backend not in ENGINES:
+        if task.harness and not backend_class(backend).returns_logprobs:
             raise RecipeError(
                 f"'{entry.name}' needs log-likelihoods, which the backend '{backend}' doesn't give; set "
-                f"evaluate.backend to {' or '.join(ENGINES)}, or leave the task out."
+                f"evaluate.backend to {' or '.join(backends_that('returns_logprobs'))}, or leave the task out."
             )
         if not task.harness:
             self.items_source(base)
@@ -110,7 +111,7 @@ class Evaluation:
         if entry.system:
             task = _asked_under(task, entry.system)
         judge = self.plan.recipe.judge
-        if task.judge and judge and judge.model.answering(judge.backend) == "classifier":
+        if task.judge and judge and answering_class(judge.backend, judge.model).classifies:
             task = replace(task, judge=asked_of_classifier(task.judge))
         metric = f"pass@{entry.k}" if entry.samples > 1 else task.metric
         return replace(task, name=entry.name, metric=metric)
@@ -193,7 +194,7 @@ class Evaluation:
     def answer_stage(self, run: str, entry: TaskEntry) -> Stage:
         """The answers of a run; of a task of lm-eval's its score too."""
         trained, harness = self.plan.train_stage(run), self.task(entry).harness
-        backend = self.plan.recipe.model.answering(self.plan.recipe.evaluate.backend)
+        backend = answering(self.plan.recipe.evaluate.backend, self.plan.recipe.model)
         settings = {**self.plan.answer_settings, "backend": backend}
         if not harness:
             settings |= {"sampling": self.sampling(entry).model_dump()}
@@ -255,7 +256,7 @@ class Evaluation:
             model,
             model_identity(judge.model),
             server and [server.url, server.api],
-            judge.model.answering(judge.backend),
+            answering(judge.backend, judge.model),
             judge.sampling.model_dump(),
         )
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...backends import answering
 from ...errors import RecipeError
 from ...generation.prompts import load_template
 from ...generation.rewriter import Rewriter
@@ -63,7 +64,7 @@ class Candidates:
     @property
     def backend(self) -> str:
         """What answers depend on: on several machines they are those of one."""
-        return self.model.answering(self.plan.recipe.rewrite.backend)
+        return answering(self.plan.recipe.rewrite.backend, self.model)
 
     @property
     def model(self) -> ModelConfig:

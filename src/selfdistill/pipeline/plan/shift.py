@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...backends import answering_class
 from ...errors import RecipeError
 from ...recipe import TaskEntry
 from ...store.experiment import Stage
@@ -53,7 +54,8 @@ class Shift:
     def models_answer(self) -> bool:
         """Whether the answers on file are of weights that can be loaded here."""
         recipe = self.plan.recipe
-        return recipe.model.answering(recipe.evaluate.backend) not in ("fake", "openai", "classifier")
+        kind = answering_class(recipe.evaluate.backend, recipe.model)
+        return kind.has_weights and not kind.classifies
 
     def stages_of(self, run: str) -> tuple[Stage, ...]:
         """Of a run's answers to the source, and their grades: what a comparison reads."""
