@@ -21,8 +21,8 @@ from tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, check_backend, open_backend
 from selfdistill.backends.cache import EngineCache
-from selfdistill.backends.pool import Pool
-from selfdistill.backends.replica import Work
+from selfdistill.backends.ray.pool import Pool
+from selfdistill.backends.ray.replica import Work
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt
@@ -221,7 +221,7 @@ def test_a_name_of_a_layout_is_no_path(
 
 
 def test_one_command_is_on_one_cluster(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.cluster._joined", RayConfig())
+    monkeypatch.setattr("selfdistill.backends.ray.cluster._joined", RayConfig())
     judge = on_replicas("fake")
     elsewhere = judge.model_copy(update={"ray": judge.ray.model_copy(update={"address": "127.0.0.1:9"})})
     with pytest.raises(ModelError, match=r"on a Ray of its own, and another model names the cluster at 127"):
@@ -247,8 +247,8 @@ def test_a_batch_that_kills_fails_whole_and_others_are_answered(cluster: Any) ->
 
 
 def test_a_replica_that_always_dies_is_told(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.pool._DEATHS", 2)
-    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*; what was answered is kept"):
+    monkeypatch.setattr("selfdistill.backends.ray.pool._DEATHS", 2)
+    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*; answers that came are kept"):
         answers("ray", on_replicas("telling", replicas=1), asked(*["die"] * 64), GREEDY)
 
 
@@ -322,7 +322,7 @@ def test_check_tells_what_is_missing(
     assert "backend ray (2 × fake)" in fine.said
     greedy = command("check", recipe, *overrides(data, "ray"), "model.ray.gpus=64")
     assert "model.ray asks for 128 GPUs, and there are" in greedy.said
-    monkeypatch.setattr("selfdistill.backends.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.ray.cluster.find_spec", lambda name: None)
     assert "pip install 'selfdistill[ray]'" in command("check", recipe, *overrides(data, "ray")).said
     with (
         pytest.raises(ModelError, match=r"pip install 'selfdistill\[ray\]'"),

@@ -272,7 +272,7 @@ def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_setting_that_vllm_refuses_is_told_in_its_words(options: EngineConfig, reason: str) -> None:
-    with pytest.raises(ModelError, match=rf"did not start with .* \({reason}.*change what it names in") as caught:
+    with pytest.raises(ModelError, match=rf"did not start with .* \({reason}.*change the setting in model\.engine") as caught:
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"engine": options}))
     Path(str(caught.value).rpartition(" is ")[2].rstrip(".")).unlink()
 
@@ -284,7 +284,7 @@ def test_another_device_than_vllms_is_refused() -> None:
 
 
 def test_without_vllm_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.vllm_engine.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'selfdistill\[vllm\]'"):
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"dtype": "float16"}))
 
@@ -292,7 +292,7 @@ def test_without_vllm_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 def test_check_and_run_say_what_the_engine_needs_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.vllm_engine.find_spec", lambda name: None)
     recipe = Recipe.model_validate(
         {
             "model": {"path": "demo"},

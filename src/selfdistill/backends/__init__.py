@@ -77,7 +77,7 @@ BACKENDS = {
     "vllm": "selfdistill.backends.vllm:VLLMBackend",
     "openai": "selfdistill.backends.openai:OpenAIBackend",
     "ray": "selfdistill.backends.ray:RayBackend",
-    "classifier": "selfdistill.backends.classifier:ClassifierBackend",
+    "classifier": "selfdistill.backends.sequence_classifier:ClassifierBackend",
     "fake": "selfdistill.backends.fake:FakeBackend",
 }
 
