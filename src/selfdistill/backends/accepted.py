@@ -129,9 +129,9 @@ def _named(response: httpx.Response) -> list[str]:
         fields, messages = set(), [response.text]
     if fields:
         return [name for name in names if name in fields]
-    told = [_QUOTED_REQUEST.sub("", message) for message in messages]
-    told = [message for message in told if _REJECTS.search(message)]
-    return [name for name in names if any(_name_pattern(name).search(message) for message in told)]
+    sentences = [_QUOTED_REQUEST.sub("", message) for message in messages]
+    sentences = [message for message in sentences if _REJECTS.search(message)]
+    return [name for name in names if any(_name_pattern(name).search(message) for message in sentences)]
 
 
 def _fields(said: Any) -> Iterator[str]:

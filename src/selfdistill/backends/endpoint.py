@@ -74,7 +74,7 @@ class Endpoint:
             raise FaultError(f"no answer within {self._config.timeout:g} seconds") from None
         except (httpx.RequestError, OSError) as error:
             unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            raise FaultError(self.told(str(error) or type(error).__name__), unreachable=unreachable) from None
+            raise FaultError(self.shortened(str(error) or type(error).__name__), unreachable=unreachable) from None
         status = response.status_code
         if status == 402 or (status == 429 and "insufficient_quota" in response.text):
             raise ModelError(
@@ -117,10 +117,10 @@ class Endpoint:
             said = said.get("message", said) if isinstance(said, dict) else said
         except (ValueError, AttributeError, RecursionError):
             said = "an HTML page" if response.text.lstrip()[:1] == "<" else response.text
-        told = self.told(said if isinstance(said, str) else json.dumps(said))
-        return f"{response.status_code}: {told}" if told else str(response.status_code)
+        text = self.shortened(said if isinstance(said, str) else json.dumps(said))
+        return f"{response.status_code}: {text}" if text else str(response.status_code)
 
-    def told(self, text: str) -> str:
+    def shortened(self, text: str) -> str:
         """Return the text on one line, shortened, and without the key in case the server repeated it."""
         text = text.replace(self._key, "***") if self._key else text
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:300]

@@ -225,7 +225,7 @@ class OpenAIBackend(Backend):
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
         if finish in ("stop", "length"):
             return Completion(name, text, finish, tokens)
-        ended = f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
+        ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
         return Completion(name, text, "error", tokens, ended)
 
 

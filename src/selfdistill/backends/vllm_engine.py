@@ -194,8 +194,10 @@ class Engine:
     def _reason(self, error: Exception) -> str:
         """Return the reason in vLLM's words: the last error in its log that does not point to another, or `error`."""
         found = map(_ERROR.search, self._log.read_text(encoding="utf-8", errors="replace").splitlines())
-        told = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
-        return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else _PYDANTIC.sub("", str(error)) or repr(error))
+        errors = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
+        return _one_line(
+            f"{errors[-1][1]}: {errors[-1][2]}" if errors else _PYDANTIC.sub("", str(error)) or repr(error)
+        )
 
 
 def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:

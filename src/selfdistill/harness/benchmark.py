@@ -132,8 +132,8 @@ def _from_yaml(harness: Harness, **arguments: str) -> dict[str, Any]:
 
 def mmlu_shots(path: str) -> Path | None:
     """Return the file of few-shot examples next to a local MMLU file, if there is one."""
-    beside = Path(path).expanduser().with_name("mmlu_dev.jsonl")
-    return beside if beside.is_file() else None
+    shots = Path(path).expanduser().with_name("mmlu_dev.jsonl")
+    return shots if shots.is_file() else None
 
 
 def _set_shots(entry: TaskEntry, harness: Harness, parts: dict[str, Any]) -> int:
