@@ -623,7 +623,7 @@ def test_settings_that_can_not_work_are_told(server: Server, monkeypatch: pytest
 
     assert "server: {url: ...}" in message(ModelConfig(path="judge"))
     assert "can't load an adapter" in message(config(server), "arms/sdft/model")
-    assert "no address" in message(ModelConfig(path="judge", server={"url": "localhost:8000"}))
+    assert "not an address" in message(ModelConfig(path="judge", server={"url": "localhost:8000"}))
     secret = message(ModelConfig(path="judge", server={"url": "https://me:hunter2@example.org/v1"}))
     assert "key_env" in secret
     assert "hunter2" not in secret

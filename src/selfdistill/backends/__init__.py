@@ -49,7 +49,10 @@ class Backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory."""
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import ceil
 from threading import Event
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from ..models.cpu import attend_on_cpu
@@ -48,9 +47,7 @@ class HFBackend(Backend):
         attend_on_cpu(self._model)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._model = self._renderer = None
         free_memory()
 
@@ -74,7 +71,7 @@ class HFBackend(Backend):
             for batch in batches(rows, self._config.batch_tokens):
                 if any(row.id not in done for row in batch):
                     yield partial(self._answer, batch, sampling)
-            yield partial(_known, failed)
+            yield lambda _abandoned, failed=failed: failed  # type: ignore[misc]
 
     def _at_once(self) -> int:
         """Return how many batches are computed side by side."""
@@ -108,10 +105,6 @@ class HFBackend(Backend):
         if self._model is None or self._renderer is None:
             raise RuntimeError("HFBackend is a context manager: with HFBackend(model) as backend: ...")
         return self._model, self._renderer
-
-
-def _known(answers: list[Completion], abandoned: Event) -> list[Completion]:
-    return answers
 
 
 def side_by_side(tasks: Iterable[Task[R]], threads: int) -> Generator[R]:

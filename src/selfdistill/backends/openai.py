@@ -11,7 +11,6 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
@@ -79,17 +78,15 @@ class OpenAIBackend(Backend):
         self._endpoint.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         loop, self._loop, self._renderer = self._loop, None, None
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._close(), loop).result()
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
 
-    async def _close(self) -> None:
+    async def _end(self) -> None:
         requests = asyncio.all_tasks() - {asyncio.current_task()}
         for request in requests:
             request.cancel()

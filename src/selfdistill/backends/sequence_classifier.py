@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RenderError
@@ -52,9 +51,7 @@ class ClassifierBackend(Backend):
         self._model = loaded.to(device).eval()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._model = self._tokenizer = None
         free_memory()
 

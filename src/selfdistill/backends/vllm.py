@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..models.loading import load_renderer
@@ -42,16 +41,11 @@ class VLLMBackend(Backend):
         try:
             self._lora = self._engine.adapter(self._adapter) if self._adapter else None
         except BaseException:
-            self._release()
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def _release(self) -> None:
+    def close(self) -> None:
         self._engine = self._renderer = None
         if self._engines is not self._cache:
             self._engines.stop()

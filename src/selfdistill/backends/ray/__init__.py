@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 from ...errors import RecipeError
 from ...models.chat_template import CHAT_TEMPLATES
@@ -57,9 +56,7 @@ class RayBackend(Backend):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._pool = None
         if self._pools is not self._cache:
             self._pools.stop()

@@ -54,7 +54,7 @@ class Pool:
         self._load, self._ready = (self.config.backend, model, adapter), False
         for slot in self._slots:
             self._ask_to_load(slot)
-        self._fill()
+        self._start(self.config.replicas - len(self._slots))
         while not self._ready:
             self._step()
 
@@ -74,7 +74,7 @@ class Pool:
         self._parts, self._exhausted = parts, False
         for queue in (self._ahead, self._again, self._answers):
             queue.clear()
-        self._fill()
+        self._start(self.config.replicas - len(self._slots))
         try:
             while True:
                 for slot in self._slots:
@@ -167,7 +167,7 @@ class Pool:
         slot.deaths += 1
         self._slots.remove(slot)
         if slot.deaths < (_LOADS if slot.loading else _DEATHS):
-            self._start(slot.deaths)
+            self._start(1, slot.deaths)
             return
         gone = f"A replica of the backend ray was given up, having died {slot.deaths} times in a row ({reason(error)})"
         if not self._slots:
@@ -187,17 +187,13 @@ class Pool:
             names = sorted(work.wanted)
             self._answers.extend(Completion(name, "", "error", error=error, transient=True) for name in names)
 
-    def _fill(self) -> None:
-        while len(self._slots) < self.config.replicas:
-            self._start()
-
-    def _start(self, deaths: int = 0) -> None:
+    def _start(self, count: int, deaths: int = 0) -> None:
         import ray
 
         options = {"num_gpus": self.config.gpus, "num_cpus": self.config.cpus, "max_restarts": 0}
-        slot = Slot(ray.remote(Replica).options(**options).remote(self._models), deaths=deaths)
-        self._slots.append(slot)
-        self._ask_to_load(slot)
+        for _ in range(count):
+            self._slots.append(Slot(ray.remote(Replica).options(**options).remote(self._models), deaths=deaths))
+            self._ask_to_load(self._slots[-1])
 
     def _ask_to_load(self, slot: Slot) -> None:
         slot.loading, slot.call = True, slot.actor.load.remote(*self._load)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Queue
 from threading import Event, Thread
 
 from ...errors import ModelError, SelfDistillError
@@ -95,11 +95,8 @@ class Replica:
         if work is not None:
             self._feed.put(work)
         events = [self._events.get()] if self._failure is None else []
-        while True:
-            try:
-                events.append(self._events.get_nowait())
-            except Empty:
-                break
+        while not self._events.empty():
+            events.append(self._events.get())
         self._failure = next((event for event in events if isinstance(event, Exception)), self._failure)
         answers = [event for event in events if isinstance(event, Completion)]
         if self._failure is not None and not answers:
