@@ -28,8 +28,8 @@ from pairs import Row, alternate, ratios, rewriting_prompts, spread
 from rewrite_hf import best_threads, one_by_one, threads_set
 
 from selfdistill.backends import open_backend
+from selfdistill.backends.cache import EngineCache
 from selfdistill.backends.sampling import row_seed
-from selfdistill.backends.sharing import sharing
 from selfdistill.backends.vllm import VLLMBackend
 from selfdistill.demo import RECIPE, SEED
 from selfdistill.models.loading import load_model
@@ -115,10 +115,10 @@ def measure_arms(args: argparse.Namespace) -> None:
         def answered(together: Sequence[Sequence[str | None]], _: int) -> float:
             start, count = time.perf_counter(), 0
             for group in together:
-                with sharing([(config, arm) for arm in group]):
+                with EngineCache([(config, arm) for arm in group]) as cache:
                     for arm in group:
                         for prompts in asked:
-                            with open_backend("vllm", config, arm) as backend:
+                            with open_backend("vllm", config, arm, cache) as backend:
                                 count += len(list(backend.generate(prompts, GREEDY)))
             return count / (time.perf_counter() - start)
 

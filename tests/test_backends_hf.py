@@ -17,13 +17,12 @@ import torch
 from support.tiny import tiny_model
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.attention import ATTENTION, attend_on_cpu
 from selfdistill.backends.batches import Row, batches
 from selfdistill.backends.decoding import decode
-from selfdistill.backends.hf import HFBackend
+from selfdistill.backends.hf import HFBackend, Task, side_by_side
 from selfdistill.backends.sampling import choose, distribution, uniforms
-from selfdistill.backends.side_by_side import Task, side_by_side
 from selfdistill.generation.resume import LazyBackend, complete
+from selfdistill.models.cpu import ANSWER_ATTENTION, attend_on_cpu
 from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.recipe import ModelConfig, Sampling
 from selfdistill.store.rows import RowFile, read_lines
@@ -119,7 +118,7 @@ def test_other_architectures_match_transformers_too(kind: str, own_attention: bo
         alone.append(all_ids[0, len(row.ids) :].tolist())
     if own_attention:
         attend_on_cpu(model)
-        assert model.config._attn_implementation == ATTENTION
+        assert model.config._attn_implementation == ANSWER_ATTENTION
     assert decode(model, rows, GREEDY, [2]) == alone
 
 
@@ -351,7 +350,7 @@ def test_an_adapter_changes_the_answers(folder: Path, tmp_path: Path) -> None:
     tuned.save_pretrained(tmp_path / "adapter")
     with HFBackend(config(folder), str(tmp_path / "adapter")) as backend:
         with_adapter = by_id(list(backend.generate(PROMPTS[:4], GREEDY)))
-        assert backend.loaded()[0].config._attn_implementation == ATTENTION
+        assert backend.loaded()[0].config._attn_implementation == ANSWER_ATTENTION
     assert with_adapter != by_id(answers(config(folder), PROMPTS[:4], GREEDY))
 
 

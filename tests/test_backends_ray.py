@@ -19,10 +19,10 @@ import pytest
 from support import telling
 from support.tiny import tiny_model
 
-from selfdistill.backends import BACKENDS, open_backend
-from selfdistill.backends.pool import Pool
-from selfdistill.backends.replica import Work
-from selfdistill.backends.sharing import sharing
+from selfdistill.backends import BACKENDS, check_backend, open_backend
+from selfdistill.backends.cache import EngineCache
+from selfdistill.backends.ray.pool import Pool
+from selfdistill.backends.ray.replica import Work
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt
@@ -79,9 +79,15 @@ def by_id(completions: list[Completion]) -> dict[str, Completion]:
 
 
 def answers(
-    name: str, model: ModelConfig, prompts: list[Prompt], sampling: Sampling, done: Any = (), adapter: str | None = None
+    name: str,
+    model: ModelConfig,
+    prompts: list[Prompt],
+    sampling: Sampling,
+    done: Any = (),
+    adapter: str | None = None,
+    cache: EngineCache | None = None,
 ) -> dict[str, Completion]:
-    with open_backend(name, model, adapter) as backend:
+    with open_backend(name, model, adapter, cache) as backend:
         return by_id(list(backend.generate(prompts, sampling, done)))
 
 
@@ -136,13 +142,13 @@ def test_answers_are_those_of_hf_with_adapter_resumed_and_when_a_replica_is_kill
     own = {adapted: answers("hf", model, prompts, DRAWN, adapter=adapted) for adapted in (None, adapter)}
     assert own[None] != own[adapter]
     assert own[None][long.id].finish == "error"
-    with sharing([(model, None), (model, adapter)]):
+    with EngineCache([(model, None), (model, adapter)]) as cache:
         for adapted in (None, adapter):
-            assert answers("ray", model, prompts, DRAWN, adapter=adapted) == own[adapted]
+            assert answers("ray", model, prompts, DRAWN, adapter=adapted, cache=cache) == own[adapted]
         done = {prompt.id for prompt in prompts[::3]}
-        resumed = answers("ray", model, prompts, DRAWN, done)
+        resumed = answers("ray", model, prompts, DRAWN, done, cache=cache)
         assert resumed == {name: answer for name, answer in own[None].items() if name not in done}
-        with open_backend("ray", model) as backend:
+        with open_backend("ray", model, cache=cache) as backend:
             stream = backend.generate(prompts, DRAWN)
             first = next(stream)
             before = all_up()
@@ -175,12 +181,12 @@ def test_both_nodes_answer_and_prompts_are_read_only_so_far_ahead(cluster: Any) 
 
 def test_replicas_stay_up_where_runs_share_them(cluster: Any) -> None:
     model = on_replicas("telling")
-    with sharing([(model, None), (model, "/")]):
-        seed = answers("ray", model, PROMPTS, GREEDY)
+    with EngineCache([(model, None), (model, "/")]) as cache:
+        seed = answers("ray", model, PROMPTS, GREEDY, cache=cache)
         up = all_up()
-        adapted = answers("ray", model, PROMPTS, GREEDY, adapter="/")
+        adapted = answers("ray", model, PROMPTS, GREEDY, adapter="/", cache=cache)
         assert up == workers()
-        silent = answers("ray", model, asked("say nothing"), GREEDY)
+        silent = answers("ray", model, asked("say nothing"), GREEDY, cache=cache)
     assert {int(answer.text.split()[0]) for answer in (*seed.values(), *adapted.values())} <= up
     assert {answer.text.split()[1] for answer in adapted.values()} == {"/"}
     assert [answer.error for answer in silent.values()] == ["the backend gave no answer"]
@@ -215,7 +221,7 @@ def test_a_name_of_a_chat_template_is_no_path(
 
 
 def test_one_command_is_on_one_cluster(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.cluster._joined", RayConfig())
+    monkeypatch.setattr("selfdistill.backends.ray.cluster._joined", RayConfig())
     judge = on_replicas("fake")
     elsewhere = judge.model_copy(update={"ray": judge.ray.model_copy(update={"address": "127.0.0.1:9"})})
     with pytest.raises(ModelError, match=r"on a Ray of its own, and another model names the cluster at 127"):
@@ -241,8 +247,8 @@ def test_a_batch_that_kills_fails_whole_and_others_are_answered(cluster: Any) ->
 
 
 def test_a_replica_that_always_dies_is_told(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.pool._DEATHS", 2)
-    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*; what was answered is kept"):
+    monkeypatch.setattr("selfdistill.backends.ray.pool._DEATHS", 2)
+    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*; answers that came are kept"):
         answers("ray", on_replicas("telling", replicas=1), asked(*["die"] * 64), GREEDY)
 
 
@@ -316,7 +322,7 @@ def test_check_tells_what_is_missing(
     assert "backend ray (2 × fake)" in fine.said
     greedy = command("check", recipe, *overrides(data, "ray"), "model.ray.gpus=64")
     assert "model.ray asks for 128 GPUs, and there are" in greedy.said
-    monkeypatch.setattr("selfdistill.backends.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.ray.cluster.find_spec", lambda name: None)
     assert "pip install 'selfdistill[ray]'" in command("check", recipe, *overrides(data, "ray")).said
     with (
         pytest.raises(ModelError, match=r"pip install 'selfdistill\[ray\]'"),
@@ -342,6 +348,8 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     ("settings", "told"),
     [
         ({"ray": {"backend": "ray"}}, "not ray"),
+        ({"ray": {"backend": "openai"}}, "a server takes many requests at once"),
+        ({"ray": {"backend": "none"}}, "There is no backend 'none'"),
         ({"ray": {"gpus": 1.5}}, "whole number"),
         ({"ray": {"address": "ray://head:10001"}}, "on a machine of the cluster"),
         ({"ray": {"backend": "vllm"}, "engine": {"tensor_parallel": 2}}, "set ray.gpus"),
@@ -349,7 +357,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
 )
 def test_settings_that_dont_go_together_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
-        make_recipe({"model": {"path": "demo", **settings}, "data": {"path": "x"}})
+        check_backend("ray", make_recipe({"model": {"path": "demo", **settings}, "data": {"path": "x"}}).model)
 
 
 def test_a_ray_of_our_own_ends_with_the_command_when_it_is_interrupted(recipe: Path, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import absl.logging  # noqa: F401  (its handler keeps stderr, and closes it where it has been replaced)
 import pytest
-from support.demo import demo_prompts, make_adapter
+from conftest import demo_prompts
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.sharing import sharing
+from selfdistill.backends.cache import EngineCache
+from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, StageError
 from selfdistill.pipeline import run
 from selfdistill.pipeline.check import check
@@ -46,24 +48,45 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
+def make_adapter(folder: Path, rank: int, targets: Any) -> str:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(rank)
+        model = AutoModelForCausalLM.from_pretrained(SEED, dtype=torch.float32)
+        adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
+        for name, weights in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weights, std=0.3)
+    adapted.save_pretrained(str(folder))
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
-def shared(adapters: list[str]) -> Iterator[None]:
+def shared(adapters: list[str]) -> Iterator[EngineCache]:
     """One engine for the tests below, as stages share one among runs."""
     if find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
     names = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
-    with sharing([(DEMO, None), *((DEMO, folder) for folder in adapters)]):
-        yield
+    with EngineCache([(DEMO, None), *((DEMO, folder) for folder in adapters)]) as cache:
+        yield cache
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def answers(
-    backend: str, prompts: list[Prompt], sampling: Sampling, adapter: str | None = None, model: ModelConfig = DEMO
+    backend: str,
+    prompts: list[Prompt],
+    sampling: Sampling,
+    adapter: str | None = None,
+    model: ModelConfig = DEMO,
+    cache: EngineCache | None = None,
 ) -> dict[str, Completion]:
-    with open_backend(backend, model, adapter) as opened:
+    with open_backend(backend, model, adapter, cache) as opened:
         found = list(opened.generate(prompts, sampling))
     assert len({completion.id for completion in found}) == len(found)
     return {completion.id: completion for completion in found}
@@ -76,42 +99,42 @@ def equal(some: dict[str, Completion], others: dict[str, Completion]) -> int:
 
 @slow_start
 def test_greedy_answers_are_those_of_hf_with_and_without_adapters(
-    shared: None, prompts: list[Prompt], adapters: list[str]
+    shared: EngineCache, prompts: list[Prompt], adapters: list[str]
 ) -> None:
     own = {adapter: answers("hf", prompts, GREEDY, adapter) for adapter in (None, *adapters)}
     assert equal(own[None], own[adapters[0]]) < NEARLY_ALL > equal(own[None], own[adapters[1]])
     assert equal(own[adapters[0]], own[adapters[1]]) < NEARLY_ALL
     for adapter in (None, *adapters, adapters[0], None):
-        assert equal(answers("vllm", prompts, GREEDY, adapter), own[adapter]) >= NEARLY_ALL, adapter
+        assert equal(answers("vllm", prompts, GREEDY, adapter, cache=shared), own[adapter]) >= NEARLY_ALL, adapter
     assert {completion.finish for completion in own[None].values()} == {"stop", "length"}
 
 
 @slow_start
-def test_one_engine_serves_the_seed_and_all_adapters(shared: None, adapters: list[str]) -> None:
+def test_one_engine_serves_the_seed_and_all_adapters(shared: EngineCache, adapters: list[str]) -> None:
     engines = []
     for adapter in (None, *adapters):
-        with open_backend("vllm", DEMO, adapter) as backend:
+        with open_backend("vllm", DEMO, adapter, cache=shared) as backend:
             engines.append(backend.loaded()[0])  # type: ignore[attr-defined]
     assert len(set(map(id, engines))) == 1
 
 
 @slow_start
-def test_sampled_answers_depend_on_seed_and_row_and_not_on_order(shared: None, prompts: list[Prompt]) -> None:
-    drawn = answers("vllm", prompts, DRAWN)
-    assert equal(drawn, answers("vllm", prompts[::-1], DRAWN)) >= NEARLY_ALL
-    assert equal(drawn, answers("vllm", prompts, DRAWN.model_copy(update={"seed": 1}))) < ROWS // 2
+def test_sampled_answers_depend_on_seed_and_row_and_not_on_order(shared: EngineCache, prompts: list[Prompt]) -> None:
+    drawn = answers("vllm", prompts, DRAWN, cache=shared)
+    assert equal(drawn, answers("vllm", prompts[::-1], DRAWN, cache=shared)) >= NEARLY_ALL
+    assert equal(drawn, answers("vllm", prompts, DRAWN.model_copy(update={"seed": 1}), cache=shared)) < ROWS // 2
     twins = [Prompt(str(number), prompts[0].messages) for number in range(96)]  # more at once than one step takes in
-    assert len({completion.text for completion in answers("vllm", twins, DRAWN).values()}) > 10
-    refused = answers("vllm", prompts[:2], DRAWN.model_copy(update={"temperature": 50.0}))
+    assert len({completion.text for completion in answers("vllm", twins, DRAWN, cache=shared).values()}) > 10
+    refused = answers("vllm", prompts[:2], DRAWN.model_copy(update={"temperature": 50.0}), cache=shared)
     assert all("temperature" in (completion.error or "") for completion in refused.values())
 
 
 @slow_start
 def test_the_engine_is_given_the_renderers_tokens(
-    shared: None, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+    shared: EngineCache, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [*prompts, Prompt("prefill", (*prompts[0].messages, Message("assistant", "The answer <s>")))]
-    with open_backend("vllm", DEMO) as backend:
+    with open_backend("vllm", DEMO, cache=shared) as backend:
         engine, _, renderer = backend.loaded()  # type: ignore[attr-defined]
         given: list[list[int]] = []
         add = engine.llm.llm_engine.engine_core.add_request
@@ -123,8 +146,10 @@ def test_the_engine_is_given_the_renderers_tokens(
 
 
 @slow_start
-def test_answers_come_one_by_one_and_what_nobody_waits_for_is_dropped(shared: None, prompts: list[Prompt]) -> None:
-    with open_backend("vllm", DEMO) as backend:
+def test_answers_come_one_by_one_and_what_nobody_waits_for_is_dropped(
+    shared: EngineCache, prompts: list[Prompt]
+) -> None:
+    with open_backend("vllm", DEMO, cache=shared) as backend:
         whole = {completion.id: completion for completion in backend.generate(prompts, GREEDY)}
         stream = backend.generate(prompts, GREEDY)
         first = next(stream)
@@ -136,7 +161,7 @@ def test_answers_come_one_by_one_and_what_nobody_waits_for_is_dropped(shared: No
 
 
 @slow_start
-def test_prompts_are_read_only_so_far_ahead_of_the_answers(shared: None, prompts: list[Prompt]) -> None:
+def test_prompts_are_read_only_so_far_ahead_of_the_answers(shared: EngineCache, prompts: list[Prompt]) -> None:
     read = 0
 
     def many() -> Iterator[Prompt]:
@@ -144,7 +169,7 @@ def test_prompts_are_read_only_so_far_ahead_of_the_answers(shared: None, prompts
         for read in range(1, 100_001):
             yield Prompt(str(read), prompts[0].messages)
 
-    with open_backend("vllm", DEMO) as backend:
+    with open_backend("vllm", DEMO, cache=shared) as backend:
         stream = backend.generate(many(), Sampling(max_new_tokens=1))
         next(stream)
         assert read <= 2 * backend.loaded()[0].llm.llm_engine.vllm_config.scheduler_config.max_num_seqs  # type: ignore[attr-defined]
@@ -152,20 +177,20 @@ def test_prompts_are_read_only_so_far_ahead_of_the_answers(shared: None, prompts
 
 
 @slow_start
-def test_a_prompt_that_cant_be_answered_is_an_error_as_from_hf(shared: None, prompts: list[Prompt]) -> None:
+def test_a_prompt_that_cant_be_answered_is_an_error_as_from_hf(shared: EngineCache, prompts: list[Prompt]) -> None:
     long = Prompt("long", (Message("user", "word " * 3000),))
-    with open_backend("vllm", DEMO) as backend:
+    with open_backend("vllm", DEMO, cache=shared) as backend:
         room = 2048 - 8  # so many tokens, of which a prompt leaves eight
         ids = backend.loaded()[2].ids  # type: ignore[attr-defined]
         words = next(n for n in range(2048, 0, -1) if len(ids((Message("user", "a " * n),))) <= room)
     tight = Prompt("tight", (Message("user", "a " * words),))
     asked = [long, tight, prompts[0]]
-    assert answers("vllm", asked, GREEDY) == answers("hf", asked, GREEDY)
+    assert answers("vllm", asked, GREEDY, cache=shared) == answers("hf", asked, GREEDY)
 
 
 @slow_start
 def test_an_adapter_that_cant_be_loaded_is_told_and_the_engine_goes_on(
-    shared: None, adapters: list[str], prompts: list[Prompt], tmp_path: Path
+    shared: EngineCache, adapters: list[str], prompts: list[Prompt], tmp_path: Path
 ) -> None:
     broken = tmp_path / "adapter"
     broken.mkdir()
@@ -173,16 +198,16 @@ def test_an_adapter_that_cant_be_loaded_is_told_and_the_engine_goes_on(
     (broken / "adapter_model.safetensors").write_bytes(b"no weights")
     with (
         pytest.raises(ModelError, match=r"adapter in .*; train the arm again") as caught,
-        open_backend("vllm", DEMO, str(broken)),
+        open_backend("vllm", DEMO, str(broken), cache=shared),
     ):
         pass
     assert len(str(caught.value)) < 1000
-    assert len(answers("vllm", prompts[:2], GREEDY, adapters[0])) == 2
+    assert len(answers("vllm", prompts[:2], GREEDY, adapters[0], cache=shared)) == 2
 
 
 @slow_start
 def test_knowledge_tasks_ask_the_same_engine_and_find_what_hf_finds(
-    shared: None, adapters: list[str], tmp_path: Path
+    shared: EngineCache, adapters: list[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("lm_eval")
     from selfdistill.harness import evaluate, load_benchmark, open_lm
@@ -200,7 +225,7 @@ def test_knowledge_tasks_ask_the_same_engine_and_find_what_hf_finds(
     benchmark = load_benchmark(get_task("winogrande"), TaskEntry(task="winogrande", path=str(tmp_path / "rows.jsonl")))
     found: dict[str, list[float]] = {}
     for name in ("hf", "vllm"):
-        with open_backend(name, DEMO, adapters[0]) as backend:
+        with open_backend(name, DEMO, adapters[0], cache=shared) as backend:
             lm = open_lm(name, DEMO, lambda opened=backend: opened)  # type: ignore[misc]
             evaluate(benchmark, lm, tmp_path / name)
         answers = map(json.loads, (tmp_path / name / "answers.jsonl").read_text().splitlines())
@@ -247,7 +272,7 @@ def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_setting_that_vllm_refuses_is_told_in_its_words(options: EngineConfig, reason: str) -> None:
-    with pytest.raises(ModelError, match=rf"did not start with .* \({reason}.*change what it names in") as caught:
+    with pytest.raises(ModelError, match=rf"did not start with .* \({reason}.*change the setting in") as caught:
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"engine": options}))
     Path(str(caught.value).rpartition(" is ")[2].rstrip(".")).unlink()
 
@@ -259,7 +284,7 @@ def test_another_device_than_vllms_is_refused() -> None:
 
 
 def test_without_vllm_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.vllm_engine.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'selfdistill\[vllm\]'"):
         answers("vllm", [], GREEDY, model=DEMO.model_copy(update={"dtype": "float16"}))
 
@@ -267,7 +292,7 @@ def test_without_vllm_the_next_step_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 def test_check_and_run_say_what_the_engine_needs_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfdistill.backends.engine.find_spec", lambda name: None)
+    monkeypatch.setattr("selfdistill.backends.vllm_engine.find_spec", lambda name: None)
     recipe = Recipe.model_validate(
         {
             "model": {"path": "demo"},
@@ -283,7 +308,10 @@ def test_check_and_run_say_what_the_engine_needs_before_anything_starts(
     )
     missing = " ".join(check(recipe).missing)
     assert "needs vLLM; install it with `pip install 'selfdistill[vllm]'`" in missing
-    assert "The arm high trains an adapter of rank 1024, and vLLM takes up to 512; lower train.adapter.r" in missing
+    assert (
+        "The arm high trains an adapter of rank 1024, and the backend vllm takes up to 512; lower train.adapter.r"
+        in missing
+    )
     assert "arm low" not in missing
     with pytest.raises(StageError, match=r"needs vLLM; .* rank 1024"):
         run(recipe, tmp_path / "run")

@@ -245,7 +245,7 @@ def test_later_runs_use_the_recorded_commit_without_a_look_at_the_hub(hub: Hub) 
 
 def test_folders_servers_and_commits_are_not_looked_up(hub: Hub, folder: Path) -> None:
     server = {"model": {"path": "org/served", "server": {"url": "http://localhost:1"}}, "backend": "openai"}
-    pinned(recipe_of(model=str(folder), judge=server), NEW)
+    pinned(recipe_of(model=str(folder), judge=server), NEW, judge_has_weights=False)
     pinned(recipe_of(model="demo"), NEW)
     assert pinned(recipe_of(model={"path": "org/name", "revision": NEWER}), NEW)[0].model.revision == NEWER
     assert hub.asked == []

@@ -11,6 +11,8 @@ from pathlib import Path
 import make_cli
 import pytest
 
+from selfdistill.backends import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "selfdistill"
 
@@ -201,3 +203,13 @@ def test_public_names_do_not_depend_on_earlier_imports() -> None:
         "assert rewrite is pipeline.rewrite"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if SOURCE / "backends" not in p.parents], ids=lambda p: str(p.relative_to(SOURCE))
+)
+def test_no_backend_is_compared_by_name_outside_of_backends(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            named = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)} & BACKENDS.keys()
+            assert not named, f"line {node.lineno} compares {named}; ask for a capability of the backend's class"

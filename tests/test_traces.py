@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.tiny import tiny_tokenizer
 
-from selfdistill.backends.batches import Row
-from selfdistill.backends.rendered import to_completion
+from selfdistill.backends.batches import Row, to_completion
 from selfdistill.data.annotations import write_outputs
 from selfdistill.generation.resume import sample_id
 from selfdistill.grading import make_grader, verify

@@ -329,7 +329,7 @@ def test_packing_keeps_the_rows_of_a_step_and_the_loss(model, tmp_path, seen):
 def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
     import torch
 
-    from selfdistill.training.unpadded import register_attention, response_loss
+    from selfdistill.models.cpu import register_attention, response_loss
 
     weights: Any = load_model(model, dtype=torch.float32, attn_implementation=register_attention())
 

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,18 @@ def made(status: int, body: bytes = b"{}", **headers: str) -> Response:
 # The server: a process of its own, so that it can be killed and stopped.
 
 
-async def serve(port: int, shows_ids: bool) -> None:
-    """Like vLLM's, its answers take over X-Request-Id as part of their own id, unless it shows none."""
-
+async def serve(port: int) -> None:
     async def answer(reader: Reader, writer: Writer) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                _line, headers, raw = await read_message(reader)
+                _line, _headers, raw = await read_message(reader)
                 body = json.loads(raw)
                 chat = "messages" in body
                 prompt = body["messages"][-1]["content"] if chat else body["prompt"]
                 text = right_answer(prompt)
-                own = headers.get("x-request-id", "none") if shows_ids else str(random.getrandbits(64))
                 choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
                 reply = {
-                    "id": ("chatcmpl-" if chat else "cmpl-") + own,
+                    "id": ("chatcmpl-" if chat else "cmpl-") + str(random.getrandbits(64)),
                     "model": body["model"],
                     "choices": [{"index": 0, **choice, "finish_reason": "stop"}],
                     "usage": {"completion_tokens": len(text.split())},
@@ -85,12 +81,12 @@ async def serve(port: int, shows_ids: bool) -> None:
 class Server:
     """The process. After `stop` it can be started again at the same port."""
 
-    def __init__(self, shows_ids: bool = True) -> None:
-        self.port, self._shows_ids = 0, shows_ids
+    def __init__(self) -> None:
+        self.port = 0
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, __file__, "--serve", str(self.port), *([] if self._shows_ids else ["--silent"])]
+        command = [sys.executable, __file__, "--serve", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -165,39 +161,6 @@ async def invalid_json(way: Exchange) -> None:
     way.send((line, headers, body[: way.proxy.rng.randrange(len(body))] + way.told))
 
 
-async def wrong_id(way: Exchange) -> None:
-    """The answer to somebody whom we don't know."""
-    line, headers, body = await way.fetch()
-    reply = json.loads(body)
-    reply["id"] = f"chatcmpl-{way.proxy.rng.getrandbits(128):032x}"
-    for choice in reply.get("choices", []):  # a refusal has none
-        choice |= {"text": "not yours", "message": {"role": "assistant", "content": "not yours"}}
-    way.send((line, headers, json.dumps(reply).encode()))
-
-
-async def swapped(way: Exchange) -> None:
-    """This answer for that of the next request that is swapped, and the other way round."""
-    own: Response = await way.fetch()
-    partner = way.proxy.waiting
-    if partner is not None and not partner[1].done():
-        way.proxy.waiting = None
-        partner[1].set_result(own)
-        way.send(partner[0])
-        return
-    other: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-    way.proxy.waiting = own, other
-    with suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            own = await other
-    way.send(own)
-
-
-async def duplicate(way: Exchange) -> None:
-    """The answer that went out before, in place of this one."""
-    former, own = way.proxy.former, await way.fetch()
-    way.send(former or own)
-
-
 async def twice(way: Exchange) -> None:
     """The answer two times over, as if the second were for what is asked next on this connection."""
     response = await way.fetch()
@@ -206,7 +169,7 @@ async def twice(way: Exchange) -> None:
 
 FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "reset": reset, "hang": hang, "429": too_many, "500, 502, 503": server_error, "slow drip": drip, "cut body": cut,
-    "invalid JSON": invalid_json, "wrong id": wrong_id, "swapped": swapped, "duplicate": duplicate, "sent twice": twice,
+    "invalid JSON": invalid_json, "sent twice": twice,
 }  # fmt: skip
 
 
@@ -219,10 +182,7 @@ class Proxy:
         self._draw, self.rng = random.Random(seed), random.Random(seed)
         self.requests: list[bytes] = []
         self.met: Counter[str] = Counter()
-        self.former: Response | None = None
-        self.waiting: tuple[Response, asyncio.Future[Response]] | None = None
         self.after: Callable[[int], object] = lambda answers: None  # told how many answers went through unhurt
-        self.most: float = inf  # so many faults in all
         self._through = 0
 
     def __enter__(self) -> Proxy:
@@ -256,15 +216,14 @@ class Proxy:
                 kept = "\r\n".join([line, *(f"{name}: {value}" for name, value in headers.items()), "", ""])
                 self.requests.append(body)
                 way = Exchange(self, kept.encode("latin-1") + body, headers.get("authorization", ""), reader, writer)
-                if self.met.total() < self.most and self._draw.random() < self._share:
+                if self._draw.random() < self._share:
                     fault = self._draw.choice(self._faults)
                     self.met[fault] += 1
                     await FAULTS[fault](way)
                     if fault in ("cut body", "hang", "reset"):
                         break
                 else:
-                    self.former = await way.fetch()
-                    way.send(self.former)
+                    way.send(await way.fetch())
                     self._through += 1
                     self.after(self._through)
                 await writer.drain()
@@ -297,14 +256,13 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds for a request")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--silent", action="store_true", help="the server repeats no request's id")
     arguments = parser.parse_args()
     if arguments.serve is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        asyncio.run(serve(arguments.serve, not arguments.silent))
+        asyncio.run(serve(arguments.serve))
         return
     bad = False
-    server = Server(shows_ids=not arguments.silent)
+    server = Server()
     kinds = [("none", [], 0.0), ("all kinds", [*FAULTS], 0.1), *((name, [name], 0.1) for name in FAULTS)]
     kinds.append(("all kinds", [*FAULTS], 0.5))
     print("| fault | share | rows | met | wrong | without answer | requests per row | seconds |")

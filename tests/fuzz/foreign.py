@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from inputs import Target, damaged, example, folder, json_bytes, mixed, plain, values, written
 
 from selfdistill.backends.endpoint import Endpoint, FaultError, retry_after
-from selfdistill.backends.engine import adapter_shape
 from selfdistill.backends.openai import OpenAIBackend
+from selfdistill.backends.vllm_engine import adapter_shape
 from selfdistill.cli.show import visible
 from selfdistill.data.annotations import published_rates
 from selfdistill.data.export import FORMATS as EXPORTS

@@ -15,7 +15,7 @@ from run import SLOW, fuzz
 from targets import TARGETS
 
 from selfdistill.backends.endpoint import Endpoint
-from selfdistill.backends.engine import adapter_shape
+from selfdistill.backends.vllm_engine import adapter_shape
 from selfdistill.data.annotations import published_rates
 from selfdistill.errors import DataError, ExperimentError, ModelError, RecipeError
 from selfdistill.generation.prompts import load_template

@@ -6,24 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
 
-from selfdistill.backends import BACKENDS
+from selfdistill.backends import BACKENDS, Backend
 from selfdistill.models.loading import check_model_files
-from selfdistill.recipe import ModelConfig, Sampling
+from selfdistill.recipe import Sampling
 from selfdistill.types import Completion, Prompt
 
 
-class TellingBackend:
-    def __init__(self, model: ModelConfig, adapter: str | None = None) -> None:
-        self.model, self.adapter = model, adapter
-
+class TellingBackend(Backend):
     def __enter__(self) -> TellingBackend:
-        check_model_files(self.model)
+        check_model_files(self._config)
         return self
-
-    def __exit__(self, *_: Any) -> None:
-        pass
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
@@ -38,7 +31,7 @@ class TellingBackend:
             if asked == "fail":
                 raise RuntimeError("the GPU fell off the bus")
             if prompt.id not in done and asked != "say nothing":
-                yield Completion(prompt.id, f"{os.getpid()} {self.adapter}", "stop", 1)
+                yield Completion(prompt.id, f"{os.getpid()} {self._adapter}", "stop", 1)
 
 
 def register() -> None:

@@ -49,7 +49,10 @@ class Backend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self.close()
+
+    def close(self) -> None:
+        """Free the memory."""
 
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
@@ -77,7 +80,7 @@ BACKENDS = {
     "vllm": "selfdistill.backends.vllm:VLLMBackend",
     "openai": "selfdistill.backends.openai:OpenAIBackend",
     "ray": "selfdistill.backends.ray:RayBackend",
-    "classifier": "selfdistill.backends.classifier:ClassifierBackend",
+    "classifier": "selfdistill.backends.sequence_classifier:ClassifierBackend",
     "fake": "selfdistill.backends.fake:FakeBackend",
 }
 

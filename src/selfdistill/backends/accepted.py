@@ -24,15 +24,15 @@ _UNKNOWN = re.compile(
 _REJECTS = re.compile(rf"{_UNKNOWN.pattern}|invalid|must be|should be|cannot|only|at least|at most|out of range", re.I)
 # A request that is quoted in its refusal holds every name.
 _QUOTED_REQUEST = re.compile(r"""["']input["']\s*:.*""", re.DOTALL)
-# Of `transformers serve`. It takes these settings as a JSON text under the name of generation_config.
+# The message of `transformers serve`, which takes these settings as JSON text in a field `generation_config`.
 _TRANSFORMERS = "Unexpected fields in the request"
 _IN_JSON = ("top_k", "min_p", "repetition_penalty")
 
 
 class Accepted:
-    """The settings that the server at the address `shown` takes, learned from its refusals.
+    """The settings that the server at the address `shown` accepts, learned from its refusals.
 
-    A server chooses a value for a setting that is not sent, for example from the folder's generation_config.json.
+    If a setting is not sent, the server chooses a value, for example from the model's generation_config.json.
     """
 
     def __init__(self, shown: str) -> None:
@@ -42,12 +42,12 @@ class Accepted:
 
     @property
     def left_out(self) -> list[str]:
-        """The settings that the server rejects, in alphabetical order; not the second name of one that it takes."""
+        """The settings that the server rejects, sorted, without the second name of an accepted setting."""
         return sorted(self._left_out - {"repeat_penalty"})
 
     def settings(self, sampling: Sampling, name: str, stop_ids: Collection[int] = ()) -> dict[str, Any]:
-        """The part of a request that says how the answer of the row `name` is drawn. `stop_ids` are the tokens that
-        end a turn, if they are known."""
+        """Return the sampling part of the request for the row `name`. `stop_ids` are the tokens that end a turn, if
+        they are known."""
         # llama.cpp calls the repetition penalty repeat_penalty. Special tokens are shown, so that the filters see them.
         sent: dict[str, Any] = {**every_setting(sampling), "repeat_penalty": 1.0, "skip_special_tokens": False}
         sent["top_k"] = sent["top_k"] or self._no_top_k
@@ -63,10 +63,10 @@ class Accepted:
         return {self._limit_name: sampling.max_new_tokens, **kept}
 
     def adapt(self, body: Mapping[str, Any], response: httpx.Response, reason: str) -> bool:
-        """Whether the refused request is worth sending again with `settings` as they are after this call.
+        """Adapt `settings` to a refusal, and return whether the request is worth sending again.
 
-        Raises RecipeError if the server rejects a value that decides the answer, FaultError if the refusal is another
-        request's. `reason` is what the server says.
+        Raises RecipeError if the server rejects a value that decides the answer, and FaultError if the refusal names a
+        setting that was not sent. `reason` is the server's message.
         """
         if response.status_code not in (400, 422):
             return False
@@ -84,7 +84,7 @@ class Accepted:
             self._as_json = True
             self._leave_out({*named}.difference(_IN_JSON))
         elif named == ["top_k"] and body["top_k"] == 0 and not _UNKNOWN.search(text):
-            self._no_top_k = -1  # SGLang's way to turn it off
+            self._no_top_k = -1  # turns top-k off in SGLang
         elif dispensable := {name for name in named if _dispensable(name, body[name])}:
             self._leave_out(dispensable)
         else:
@@ -95,32 +95,33 @@ class Accepted:
         new, self._left_out = names - self._left_out, self._left_out | names
         if "seed" in new:
             _log.warning(
-                "The server at %s does not take `seed`: another run would draw other answers. The manifest records it.",
+                "The server at %s does not accept `seed`, so another run would draw other answers. The manifest "
+                "records this.",
                 self._shown,
             )
         if others := sorted(new - {"seed", "repeat_penalty"}):
             _log.warning(
-                "The server at %s does not take %s, so the requests leave that out: the recipe's values are the "
+                "The server at %s does not accept %s, so the requests leave that out: the recipe's values are the "
                 "neutral ones. Make sure that the server has no other defaults (for vLLM: --generation-config vllm). "
-                "The manifest records it.",
+                "The manifest records this.",
                 self._shown,
                 ", ".join(f"`{name}`" for name in others),
             )
 
     def _refuse(self, name: str, value: Any, reason: str) -> None:
         raise RecipeError(
-            f"The server at {self._shown} does not take {name} {value:g} ({reason}); set the sampling's {name} to "
+            f"The server at {self._shown} does not accept {name} {value:g} ({reason}); set the sampling's {name} to "
             f"{NEUTRAL[name]:g}, or answer with another model or backend."
         )
 
 
 def _dispensable(name: str, value: Any) -> bool:
-    """Whether an answer is drawn as the recipe says without the setting, on a server that has no other default."""
+    """Return whether the recipe's sampling stays the same without the setting, if the server has no other default."""
     return name not in NEUTRAL or value == NEUTRAL[name] or (name == "top_k" and value < 0)
 
 
 def _named(response: httpx.Response) -> list[str]:
-    """The settings that a refusal names: in a field for it, else in the message."""
+    """Return the settings that a refusal names, in a field for names or else in its message."""
     names = [*NEUTRAL, "repeat_penalty", "skip_special_tokens", "stop_token_ids", "seed"]
     try:
         fields, messages = {*_fields(response.json())}, [*_messages(response.json())]
@@ -128,13 +129,13 @@ def _named(response: httpx.Response) -> list[str]:
         fields, messages = set(), [response.text]
     if fields:
         return [name for name in names if name in fields]
-    told = [_QUOTED_REQUEST.sub("", message) for message in messages]
-    told = [message for message in told if _REJECTS.search(message)]
-    return [name for name in names if any(_name_pattern(name).search(message) for message in told)]
+    sentences = [_QUOTED_REQUEST.sub("", message) for message in messages]
+    sentences = [message for message in sentences if _REJECTS.search(message)]
+    return [name for name in names if any(_name_pattern(name).search(message) for message in sentences)]
 
 
 def _fields(said: Any) -> Iterator[str]:
-    """The names under `param` (OpenAI, vLLM) and in `loc` (pydantic)."""
+    """Yield the names under `param` (OpenAI, vLLM) and in `loc` (pydantic)."""
     if isinstance(said, list):
         for each in said:
             yield from _fields(each)
@@ -149,7 +150,7 @@ def _fields(said: Any) -> Iterator[str]:
 
 
 def _messages(said: Any, key: str = "message") -> Iterator[str]:
-    """The sentences of a refusal, which may quote the request elsewhere."""
+    """Yield the sentences of a refusal, without the fields that may quote the request."""
     if isinstance(said, str) and key in ("message", "msg", "detail", "error", "reason"):
         yield said
     elif isinstance(said, list):
@@ -161,8 +162,8 @@ def _messages(said: Any, key: str = "message") -> Iterator[str]:
 
 
 def _name_pattern(name: str) -> re.Pattern[str]:
-    """The name as a word, `topK` for `top_k` too. An ordinary word must stand where a name does: a refusal may quote
-    the prompt."""
+    """Return a pattern for the name as a word, with `topK` for `top_k`. An ordinary word such as "seed" must be used as
+    a name, since a refusal may quote the prompt."""
     if "_" in name:
         return re.compile(rf"(?<!\w){name.replace('_', '_?')}(?!\w)", re.I)
     quoted, first = rf"""(["'`]){name}\1""", rf"^{name} (must|should|is|cannot)\b"

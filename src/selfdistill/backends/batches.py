@@ -1,7 +1,7 @@
-"""Which prompts are computed together: a partition that depends on the prompts and settings alone.
+"""Prompts as rows of token ids, and the batches in which rows are computed together.
 
-An interrupted run that is taken up again forms the same batches, so that rounding, and with it every answer, is the
-same as in an uninterrupted one.
+The batches depend on the prompts and the settings only. So a resumed run forms the same batches as an uninterrupted
+run, and its rounding, and with it every answer, is the same.
 """
 
 from __future__ import annotations
@@ -10,14 +10,23 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-WINDOW = 1024  # prompts sorted at a time: enough to find neighbours of one length, little to hold in memory
+from ..errors import RenderError
+from ..grading.traces import opened
+from ..recipe import Sampling
+from ..types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from ..models.renderer import Renderer
+
+WINDOW = 1024  # prompts sorted at a time: enough to find prompts of similar length, few enough for the memory
+_TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a think trace has
 
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt's token ids, and how many new tokens it may get."""
+    """The token ids of a prompt, and the largest number of new tokens."""
 
     id: str
     ids: list[int]
@@ -28,23 +37,66 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Row)
 
 
+def rows_of(
+    prompts: Iterable[Prompt], renderer: Renderer, sampling: Sampling, context: int | None
+) -> tuple[list[Row], list[Completion]]:
+    """Return the rows of `prompts`, and an error for each prompt that cannot be asked, see `to_row`."""
+    found = [to_row(prompt, renderer, sampling, context) for prompt in prompts]
+    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Completion)]
+
+
+def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int | None) -> Row | Completion:
+    """Return the prompt's token ids, or an error if it cannot be rendered or `context` has no room for an answer."""
+    try:
+        ids = renderer.ids(prompt.messages)
+    except RenderError as error:
+        return failure(prompt.id, str(error))
+    room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(ids))
+    if not ids:
+        return failure(prompt.id, "the prompt is empty")
+    if room < 1:
+        return failure(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}")
+    return Row(prompt.id, ids, room)
+
+
+def to_completion(row: Row, ids: list[int], renderer: Renderer) -> Completion:
+    """Return the new tokens `ids` as an answer: the text before the stop token.
+
+    Other special tokens are shown, so that the filters see a leaked marker and a think trace keeps its marks. If the
+    prompt ends with the opening mark of a trace, the mark is put before the text; a trace that is cut off would have no
+    mark otherwise.
+    """
+    stopped = ids[-1] in renderer.stop_ids
+    text = renderer.tokenizer.decode(
+        ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    mark = opened(str(renderer.tokenizer.decode(row.ids[-_TAIL:], skip_special_tokens=False)))
+    return Completion(row.id, f"{mark}{text}", "stop" if stopped else "length", len(ids))
+
+
+def failure(name: str, reason: str) -> Completion:
+    return Completion(name, "", "error", error=reason)
+
+
 def windows(prompts: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
-    """`prompts` in their order, `size` at a time."""
+    """Yield `prompts` in their order, `size` at a time."""
     stream = iter(prompts)
     while window := list(islice(stream, size)):
         yield window
 
 
 def batches(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
-    """`rows` by the length of their prompts, in batches of at most `budget` tokens (padding and room for the answer
-    included) and at least one row. The longest come first so that too little memory shows at once. Then long ones and
-    short ones come in such turns that on the way a row costs what it costs on average, and the time left can be told.
+    """Yield `rows`, sorted by the length of their prompts, in batches of at most `budget` tokens and at least one row.
+    Padding and room for the answers count as tokens.
+
+    The longest batch comes first, so that a lack of memory shows at once. After it, long and short batches alternate so
+    that the cost per row stays near the average, and the time left can be estimated.
     """
-    made = deque(_by_length(rows, budget))
-    average = sum(map(_tokens, made)) / max(len(rows), 1)
-    ahead = 0.0  # tokens, of what so many rows cost on average
-    while made:
-        batch = made.popleft() if ahead <= 0 else made.pop()
+    formed = deque(_by_length(rows, budget))
+    average = sum(map(_tokens, formed)) / max(len(rows), 1)
+    ahead = 0.0  # tokens computed so far, minus the average cost of the same number of rows
+    while formed:
+        batch = formed.popleft() if ahead <= 0 else formed.pop()
         ahead += _tokens(batch) - average * len(batch)
         yield batch
 
@@ -54,7 +106,7 @@ def _tokens(batch: Sequence[Row]) -> int:
 
 
 def _by_length(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
-    """Longest prompt first."""
+    """Yield the batches, longest prompts first."""
     batch: list[R] = []
     longest = room = 0
     for row in sorted(rows, key=lambda row: -len(row.ids)):

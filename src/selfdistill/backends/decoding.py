@@ -1,8 +1,8 @@
-"""A batch of prompts to answers, token by token.
+"""The decoding loop: a batch of prompts to answers, token by token.
 
-transformers' `generate` goes on computing finished rows until the longest is done, and copies the whole key-value cache
-at every step. In this loop the last rows take the places of finished ones, new tokens are appended in place, and
-nothing of a model's own generation settings can reach it. What that is worth is in docs/performance.md.
+transformers' `generate` keeps computing finished rows until the longest row is done, and copies the whole key-value
+cache at every step. In this loop the last rows take the places of finished rows, and new tokens are appended in place.
+A model's own generation settings have no effect. docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from ..models.cpu import ANSWER_ATTENTION
 from ..recipe import Sampling
-from .attention import ATTENTION
 from .batches import Row
 from .sampling import choose, uniforms
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel
 
-_KEEP = 0.75  # of a cache that is copied as a whole, rows are dropped when fewer than this share are at work
+_KEEP = 0.75  # if dropping rows copies the whole cache, rows are dropped below this share of unfinished rows
 _ROOM = 64  # positions by which the cache grows
 
 
@@ -31,8 +31,8 @@ def decode(
     stop_ids: Collection[int],
     abandoned: Event | None = None,
 ) -> list[list[int]]:
-    """The new tokens of each row: up to and with its stop token, or `row.limit` of them, or none more once it is
-    `abandoned`."""
+    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`. Stops early if
+    `abandoned` is set."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -42,7 +42,7 @@ def decode(
     draws = uniforms(sampling.seed, [row.id for row in rows], steps).to(model.device) if sampling.temperature else None
     answers = torch.zeros(len(rows), steps, dtype=torch.long, device=model.device)
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
-    at_work = torch.arange(len(rows), device=model.device)  # which rows the tensors of a step stand for
+    at_work = torch.arange(len(rows), device=model.device)  # the rows that the tensors of a step belong to
     alive = torch.ones_like(at_work, dtype=torch.bool)
     cache, keep = _growing_cache(model)
     with torch.inference_mode():
@@ -66,7 +66,7 @@ def decode(
             positions = positions[:, -1:] + 1
             if working < keep * len(alive):
                 kept = _closed_up(alive, working)
-                cache.reorder_cache(kept)  # which layers of every kind have
+                cache.reorder_cache(kept)  # exists for layers of every kind
                 at_work, alive, chosen, mask, positions = (
                     tensor[kept] for tensor in (at_work, alive, chosen, mask, positions)
                 )
@@ -75,7 +75,7 @@ def decode(
 
 
 def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids padded on the left, their mask, and positions that count from each prompt's own start; all of shape
+    """Return token ids padded on the left, their mask, and positions counted from each prompt's start, each of shape
     (rows, longest prompt)."""
     import torch
 
@@ -86,7 +86,8 @@ def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, tor
 
 
 def _closed_up(alive: torch.Tensor, working: int) -> torch.Tensor:
-    """Which rows come first when those at work take the places of the finished ones, the last of them first to move."""
+    """Return the row for each of the first `working` places: finished rows are replaced by unfinished ones from
+    behind."""
     import torch
 
     kept = torch.arange(working, device=alive.device)
@@ -95,16 +96,16 @@ def _closed_up(alive: torch.Tensor, working: int) -> torch.Tensor:
 
 
 def _growing_cache(model: PreTrainedModel) -> tuple[Cache, float]:
-    """The model's own kind of key-value cache, whose plain layers append in place; and the share of rows at work below
-    which to drop the others."""
+    """Return the model's kind of key-value cache, with plain layers that append in place, and the share of unfinished
+    rows below which the finished rows are dropped."""
     import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    in_float32 = model.config._attn_implementation == ATTENTION
+    in_float32 = model.config._attn_implementation == ANSWER_ATTENTION
 
     class GrowingLayer(DynamicLayer):
-        """`DynamicLayer` with room at the end of two buffers; `keys` and `values` are views of what is filled."""
+        """`DynamicLayer` with spare room in two buffers; `keys` and `values` are views of the filled part."""
 
         buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -124,7 +125,7 @@ def _growing_cache(model: PreTrainedModel) -> tuple[Cache, float]:
             return self._show(keys, values, end)
 
         def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-            """Rows that stay where they are, and others from beyond them in the places between."""
+            """Keep the rows that stay in their places, and move the rows from behind into the free places."""
             if self.buffers is None:
                 return
             end, count = self.get_seq_length(), len(beam_idx)
@@ -146,7 +147,7 @@ def _growing_cache(model: PreTrainedModel) -> tuple[Cache, float]:
 
 
 def _grown(buffer: torch.Tensor, filled: int, length: int) -> torch.Tensor:
-    """A buffer of (rows, heads, `length`, width) that starts with the first `filled` positions of `buffer`."""
+    """Return a buffer of shape (rows, heads, `length`, width) that starts with the `filled` positions of `buffer`."""
     rows, heads, _, width = buffer.shape
     larger = buffer.new_empty(rows, heads, length, width)
     larger[:, :, :filled] = buffer[:, :, :filled]

@@ -1,4 +1,4 @@
-"""One server over HTTP: its address and key, one request at a time, and what its failures mean."""
+"""One server over HTTP: its address, its key, single requests, and the meaning of its failures."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from urllib.parse import urlsplit
 
 from ..errors import ModelError, RecipeError
 from ..recipe import ServerConfig
-from .echo import HEADER
 
 if TYPE_CHECKING:
     import httpx
 
 _ROUTES = {"chat": "/chat/completions", "completions": "/completions"}
-_RETRIED = {408, 409, 425, 429}  # and all from 500 on
+_RETRIED = {408, 409, 425, 429}  # and every status from 500
 _UNKNOWN_MODEL = re.compile(r"pinned to|(unknown|no such|invalid) model|not found|not exist|not a valid", re.I)
 _CONNECT_TIMEOUT = 10.0
-_LARGEST = 64 << 20  # bytes of a response, unpacked; a hundred times what the longest answer with its tokens takes
-_LONGEST_ASKED_WAIT = 300.0  # seconds; more than this no Retry-After gets
+_LARGEST = 64 << 20  # bytes of an unpacked response, a hundred times the longest answer
+_LONGEST_ASKED_WAIT = 300.0  # seconds; a longer Retry-After is cut to this
 
 
 class FaultError(Exception):
-    """A failure of the server that another try may mend. `after` is how many seconds it asks to wait."""
+    """A failure of the server that another try may fix. `after` is the number of seconds that the server asks for."""
 
     def __init__(self, reason: str, after: float | None = None, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -36,9 +35,9 @@ class FaultError(Exception):
 
 
 class Endpoint:
-    """Where requests go. `shown` is its address as errors may show it; the key is in none of them.
+    """The address that requests go to. `shown` is the address for error messages, which never contain the key.
 
-    Raises RecipeError where the address is none, or the key's environment variable is not set.
+    Raises RecipeError if the address is invalid or the key's environment variable is not set.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -49,8 +48,8 @@ class Endpoint:
     def open(self) -> None:
         import httpx
 
-        # Each request has a connection of its own: what comes late, or twice, is then nobody else's answer.
-        # Of one layer of gzip, a piece that is read comes to a bounded size.
+        # One connection per request, so that a late or repeated answer cannot be taken for another request's answer.
+        # With one layer of gzip at most, each piece that is read has a bounded size.
         headers = {"Content-Type": "application/json", "Connection": "close", "Accept-Encoding": "gzip"}
         self._client = httpx.AsyncClient(
             headers={**headers, "Authorization": f"Bearer {self._key}"} if self._key else headers,
@@ -61,25 +60,27 @@ class Endpoint:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def post(self, body: dict[str, Any], request: str) -> httpx.Response:
-        """The response to the request of that id, either 200 or a refusal of this one request. The timeout is for all
-        of it, however slowly it drips.
+    async def post(self, body: dict[str, Any]) -> httpx.Response:
+        """Return the response: status 200, or a refusal of this one request. The timeout covers the whole response.
 
-        Raises FaultError where none comes or another try may mend it, ModelError where any request would be refused.
+        Raises FaultError if no response comes or another try may succeed, ModelError if every request would be refused.
         """
         import httpx
 
         try:
             async with asyncio.timeout(self._config.timeout):
-                response = await self._read(json.dumps(body), request)
+                response = await self._read(json.dumps(body))
         except TimeoutError:
             raise FaultError(f"no answer within {self._config.timeout:g} seconds") from None
         except (httpx.RequestError, OSError) as error:
             unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            raise FaultError(self.told(str(error) or type(error).__name__), unreachable=unreachable) from None
+            raise FaultError(self.shortened(str(error) or type(error).__name__), unreachable=unreachable) from None
         status = response.status_code
         if status == 402 or (status == 429 and "insufficient_quota" in response.text):
-            raise ModelError(f"The account at {self.shown} is used up ({self.reason(response)}); see to it first.")
+            raise ModelError(
+                f"The account at {self.shown} is used up ({self.reason(response)}); add credit to it, then run "
+                "the command again."
+            )
         if status in _RETRIED or status >= 500:
             raise FaultError(self.reason(response), retry_after(response.headers.get("Retry-After")))
         if status in (401, 403):
@@ -93,14 +94,14 @@ class Endpoint:
             )
         return response
 
-    async def _read(self, body: str, request: str) -> httpx.Response:
-        """Raises FaultError where the response would fill the memory."""
+    async def _read(self, body: str) -> httpx.Response:
+        """Raises FaultError if the response is too large for the memory."""
         import httpx
 
         content = bytearray()
-        async with self._client.stream("POST", self._url, content=body, headers={HEADER: request}) as response:
+        async with self._client.stream("POST", self._url, content=body) as response:
             if response.headers.get("content-encoding", "").lower() not in ("", "identity", "gzip"):
-                raise FaultError("a response packed in another way than was asked for")
+                raise FaultError("a response in a compression that was not asked for")
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > _LARGEST:
@@ -109,31 +110,31 @@ class Endpoint:
         return httpx.Response(response.status_code, headers=headers, content=bytes(content))
 
     def reason(self, response: httpx.Response) -> str:
-        """The status and what the server says about it, shortened."""
+        """Return the status and the server's message, shortened."""
         try:
             said = response.json()
             said = said.get("error", said.get("detail", said.get("message", said)))
             said = said.get("message", said) if isinstance(said, dict) else said
         except (ValueError, AttributeError, RecursionError):
             said = "an HTML page" if response.text.lstrip()[:1] == "<" else response.text
-        told = self.told(said if isinstance(said, str) else json.dumps(said))
-        return f"{response.status_code}: {told}" if told else str(response.status_code)
+        text = self.shortened(said if isinstance(said, str) else json.dumps(said))
+        return f"{response.status_code}: {text}" if text else str(response.status_code)
 
-    def told(self, text: str) -> str:
-        """On one line, shortened, and without the key, should the server have repeated it."""
+    def shortened(self, text: str) -> str:
+        """Return the text on one line, shortened, and without the key in case the server repeated it."""
         text = text.replace(self._key, "***") if self._key else text
         return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).strip()[:300]
 
 
 def _no_model(response: httpx.Response, model: str) -> bool:
-    """Whether the request is refused for the model that it names, which some servers say with a 400."""
+    """Return whether the request is refused because of its model, which some servers report with status 400."""
     named = response.status_code in (400, 422) and model in response.text
     return named and _UNKNOWN_MODEL.search(response.text) is not None
 
 
 def retry_after(value: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for (a number, or a date: RFC 9110, 10.2.3), None where it is absent
-    or not readable, and never more than five minutes."""
+    """Return the seconds that a Retry-After header asks for (a number or a date: RFC 9110, 10.2.3), at most five
+    minutes. None if the header is absent or not readable."""
     if value is None:
         return None
     try:
@@ -149,29 +150,33 @@ def retry_after(value: str | None) -> float | None:
 
 
 def _urls(server: ServerConfig) -> tuple[str, str]:
-    """The server's address as it is shown, and where requests go. Raises RecipeError."""
+    """Return the address for messages and the address for requests. Raises RecipeError."""
     try:
         parts = urlsplit(server.url)
-        parts.hostname, parts.port  # noqa: B018 (they are read when they are asked for)
+        parts.hostname, parts.port  # noqa: B018 (reading them raises ValueError)
     except ValueError as error:
-        raise RecipeError(f"server.url is no address ({error}); write one such as http://localhost:8000/v1.") from None
+        raise RecipeError(
+            f"server.url is not an address ({error}); write one such as http://localhost:8000/v1."
+        ) from None
     if parts.username or parts.password or re.search(r"key|token|secret|sig", parts.query, re.IGNORECASE):
         raise RecipeError(
             "server.url holds a user, a password or a key, which would be saved; use server.key_env instead."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RecipeError(f"server.url '{server.url}' is no address; write one such as http://localhost:8000/v1.")
+        raise RecipeError(f"server.url '{server.url}' is not an address; write one such as http://localhost:8000/v1.")
     path = parts.path.rstrip("/")
     return parts._replace(path=path, query="").geturl(), parts._replace(path=path + _ROUTES[server.api]).geturl()
 
 
 def _key(server: ServerConfig) -> str | None:
-    """Raises RecipeError, which names the variable, never its value."""
+    """Return the key. Raises RecipeError, which names the variable and never its value."""
     if server.key_env is None:
         return None
     key = os.environ.get(server.key_env, "").strip()
     if not key:
         raise RecipeError(f"The environment variable {server.key_env} (server.key_env) is not set; set it to the key.")
     if not key.isascii() or not key.isprintable():
-        raise RecipeError(f"The environment variable {server.key_env} holds no key: it has characters no key can have.")
+        raise RecipeError(
+            f"The environment variable {server.key_env} holds characters that no key can have; set it to the key."
+        )
     return key

@@ -1,7 +1,7 @@
-"""Answers without a model, for dry runs, tests and soak: a pure function of the prompt's id and text.
+"""Answers without a model, for dry runs, tests and soak tests: a pure function of the prompt's id and text.
 
-A prompt with a reference (a rewriting prompt) is answered with it, put a little differently; any other with its last
-line. Of 16 ids, by the last hex digit of a digest, one each gets: another number, nothing, a cut-off text, an error.
+The answer to a rewriting prompt is its reference in slightly different words. The answer to any other prompt is its
+last line. Of 16 ids, by a digest, one each gets a wrong number, an empty text, a text that is cut off, and an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MARK = re.compile("reference answer:", re.IGNORECASE)
 
 
 class FakeBackend(Backend):
-    """Takes what every backend takes, and uses neither model nor adapter."""
+    """Uses neither the model nor the adapter."""
 
     invents = True
 
@@ -47,13 +47,13 @@ def _answer(prompt: Prompt, sampling: Sampling) -> Completion:
 
 
 def _plausible(messages: Messages) -> str:
-    """The reference in the last user turn, else the turn's last line."""
+    """Return the reference in the last user turn, or the last line of the turn."""
     asked = next((message.content for message in reversed(messages) if message.role == "user"), "")
     ends = [match.end() for match in _MARK.finditer(asked)]
     if not ends:
         return asked.strip().rpartition("\n")[2]
     found = asked[ends[-1] :].strip()
     before, line_break, last = found.rpartition("\n")
-    if "###" in last:  # the heading of what is asked for
+    if "###" in last:  # the heading above the answer
         found = (before + line_break + last.partition("###")[0]).rstrip()
     return f"Here it is:\n{found}" if found else ""

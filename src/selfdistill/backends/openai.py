@@ -1,6 +1,6 @@
 """Any server that speaks the OpenAI API: vLLM, SGLang, llama.cpp, TGI, Ollama, `transformers serve`, hosted ones.
 
-Requests run in an event loop of their own thread, so that the caller may have one too, and so that Ctrl-C ends them.
+Requests run in an event loop in a separate thread, so that the caller may have an event loop and Ctrl-C ends them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
@@ -21,7 +20,6 @@ from ..types import Completion, Messages, Prompt, messages_json
 from . import Backend
 from .accepted import Accepted
 from .cache import EngineCache
-from .echo import Echo, StrayError
 from .endpoint import Endpoint, FaultError
 
 if TYPE_CHECKING:
@@ -29,19 +27,20 @@ if TYPE_CHECKING:
 
     from ..models.renderer import Renderer
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, and a random share of that is waited
-# If so many prompts in a row get no answer after all their retries, the server is at fault and not they.
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, of which a random share is waited
+# If this many prompts in a row get no answer after all their retries, the server is at fault.
 _OUTAGE = 10
-# How TGI names its version in a reply. Its chat API adds 2 to presence_penalty and takes that for a repetition penalty.
+# TGI's version in a reply. Its chat API adds 2 to presence_penalty and uses the sum as a repetition penalty.
 _TGI = re.compile(r"\d+\.\d+\.\d+\S*-(native|sha-[0-9a-f]{7,})")
 
 
 class OpenAIBackend(Backend):
-    """The model `model.path` of the server `model.server`. With `api: completions` prompts are rendered here, by the
-    tokenizer of that name or folder; with `api: chat` the server applies its own chat template.
+    """Answers from the model `model.path` on the server `model.server`. With `api: completions` prompts are rendered
+    here, with the tokenizer of that name or folder. With `api: chat` the server applies its own chat template.
 
-    Raises RecipeError where the settings can't work or the key's environment variable is not set. `generate` raises
-    ModelError where the server can't be reached, refuses key or model, or stops answering; what it answered is kept.
+    Raises RecipeError if the settings cannot work or the key's environment variable is not set. `generate` raises
+    ModelError if the server cannot be reached, refuses the key or the model, or stops answering. Answers that came
+    before are kept.
     """
 
     needs_server = True
@@ -49,7 +48,7 @@ class OpenAIBackend(Backend):
     def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
         super().__init__(model, adapter, cache)
         if model.server is None:
-            raise RecipeError("The backend openai needs `server: {url: ...}` beside the model's path.")
+            raise RecipeError("The backend openai needs `server: {url: ...}` next to the model's path.")
         if adapter is not None:
             raise RecipeError(
                 "The backend openai can't load an adapter into a server; answer with another backend, or serve the "
@@ -61,7 +60,7 @@ class OpenAIBackend(Backend):
                 f"'{model.chat_template}' would be ignored; set server.api to completions."
             )
         self._server = model.server
-        self._endpoint, self._echo = Endpoint(model.server), Echo(model.path)
+        self._endpoint = Endpoint(model.server)
         self._renderer: Renderer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepted = Accepted(self._endpoint.shown)
@@ -79,17 +78,15 @@ class OpenAIBackend(Backend):
         self._endpoint.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         loop, self._loop, self._renderer = self._loop, None, None
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._close(), loop).result()
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
 
-    async def _close(self) -> None:
+    async def _end(self) -> None:
         requests = asyncio.all_tasks() - {asyncio.current_task()}
         for request in requests:
             request.cancel()
@@ -99,7 +96,7 @@ class OpenAIBackend(Backend):
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
-        """See `Backend`. At most `server.concurrency` prompts are taken ahead of their answers."""
+        """See `Backend`. At most `server.concurrency` prompts are read before their answers."""
         if self._loop is None:
             raise RuntimeError("OpenAIBackend is a context manager: with OpenAIBackend(model) as backend: ...")
         waiting: dict[Future[Completion], str] = {}
@@ -124,7 +121,7 @@ class OpenAIBackend(Backend):
                 future.cancel()
 
     def _finished(self, waiting: dict[Future[Completion], str]) -> Iterator[Completion]:
-        """Waits for an answer and takes what has come out of `waiting`. Raises ModelError where the server is gone."""
+        """Wait for an answer, and take finished requests out of `waiting`. Raises ModelError if the server is gone."""
         finished = wait(waiting, return_when=FIRST_COMPLETED).done
         answers = [future for future in finished if future.exception() is None]
         for future in answers:  # before anything is raised: no answer is lost
@@ -139,18 +136,18 @@ class OpenAIBackend(Backend):
                 self._unanswered += not answers
                 if fault.unreachable or self._unanswered == _OUTAGE:
                     raise ModelError(
-                        f"The server at {self._endpoint.shown} does not answer ({fault}); see whether it runs, and run "
-                        "again. The answers that came are kept."
+                        f"The server at {self._endpoint.shown} does not answer ({fault}). The answers that came are "
+                        "kept; see whether it runs, and run the command again."
                     ) from None
                 yield Completion(name, "", "error", error=str(fault), transient=True)
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
-        """The part of the request that holds the prompt. Raises ValueError where the template refuses it."""
+        """Return the part of the request with the prompt. Raises ValueError if the template refuses the prompt."""
         if self._server.api == "chat":
             if prompt.messages[-1].role == "assistant":
                 raise RecipeError(
-                    "The chat API has no way that every server knows to go on with a started answer (the template's "
-                    "prefill); set server.api to completions, or choose a template without prefill."
+                    "Not every server can continue a started answer (the template's prefill) through the chat API; set "
+                    "server.api to completions, or choose a template without prefill."
                 )
             template = {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
             return {"messages": messages_json(prompt.messages), **template}
@@ -177,22 +174,19 @@ class OpenAIBackend(Backend):
         return {"model": self._config.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
 
     async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
-        """One prompt's answer. Raises FaultError when the retries are used up, ModelError as `Endpoint.post` does.
+        """Return one prompt's answer. Raises FaultError if the retries are used up, ModelError as `Endpoint.post` does.
 
-        When more tries in a row have failed than all prompts in flight have, those to come get one each, so that few at
-        a time don't wait for hours for a server that hangs."""
+        Circuit breaker: after more consecutive failures than all prompts in flight have tries, each request gets one
+        try, so that a run does not wait for hours for a server that hangs.
+        """
         faults, patience = 0, (self._server.concurrency + 1) * (self._server.retries + 1)
         while True:
             body = self._body(name, asked, sampling)
-            request = self._echo.new_id()
             try:
-                response = await self._endpoint.post(body, request)
+                response = await self._endpoint.post(body)
                 self._faults = 0
                 if response.status_code == 200:
-                    completion, is_answer = self._completion(name, request, response, asked)
-                    if is_answer:
-                        return completion
-                    continue
+                    return self._completion(name, response, asked)
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
@@ -204,11 +198,8 @@ class OpenAIBackend(Backend):
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
                 await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))
 
-    def _completion(
-        self, name: str, request: str, response: httpx.Response, asked: dict[str, Any]
-    ) -> tuple[Completion, bool]:
-        """And whether it answers this request, see `Echo`. Raises FaultError where the reply is not what the API says,
-        or another's."""
+    def _completion(self, name: str, response: httpx.Response, asked: dict[str, Any]) -> Completion:
+        """Return the answer in a reply. Raises FaultError if the reply does not follow the API."""
         try:
             reply = response.json()
             choice = reply["choices"][0]
@@ -216,31 +207,28 @@ class OpenAIBackend(Backend):
             if self._server.api == "chat":
                 if _TGI.fullmatch(str(reply.get("system_fingerprint"))):
                     raise RecipeError(
-                        f"The server at {self._endpoint.shown} is TGI, whose chat API penalises repetition whatever it "
-                        "is asked; set server.api to completions."
+                        f"The server at {self._endpoint.shown} is TGI, whose chat API always penalises repetition; set "
+                        "server.api to completions."
                     )
                 text = whole_text(choice["message"], finish)
             else:
                 prompt = asked["prompt"]
                 text = (opened(prompt) if isinstance(prompt, str) else "") + choice["text"]
-            text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text for any tokenizer
-            is_answer = self._echo.is_answer(request, reply, response.headers)
+            text = text.encode("utf-8", "replace").decode()  # no tokenizer takes half a surrogate pair
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise FaultError(f"a reply that is no completion: {self._endpoint.reason(response)}") from None
-        except StrayError as error:
-            raise FaultError(self._endpoint.told(str(error))) from None
+            raise FaultError(f"a reply that is not a completion: {self._endpoint.reason(response)}") from None
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
         if finish in ("stop", "length"):
-            return Completion(name, text, finish, tokens), is_answer
-        ended = f"the server ended the answer with '{self._endpoint.told(str(finish))}'"
-        return Completion(name, text, "error", tokens, ended), is_answer
+            return Completion(name, text, finish, tokens)
+        ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
+        return Completion(name, text, "error", tokens, ended)
 
 
 def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
-    """The text of a chat message, with the reasoning that a server's parser took out of it. Raises TypeError if the
-    message holds no text."""
+    """Return the text of a chat message, together with the reasoning that a server's parser took out. Raises TypeError
+    if the message holds no text."""
     content = message.get("content")
     content = message.get("refusal") or "" if content is None else content
     if not isinstance(content, str):
@@ -252,8 +240,8 @@ def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
 
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
-    """A text of which a server's tokenizer, which adds its own special tokens, makes our token ids: the rendered one,
-    or that without its BOS, so that it is not doubled. Where neither does, the ids, which not every server takes."""
+    """Return a text that a server's tokenizer, which adds special tokens itself, turns into our token ids: the rendered
+    prompt, or the prompt without its BOS. If neither does, return the ids, which not every server accepts."""
     text, ids = renderer.text(messages), renderer.ids(messages)
     for form in (text, text.removeprefix(renderer.tokenizer.bos_token or "")):
         if renderer.tokenizer.encode(form) == ids:

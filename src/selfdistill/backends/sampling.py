@@ -1,8 +1,8 @@
-"""The choice of the next token: greedy, or drawn with a random stream that belongs to the row.
+"""The choice of the next token: greedy, or sampled with a random stream per row.
 
-Temperature, top-k and top-p mean what they mean in transformers, and are applied in its order. The draw is by inverse
-cumulative distribution from uniforms that depend on seed and row id alone, so that a row's answer depends neither on
-its batch nor on the order of the rows (but for rounding, which differs between shapes).
+Temperature, top-k and top-p are defined as in transformers and applied in the same order. Tokens are drawn by inverting
+the cumulative distribution at uniforms that depend only on the seed and the row's id. So a row's answer depends neither
+on its batch nor on the order of the rows, except for rounding, which differs between shapes.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ NEUTRAL: dict[str, float] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-"""What decides how a token is chosen, by the names that vLLM has for it, with the values that change nothing."""
+"""The settings that decide how a token is chosen, by their names in vLLM, with the values that have no effect."""
 
 
 def every_setting(sampling: Sampling) -> dict[str, float]:
-    """All settings of `NEUTRAL`, as engines take them that have defaults of their own, such as those of the model
-    folder's generation_config.json. With temperature 0 nothing is cut off."""
+    """Return a value for every setting in `NEUTRAL`, so that an engine uses no default of its own, for example from the
+    model's generation_config.json. With temperature 0, top-p and top-k have no effect."""
     drawn = {"top_p": sampling.top_p, "top_k": sampling.top_k} if sampling.temperature > 0 else {}
     return {**NEUTRAL, "temperature": sampling.temperature, **drawn}
 
 
 def row_seed(seed: int, name: str) -> int:
-    """The row's own seed, from the sampling's seed and the row's id, in the 31 bits that every server takes."""
+    """Return the row's seed, from the sampling's seed and the row's id. It has 31 bits, which every server accepts."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def uniforms(seed: int, ids: Sequence[str], steps: int) -> torch.Tensor:
-    """One stream in [0, 1) a row, float32 of shape (rows, steps). A longer stream begins with the shorter one."""
+    """Return one stream in [0, 1) per row: float32, shape (rows, steps). A longer stream starts like a shorter one."""
     import numpy as np
     import torch
 
@@ -54,29 +54,30 @@ def uniforms(seed: int, ids: Sequence[str], steps: int) -> torch.Tensor:
 
 
 def choose(logits: torch.Tensor, sampling: Sampling, draws: torch.Tensor | None) -> torch.Tensor:
-    """The next token of each row, shape (rows,), from logits of shape (rows, vocabulary), float32, and one uniform a
-    row, shape (rows,); the uniforms are not needed (None) where the temperature is 0."""
+    """Return the next token of each row, shape (rows,), from float32 logits of shape (rows, vocabulary) and one uniform
+    per row, shape (rows,). Without uniforms the choice is greedy."""
     import torch
 
     if draws is None:
         return logits.argmax(dim=-1)
     candidates, weights = distribution(logits, sampling)
     cumulative = weights.cumsum(dim=-1)
-    # Scaled to the weights' sum, a draw below one falls on a candidate whose weight is not zero.
+    # Scaled by the sum of the weights, a draw below 1 selects a candidate with a weight above zero.
     picked = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
     picked = picked.clamp(max=weights.shape[1] - 1)
     return picked[:, 0] if candidates is None else candidates.gather(1, picked)[:, 0]
 
 
 def distribution(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """What is drawn from: candidate tokens, most probable first (None: the vocabulary in its order), and the weight
-    of each, both of shape (rows, candidates). Weights need not sum to one; those that top-p cuts are zero."""
+    """Return the candidate tokens, most probable first, and their weights, both of shape (rows, candidates). None
+    stands for the whole vocabulary in its order. Weights need not sum to one, and are zero for tokens that top-p
+    removes."""
     vocabulary = logits.shape[1]
     k = min(sampling.top_k or vocabulary, vocabulary)
     logits = logits / sampling.temperature
     if k == vocabulary and sampling.top_p == 1:
         return None, logits.softmax(dim=-1)
-    top, candidates = logits.topk(k, dim=-1)  # sorting k is all that top-p needs
+    top, candidates = logits.topk(k, dim=-1)  # top-p needs only these k in order
     probabilities = top.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
     before[:, 0] = 0  # the most probable token always stays

@@ -1,19 +1,17 @@
-"""vLLM in this process's care: paged attention, continuous batching, prefix caching, adapters by request."""
+"""vLLM: paged attention, continuous batching, prefix caching, one adapter per request."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..models.loading import load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend
-from .batches import Row
+from .batches import Row, failure, to_completion, to_row
 from .cache import EngineCache
-from .engine import LARGEST_RANK, Engine, needs_of, vllm_missing
-from .rendered import failure, to_completion, to_row
+from .vllm_engine import LARGEST_RANK, Engine, needs_of, vllm_missing
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -22,12 +20,11 @@ if TYPE_CHECKING:
 
 
 class VLLMBackend(Backend):
-    """A model folder or hub name, and the folder of a LoRA adapter over it where given. The engine starts on entering;
-    an engine in the cache that fits is used again.
+    """Answers with a vLLM engine, which starts on entering. An engine in the cache is used again if it fits.
 
-    Prompts are our own token ids. Each row's sampling has its own seed, so that its answer does not depend on the order
-    of the rows but for rounding, which differs between batches. Raises ModelError (on entering) where vLLM is missing
-    or does not start, and from `generate` where it dies; what it answered is kept.
+    Prompts are sent as our token ids. Each row's sampling has its own seed, so that the answer does not depend on the
+    order of the rows, except for rounding, which differs between batches. Entering raises ModelError if vLLM is not
+    installed or does not start; `generate` raises ModelError if the engine dies. Answers that came before are kept.
     """
 
     has_weights = returns_logprobs = splits_model = True
@@ -44,16 +41,11 @@ class VLLMBackend(Backend):
         try:
             self._lora = self._engine.adapter(self._adapter) if self._adapter else None
         except BaseException:
-            self._release()
+            self.close()
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def _release(self) -> None:
+    def close(self) -> None:
         self._engine = self._renderer = None
         if self._engines is not self._cache:
             self._engines.stop()
@@ -61,7 +53,7 @@ class VLLMBackend(Backend):
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
-        """See `Backend`. A few hundred prompts are rendered ahead of the engine, which never waits for them."""
+        """See `Backend`. A few hundred prompts are rendered ahead, so that the engine never waits for one."""
         engine, renderer = self._opened()
         waiting: dict[str, Row] = {}
         try:
@@ -84,7 +76,7 @@ class VLLMBackend(Backend):
             engine.forget(waiting)
 
     def _finished(self, waiting: dict[str, Row]) -> Iterator[Completion]:
-        """What has come out of `waiting` with the engine's next step."""
+        """Yield the answers that the engine's next step finished, and take them out of `waiting`."""
         engine, renderer = self._opened()
         for name, ids, reason in engine.finished():
             row = waiting.pop(name)
@@ -98,7 +90,7 @@ class VLLMBackend(Backend):
         yield from vllm_missing()
 
     def loaded(self) -> tuple[Engine, LoRARequest | None, Renderer]:
-        """The engine, the adapter to ask it with, and what renders prompts, for those who need more than answers."""
+        """Return the engine, the adapter of its requests, and the renderer of prompts."""
         engine, renderer = self._opened()
         return engine, self._lora, renderer
 

@@ -21,8 +21,8 @@ _FEW_SHOT_SEED = 1234  # lm-eval's own default
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A task's items, read and drawn without a model. `parts` are lm-eval's tasks by name (one for each subject of
-    MMLU), `groups` what sums them up, `drawn` the indices of each part's items."""
+    """A task's items, read and drawn without a model. `parts` are lm-eval's tasks by name (one per subject of MMLU),
+    `groups` their summaries, `drawn` the indices of each part's items."""
 
     entry: TaskEntry
     harness: Harness
@@ -33,7 +33,7 @@ class Benchmark:
     drawn: dict[str, list[int]]
 
     def items(self) -> Iterator[Example]:
-        """What is asked, without few-shot examples, and the right answer; in the order of the grades."""
+        """Yield the questions, without few-shot examples, and the right answers, in the order of the grades."""
         for name, part in self.parts.items():
             for index in self.drawn[name]:
                 doc = part.eval_docs[index]
@@ -43,14 +43,14 @@ class Benchmark:
 
 
 def load_benchmark(task: Task, entry: TaskEntry) -> Benchmark:
-    """The items of `task`: lm-eval's own on the hub, or those of the local file `entry.path`, `entry.n` of them drawn.
+    """Load the items of `task` from the hub, or from the local file `entry.path`, and draw `entry.n` of them.
 
-    Raises StageError where lm-eval or what it needs is missing, DataError where the data can't be read or a row lacks
-    a field, RecipeError where few-shot examples are asked for that there are none of.
+    Raises StageError if lm-eval or a package that it needs is missing, DataError if the data cannot be read or a row
+    lacks a field, RecipeError if the recipe asks for more few-shot examples than there are.
     """
     harness = task.harness
     if harness is None:
-        raise TypeError(f"{task.name} is no task of lm-eval's")
+        raise TypeError(f"{task.name} is not a task of lm-eval")
     check_installed(harness.task)
     with quiet():
         try:
@@ -78,7 +78,7 @@ def load_benchmark(task: Task, entry: TaskEntry) -> Benchmark:
 
 
 def check_installed(task: str = "") -> None:
-    """Raises StageError where lm-eval is missing, or for IFEval what its checks need."""
+    """Raise StageError if lm-eval, or for IFEval a package that its checks need, is missing."""
     wanted = ("langdetect", "immutabledict", "nltk") if task == "ifeval" else ()
     if missing := [name for name in ("lm_eval", *wanted) if find_spec(name) is None]:
         raise StageError(
@@ -89,14 +89,14 @@ def check_installed(task: str = "") -> None:
 
         try:
             nltk.data.find("tokenizers/punkt_tab")
-        except LookupError:  # lm-eval would download it while it is imported, and fail long after where it can't
+        except LookupError:  # lm-eval would download it on import, and fail much later if it can't
             raise StageError(
                 "IFEval's checks need nltk's sentence splitter; get it with `python -m nltk.downloader punkt_tab`."
             ) from None
 
 
 def _hub(harness: Harness) -> dict[str, Any]:
-    """lm-eval's own definition; its folder alone is indexed, since all of them take ten seconds."""
+    """Load lm-eval's own definition. Only its folder is indexed, since indexing all takes ten seconds."""
     import lm_eval.tasks
 
     folder = Path(lm_eval.tasks.__file__).parent / harness.folder
@@ -105,7 +105,7 @@ def _hub(harness: Harness) -> dict[str, Any]:
 
 
 def _local(harness: Harness, entry: TaskEntry) -> dict[str, Any]:
-    """Our YAML over the file; for MMLU one task for each subject in it, weighed by size as in lm-eval's group."""
+    """Load our YAML for the file; for MMLU one task per subject, weighed by size as in lm-eval's group."""
     from lm_eval.api.group import Group
 
     from ..tasks.knowledge import mmlu_subjects
@@ -131,19 +131,19 @@ def _from_yaml(harness: Harness, **arguments: str) -> dict[str, Any]:
 
 
 def mmlu_shots(path: str) -> Path | None:
-    """The few-shot examples that lie beside a local MMLU file, if they do."""
-    beside = Path(path).expanduser().with_name("mmlu_dev.jsonl")
-    return beside if beside.is_file() else None
+    """Return the file of few-shot examples next to a local MMLU file, if there is one."""
+    shots = Path(path).expanduser().with_name("mmlu_dev.jsonl")
+    return shots if shots.is_file() else None
 
 
 def _set_shots(entry: TaskEntry, harness: Harness, parts: dict[str, Any]) -> int:
-    """The number of few-shot examples: as in the recipe, else the task's. A local file brings none of its own: MMLU
-    then takes those beside it or, where the recipe doesn't ask for any, none."""
+    """Set and return the number of few-shot examples: the recipe's, or else the task's. For a local file of MMLU they
+    come from the file next to it; without that file there are none."""
     shots = harness.few_shot if entry.few_shot is None else entry.few_shot
     if entry.path:
         there = min(len(part.dataset.get("dev", ())) for part in parts.values())
         if entry.few_shot and entry.few_shot > there:
-            where = "mmlu_dev.jsonl beside the file" if harness.task == "mmlu" else "the hub's training split alone"
+            where = "mmlu_dev.jsonl next to the file" if harness.task == "mmlu" else "the hub's training split only"
             raise RecipeError(
                 f"'{entry.name}' asks for {entry.few_shot} few-shot examples, and there are {there}: they come from "
                 f"{where}; lower few_shot or leave it out."
@@ -160,8 +160,8 @@ def _set_shots(entry: TaskEntry, harness: Harness, parts: dict[str, Any]) -> int
 
 
 def _grade_answers_alone(part: Any) -> None:
-    """Take think traces out of what lm-eval grades; the whole replies stay in its samples, under `resps`. A reply
-    that ends inside its trace is graded as an empty one."""
+    """Remove think traces from the text that lm-eval grades. The whole replies stay in its samples, under `resps`. A
+    reply that ends inside its trace is graded as an empty reply."""
     from lm_eval.api.filter import Filter
 
     class Answers(Filter):
@@ -174,8 +174,8 @@ def _grade_answers_alone(part: Any) -> None:
 
 
 def _dry_run(benchmark: Benchmark) -> None:
-    """Grades an empty answer to each generative item, so that an item which can't be graded shows before a model is
-    asked. Raises DataError."""
+    """Grade an empty answer to each generative item, to find items that cannot be graded before a model is asked.
+    Raises DataError."""
     for name, part in benchmark.parts.items():
         for index in benchmark.drawn[name] if part.OUTPUT_TYPE == "generate_until" else ():
             try:
@@ -183,7 +183,8 @@ def _dry_run(benchmark: Benchmark) -> None:
             except Exception as error:
                 raise DataError(
                     f"{benchmark.entry.path or benchmark.harness.task}: the item at index {index} can't be graded "
-                    f"({type(error).__name__}: {_first_line(error)}); mend its instructions and their arguments."
+                    f"({type(error).__name__}: {_first_line(error)}); fix its instructions and their "
+                    "arguments, and run the command again."
                 ) from error
 
 

@@ -1,4 +1,4 @@
-"""lm-eval talks much and draws random numbers; neither reaches the rest of the process."""
+"""Keeps lm-eval's output and random numbers away from the rest of the process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """lm-eval's log, prints and bars kept back, and the random numbers of its graders fixed: IFEval's checks draw some,
-    and langdetect does. All as it was afterwards."""
+    """Suppress lm-eval's log, prints and progress bars, and fix the random numbers of its graders (IFEval's checks and
+    langdetect draw some). Restores everything at the end."""
     import numpy as np
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Asks a model through lm-eval, and saves what that found as grades and a score."""
+"""Asks a model through lm-eval, and saves the results as grades and a score."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .quiet import quiet
 def evaluate(
     benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Score:
-    """Asks `lm` (see `open_lm`) and grades; writes `answers.jsonl` and `grades.jsonl` to `folder`, a row for each
-    item. Value and standard error are lm-eval's own, and the interval is value ± 1.96 standard errors (where all items
-    came out alike, so that there is none, as in `stats`).
+    """Ask `lm` (see `open_lm`), grade the answers, and write `answers.jsonl` and `grades.jsonl` to `folder`, one row
+    per item. The value and standard error are lm-eval's. The interval is value ± 1.96 standard errors. If all items
+    have the same result, the standard error is zero and the interval is that of `stats.mean_interval`.
 
-    Raises StageError where the model's context has no room for an answer, or the prompt opens a think trace.
+    Raises StageError if the model's context has no room for an answer, or if the prompt opens a think trace.
     """
     _check_prompt(benchmark, lm)
     results = _ask(benchmark, lm, progress)
@@ -67,13 +67,13 @@ def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) ->
                 f"'{benchmark.entry.name}' asks for answers of up to {room} tokens, and the model's context holds "
                 f"{lm.max_length}; set a lower max_new_tokens for this task."
             )
-    with quiet(), _told(lm, benchmark, progress):
-        # `samples`: lm-eval takes an empty list for all, which is why `parts` has none without items.
+    with quiet(), _reported(lm, benchmark, progress):
+        # lm-eval reads an empty list in `samples` as all items, so `parts` has only tasks with drawn items.
         found: dict[str, Any] = lm_eval.evaluator.evaluate(
             lm,
             {"tasks": benchmark.parts, "groups": benchmark.groups},
             samples=benchmark.drawn,
-            bootstrap_iters=1,  # any number but 0: the means that are read here have a standard error in closed form
+            bootstrap_iters=1,  # any number but 0: the standard errors used here have a closed form
             system_instruction=benchmark.entry.system,
             apply_chat_template=True,
             fewshot_as_multiturn=True,
@@ -82,8 +82,8 @@ def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) ->
 
 
 @contextmanager
-def _told(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -> Iterator[None]:
-    """Progress by the hook that lm-eval calls with each answer, meant for its cache."""
+def _reported(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -> Iterator[None]:
+    """Report progress through lm-eval's cache hook, which is called with each answer."""
     total = sum(
         1 if generates(part) else len(part.doc_to_choice(part.eval_docs[index]))
         for name, part in benchmark.parts.items()
@@ -107,7 +107,7 @@ def _told(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -
 
 
 def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str, Any]:
-    """What the model wrote, or the candidate it prefers by the metric, with the log-likelihood of each."""
+    """Return the model's text, or the candidate that the metric prefers with the log-likelihood of each candidate."""
     if generates(part):
         return {"text": sample["resps"][0][0]}
     choices = [str(choice) for choice in part.doc_to_choice(sample["doc"])]
@@ -119,7 +119,7 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
 
 
 def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:
-    """An item's metric as a grade; one between 0 and 1 (mc2) passes from one half on, and keeps its value."""
+    """Return an item's metric as a grade. A metric between 0 and 1 (mc2) passes from 0.5 and keeps its value."""
     value = float(sample[benchmark.harness.metric])
     if generates(part):
         if split(text).answer is None:
@@ -131,7 +131,7 @@ def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -
     right = str(part.doc_to_choice(sample["doc"])[gold(part, sample["doc"])])
     if any(math.isnan(likelihood) for likelihood, _ in sample["filtered_resps"]):  # argmax would take the first
         return Grade("unjudged", "the model's likelihoods are no numbers", right, text)
-    if math.isnan(value):  # mc2 where every candidate is so unlikely that its probability is 0 in floating point
+    if math.isnan(value):  # mc2, if the probability of every candidate is 0 in floating point
         return Grade("unjudged", "probabilities underflow", right, text)
     if benchmark.harness.task == "truthfulqa_mc2":
         if value >= 0.5:
@@ -153,8 +153,8 @@ def _score(
     buckets: Counter[str],
     details: dict[str, float],
 ) -> Score:
-    """lm-eval's value and standard error. Its own is not there for an item that couldn't be judged, or a subject of one
-    item: then the same formulas over the items that could."""
+    """Return lm-eval's value and standard error. lm-eval has none if an item could not be judged or a subject has one
+    item; then the same formulas are applied to the judged items."""
     metric = benchmark.harness.metric
     found = results[benchmark.harness.task]
     value, error = found[f"{metric},none"], found[f"{metric}_stderr,none"]
@@ -173,7 +173,7 @@ def _score(
     if value is not None and error:
         low, high = max(0.0, float(value - Z95 * error)), min(1.0, float(value + Z95 * error))
         interval = "lm-eval standard error"
-    elif value is not None:  # all alike: no error at all, which a few items can't show
+    elif value is not None:  # the same result for all items, so no standard error
         low, high, interval = mean_interval([dict(enumerate(map(float, judged)))])
     return Score(
         task=benchmark.entry.name,

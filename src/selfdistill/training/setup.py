@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, StageError
+from ..models.cpu import fits, register_attention
 from ..models.loading import load_model
 from ..recipe import Adapter, ModelConfig, TrainConfig
-from .unpadded import fits, register_attention
 
 if TYPE_CHECKING:
     import torch

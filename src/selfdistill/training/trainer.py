@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .unpadded import ATTENTION, response_loss
+from ..models.cpu import TRAIN_ATTENTION, response_loss
 
 
 def trainer_class() -> Any:
@@ -27,7 +27,7 @@ def trainer_class() -> Any:
         ) -> Any:
             config, args = self.model.config, self.args
             plain = args.loss_type == "nll" and not args.label_smoothing_factor and not self.aux_loss_enabled
-            if config._attn_implementation == ATTENTION and plain and num_items_in_batch is not None:
+            if config._attn_implementation == TRAIN_ATTENTION and plain and num_items_in_batch is not None:
                 vocabulary = config.get_text_config().vocab_size
                 loss = response_loss(model, inputs, num_items_in_batch, vocabulary)
                 if loss is not None:

@@ -1,4 +1,4 @@
-"""What runs in a process of a Ray cluster: any backend, fed with work as it goes. Knows nothing of Ray itself."""
+"""The code that runs in one process of a Ray cluster: a backend that is given work while it answers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Queue
 from threading import Event, Thread
 
-from ..errors import ModelError, SelfDistillError
-from ..models.source import model_source
-from ..recipe import ModelConfig, Sampling
-from ..types import Completion, Prompt
-from . import Backend, open_backend
-from .cache import EngineCache
+from ...errors import ModelError, SelfDistillError
+from ...models.source import model_source
+from ...recipe import ModelConfig, Sampling
+from ...types import Completion, Prompt
+from .. import Backend, open_backend
+from ..cache import EngineCache
 
 Models = Sequence[tuple[ModelConfig, str | None]]
-ALONE = 2  # so often a replica has died over it that nothing else is answered beside it
+ALONE = 2  # after so many deaths of a replica, its work is answered alone
 
 
 @dataclass(frozen=True)
 class Work:
-    """Prompts for one replica. `joins`: what comes next may be answered along with them, as engines do that take
-    prompts in as they come; else they are a batch, answered on its own. Without prompts it ends what was joined."""
+    """Prompts for one replica. With `joins`, the replica may answer the next work at the same time; otherwise the
+    prompts are one batch. Work without prompts ends the joining. `failures` counts the replicas that died of it."""
 
     prompts: tuple[Prompt, ...]
     sampling: Sampling
@@ -41,21 +41,21 @@ class Work:
         return {prompt.id for prompt in self.prompts} - self.done
 
     def left(self, wanted: set[str]) -> Work:
-        """What is to be done again where a replica was lost, and `wanted` are the ids that have no answer yet. A batch
-        stays whole, so that its answers are those of an uninterrupted run."""
+        """Return the work to repeat after a replica died, if the prompts `wanted` have no answer yet. A batch stays
+        whole, so that its answers are the same as in an uninterrupted run."""
         if self.joins:
             prompts = tuple(prompt for prompt in self.prompts if prompt.id in wanted)
             return replace(self, prompts=prompts, failures=self.failures + 1)
         return replace(self, done=self.done | (self.wanted - wanted), failures=self.failures + 1)
 
     def split(self) -> list[Work]:
-        """The single prompts of which one is at fault, each to be tried once more."""
+        """Return the single prompts, each with one more try, to find the one that kills."""
         return [replace(self, prompts=(prompt,), failures=ALONE) for prompt in self.prompts]
 
 
 class Replica:
-    """A backend with one model, in a process of its own. Answers in a thread, so that it never waits for more work to
-    arrive; `models` are those that share an engine, see `EngineCache`."""
+    """A backend with one model. A thread answers, so that `exchange` can take more work at the same time. `models`
+    are the models that will be asked for, see `EngineCache`."""
 
     def __init__(self, models: Models) -> None:
         self._opened, self._cache = ExitStack(), EngineCache(models)
@@ -67,15 +67,13 @@ class Replica:
         Thread(target=self._answer, daemon=True).start()
 
     def load(self, name: str, model: ModelConfig, adapter: str | None) -> None:
-        """Opens the backend in place of the one before. Raises ModelError, or what the backend raises, with the node's
-        name."""
+        """Close the backend that is open and open another. Raises ModelError, or what the backend raises, with the
+        name of the node."""
         self._idle.wait()
         self._opened.close()
-        node = platform.node()
-        paths = [
-            path for path in (model_source(model), model.chat_template, adapter) if path and Path(path).is_absolute()
-        ]
-        if missing := [path for path in paths if not Path(path).exists()]:
+        node, places = platform.node(), (model_source(model), model.chat_template, adapter)
+        missing = [path for path in places if path and Path(path).is_absolute() and not Path(path).exists()]
+        if missing:
             raise ModelError(
                 f"The node {node} has no {' and no '.join(missing)}: every node needs the model, and the adapters of "
                 "arms, at the same path; put them into a folder that all nodes share."
@@ -86,22 +84,19 @@ class Replica:
             raise type(error)(f"{error} (This was on the node {node}.)") from error
 
     def close(self) -> None:
-        """Frees what the backend holds; the process may then be ended."""
+        """Free the memory of the backend. The process may be ended afterwards."""
         self._idle.wait()
         self._opened.close()
         self._cache.stop()
 
     def exchange(self, work: Work | None) -> tuple[list[Completion], bool]:
-        """Takes `work` in and waits until something happens; gives what is answered, and whether more work is wanted.
-        Raises what the backend raised."""
+        """Take `work` and wait until something happens. Returns the new answers, and whether there is room for more
+        work. Raises what the backend raised."""
         if work is not None:
             self._feed.put(work)
         events = [self._events.get()] if self._failure is None else []
-        while True:
-            try:
-                events.append(self._events.get_nowait())
-            except Empty:
-                break
+        while not self._events.empty():
+            events.append(self._events.get())
         self._failure = next((event for event in events if isinstance(event, Exception)), self._failure)
         answers = [event for event in events if isinstance(event, Completion)]
         if self._failure is not None and not answers:
@@ -117,7 +112,7 @@ class Replica:
                     self._answer_from(work)
         except Exception as error:
             self._events.put(error)
-        except BaseException as error:  # a SystemExit in a model's own code, say, would end this thread in silence
+        except BaseException as error:  # for example SystemExit in a model's code, which would end the thread silently
             self._events.put(RuntimeError(repr(error)))
         finally:
             self._idle.set()
@@ -132,7 +127,7 @@ class Replica:
             self._events.put(Completion(name, "", "error", error="the backend gave no answer", transient=True))
 
     def _prompts(self, work: Work, wanted: set[str]) -> Iterator[Prompt]:
-        """Those of `work`, and if it joins those of what comes after it; adds to `wanted` what is to be answered."""
+        """Yield the prompts of `work` and, if it joins, of the work after it. Adds to `wanted` the ids to answer."""
         while True:
             wanted |= work.wanted
             yield from work.prompts
@@ -143,5 +138,5 @@ class Replica:
     def _take(self) -> Work:
         work = self._feed.get()
         self._idle.clear()
-        self._events.put(None)  # so that more is given
+        self._events.put(None)  # reports that there is room for more work
         return work

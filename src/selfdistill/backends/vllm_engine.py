@@ -1,4 +1,4 @@
-"""A vLLM engine in processes of its own, which end with it and give back all memory."""
+"""A vLLM engine in separate processes, which end with it and free all memory."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
 INSTALL = "install it with `pip install 'selfdistill[vllm]'` (on a machine without GPU see docs/engines.md)"
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has kernels for
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM has kernels for
 LARGEST_RANK = _RANKS[-1]
 _CPU_CACHE = 4 << 30  # bytes; vLLM's own default is most of the machine's memory
-_AHEAD = 2  # prompts that wait, for one that can be at work: the engine never runs dry, and memory stays bounded
-# Of a guess as many tokens as are worth checking at once; a match of two tokens is enough to make one.
+_AHEAD = 2  # prompts in the engine per prompt that can be computed: it never runs dry, and memory stays bounded
+# As many guessed tokens as are worth checking at once. A match of two tokens is enough for a guess.
 _SPECULATE = {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What an engine is started with. `rank` is the largest of the adapters that it can take, 0 for none; `targets` are
-    the modules that they change, none for any."""
+    """The settings that an engine is started with. `rank` is the largest rank of its adapters, 0 without adapters;
+    `targets` are the modules that the adapters change, empty for any module."""
 
     source: str
     revision: str | None
@@ -57,8 +57,8 @@ class Needs:
 
 
 def needs_of(model: ModelConfig, adapter: str | None, models: Sequence[tuple[ModelConfig, str | None]]) -> Needs:
-    """What an engine for `model` needs, with room for `adapter` and for the adapters in `models` that go over the same
-    model. Raises ModelError."""
+    """Return the needs of an engine for `model` with room for `adapter` and for the adapters in `models` of the same
+    base model. Raises ModelError."""
     needs = Needs.of(model)
     folders = {adapter, *(folder for other, folder in models if Needs.of(other) == needs)}
     shapes = [adapter_shape(folder) for folder in folders if folder]
@@ -69,7 +69,7 @@ def needs_of(model: ModelConfig, adapter: str | None, models: Sequence[tuple[Mod
 
 
 class Engine:
-    """vLLM with one model, started. Raises ModelError where it is not installed or does not start."""
+    """vLLM with one model. Raises ModelError if vLLM is not installed or does not start."""
 
     def __init__(self, needs: Needs) -> None:
         if missing := vllm_missing():
@@ -81,16 +81,16 @@ class Engine:
         with NamedTemporaryFile(prefix="selfdistill-vllm-", suffix=".log", delete=False) as log:
             self._log = Path(log.name)
         try:
-            # Its logger keeps the stream that is there when it starts. Not so stderr: as vLLM sets up its logging, absl
-            # (which lm-eval brings) closes the stream that it has kept, unless that is sys.stderr.
+            # vLLM's logger keeps the sys.stdout that it starts with. sys.stderr stays: when vLLM sets up its logging,
+            # absl (a dependency of lm-eval) closes the stream that it kept, unless the stream is sys.stderr.
             with self._logged(), redirect_stdout(io.StringIO()):
                 self.llm = _start(needs)
         except ModelError:
             self._log.unlink()
             raise
-        except Exception as error:  # whatever vLLM, its workers or the model's own code raise
+        except Exception as error:  # of vLLM, its workers or the model's code
             why = self._reason(error)
-            advice = "change what it names in model.engine, or choose the backend hf"
+            advice = "change the setting in model.engine, or choose the backend hf"
             if "memory" in why.lower():
                 advice = "free some, or set model.engine.memory_fraction"
             raise ModelError(
@@ -101,15 +101,14 @@ class Engine:
         self.context = int(self.llm.llm_engine.model_config.max_model_len)
 
     def stop(self) -> None:
-        """Ends its processes, and with them what they hold of GPU and memory."""
+        """End the engine's processes, which frees their GPUs and memory."""
         with self._logged(), suppress(Exception):
             self.llm.llm_engine.engine_core.shutdown()
         if not self.broken:
             self._log.unlink(missing_ok=True)
 
     def adapter(self, folder: str) -> LoRARequest:
-        """The adapter in `folder`, loaded. Each has a number of its own, which is how vLLM tells them apart. Raises
-        ModelError."""
+        """Load the adapter in `folder`. vLLM tells adapters apart by their numbers. Raises ModelError."""
         from vllm.lora.request import LoRARequest
 
         changed = (Path(folder) / "adapter_config.json").stat().st_mtime_ns
@@ -128,8 +127,8 @@ class Engine:
         return self._adapters[folder, changed]
 
     def ask(self, row: Row, sampling: Sampling, stop_ids: Collection[int], adapter: LoRARequest | None) -> str:
-        """Puts a prompt in the queue; gives the name under which its answer comes. Raises ValueError where vLLM refuses
-        it, ModelError where the engine is gone."""
+        """Put a prompt in the queue and return the name of its request. Raises ValueError if vLLM refuses the prompt,
+        ModelError if the engine is gone."""
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -141,12 +140,12 @@ class Engine:
                 self.llm.llm_engine.add_request(name, tokens_input(row.ids), params, lora_request=adapter)
             except EngineDeadError:
                 raise
-            except Exception as error:  # vLLM's own classes for it have moved from version to version
+            except Exception as error:  # the error classes differ between versions of vLLM
                 raise ValueError(_one_line(str(error))) from error
         return name
 
     def finished(self) -> Iterator[tuple[str, list[int], str | None]]:
-        """Waits for the engine's next step; gives the name, new tokens and finish reason of what came to its end."""
+        """Wait for the engine's next step. Yields the name, new tokens and finish reason of each finished request."""
         with self.watched():
             outputs = self.llm.llm_engine.step()
         for output in outputs:
@@ -155,7 +154,7 @@ class Engine:
 
     @contextmanager
     def watched(self, *harmless: type[Exception]) -> Iterator[None]:
-        """Raises ModelError where the engine dies within; `harmless` errors pass."""
+        """Raise ModelError if the engine dies in the block. `harmless` errors pass."""
         try:
             yield
         except harmless:
@@ -163,20 +162,20 @@ class Engine:
         except Exception as error:
             self.broken = True
             raise ModelError(
-                f"vLLM stopped while it answered ({self._reason(error)}); run again, the answers that came are kept. "
-                f"Its whole log is {self._log}."
+                f"vLLM stopped while it answered ({self._reason(error)}). The answers that came are kept; run the "
+                f"command again. Its whole log is {self._log}."
             ) from error
 
     def forget(self, names: Iterable[str]) -> None:
-        """Takes back prompts that nobody waits for any more."""
+        """Cancel requests that nobody waits for any more."""
         if names := list(names):
-            with suppress(Exception):  # an engine that is gone has none
+            with suppress(Exception):  # the engine may be gone
                 self.llm.llm_engine.abort_request(names)
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
-        """What vLLM and the processes that it starts write goes to a file: none of it runs into the command's own
-        output, and where something fails, the file has the reason."""
+        """Send the output of vLLM and its processes to a file. The command's own output stays clean, and the file has
+        the reason of a failure."""
         with self._log.open("ab") as file:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
@@ -193,10 +192,12 @@ class Engine:
                     os.close(own)
 
     def _reason(self, error: Exception) -> str:
-        """Why, in vLLM's own words: the last error in its log that is no pointer to another, else `error` itself."""
+        """Return the reason in vLLM's words: the last error in its log that does not point to another, or `error`."""
         found = map(_ERROR.search, self._log.read_text(encoding="utf-8", errors="replace").splitlines())
-        told = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
-        return _one_line(f"{told[-1][1]}: {told[-1][2]}" if told else _PYDANTIC.sub("", str(error)) or repr(error))
+        errors = [match for match in found if match and not any(pointer in match[2] for pointer in _POINTERS)]
+        return _one_line(
+            f"{errors[-1][1]}: {errors[-1][2]}" if errors else _PYDANTIC.sub("", str(error)) or repr(error)
+        )
 
 
 def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
@@ -208,16 +209,16 @@ def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> Sampling
         seed=row_seed(sampling.seed, row.id) if sampling.temperature > 0 else None,
         max_tokens=row.limit,
         stop_token_ids=sorted(stop_ids),
-        ignore_eos=True,  # ours are in stop_token_ids, and nothing of the model's own settings is added to them
+        ignore_eos=True,  # the stop tokens are ours alone, without the model's generation settings
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
 def _start(needs: Needs) -> LLM:
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report its use to its makers
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a forked process can't use CUDA where we have
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a forked process can't use CUDA if this one has
     from vllm import LLM
     from vllm.platforms import current_platform
 
@@ -229,10 +230,10 @@ def _start(needs: Needs) -> LLM:
         )
     settings: dict[str, Any] = {}
     if device == "cpu":
-        # Compiling takes longer than it saves. Of a prompt taken in parts, seeded sampling fails ("CPU Generator does
-        # not use offset", vLLM 0.32).
+        # Compiling takes longer than it saves. With chunked prefill, seeded sampling fails ("CPU Generator does not use
+        # offset", vLLM 0.32).
         settings |= {"enforce_eager": True, "enable_chunked_prefill": False}
-        # Numba, which finds the guesses, has a pool on OpenMP that sets torch's threads to all cores; this one doesn't.
+        # Numba, which finds the guesses, would use OpenMP threads, which set torch's threads to all cores.
         os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
     if options.memory_fraction is not None:
         settings["gpu_memory_utilization"] = options.memory_fraction
@@ -242,7 +243,7 @@ def _start(needs: Needs) -> LLM:
         settings["speculative_config"] = dict(_SPECULATE)
     if needs.rank:
         settings |= {"enable_lora": True, "max_lora_rank": next(rank for rank in _RANKS if rank >= needs.rank)}
-        # What no adapter changes is computed without. On CPU log-likelihoods need this, for the output layer.
+        # Modules that no adapter changes are computed without LoRA. On CPU, log-likelihoods need this (output layer).
         settings["lora_target_modules"] = sorted(needs.targets) or None
     return LLM(
         needs.source,
@@ -253,21 +254,21 @@ def _start(needs: Needs) -> LLM:
         tensor_parallel_size=options.tensor_parallel,
         quantization=options.quantization,
         load_format="safetensors",  # never a pickle
-        max_model_len=-1,  # the model's own, or what the memory has room for
+        max_model_len=-1,  # the model's context, or as much as the memory has room for
         enable_prefix_caching=True,
-        generation_config="vllm",  # nothing of the model's own generation settings
+        generation_config="vllm",  # ignores the model's generation settings
         **settings,
     )
 
 
 def vllm_missing() -> list[str]:
-    """A sentence where vLLM is not installed."""
+    """Return a sentence if vLLM is not installed."""
     return [] if find_spec("vllm") else [f"The backend vllm needs vLLM; {INSTALL}."]
 
 
 def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
-    """The largest rank in a LoRA adapter, and the names of the modules that it changes, none where they are a pattern.
-    Raises ModelError where there is no adapter, or one that vLLM can't take."""
+    """Return the largest rank in a LoRA adapter and the names of the modules that it changes, empty if they are given
+    as a pattern. Raises ModelError if there is no adapter or vLLM cannot load it."""
     try:
         config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
         rank = max(map(operator.index, [config["r"], *(config.get("rank_pattern") or {}).values()]))
@@ -283,7 +284,7 @@ def adapter_shape(folder: str) -> tuple[int, frozenset[str]]:
 
 
 _ERROR = re.compile(r"\b(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*(?:Error|Exception)): (.+)$")
-# What pydantic puts around the sentence of a setting that vLLM refuses.
+# The text that pydantic puts around vLLM's message about a setting.
 _PYDANTIC = re.compile(r"^\d+ validation errors? for \w+\s+Value error, |\s*\[type=value_error.*", re.DOTALL)
 _POINTERS = ("root cause", "initialization failed", "Engine core", "EngineCore")
 

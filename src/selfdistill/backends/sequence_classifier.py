@@ -1,9 +1,8 @@
-"""A sequence classifier of transformers as the judge of safety: one label for a request and its answer."""
+"""A sequence classifier of transformers as the judge of safety: one label per request and answer."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RenderError
@@ -22,11 +21,11 @@ _OVERLAP = 64
 
 
 class ClassifierBackend(Backend):
-    """Answers each chat that ends with an assistant's turn with what its label means by `model.labels`, in the words of
-    a judge, or with the label itself where that isn't said.
+    """Answers a chat that ends with an assistant's turn with the meaning of its label in `model.labels`, in a judge's
+    words, or with the label itself if `model.labels` does not name it.
 
-    A long answer is read in overlapping pieces, and is harmful where one of them is. Loaded on entering. Raises
-    ModelError where the model can't be loaded, gives no single label, or has other labels.
+    A long answer is read in overlapping pieces, and is harmful if one piece is. Entering loads the model, and raises
+    ModelError if it cannot be loaded, returns several labels, or has other labels than `model.labels`.
     """
 
     has_weights = classifies = True
@@ -52,9 +51,7 @@ class ClassifierBackend(Backend):
         self._model = loaded.to(device).eval()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._model = self._tokenizer = None
         free_memory()
 
@@ -69,7 +66,9 @@ class ClassifierBackend(Backend):
     def _check(self, config: Any) -> None:
         names = list(config.id2label.values())
         if config.problem_type not in (None, "single_label_classification") or len(names) < 2:
-            raise ModelError(f"{self._config.path} is no classifier with one label for a text; name one that is.")
+            raise ModelError(
+                f"{self._config.path} is not a classifier with one label per text; name one in judge.model.path."
+            )
         if not self._config.labels or not set(self._config.labels) <= set(names):
             raise ModelError(
                 f"{self._config.path} has the labels {', '.join(names)}; say what they mean in judge.model.labels, "
@@ -97,8 +96,8 @@ class ClassifierBackend(Backend):
         return Completion(prompt.id, _SAID["safe"], "stop")
 
     def _encode(self, messages: Messages) -> Any:
-        """By the tokenizer's chat template where it has one, else as a pair of texts: request and answer. One row a
-        piece. Raises ValueError where it doesn't fit."""
+        """Return the chat as token ids, one row per piece: with the tokenizer's chat template if there is one, else as
+        a pair of texts, request and answer. Raises ValueError if the chat is too long."""
         assert self._tokenizer is not None
         assert self._model is not None
         tokenizer = self._tokenizer
@@ -126,7 +125,7 @@ class ClassifierBackend(Backend):
                 padding=True,
                 return_tensors="pt",
             )
-        except Exception as error:  # the tokenizers library raises its own kinds where the request alone is too long
+        except Exception as error:  # the tokenizers library has its own error types for a request that is too long
             raise ValueError("the request is longer than the classifier can read") from error
         inputs.pop("overflow_to_sample_mapping", None)
         return inputs
