@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
+from ...training import TRAINERS
 from ...types import Conversation, Example, Grade, Progress, silent
 from ..plan import Plan
 from ..plan.evaluation import HELDOUT
@@ -218,6 +218,5 @@ def _prerequisites(plan: Plan, found: Checked) -> None:
     own = plan.recipe.model.device
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
-    methods = {plan.recipe.arm_train(arm).method for arm in plan.recipe.arms.values() if arm.data != "none"}
-    if "qlora" in methods and find_spec("bitsandbytes") is None:
-        found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")
+    trained = [plan.recipe.arm_train(arm) for arm in plan.recipe.arms.values() if arm.data != "none"]
+    found.missing += dict.fromkeys(lack for settings in trained for lack in TRAINERS["sft"].lacks(settings))
