@@ -13,9 +13,17 @@ from tiny import tiny_model, tiny_tokenizer
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
 from selfdistill.cli import main
 from selfdistill.errors import ExperimentError, RecipeError
-from selfdistill.measure.shift import METRICS, Compared, Pair, Sample, UnmeasuredError, check_same_prompts, measure
-from selfdistill.measure.shift.compared import ratio
-from selfdistill.measure.shift.kl import BothModels, divergences, kl
+from selfdistill.measure.shift import (
+    METRICS,
+    AnswerPair,
+    Compared,
+    Sample,
+    UnmeasuredError,
+    check_same_prompts,
+    measure,
+)
+from selfdistill.measure.shift.compared import BothModels, ratio
+from selfdistill.measure.shift.kl import divergences, kl
 from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import Completion, Grade, Message, Prompt
@@ -39,7 +47,7 @@ TUNED = [
 
 
 def compared(first: list[str] = SEED, second: list[str] = TUNED, **changes: Any) -> Compared:
-    pairs = [Pair(str(i), one, other) for i, (one, other) in enumerate(zip(first, second, strict=True))]
+    pairs = [AnswerPair(str(i), one, other) for i, (one, other) in enumerate(zip(first, second, strict=True))]
     nothing = ModelConfig(path="nothing")
     return Compared(**{"pairs": pairs, "seed": nothing, "tuned": nothing, "adapter": None, **changes})
 
@@ -128,7 +136,7 @@ def test_length_ratio_is_of_all_characters() -> None:
 def test_agreement_is_on_the_final_answer(seed: Any, tuned: Any, value: float | None) -> None:
     verdicts = tuple(Grade(outcome, "", "18", found) for outcome, found in (seed, tuned))
     known = (Grade("pass", ""), Grade("fail", ""))
-    pairs = [Pair("0", "a", "b", verdicts), Pair("1", "a", "b", known)]  # type: ignore[arg-type]
+    pairs = [AnswerPair("0", "a", "b", verdicts), AnswerPair("1", "a", "b", known)]  # type: ignore[arg-type]
     measured = METRICS["agreement"](compared(pairs=pairs))
     assert measured is not None
     assert measured.values == ([0.0] if value is None else [value, 0.0])

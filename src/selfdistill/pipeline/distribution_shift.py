@@ -9,7 +9,7 @@ from typing import Any
 from ..data import draw
 from ..errors import ExperimentError
 from ..grading.traces import answer_of
-from ..measure.shift import Compared, Pair, Sample, check_same_prompts, measure
+from ..measure.shift import AnswerPair, Compared, Sample, check_same_prompts, measure
 from ..models.loading import free_memory
 from ..recipe import TaskEntry
 from ..store.experiment import Experiment
@@ -62,7 +62,7 @@ def _measure(experiment: Experiment, plan: Plan, run: str) -> dict[str, Any]:
     sampled = plan.shift.models_answer
     compared = Compared(
         pairs=[
-            Pair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
+            AnswerPair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
             for item in answered
         ],
         seed=plan.recipe.model,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data import data_notes, item_notes
 from ..measure.comparisons import Pair, compare
-from ..measure.scores import IN_ALL_RUNS, Row, unanswered_note, values
+from ..measure.scores import IN_ALL_RUNS, GradeRow, unanswered_note, values
 from ..measure.scores import summarise as summarise_rows
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
 from ..recipe import TaskEntry
@@ -183,13 +183,13 @@ class _Measured:
     entry: TaskEntry
     task: Task
     answers_of: str
-    rows: dict[str, list[list[Row]]]
+    rows: dict[str, list[list[GradeRow]]]
     scores: dict[str, list[Score]]
 
     @classmethod
     def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _Measured:
         evaluation = plan.evaluation
-        rows: dict[str, list[list[Row]]] = {}
+        rows: dict[str, list[list[GradeRow]]] = {}
         scores: dict[str, list[Score]] = {}
         for arm in plan.recipe.arms:
             stages = [evaluation.score_stage(run, entry) for run in plan.runs_of(arm)]
