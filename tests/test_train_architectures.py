@@ -131,5 +131,5 @@ def test_rows_laid_end_to_end_are_compared_with_rows_alone(tmp_path: Path, monke
         return whole(*arguments, **rest)
 
     monkeypatch.setattr(unpadded, "attend_within_rows", one_row)
-    with pytest.raises(StageError, match=r"would see each other.*train\.packing=false"):
+    with pytest.raises(StageError, match=r"packed rows would attend to each other.*train\.packing=false"):
         train(ROWS, ModelConfig(path=str(tiny_model(tmp_path / "m")), device="cpu"), settings(), tmp_path / "run")

@@ -161,11 +161,7 @@ def _p_drop(estimate: Estimate, margin: float) -> float:
     margin · (1 − margin), the smallest possible for right or wrong at this drop. It is the lower limit here, because a
     sample with few changes by chance has less. It replaces the restricted estimate in Tango's score test (1998).
     """
-    return estimate.p_below(-margin, _least_variance(margin) / estimate.n)
-
-
-def _least_variance(margin: float) -> float:
-    return margin * (1 - margin)
+    return estimate.p_below(-margin, margin * (1 - margin) / estimate.n)
 
 
 def _worded(row: Comparison, p_drop: float, p_gain: float) -> Comparison:
@@ -227,7 +223,7 @@ def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) 
     critical, freedom = quantile(1 - level, estimate.freedom), estimate.freedom
     step = 0.5 / estimate.n if estimate.exact else 0.0
     lower, upper = -critical * estimate.error - step, critical * estimate.error + step
-    error = sqrt(max(estimate.items, _least_variance(margin) / estimate.n) + estimate.run_variance)
+    error = sqrt(max(estimate.items, margin * (1 - margin) / estimate.n) + estimate.run_variance)
     upper = min(upper, quantile(1 - kept_level, freedom) * error - margin)
     if upper <= lower:
         return 1.0

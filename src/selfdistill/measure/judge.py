@@ -83,8 +83,7 @@ def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | N
     text = answer_of(answer)
     other: str | None = item.reference if judging.against == "reference" else ""
     if judging.against == "seed":
-        if others is None:
-            raise TypeError("a task that is judged against the seed needs the seed's answers")
+        assert others is not None, "the seed's answers are needed"
         other = answer_of(_completion(others, item.id))
     grade = None
     if answer.finish == "error":
@@ -130,8 +129,7 @@ def _read(judging: Judging, saved: Sequence[dict[str, Any] | None]) -> Grade:
 
 
 def _judging(task: Task) -> Judging:
-    if task.judge is None:
-        raise TypeError(f"the task {task.name} is not graded by a judge")
+    assert task.judge is not None, f"the task {task.name} is not graded by a judge"
     return task.judge
 
 
@@ -150,9 +148,9 @@ class CostEstimate:
 def judge_cost(
     config: JudgeConfig, questions: Sequence[Messages], total: int, count_tokens: Callable[[Messages], int] | None
 ) -> CostEstimate:
-    """The estimated cost of `total` questions, from the sample `questions`. Without `count_tokens` a token counts as four
-    characters."""
-    count = count_tokens or _by_characters
+    """The estimated cost of `total` questions, from the sample `questions`. Without `count_tokens`, a
+    token is counted per four characters."""
+    count = count_tokens or (lambda question: -(-sum(len(m.content) for m in question) // _CHARACTERS_PER_TOKEN))
     sampled = sum(map(count, questions))
     inputs = round(sampled / len(questions) * total) if questions else 0
     outputs = total * config.sampling.max_new_tokens
@@ -161,10 +159,6 @@ def judge_cost(
         dollars = (inputs * config.input_price + outputs * config.output_price) / 1e6
     counted = "by the judge's tokenizer" if count_tokens else f"as {_CHARACTERS_PER_TOKEN} characters each"
     return CostEstimate(total, inputs, outputs, dollars, counted)
-
-
-def _by_characters(messages: Messages) -> int:
-    return -(-sum(len(message.content) for message in messages) // _CHARACTERS_PER_TOKEN)
 
 
 def token_counter(model: ModelConfig) -> Callable[[Messages], int] | None:

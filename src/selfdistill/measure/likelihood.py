@@ -29,8 +29,8 @@ _CPU_TOKENS = 2048  # per batch on a CPU; a batch that fits into the caches is 1
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`nll` is the mean negative log-likelihood in nats over a response's `tokens` tokens, with its end of turn. `values`
-    has one value per token. If the response can't be scored, `nll` is None and `error` is the reason."""
+    """`nll` is the mean negative log-likelihood in nats over a response's `tokens` tokens, with its end of turn.
+    `values` has one value per token. If the response can't be scored, `nll` is None and `error` is the reason."""
 
     id: str
     nll: float | None
@@ -42,10 +42,6 @@ class Scored:
         """Without `values`."""
         row = {"id": self.id, "nll": self.nll, "tokens": self.tokens}
         return row if self.error is None else {**row, "error": self.error}
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Scored:
-        return cls(**row)
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,8 @@ def score(
 
 
 def score_tokens(sequences: Iterable[Sequence[int]], model: PreTrainedModel, batch_tokens: int) -> Iterator[Scored]:
-    """−log f_θ of each token given the tokens before it, for sequences of token ids. `values` starts at the second token;
-    the `id` is the index of the sequence. Raises what `score` raises."""
+    """−log f_θ of each token given the tokens before it, for sequences of token ids. `values` starts at the second
+    token; the `id` is the index of the sequence. Raises what `score` raises."""
     rows = (_Scorable(str(place), list(ids), 0, 1) for place, ids in enumerate(sequences))
     for window in windows(rows):
         for batch in batches(window, _budget(model, batch_tokens)):
@@ -190,8 +186,8 @@ def _scored(row: _Scorable, values: list[float]) -> Scored:
 
 
 def _token_nlls(model: PreTrainedModel, batch: list[_Scorable]) -> list[list[float]]:
-    """The negative log-likelihoods of each row's scored tokens. Rows are padded on the right, which causal attention does
-    not see, so no mask is needed. Logits start one position before the first scored token of any row."""
+    """The negative log-likelihoods of each row's scored tokens. Rows are padded on the right, which causal attention
+    does not see, so no mask is needed. Logits start one position before the first scored token of any row."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -147,7 +147,9 @@ def _template_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> st
         )
     path = Path(chat_template)
     if not is_file(path):
-        raise RecipeError(f"model.chat_template '{chat_template}' is neither chat nor alpaca nor a Jinja file.")
+        raise RecipeError(
+            f"model.chat_template '{chat_template}' is neither chat nor alpaca nor a Jinja file."
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -31,9 +31,7 @@ from .sigterm import saving_on_sigterm
 from .trainer import Trainer
 from .weights import export, merge
 
-TRAINERS: dict[str, Trainer] = {
-    "sft": SFT(),
-}
+TRAINERS: dict[str, Trainer] = {"sft": SFT()}
 
 
 def train(
@@ -50,12 +48,11 @@ def train(
     of the training), `merged/` (full weights of the adapter, if `settings.merge`), and last `train.json`, the result.
     After a kill the training resumes from the last complete checkpoint. A finished training is returned at once.
 
-    `on_progress` receives step, total steps and loss. Each step uses `batch_size` rows, whatever their lengths, so arms
-    with the same number of rows take the same number of steps. `trainer` is a name in `TRAINERS`.
+    `on_progress` receives step, total steps and loss. Each step uses `batch_size` rows of any length, so arms with
+    equally many rows take equally many steps. `trainer` is a name in `TRAINERS`.
 
-    Raises DataError (no rows), ModelError, RecipeError (settings that do not fit the model or TRL), StageError
-    (unusable rows, a diverging loss, out of memory) and ExperimentError (a directory that can't be written, or that
-    holds another training).
+    Raises DataError (no rows), ModelError, RecipeError (settings that do not fit), StageError (unusable rows, diverging
+    loss, out of memory) and ExperimentError (the directory can't be written, or has another training).
     """
     how, renderer = TRAINERS[trainer], load_renderer(model)
     digest = hashlib.blake2b(_deciding(model, renderer, how.settings(settings)).encode(), digest_size=8)
@@ -63,7 +60,7 @@ def train(
     with clear_errors(directory), quiet():
         checkpoints, log = directory / "checkpoints", directory / "train.jsonl"
         if (finished := read_result(directory)) is not None:
-            deque(hashed_examples, maxlen=0)
+            deque(hashed_examples, maxlen=0)  # only for the digest
             _check_same(finished, digest.hexdigest(), directory)
             shutil.rmtree(checkpoints, ignore_errors=True)
             merge(model, settings, finished.dtype, directory)

@@ -27,8 +27,7 @@ from .log import StepProgress
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 20
 WATCHED = "SELFDISTILL_WATCHED"
-"""An environment variable. If it is set, the workers exit when their standard input closes, which happens when the
-process that started them ends."""
+"""If this variable is set, the workers exit when their standard input closes, that is when their starter ends."""
 
 
 def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, directory: Path) -> list[str]:
@@ -137,7 +136,5 @@ def _failure(folder: Path) -> SelfDistillError:
         return error
     raised = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception): .*)", log, flags=re.MULTILINE)
     reason = f" ({raised[0][:300].rstrip('.')})" if raised else ""
-    return StageError(
-        f"The training processes ended with an error{reason}; fix its cause, which {folder / 'log.txt'} shows, and run "
-        "the command again."
-    )
+    advice = f"fix its cause (see {folder / 'log.txt'}) and run the command again."
+    return StageError(f"The training processes ended with an error{reason}; {advice}")

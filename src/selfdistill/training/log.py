@@ -25,12 +25,11 @@ def last_checkpoint(folder: Path, fingerprint: str) -> Path | None:
 
     Raises ExperimentError if the checkpoint belongs to a training with other data, model or settings.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
-    for checkpoint in found:
-        complete = _read_json(checkpoint / _COMPLETE)
-        if complete is None or any(_changed(checkpoint / name, was) for name, was in complete["files"].items()):
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        found = _fingerprint(checkpoint)
+        if found is None:
             shutil.rmtree(checkpoint, ignore_errors=True)
-        elif complete["fingerprint"] != fingerprint:
+        elif found != fingerprint:
             raise ExperimentError(
                 f"{folder.parent} holds a training with other data, model or settings, stopped at step "
                 f"{checkpoint_step(checkpoint)}; train in another folder, or delete {folder} to start over."
@@ -50,6 +49,16 @@ def mark_complete(checkpoint: Path, fingerprint: str) -> None:
     found = (path for path in checkpoint.rglob("*") if path.is_file())
     files = {str(path.relative_to(checkpoint)): file_checksum(path) for path in found}
     write_json(checkpoint / _COMPLETE, {"fingerprint": fingerprint, "files": files})
+
+
+def _fingerprint(checkpoint: Path) -> str | None:
+    """The fingerprint of a checkpoint's training, or None if a file is missing or has changed."""
+    try:
+        complete = json.loads((checkpoint / _COMPLETE).read_text(encoding="utf-8"))
+        same = all(file_checksum(checkpoint / name) == checksum for name, checksum in complete["files"].items())
+        return str(complete["fingerprint"]) if same else None
+    except (OSError, ValueError):
+        return None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -112,8 +121,7 @@ def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> A
                     "epoch": round(state.epoch, 6),
                     "loss": logs["loss"],
                     "lr": logs["learning_rate"],
-                    # The first steps in float16 overflow and are skipped.
-                    "grad_norm": norm if math.isfinite(norm) else None,
+                    "grad_norm": norm if math.isfinite(norm) else None,  # float16 skips its first steps: overflow
                     "tokens_per_second": round(rate, 1),
                     "peak_memory_gib": round(peak_memory_gib(), 3),
                 }
@@ -173,17 +181,3 @@ def peak_memory_gib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _changed(path: Path, checksum: str) -> bool:
-    try:
-        return file_checksum(path) != checksum
-    except OSError:
-        return True

@@ -73,7 +73,11 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
     listed: list[str] = []
     for example in examples:
         data.rows += 1
-        row, reason = _rendered(example, renderer)
+        row, reason = None, ""
+        try:
+            row = renderer.response_row(example.prompt, example.reference)
+        except RenderError as error:
+            reason = str(error)
         if row is None or not any(row.trained[1:]):
             data.untrained += 1
             reason = reason or "no token to train on"
@@ -81,7 +85,8 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
             data.too_long += 1
             reason = f"{len(row.input_ids):,} tokens"
         if reason and len(listed) < _LISTED:
-            listed.append(f"response {data.rows} ({reason}: {_first_words(example)})")
+            first_words = " ".join(example.instruction[:200].split())[:40]
+            listed.append(f"response {data.rows} ({reason}: {first_words!r})")
         if row is None:
             data.dropped += 1
         else:
@@ -136,21 +141,8 @@ def trained_example(row: dict[str, Any]) -> Example:
     return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
 
 
-def _rendered(example: Example, renderer: Renderer) -> tuple[TrainingRow | None, str | None]:
-    """The example's sequence and None, or None and the reason why it can't be rendered."""
-    try:
-        return renderer.response_row(example.prompt, example.reference), None
-    except RenderError as error:
-        return None, str(error)
-
-
 def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
     """The same examples; each one's prompt and response also enter `digest`."""
     for example in examples:
         digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
         yield example
-
-
-def _first_words(example: Example) -> str:
-    words = " ".join(example.instruction[:200].split())
-    return repr(words if len(words) <= 40 else words[:39] + "…")

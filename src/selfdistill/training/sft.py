@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,8 +99,7 @@ def unpadded_on_cpu(settings: TrainConfig, config: Any) -> bool:
 def sft_config(
     settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool, sequences: int, checkpoints: Path
 ) -> Any:
-    """TRL's SFTConfig. The user's `extra` overrides our defaults, but not what our own settings decide. Raises
-    RecipeError (settings that do not fit) and StageError (several GPUs visible to one process)."""
+    """TRL's SFTConfig. `extra` overrides our defaults, but not our settings. Raises RecipeError and StageError."""
     import torch
     from trl import SFTConfig
 
@@ -126,8 +124,7 @@ def sft_config(
         "packing": False,  # TRL fills packs up, so the number of steps would depend on the rows' lengths
         "packing_strategy": "bfd",
         "save_steps": settings.save_every,
-        "seed": settings.seed,
-        "data_seed": settings.seed,
+        **dict.fromkeys(("seed", "data_seed"), settings.seed),
         "bf16": dtype == torch.bfloat16,
         "fp16": dtype == torch.float16,
         "use_cpu": device == "cpu",
@@ -135,11 +132,11 @@ def sft_config(
         "include_num_input_tokens_seen": "all" if unpadded or settings.packing else "non_padding",
         "logging_nan_inf_filter": False,  # the filter would show the mean loss instead of NaN
     }
-    steps = settings.max_steps or math.ceil(settings.epochs * sequences / settings.batch_size)
-    warmed = "constant_with_warmup" if settings.warmup else "constant"
+    schedule = "constant_with_warmup" if settings.schedule == "constant" and settings.warmup else settings.schedule
+    steps = settings.max_steps or settings.epochs * sequences / settings.batch_size
     defaults = {
         "padding_free": unpadded or settings.packing,
-        "lr_scheduler_type": warmed if settings.schedule == "constant" else settings.schedule,
+        "lr_scheduler_type": schedule,
         "logging_steps": 1 if steps <= 10_000 else 10,
         "save_total_limit": 2,
         "dataloader_pin_memory": device.startswith("cuda"),

@@ -23,9 +23,12 @@ def main(job: Path) -> None:
     rank = int(os.environ.get("RANK", "0"))
     if WATCHED in os.environ:
         threading.Thread(target=_exit_with_the_starter, daemon=True).start()
+    import torch
+
     os.chdir(written["folder"])
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the recipe decides the dtype, not accelerate's file
-    _use_own_device()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
     def report(step: int, steps: int, loss: float) -> None:
         (job.parent / "progress.json").write_text(json.dumps([step, steps, loss]), encoding="utf-8")
@@ -41,7 +44,8 @@ def main(job: Path) -> None:
     except SelfDistillError as error:
         write_json(job.parent / f"error-{rank}.json", {"kind": type(error).__name__, "message": str(error)})
         raise
-    _leave_the_group()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _exit_with_the_starter() -> None:
@@ -49,20 +53,6 @@ def _exit_with_the_starter() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)
-
-
-def _use_own_device() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def _leave_the_group() -> None:
-    import torch
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

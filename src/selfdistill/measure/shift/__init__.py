@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .compared import AnswerPair as AnswerPair
-from .compared import Compared as Compared
-from .compared import Measured as Measured
-from .compared import Sample as Sample
-from .compared import UnmeasuredError as UnmeasuredError
-from .compared import check_same_prompts as check_same_prompts
+from .compared import AnswerPair, Compared, Measured, Sample, UnmeasuredError, check_same_prompts
 from .kl import kl, kl_on_target
-from .parameters import parameter_shift as parameter_shift
+from .parameters import parameter_shift
 from .similarity import agreement, bleu4, bleu4_char, cosine, length_ratio, rouge_l
 
 METRICS: dict[str, Callable[[Compared], Measured | None]] = {
@@ -46,11 +41,13 @@ def measure(compared: Compared) -> dict[str, Any]:
             continue
         if measured is not None:
             metrics[name] = measured.figures
-        if measured is not None and measured.values:
-            distributions[name] = list(measured.values)
+            distributions |= {name: list(measured.values)} if measured.values else {}
     try:
         parameters = parameter_shift(compared.seed, compared.tuned, compared.adapter)
     except UnmeasuredError as error:
         parameters = None
         missing["parameters"] = str(error)
     return {"metrics": metrics, "distributions": distributions, "parameters": parameters, "missing": missing}
+
+
+__all__ = ["AnswerPair", "Compared", "Measured", "Sample", "UnmeasuredError", "check_same_prompts", "measure"]

@@ -133,13 +133,10 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float |
 
 def check_same_prompts(seed: Mapping[str, Any], tuned: Mapping[str, Any], run: str, task: str) -> None:
     """Raise ExperimentError if one model answered prompts that the other did not; the message names them."""
-    lacking = [(name, [key for key in has if key not in other]) for name, has, other in (
-        ("the seed", seed, tuned), (run, tuned, seed)
-    )]  # fmt: skip
     differences = [
         f"{len(ids)} only by {name} ({', '.join(ids[:_NAMED])}{', …' if len(ids) > _NAMED else ''})"
-        for name, ids in lacking
-        if ids
+        for name, own, other in (("the seed", seed, tuned), (run, tuned, seed))
+        if (ids := [key for key in own if key not in other])
     ]
     if differences:
         raise ExperimentError(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cache
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,9 @@ from .compared import UnmeasuredError
 _PIECE = 2**24  # elements of a weight that are read at a time
 # Adapters with these settings change more than their LoRA factors do.
 _BEYOND_LORA = (
-    "use_dora",
-    "bias",
-    "modules_to_save",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
+    "use_dora", "bias", "modules_to_save", "rank_pattern", "alpha_pattern", "layer_replication",
     "trainable_token_indices",
-)
+)  # fmt: skip
 
 
 def parameter_shift(seed: ModelConfig, tuned: ModelConfig, adapter: str | None) -> dict[str, Any]:
@@ -123,10 +118,7 @@ def _pieces(shape: list[int]) -> Iterator[Any]:
     if not shape:
         yield ...
         return
-    width = 1
-    for size in shape[1:]:
-        width *= size
-    step = max(1, _PIECE // max(width, 1))
+    step = max(1, _PIECE // max(prod(shape[1:]), 1))
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
 

@@ -124,9 +124,7 @@ def agreement(compared: Compared) -> Measured:
 
 def length_ratio(compared: Compared) -> Measured:
     """The characters of all tuned answers divided by those of the seed's answers; below 1, answers became shorter."""
-    tuned, seed = ([float(len(text)) for text in texts] for texts in (
-        [pair.tuned for pair in compared.pairs], [pair.seed for pair in compared.pairs]
-    ))  # fmt: skip
+    tuned, seed = ([float(len(getattr(pair, side))) for pair in compared.pairs] for side in ("tuned", "seed"))
     mean, low, high = ratio(tuned, seed)
     return Measured({"mean": mean, "low": low, "high": high})
 
