@@ -13,7 +13,7 @@ from tiny import CHATML, tiny_model
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
 from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.recipe import ModelConfig, TrainConfig
-from selfdistill.training import TrainResult, sft, train
+from selfdistill.training import TRAINERS, TrainResult, sft, train
 from selfdistill.types import Example, Message
 
 
@@ -373,7 +373,16 @@ def test_settings_that_contradict_packing_are_refused(model, tmp_path):
         settings(packing=True, extra={"padding_free": False})
 
 
-# ---- going on after an interruption
+def test_a_trainer_is_one_object_in_the_table(model, tmp_path, monkeypatch):
+    class FirstRow(sft.SFT):
+        def prepare(self, examples, *rest):
+            return super().prepare(list(examples)[:1], *rest)
+
+    monkeypatch.setitem(TRAINERS, "first row", FirstRow())
+    assert train(ROWS, model, settings(max_steps=1), tmp_path, trainer="first row").sequences == 1
+
+
+# ---- resume after an interruption
 
 
 def interrupt(rows: list[Example], model: ModelConfig, how: TrainConfig, directory: Path, at: int) -> None:
