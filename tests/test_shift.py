@@ -22,7 +22,7 @@ from selfdistill.measure.shift import (
     check_same_prompts,
     measure,
 )
-from selfdistill.measure.shift.compared import BothModels, ratio
+from selfdistill.measure.shift.compared import BothModels, averaged, ratio
 from selfdistill.measure.shift.kl import divergences, kl
 from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
 from selfdistill.recipe import ModelConfig
@@ -441,8 +441,15 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_every_trained_run_is_measured_and_shown(
-    model: Path, embedder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    embedder: Path,
+    rows: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also by a metric that has no more than its line in METRICS."""
+    monkeypatch.setitem(METRICS, "both_empty", lambda both: averaged([not (p.seed or p.tuned) for p in both.pairs]))
     arms = {
         "seed": {"data": "none"},
         "vanilla": {"data": "original"},
@@ -474,6 +481,7 @@ def test_every_trained_run_is_measured_and_shown(
     assert len(row.split()) == 1 + len(METRICS) + 1
     assert f"{verdict['shift']['full']['metrics']['rouge_l']['mean']:.3f}" in row
     assert json.loads((where / "verdict.json").read_text())["shift"] == verdict["shift"]
+    assert "both empty" in (where / "report.html").read_text()
 
 
 def main_with(*arguments: str) -> None:
