@@ -74,7 +74,8 @@ def weights_shift(seed: Path, tuned: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         one, other = open_weights(seed, stack), open_weights(tuned, stack)
         # Tied weights may be stored once or twice.
-        only = [name for name in one.keys() ^ other.keys() if not (name == "lm_head.weight" and _tied(tuned))]
+        tied = json.loads((tuned / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
+        only = [name for name in one.keys() ^ other.keys() if not (name == "lm_head.weight" and tied)]
         if only:
             raise UnmeasuredError(
                 f"The seed and the tuned model don't hold the same weights: {', '.join(sorted(only)[:3])}."
@@ -121,7 +122,3 @@ def _pieces(shape: list[int]) -> Iterator[Any]:
     step = max(1, _PIECE // max(prod(shape[1:]), 1))
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
-
-
-def _tied(folder: Path) -> bool:
-    return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings"))

@@ -32,12 +32,7 @@ def bleu4(compared: Compared) -> Measured:
 def bleu4_char(compared: Compared) -> Measured:
     """BLEU-4 over characters including white space, which the paper's code computes with nltk
     (https://github.com/sail-sg/sdft, eval/eval_bleu4.py). sacrebleu's own `char` drops white space."""
-    return _bleu(compared, "none", _characters)
-
-
-def _characters(text: str) -> str:
-    """Each character as a word."""
-    return " ".join(f"<{ord(c)}>" if c.isspace() else c for c in text)
+    return _bleu(compared, "none", lambda text: " ".join(f"<{ord(c)}>" if c.isspace() else c for c in text))
 
 
 def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Measured:
