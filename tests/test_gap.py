@@ -164,7 +164,7 @@ def test_a_conversation_counts_each_of_its_turns(model: Path, tmp_path: Path) ->
     assert (found.rows, found.original["rows"]) == (1, 2)
     # A byte is a token, and the end of turn is one.
     assert found.original["tokens"] == len("Hello.") + len("Two it is.") + 2
-    assert {example.reference for _, example in found.foreign} == {"Hello.", "Two it is."}
+    assert {example.reference for _, example in found.off_distribution} == {"Hello.", "Two it is."}
 
 
 def test_no_scored_row_is_no_figure() -> None:

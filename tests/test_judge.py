@@ -17,7 +17,7 @@ from selfdistill.generation.resume import LazyBackend
 from selfdistill.grading import judged
 from selfdistill.grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED, SAFETY, choice, final_verdict
 from selfdistill.measure.judge import graded, judge, judge_cost, token_counter
-from selfdistill.measure.scores import Row, summarise
+from selfdistill.measure.scores import GradeRow, summarise
 from selfdistill.recipe import JudgeConfig, ModelConfig, Sampling
 from selfdistill.store.rows import RowFile
 from selfdistill.tasks import Task
@@ -88,7 +88,7 @@ def run(
     other: dict[str, str | Completion] | None,
     script: Callable[[str], str | Completion],
     identity: str = "judge-1",
-) -> tuple[list[Row], Scripted]:
+) -> tuple[list[GradeRow], Scripted]:
     """The graded rows of a fresh `mine` against `other`; the replies stay on file for the next run."""
     backend = Scripted(script)
     for name in ("mine.jsonl", "other.jsonl"):

@@ -1,7 +1,6 @@
 """Scores against transformers' own loss on the same tokens; and that neither batch nor interruption changes them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -242,9 +241,9 @@ def replace_path(model: ModelConfig, path: Path) -> ModelConfig:
 
 def test_scores_are_written_without_the_values_of_tokens() -> None:
     scored = Scored("0" * 16, 1.5, 2, (1.0, 2.0))
-    assert Scored.from_json(scored.to_json()) == replace(scored, values=())
+    assert scored.to_json() == {"id": "0" * 16, "nll": 1.5, "tokens": 2}
     failed = Scored("0" * 16, None, 9, error="out of memory")
-    assert Scored.from_json(failed.to_json()) == failed
+    assert failed.to_json() == {"id": "0" * 16, "nll": None, "tokens": 9, "error": "out of memory"}
 
 
 def test_a_stream_is_scored_as_it_comes(folder: Path) -> None:

@@ -14,9 +14,17 @@ from support.tiny import tiny_model, tiny_tokenizer
 from selfdistill import Experiment, evaluate, make_recipe, report, run, shift, train
 from selfdistill.cli import main
 from selfdistill.errors import ExperimentError, RecipeError
-from selfdistill.measure.shift import METRICS, Compared, Pair, Sample, UnmeasuredError, check_same_prompts, measure
-from selfdistill.measure.shift.compared import ratio
-from selfdistill.measure.shift.kl import BothModels, divergences, kl
+from selfdistill.measure.shift import (
+    METRICS,
+    AnswerPair,
+    Compared,
+    Sample,
+    UnmeasuredError,
+    check_same_prompts,
+    measure,
+)
+from selfdistill.measure.shift.compared import BothModels, averaged, ratio
+from selfdistill.measure.shift.kl import divergences, kl
 from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import Completion, Grade, Message, Prompt
@@ -40,7 +48,7 @@ TUNED = [
 
 
 def compared(first: list[str] = SEED, second: list[str] = TUNED, **changes: Any) -> Compared:
-    pairs = [Pair(str(i), one, other) for i, (one, other) in enumerate(zip(first, second, strict=True))]
+    pairs = [AnswerPair(str(i), one, other) for i, (one, other) in enumerate(zip(first, second, strict=True))]
     nothing = ModelConfig(path="nothing")
     return Compared(**{"pairs": pairs, "seed": nothing, "tuned": nothing, "adapter": None, **changes})
 
@@ -129,7 +137,7 @@ def test_length_ratio_is_of_all_characters() -> None:
 def test_agreement_is_on_the_final_answer(seed: Any, tuned: Any, value: float | None) -> None:
     verdicts = tuple(Grade(outcome, "", "18", found) for outcome, found in (seed, tuned))
     known = (Grade("pass", ""), Grade("fail", ""))
-    pairs = [Pair("0", "a", "b", verdicts), Pair("1", "a", "b", known)]  # type: ignore[arg-type]
+    pairs = [AnswerPair("0", "a", "b", verdicts), AnswerPair("1", "a", "b", known)]  # type: ignore[arg-type]
     measured = METRICS["agreement"](compared(pairs=pairs))
     assert measured is not None
     assert measured.values == ([0.0] if value is None else [value, 0.0])
@@ -431,8 +439,15 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_every_trained_run_is_measured_and_shown(
-    model: Path, embedder: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    embedder: Path,
+    rows: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also by a metric that has no more than its line in METRICS."""
+    monkeypatch.setitem(METRICS, "both_empty", lambda both: averaged([not (p.seed or p.tuned) for p in both.pairs]))
     arms = {
         "seed": {"data": "none"},
         "vanilla": {"data": "original"},
@@ -464,6 +479,7 @@ def test_every_trained_run_is_measured_and_shown(
     assert len(row.split()) == 1 + len(METRICS) + 1
     assert f"{verdict['shift']['full']['metrics']['rouge_l']['mean']:.3f}" in row
     assert json.loads((where / "verdict.json").read_text())["shift"] == verdict["shift"]
+    assert "both empty" in (where / "report.html").read_text()
 
 
 def main_with(*arguments: str) -> None:

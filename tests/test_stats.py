@@ -61,7 +61,7 @@ def test_a_few_items_that_agree_tell_little() -> None:
 
 
 def test_nothing_judged_has_no_interval() -> None:
-    with pytest.raises(ValueError, match="nothing was judged"):
+    with pytest.raises(ValueError, match="no item was judged"):
         mean_interval([{}])
 
 

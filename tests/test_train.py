@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import resource
 from pathlib import Path
@@ -14,7 +13,7 @@ from support.tiny import CHATML, tiny_model
 from selfdistill.errors import DataError, ExperimentError, RecipeError, StageError
 from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.recipe import ModelConfig, TrainConfig
-from selfdistill.training import TrainResult, train
+from selfdistill.training import TRAINERS, TrainResult, sft, train
 from selfdistill.types import Example, Message
 
 
@@ -267,11 +266,9 @@ def test_how_a_step_is_computed_does_not_change_it(model, tmp_path, changes):
 def test_activations_are_recomputed_only_where_memory_is_full(model, tmp_path, monkeypatch):
     import torch
 
-    from selfdistill.training import trainer
-
     plain = train(ROWS, model, settings(save_every=1), tmp_path / "plain")
     assert not plain.gradient_checkpointing
-    seen, loss = [], trainer.response_loss
+    seen, loss = [], sft.response_loss
 
     def full_at_the_third_step(weights: Any, *rest: Any) -> Any:
         recomputes = any(getattr(module, "gradient_checkpointing", False) for module in weights.modules())
@@ -280,7 +277,7 @@ def test_activations_are_recomputed_only_where_memory_is_full(model, tmp_path, m
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(weights, *rest)
 
-    monkeypatch.setattr(trainer, "response_loss", full_at_the_third_step)
+    monkeypatch.setattr(sft, "response_loss", full_at_the_third_step)
     result = train(ROWS, model, settings(save_every=1), tmp_path / "full")
     assert (result.gradient_checkpointing, result.resumed_from) == (True, 2)
     assert seen[2:4] == [False, True]
@@ -298,7 +295,7 @@ def test_operations_are_those_that_torch_counts(tmp_path, method):
     from torch.utils.flop_counter import FlopCounterMode
 
     from selfdistill.training.flops import token_flops
-    from selfdistill.training.setup import lora_config
+    from selfdistill.training.weights import lora_config
 
     model = ModelConfig(path=str(tiny_model(tmp_path / "deep", layers=8)), device="cpu")
     weights: Any = load_model(model, dtype=torch.float32, attn_implementation="eager")
@@ -361,8 +358,7 @@ def test_a_packed_row_sees_nothing_of_another_forwards_or_backwards(model):
 def test_rows_one_after_another_train_as_padded_ones(model, tmp_path, monkeypatch):
     rows = [chat(f"Count to {i}", " ".join(map(str, range(i + 1)))) for i in range(0, 32, 4)]
     train(rows, model, settings(), tmp_path / "unpadded")
-    module = importlib.import_module("selfdistill.training")  # by the name alone it is the function
-    monkeypatch.setattr(module, "unpadded_on_cpu", lambda settings, config: False)
+    monkeypatch.setattr(sft, "unpadded_on_cpu", lambda settings, config: False)
     padded = train(rows, model, settings(), tmp_path / "padded")
     assert padded.attention == "sdpa"
     assert losses(tmp_path / "unpadded") == pytest.approx(losses(tmp_path / "padded"), rel=1e-5)
@@ -377,7 +373,16 @@ def test_settings_that_contradict_packing_are_refused(model, tmp_path):
         settings(packing=True, extra={"padding_free": False})
 
 
-# ---- going on after an interruption
+def test_a_trainer_is_one_object_in_the_table(model, tmp_path, monkeypatch):
+    class FirstRow(sft.SFT):
+        def prepare(self, examples, *rest):
+            return super().prepare(list(examples)[:1], *rest)
+
+    monkeypatch.setitem(TRAINERS, "first row", FirstRow())
+    assert train(ROWS, model, settings(max_steps=1), tmp_path, trainer="first row").sequences == 1
+
+
+# ---- resume after an interruption
 
 
 def interrupt(rows: list[Example], model: ModelConfig, how: TrainConfig, directory: Path, at: int) -> None:

@@ -24,8 +24,8 @@ from selfdistill.store.rows import write_lines
 from selfdistill.training import train
 from selfdistill.training.launch import launch
 from selfdistill.training.sequences import trained_row
-from selfdistill.training.setup import load_weights
-from selfdistill.training.trainer import EvenRows
+from selfdistill.training.sft import EvenRows
+from selfdistill.training.weights import load_weights
 from selfdistill.types import Example, Message
 
 # Seven rows in batches of four: the second batch of an epoch is a row short, and two processes share it.

@@ -108,9 +108,9 @@ def gap(
     say_heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
     for line in distribution_lines(found.original):
         say("  " + line)
-    if found.foreign:
+    if found.off_distribution:
         say_heading("The most foreign responses, in nats a token")
-    for scored, example in found.foreign:
+    for scored, example in found.off_distribution:
         say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
     say_heading("What that has meant in the runs on record")
     for sentence in record_sentences():

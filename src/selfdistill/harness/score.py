@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import StageError
 from ..grading.traces import opened, split
-from ..measure.scores import no_answer_yet
+from ..measure.scores import no_final_answer
 from ..measure.stats import Z95, mean_interval
 from ..store.rows import write_lines
 from ..types import Grade, Score, content_id
@@ -123,7 +123,7 @@ def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -
     value = float(sample[benchmark.harness.metric])
     if generates(part):
         if split(text).answer is None:
-            return no_answer_yet()
+            return no_final_answer()
         kinds = zip(sample["doc"]["instruction_id_list"], sample["inst_level_strict_acc"], strict=True)
         broken = [kind for kind, followed in kinds if not followed]
         reason = f"breaks {broken[0]}" if broken else "follows all instructions"
@@ -141,7 +141,7 @@ def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -
 
 
 def _bucket(grade: Grade) -> str:
-    if grade == no_answer_yet():
+    if grade == no_final_answer():
         return "unanswered"
     return {"pass": "passed", "fail": "failed", "unjudged": "unjudged"}[grade.outcome]
 

@@ -1,1 +1,1 @@
-"""Measurements that take values: scores, judgements, likelihoods, the gap, the shift, and paired statistics."""
+"""Measurements: scores, judge grades, likelihoods, the gap, the shift, and paired statistics. They take values."""

@@ -1,7 +1,7 @@
-"""Arms compared on the same items, corrected over the tasks, and the word that each comparison allows.
+"""Comparisons of arms on the same items, corrected over the tasks, and the word that each comparison supports.
 
 A family is a pair of arms on all their tasks. "forgot" and "gained" are wrong in at most 5 % of families (Holm over
-two-sided p-values), "kept" is wrong in at most 2.5 % (Holm over one-sided p-values against a drop by the margin).
+two-sided p-values), "kept" in at most 2.5 % (Holm over one-sided p-values against a drop by the margin).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .stats import (
 
 Word = Literal["gained", "kept", "forgot", "can't tell"]
 POWER = 0.8
-# With a single training run the run-to-run spread is unknown; this one is assumed to say how many runs would do.
+# The assumed run-to-run spread to compute how many runs are needed; with a single training run it is unknown.
 ASSUMED_SPREAD = 0.02
 MOST_RUNS = 10
-# The part of a run's disagreement with the seed that is assumed to differ from run to run.
+# The assumed part of a run's disagreement with the seed that differs between runs.
 RUN_NOISE = 1 / 3
 _MOST_ITEMS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The values of two arms on one task, for each of their runs. `both_trained` is False if `against` is the seed,
-    which is not trained: then its single run is all there is of it, and not a draw."""
+    """The values of two arms on one task, for each of their runs. `both_trained` is False if `against` is the seed: its
+    single run is then not a sample of training runs."""
 
     task: str
     arm: str
@@ -55,12 +55,12 @@ class Pair:
 class Comparison:
     """An arm against another on the same `n` items: `gained` items are better in the arm, `lost` items in the other.
 
-    `difference` of the means with its 95 % interval; `p_value` that there is no difference, and `p_holm` the same
-    corrected over the tasks. `p_kept` is the corrected p-value of a drop by the margin or more. `runs` is the number of
-    training runs of the arm that has fewer; with one run all of this is about that training run. `unchanged`: a gain by
-    the margin is ruled out too, and the interval holds 0. `needed`: about how many items would decide in 80 % of cases,
-    if the difference and the disagreement stay; None if this is decided already, or if more items alone would not
-    decide it.
+    `difference` is the difference of the means, from `low` to `high` its 95 % interval. `p_value` is for "no
+    difference", `p_holm` is corrected over the tasks, `p_kept` is the corrected p-value for "a drop by the margin or
+    more". `runs` is the smaller number of training runs; with one run all claims are about that training run.
+    `unchanged` means that a gain by the margin is ruled out too and that the interval includes 0. `needed` is about how
+    many items decide in 80 % of cases, if difference and disagreement stay; None if the comparison is decided, or if
+    more items alone can't decide it.
     """
 
     task: str
@@ -86,8 +86,8 @@ class Comparison:
 
 
 def compare(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
-    """Compares each pair on the items that could be judged in all runs of both arms; a pair without such items is left
-    out. `margin` is the smallest drop that matters, as a share of 1."""
+    """Compare each pair on the items that were judged in all runs of both arms; a pair without such items is left out.
+    `margin` is the smallest drop that matters, in [0, 1]."""
     found: dict[int, Comparison] = {}
     families: dict[tuple[str, str], list[int]] = {}
     for place, pair in enumerate(pairs):
@@ -99,13 +99,13 @@ def compare(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
 
 
 def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
-    """The comparisons of one pair of arms. The spread between runs is pooled over the tasks."""
+    """The comparisons of one pair of arms, with the spread between runs pooled over the tasks."""
     tables = []
     for pair in pairs:
         keys = shared_items([*pair.mine, *pair.other])
         tables.append((table_of(pair.mine, keys), table_of(pair.other, keys)))
     own, others = (run_spread([sides[side] for sides in tables]) for side in (0, 1))
-    if pairs[0].both_trained:  # an arm with a single run borrows the other's spread
+    if pairs[0].both_trained:  # an arm with a single run uses the other's spread
         own, others = own or others, others or own
     estimates = [
         difference_estimate(mine, other, _applied(own, others, len(mine), len(other), pair.both_trained))
@@ -126,7 +126,7 @@ def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
 def _applied(
     own: RunSpread | None, others: RunSpread | None, mine: int, other: int, both_trained: bool
 ) -> tuple[RunSpread | None, RunSpread | None]:
-    """The spreads that apply to a task: none for an arm that was not trained, or if both arms have a single run."""
+    """The spreads that apply to a task: None for an untrained arm, and for both arms if each has a single run."""
     if max(mine, other) == 1:
         return None, None
     return own, others if both_trained or other > 1 else None
@@ -158,32 +158,27 @@ def _p_drop(estimate: Estimate, margin: float) -> float:
     """The p-value of a drop by the margin or more (a test of non-inferiority).
 
     If a share `margin` of the items is lost and none is gained, a single item's change has the variance
-    margin · (1 − margin), the smallest that right and wrong can have at this drop. A sample that happens to hold few
-    changes shows less, so this is the lower limit. It takes the place of the restricted estimate in Tango's score test
-    (1998).
+    margin · (1 − margin), the smallest possible for right or wrong at this drop. It is the lower limit here, because a
+    sample with few changes by chance has less. It replaces the restricted estimate in Tango's score test (1998).
     """
-    return estimate.p_below(-margin, _least_variance(margin) / estimate.n)
-
-
-def _least_variance(margin: float) -> float:
-    return margin * (1 - margin)
+    return estimate.p_below(-margin, margin * (1 - margin) / estimate.n)
 
 
 def _worded(row: Comparison, p_drop: float, p_gain: float) -> Comparison:
-    said = word(row.low, row.high, row.p_holm, p_drop)
-    unchanged = said == "kept" and row.low <= 0 <= row.high and p_gain < LEVEL / 2
-    return replace(row, word=said, p_kept=p_drop, unchanged=unchanged)
+    supported = word(row.low, row.high, row.p_holm, p_drop)
+    unchanged = supported == "kept" and row.low <= 0 <= row.high and p_gain < LEVEL / 2
+    return replace(row, word=supported, p_kept=p_drop, unchanged=unchanged)
 
 
 def word(low: float, high: float, p_holm: float, p_kept: float) -> Word:
-    """The word that the interval of a difference and its two corrected p-values allow."""
+    """The word that a difference's interval and its two corrected p-values support."""
     if p_holm < LEVEL and (high < 0 or low > 0):
         return "forgot" if high < 0 else "gained"
     return "kept" if p_kept < LEVEL / 2 else "can't tell"
 
 
 def scope(runs: int) -> str:
-    """What a claim is about: with a single run it is about that run, not about the arm."""
+    """The scope of a claim: a claim from a single run is about that run, not about the arm."""
     return "this training run" if runs == 1 else f"{runs} training runs"
 
 
@@ -192,7 +187,7 @@ def during(runs: int) -> str:
 
 
 def _needed(difference: float, estimate: Estimate, margin: float, undecided: int, unkept: int) -> int | None:
-    """Items at which the comparison is decided in 80 % of samples, if difference, disagreement and runs stay.
+    """The number of items that decides the comparison in 80 % of samples, if difference, disagreement and runs stay.
     `undecided` and `unkept` are the numbers of tasks that share the level in Holm's correction."""
     square, made_up = _mean_square(estimate)
 
@@ -214,21 +209,21 @@ def _needed(difference: float, estimate: Estimate, margin: float, undecided: int
 
 
 def _mean_square(estimate: Estimate) -> tuple[float, float]:
-    """The mean square of the items' changes without the made-up items, and what these add to the sum of squares."""
+    """The mean square of the items' changes without the made-up items, and the made-up items' sum of squares."""
     made_up = 2 / max((runs for _, runs in estimate.trained), default=1)
     total = (estimate.items * (estimate.n + 2) + estimate.centre**2) * (estimate.n + 2)
     return (total - made_up) / estimate.n, made_up
 
 
 def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) -> float:
-    """The probability that a new sample like `estimate` is decided: its mean is beyond one of two bounds around 0, or
-    far enough above −margin. The exact test counts whole items, which moves its bounds by half an item on average."""
+    """The probability that a new sample like `estimate` is decided: its mean is outside two bounds around 0, or far
+    enough above −margin. The exact test counts whole items, which moves its bounds by half an item on average."""
     from scipy.special import ndtr
 
     critical, freedom = quantile(1 - level, estimate.freedom), estimate.freedom
     step = 0.5 / estimate.n if estimate.exact else 0.0
     lower, upper = -critical * estimate.error - step, critical * estimate.error + step
-    error = sqrt(max(estimate.items, _least_variance(margin) / estimate.n) + estimate.run_variance)
+    error = sqrt(max(estimate.items, margin * (1 - margin) / estimate.n) + estimate.run_variance)
     upper = min(upper, quantile(1 - kept_level, freedom) * error - margin)
     if upper <= lower:
         return 1.0
@@ -238,12 +233,12 @@ def _chance(estimate: Estimate, margin: float, level: float, kept_level: float) 
 
 
 def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED_SPREAD) -> int | None:
-    """Training runs per arm at which a drop in one task is found in 80 % of cases, as far as the items of single runs
-    and an assumed run-to-run spread tell; None if `MOST_RUNS` are too few.
+    """The number of training runs per arm that finds a `drop` in one task in 80 % of cases, estimated from single runs
+    and an assumed run-to-run `spread`; None if `MOST_RUNS` runs are too few.
 
-    `rows` are single-run comparisons with the seed. In the task of median disagreement a share a of the items would
-    change without a drop; with a drop d about √(a² + d²) do, as in the simulations of benchmarks/calibration.py, and a
-    part of that averages out over the runs.
+    `rows` are single-run comparisons with the seed. Without a drop a share a of the items changes (the median over the
+    comparisons); with a drop d about √(a² + d²) change, as in the simulations of benchmarks/calibration.py. A part of
+    these changes averages out over the runs.
     """
     from scipy.special import ndtr
 
@@ -260,7 +255,7 @@ def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED
 
 
 def _disagreement(row: Comparison) -> float:
-    """The mean square of the changes (for right and wrong: the share of changed items) without the part of a drop."""
+    """The mean square of the changes (for right or wrong: the share of changed items) without the part of a drop."""
     error = (row.high - row.low) / 2 / quantile(1 - LEVEL / 2, inf)
     changed = row.n * error**2 + row.difference**2
     return sqrt(max(0.0, changed**2 - row.difference**2))

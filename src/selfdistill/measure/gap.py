@@ -1,4 +1,4 @@
-"""The gap between a model and the responses it is to learn, in nats: how foreign they are to it before any training."""
+"""The gap: the negative log-likelihood of the training responses under the seed model, in nats, before any training."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from ..store.rows import RowFile
 from ..types import Example, Rewrite, content_id, messages_json
 from .likelihood import Scored
 
-Row = dict[str, Any]
-"""A line of gap.jsonl: an example's id, `original` and `rewrite` as nll and tokens (null where it wasn't accepted), and
-which of the two is `chosen` to be trained on."""
+GapRow = dict[str, Any]
+"""A line of gap.jsonl: the example's id, `original` and `rewrite` as nll and tokens (null if the rewrite was not
+accepted), and `chosen`, the one of the two to train on."""
 
-FOREIGN = 10
-"""How many of the most foreign responses are named."""
+OFF_DISTRIBUTION = 10
+"""The number of most off-distribution responses to list."""
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
 
 def responses(rewrite: Rewrite, model: str) -> list[Example]:
-    """What is scored of a rewrite: the original, and the rewrite where it was accepted; earlier turns are the data's
-    own for both. An id stands for prompt, text and `model`, the model's identity."""
+    """The responses to score: the original, and the rewrite if it was accepted, both after the original prompt. An id
+    is a digest of prompt, response and `model`, the model's identity."""
     example = rewrite.example
     texts = [example.reference, *([rewrite.response] if rewrite.source == "rewrite" else [])]
     prompt = messages_json(example.prompt)
     return [Example(content_id(prompt, text, model), example.prompt, text) for text in texts]
 
 
-def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[Row]:
-    """Raises StageError where `rows` lacks a score."""
+def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[GapRow]:
+    """One row per rewrite, with the scores in `rows`. Raises StageError if a score is missing."""
     for rewrite in rewrites:
         original, *rewritten = [_read(rows, example) for example in responses(rewrite, model)]
         yield {
@@ -47,7 +47,7 @@ def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator
         }
 
 
-def _read(rows: RowFile, example: Example) -> Row:
+def _read(rows: RowFile, example: Example) -> GapRow:
     row = rows.get(example.id)
     if row is None:
         raise StageError(f"{rows.path} lacks the score of {example.id}; run `selfdistill rewrite` again.")
@@ -56,8 +56,8 @@ def _read(rows: RowFile, example: Example) -> Row:
 
 @dataclass
 class Distribution:
-    """Of one kind of response. A row's figure is the mean over its tokens; those that couldn't be scored are counted by
-    their reason."""
+    """The likelihoods of one kind of response: the mean over tokens for each response, and for responses that could not
+    be scored a count per reason."""
 
     nlls: array[float] = field(default_factory=lambda: array("d"))
     tokens: int = 0
@@ -73,7 +73,7 @@ class Distribution:
         self.nats += nll * tokens
 
     def to_json(self) -> dict[str, Any]:
-        """`nll`, `median` and `quantiles` are of rows, `token_nll` and `perplexity` of tokens: rows weigh by length."""
+        """`nll`, `median` and `quantiles` are over responses; `token_nll` and `perplexity` are over tokens."""
         counts = {"rows": len(self.nlls), "tokens": self.tokens, "unscored": dict(self.unscored.most_common())}
         if not self.nlls:
             return {**dict.fromkeys(("nll", "median", "token_nll", "perplexity"), None), "quantiles": {}, **counts}
@@ -90,22 +90,23 @@ class Distribution:
 
 
 class Gap:
-    """Counts rows: the originals, the accepted rewrites, and what SDFT trains on, which is the one or the other."""
+    """The distributions of the originals, the accepted rewrites, and the responses that SDFT trains on."""
 
     def __init__(self) -> None:
         self.original, self.rewritten, self.chosen = Distribution(), Distribution(), Distribution()
-        self._foreign: list[tuple[float, str]] = []
+        self._farthest: list[tuple[float, str]] = []
 
-    def count(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def count(self, rows: Iterable[GapRow]) -> Iterator[GapRow]:
+        """Pass the rows through and count them."""
         for row in rows:
             self.original.add(**row["original"])
             if row["rewrite"]:
                 self.rewritten.add(**row["rewrite"])
             self.chosen.add(**row["original" if row["chosen"] == "original" else "rewrite"])
             if row["original"]["nll"] is not None:
-                heapq.heappush(self._foreign, (row["original"]["nll"], row["id"]))
-                if len(self._foreign) > FOREIGN:
-                    heapq.heappop(self._foreign)
+                heapq.heappush(self._farthest, (row["original"]["nll"], row["id"]))
+                if len(self._farthest) > OFF_DISTRIBUTION:
+                    heapq.heappop(self._farthest)
             yield row
 
     def to_json(self) -> dict[str, Any]:
@@ -113,20 +114,20 @@ class Gap:
             "original": self.original.to_json(),
             "rewritten": self.rewritten.to_json(),
             "chosen": self.chosen.to_json(),
-            "foreign": [row_id for _, row_id in sorted(self._foreign, reverse=True)],
+            "foreign": [row_id for _, row_id in sorted(self._farthest, reverse=True)],
         }
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The gap of a dataset as it is: its draw of `rows` of `usable` rows (`bad` ones can't be used), the figures, and
-    the most foreign responses first."""
+class DatasetGap:
+    """The gap of a dataset without rewriting: `rows` were drawn from `usable` rows, and `bad` rows can't be used.
+    `original` is a `Distribution` as JSON, `off_distribution` the responses with the highest nll, highest first."""
 
     rows: int
     usable: int
     bad: int
     original: Mapping[str, Any]
-    foreign: list[tuple[Scored, Example]]
+    off_distribution: list[tuple[Scored, Example]]
 
 
 def distribution_lines(counts: Mapping[str, Any]) -> list[str]:

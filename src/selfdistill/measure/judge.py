@@ -1,10 +1,12 @@
-"""A judge model grades answers: asks what isn't on file yet, then reads the replies. Grading again needs no model."""
+"""Grade answers with a judge model: ask the questions that are not on file, then read the replies. Grading again needs
+no model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..generation.resume import LazyBackend, complete
 from ..grading.judged import Judging
@@ -13,10 +15,10 @@ from ..recipe import JudgeConfig, ModelConfig, Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
 from ..types import Completion, Example, Grade, Messages, Prompt, content_id, messages_json
-from .scores import Row, bucket, no_answer, no_answer_yet, row_of
+from .scores import GradeRow, bucket, grade_row, no_answer, no_final_answer
 
-# Of a server's model there is no tokenizer here; English text has about four characters a token.
-_CHARACTERS_A_TOKEN = 4
+# For a server's model without a local tokenizer. English text has about four characters per token.
+_CHARACTERS_PER_TOKEN = 4
 
 
 def judge(
@@ -30,11 +32,11 @@ def judge(
     identity: str,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Appends to `rows` the judge's reply to each question about `answers` that has none yet; gives the number of
+    """Append to `rows` the judge's reply to each question about `answers` that has no reply yet. Returns the number of
     transient failures.
 
-    `others` are the seed's answers where the task is judged against them. A question is filed under its content and
-    `identity` (the judge's: model and settings), so that it is never asked twice, whichever arm or item it comes from.
+    `others` has the seed's answers if the task compares with them. A question's id is a digest of its content and
+    `identity` (the judge's model and settings), so that no question is asked twice across arms and items.
     """
     judging = _judging(task)
     prompts: dict[str, Prompt] = {}
@@ -42,23 +44,23 @@ def judge(
         case = _case(judging, item, answers, others)
         if case.grade is None:
             prompts.update((prompt.id, prompt) for prompt in _questions(judging, case, identity))
-    # The file may hold replies about other answers too, of before an arm was trained anew.
+    # The file may also have replies about answers of an earlier training of the arm.
     missing = sum(name not in rows for name in prompts)
     return complete(prompts.values(), len(rows) + missing, backend, sampling, rows, progress)
 
 
 def graded(
     task: Task, items: Iterable[Example], answers: RowFile, others: RowFile | None, rows: RowFile, identity: str
-) -> Iterator[Row]:
-    """A row for each item, as `evaluate.grade` makes them; against another answer with `lengths`, the characters of
-    both. What the judge did not answer, or not readably, is unjudged: it counts neither for nor against."""
+) -> Iterator[GradeRow]:
+    """One row per item, like those of `scores.grade`; a comparison with another answer adds `lengths`, both answers'
+    characters. Without a readable reply by the judge an answer is unjudged, so it does not count."""
     judging = _judging(task)
     for item in items:
         case = _case(judging, item, answers, others)
         grade = case.grade
         if grade is None:
             grade = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
-        row = row_of(item.id, bucket(case.answer, grade), grade)
+        row = grade_row(item.id, bucket(case.answer, grade), grade)
         if judging.against != "nothing" and case.text is not None and case.other is not None:
             row["lengths"] = [len(case.text), len(case.other)]
         yield row
@@ -66,7 +68,7 @@ def graded(
 
 @dataclass(frozen=True)
 class _Case:
-    """A reply, the answer in it and the answer it is compared with (None if there is none); `grade` if no judge is
+    """A reply, the answer in it, the answer to compare with (each None if there is none), and the grade if no judge is
     needed."""
 
     item: Example
@@ -81,8 +83,7 @@ def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | N
     text = answer_of(answer)
     other: str | None = item.reference if judging.against == "reference" else ""
     if judging.against == "seed":
-        if others is None:
-            raise TypeError("a task that is judged against the seed needs the seed's answers")
+        assert others is not None, "the seed's answers are needed"
         other = answer_of(_completion(others, item.id))
     grade = None
     if answer.finish == "error":
@@ -90,7 +91,7 @@ def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | N
     elif other is None:
         grade = Grade("unjudged", "the other answer is missing")
     elif text is None:
-        grade = no_answer_yet()
+        grade = no_final_answer()
     elif judging.against != "nothing" and text == other:
         grade = Grade("fail", "tie", found="the same text", value=0.5)
     return _Case(item, answer, text, other, grade)
@@ -108,9 +109,9 @@ def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:
     ]
 
 
-def _read(judging: Judging, saved: Sequence[Row | None]) -> Grade:
-    """The grade from the replies on file, without their think traces. A reply that was cut off is not read: it may be
-    a draft, and its trace need not be marked as one."""
+def _read(judging: Judging, saved: Sequence[dict[str, Any] | None]) -> Grade:
+    """The grade from the replies on file, without think traces. A reply that was cut off is not read, because it may be
+    part of an unmarked think trace."""
     texts = []
     for row in saved:
         if row is None:
@@ -128,15 +129,14 @@ def _read(judging: Judging, saved: Sequence[Row | None]) -> Grade:
 
 
 def _judging(task: Task) -> Judging:
-    if task.judge is None:
-        raise TypeError(f"the task {task.name} is not graded by a judge")
+    assert task.judge is not None, f"the task {task.name} is not graded by a judge"
     return task.judge
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Of `calls` questions: prompt tokens, reply tokens at most, and dollars at most where the recipe has prices.
-    `counted` is how tokens were counted."""
+    """The cost of `calls` questions: prompt tokens, the most reply tokens, and the most dollars (None without prices in
+    the recipe). `counted` says how tokens were counted."""
 
     calls: int
     input_tokens: int
@@ -148,25 +148,21 @@ class CostEstimate:
 def judge_cost(
     config: JudgeConfig, questions: Sequence[Messages], total: int, count_tokens: Callable[[Messages], int] | None
 ) -> CostEstimate:
-    """What `total` questions cost, of which `questions` are a sample. Without `count_tokens` (see `token_counter`) a
-    token is taken for four characters."""
-    count = count_tokens or _by_characters
+    """The estimated cost of `total` questions, from the sample `questions`. Without `count_tokens`, a
+    token is counted per four characters."""
+    count = count_tokens or (lambda question: -(-sum(len(m.content) for m in question) // _CHARACTERS_PER_TOKEN))
     sampled = sum(map(count, questions))
     inputs = round(sampled / len(questions) * total) if questions else 0
     outputs = total * config.sampling.max_new_tokens
     dollars = None
     if config.input_price is not None and config.output_price is not None:
         dollars = (inputs * config.input_price + outputs * config.output_price) / 1e6
-    counted = "by the judge's tokenizer" if count_tokens else f"as {_CHARACTERS_A_TOKEN} characters each"
+    counted = "by the judge's tokenizer" if count_tokens else f"as {_CHARACTERS_PER_TOKEN} characters each"
     return CostEstimate(total, inputs, outputs, dollars, counted)
 
 
-def _by_characters(messages: Messages) -> int:
-    return -(-sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN)
-
-
 def token_counter(model: ModelConfig) -> Callable[[Messages], int] | None:
-    """Counts by the judge's own tokenizer where it lies in a local folder, else None: nothing is downloaded."""
+    """A counter with the judge's own tokenizer, or None if the tokenizer is not in a local folder."""
     from ..models.loading import load_renderer
 
     if model.path != "demo" and not Path(model.path).is_dir():

@@ -1,4 +1,4 @@
-"""How likely a model finds given responses: a forward pass over just the tokens that training takes its loss on."""
+"""The likelihood of responses under a model: a forward pass over the tokens that have a loss in training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 OUT_OF_MEMORY = "out of memory"
-_CPU_TOKENS = 2048  # a batch for a CPU: what stays in its caches is half as fast again
+_CPU_TOKENS = 2048  # per batch on a CPU; a batch that fits into the caches is 1.5 times as fast
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`nll` is the mean negative log-likelihood in nats of a response's `tokens` tokens, its end of turn included, and
-    `values` that of each of them. Of a response that can't be scored `nll` is None, and `error` says why."""
+    """`nll` is the mean negative log-likelihood in nats over a response's `tokens` tokens, with its end of turn.
+    `values` has one value per token. If the response can't be scored, `nll` is None and `error` is the reason."""
 
     id: str
     nll: float | None
@@ -43,14 +43,10 @@ class Scored:
         row = {"id": self.id, "nll": self.nll, "tokens": self.tokens}
         return row if self.error is None else {**row, "error": self.error}
 
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Scored:
-        return cls(**row)
-
 
 @dataclass(frozen=True)
-class _Row(Row):
-    """Prompt and response; `start` is the place of the first token to score."""
+class _Scorable(Row):
+    """The token ids of prompt and response; `start` is the index of the first token to score."""
 
     start: int
 
@@ -62,11 +58,11 @@ def score(
     batch_tokens: int,
     done: Container[str] = (),
 ) -> Iterator[Scored]:
-    """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), a token at a time, in batches of at
-    most `batch_tokens` tokens. In fp32 it is the loss of transformers, whatever the batch.
+    """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), per token, in batches of at most
+    `batch_tokens` tokens. In float32 it equals the loss of transformers for every batch size.
 
-    Those whose id is in `done` are left out, but shape the batches as if they weren't, so that what was interrupted
-    goes on with the same figures. Raises what the model raises, but for too little memory: then the batch is halved.
+    Examples whose id is in `done` are skipped, but the batches are formed as if they were not, so that a resumed run
+    has the same values. If memory is full, the batch is halved. Raises any other error of the model.
     """
     context, budget = context_length(model.config), _budget(model, batch_tokens)
     for window in windows(examples):
@@ -80,9 +76,9 @@ def score(
 
 
 def score_tokens(sequences: Iterable[Sequence[int]], model: PreTrainedModel, batch_tokens: int) -> Iterator[Scored]:
-    """−log f_θ of each token of sequences of token ids, given those before it: `values` from the second token on. The
-    `id` is the sequence's place. Raises as `score` does."""
-    rows = (_Row(str(place), list(ids), 0, 1) for place, ids in enumerate(sequences))
+    """−log f_θ of each token given the tokens before it, for sequences of token ids. `values` starts at the second
+    token; the `id` is the index of the sequence. Raises what `score` raises."""
+    rows = (_Scorable(str(place), list(ids), 0, 1) for place, ids in enumerate(sequences))
     for window in windows(rows):
         for batch in batches(window, _budget(model, batch_tokens)):
             yield from _score(model, batch)
@@ -90,8 +86,8 @@ def score_tokens(sequences: Iterable[Sequence[int]], model: PreTrainedModel, bat
 
 @contextmanager
 def loaded_to_score(config: ModelConfig) -> Iterator[PreTrainedModel]:
-    """The model on its device in `score_dtype`, for likelihoods that decide what is trained: a dtype that followed the
-    hardware would decide otherwise elsewhere. Raises ModelError, and StageError if there is too little memory."""
+    """The model on its device in `score_dtype`, for likelihoods that decide the training data: a dtype chosen by the
+    hardware would decide differently on other machines. Raises ModelError and StageError (too little memory)."""
     import torch
 
     try:
@@ -108,8 +104,8 @@ def loaded_to_score(config: ModelConfig) -> Iterator[PreTrainedModel]:
 
 
 def advice(config: ModelConfig) -> str:
-    """What to set if scoring in `score_dtype` takes too much memory."""
-    half = " Set model.score_dtype=bfloat16, which takes half of it." if config.score_dtype == "float32" else ""
+    """The settings to change if scoring in `score_dtype` needs too much memory."""
+    half = " Set model.score_dtype=bfloat16, which needs half the memory." if config.score_dtype == "float32" else ""
     return f"{half} Or lower model.batch_tokens, or set model.device=cpu."
 
 
@@ -124,9 +120,9 @@ def score_missing(
     progress: Callable[[int, int], None],
     deciding: bool = False,
 ) -> None:
-    """Appends to `rows` the score of each example, of which several may be the same, that isn't there yet. The model is
-    loaded if there is one: as it answers, or for `deciding` scores in its `score_dtype`. Raises ModelError, and for
-    deciding scores StageError if there is too little memory."""
+    """Append to `rows` the score of each example that has none yet; equal examples are scored once. If any is missing,
+    the model is loaded, in `score_dtype` if the scores are `deciding` the training data, else as for answering. Raises
+    ModelError, and for `deciding` scores StageError (too little memory)."""
     first = first_occurrences(example.id for example in examples())
     total = int(first.sum())
     missing = sum(example.id not in rows for example in compress(examples(), first))
@@ -146,8 +142,8 @@ def score_missing(
             progress(done, total)
 
 
-def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> tuple[list[_Row], list[Scored]]:
-    """The examples as token ids; and an error for each that can't be rendered or is longer than the model's context."""
+def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> tuple[list[_Scorable], list[Scored]]:
+    """The examples as token ids, and a `Scored` with an error for each example that can't be scored."""
     rows, failed = [], []
     for example in examples:
         try:
@@ -155,18 +151,18 @@ def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> t
         except RenderError as error:
             failed.append(Scored(example.id, None, 0, error=str(error)))
             continue
-        start = max(rendered.trained.index(True), 1)  # the first token is predicted from nothing
+        start = max(rendered.trained.index(True), 1)  # nothing predicts the first token
         end = len(rendered.trained) - rendered.trained[::-1].index(True)
         if end == start:
             failed.append(Scored(example.id, None, 0, error="no token to score"))
         elif context is not None and end > context:
             failed.append(Scored(example.id, None, end - start, error="longer than the model's context"))
         else:
-            rows.append(_Row(example.id, rendered.input_ids[:end], 0, start))
+            rows.append(_Scorable(example.id, rendered.input_ids[:end], 0, start))
     return rows, failed
 
 
-def _score(model: PreTrainedModel, batch: list[_Row]) -> list[Scored]:
+def _score(model: PreTrainedModel, batch: list[_Scorable]) -> list[Scored]:
     try:
         values = _token_nlls(model, batch)
     except (RuntimeError, MemoryError) as error:
@@ -174,7 +170,7 @@ def _score(model: PreTrainedModel, batch: list[_Row]) -> list[Scored]:
             raise
     else:
         return [_scored(row, own) for row, own in zip(batch, values, strict=True)]
-    # Below the handler, whose traceback would hold on to the memory that is to be freed.
+    # Outside the handler, whose traceback keeps the memory in use.
     free_memory()
     if len(batch) == 1:
         return [Scored(batch[0].id, None, len(batch[0].ids) - batch[0].start, error=OUT_OF_MEMORY)]
@@ -182,16 +178,16 @@ def _score(model: PreTrainedModel, batch: list[_Row]) -> list[Scored]:
     return _score(model, batch[:half]) + _score(model, batch[half:])
 
 
-def _scored(row: _Row, values: list[float]) -> Scored:
+def _scored(row: _Scorable, values: list[float]) -> Scored:
     mean = math.fsum(values) / len(values)
     if not math.isfinite(mean):
         return Scored(row.id, None, len(values), error="no finite likelihood")
     return Scored(row.id, mean, len(values), tuple(values))
 
 
-def _token_nlls(model: PreTrainedModel, batch: list[_Row]) -> list[list[float]]:
-    """Padded on the right, where causal attention never looks, so that no mask is needed and every row stands where it
-    stands alone. Logits are made from the place before the first token that any row is scored on."""
+def _token_nlls(model: PreTrainedModel, batch: list[_Scorable]) -> list[list[float]]:
+    """The negative log-likelihoods of each row's scored tokens. Rows are padded on the right, which causal attention
+    does not see, so no mask is needed. Logits start one position before the first scored token of any row."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -200,11 +196,11 @@ def _token_nlls(model: PreTrainedModel, batch: list[_Row]) -> list[list[float]]:
     with torch.inference_mode():
         logits = model(input_ids=tokens, use_cache=False, logits_to_keep=longest - first + 1).logits
         parts = [
-            # What stands at place p of the logits predicts the token at `first` + p.
+            # Position p of the logits predicts the token at `first` + p.
             cross_entropy(
                 own[row.start - first : len(row.ids) - first].float(), ids[row.start : len(row.ids)], reduction="none"
             )
             for row, own, ids in zip(batch, logits, tokens, strict=True)
         ]
-        values = iter(torch.cat(parts).tolist())  # brought over at once
+        values = iter(torch.cat(parts).tolist())  # one transfer from the device
     return [list(islice(values, len(part))) for part in parts]

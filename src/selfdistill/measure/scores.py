@@ -1,4 +1,4 @@
-"""Answer, grade, summarise. Answers are on file, so that grading again needs no model."""
+"""Answer, grade, summarise. Answers are on file, so grading again needs no model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..recipe import Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
 from ..types import Completion, Example, Grade, Prompt, Score
-from .stats import RunSpread, Values, mean_interval, pass_at_k
+from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
-Row = dict[str, Any]
-"""Of one item: its id, bucket and grade."""
+GradeRow = dict[str, Any]
+"""A line of grades.jsonl: an item's id, bucket and grade."""
 
 
 def answer(
@@ -31,8 +31,8 @@ def answer(
     progress: Callable[[int, int], None],
     samples: int = 1,
 ) -> int:
-    """Appends to `rows` the arm's `samples` answers to each item that aren't there yet; gives the number of transient
-    failures. Items that are the same are asked once, and an item draws the same random numbers in every arm."""
+    """Append to `rows` the arm's answers to each item that are missing, `samples` per item. Returns the number of
+    transient failures. Equal items are asked once, and an item uses the same random numbers in every arm."""
     different = {item.id: item for item in items}
     asked = [
         Prompt(sample_id(item.id, sample), messages)
@@ -43,8 +43,8 @@ def answer(
     return complete(asked, len(asked), backend, sampling, rows, progress)
 
 
-def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1, k: int = 1) -> Iterator[Row]:
-    """A row for each item. With several samples its value is the unbiased pass@k of those that could be judged."""
+def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1, k: int = 1) -> Iterator[GradeRow]:
+    """One row per item. With several samples the item's value is the unbiased pass@k of the judged samples."""
     saved = ((item, [rows.get(sample_id(item.id, sample)) for sample in range(samples)]) for item in items)
     if "sandbox" in task.needs:
         yield from _several_at_once(lambda job: _grade_item(task, job[0], job[1], k), saved)
@@ -52,7 +52,7 @@ def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1,
         yield from (_grade_item(task, item, answers, k) for item, answers in saved)
 
 
-def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int) -> Row:
+def _grade_item(task: Task, item: Example, answers: Sequence[dict[str, Any] | None], k: int) -> GradeRow:
     graded = [_grade_answer(task, item, row) for row in answers]
     if len(graded) == 1:
         return graded[0]
@@ -65,44 +65,44 @@ def _grade_item(task: Task, item: Example, answers: Sequence[Row | None], k: int
     unanswered = sum(row["bucket"] == "unanswered" for row in judged)
     found = f"{passed}/{len(judged)}" + (f", {unanswered} without an answer" if unanswered else "")
     grade = Grade("pass" if enough else "fail", "samples pass", f"pass@{k}", found, value)
-    row = row_of(item.id, "passed" if enough else _not_passed(judged), grade)
+    row = grade_row(item.id, "passed" if enough else _not_passed(judged), grade)
     return {**row, "unanswered": unanswered} if unanswered else row
 
 
-def _not_passed(judged: Sequence[Row]) -> Bucket:
-    """The bucket of an item whose samples don't pass: that of the samples if all were cut off, or have no answer."""
+def _not_passed(judged: Sequence[GradeRow]) -> Bucket:
+    """The bucket of an item whose samples do not pass: failed unless all were truncated or unanswered."""
     buckets = {row["bucket"] for row in judged}
     if buckets == {"unanswered"}:
         return "unanswered"
     return "truncated" if buckets <= {"unanswered", "truncated"} else "failed"
 
 
-def _grade_answer(task: Task, item: Example, saved: Row | None) -> Row:
+def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> GradeRow:
     completion = Completion.from_json(saved) if saved else no_answer(item.id)
     if completion.finish == "error":
         grade = Grade("unjudged", f"backend error: {completion.error}")
     else:
         text = answer_of(completion)
-        grade = no_answer_yet() if text is None else task.grade(item, text)
-    return row_of(item.id, bucket(completion, grade), grade)
+        grade = no_final_answer() if text is None else task.grade(item, text)
+    return grade_row(item.id, bucket(completion, grade), grade)
 
 
 def no_answer(item_id: str) -> Completion:
     return Completion(item_id, "", "error", error="no answer on file")
 
 
-def no_answer_yet() -> Grade:
-    """The grade on a reply that ends inside its think trace. It is neither right nor a refusal: it never passes."""
+def no_final_answer() -> Grade:
+    """The grade of a reply that ends inside its think trace. Such a reply never passes, also where refusals pass."""
     return Grade("fail", "no answer: the reply ends inside its think trace")
 
 
-def row_of(item_id: str, where: Bucket, grade: Grade) -> Row:
+def grade_row(item_id: str, where: Bucket, grade: Grade) -> GradeRow:
     return {"id": item_id, "bucket": where, "grade": grade.to_json()}
 
 
 def bucket(completion: Completion, grade: Grade) -> Bucket:
-    """Every item is in exactly one. A graded value over one half passes, one half is a tie. An answer that was cut off
-    counts as passed where what there is passes (a refusal, say), else as truncated. A reply that ends inside its think
+    """The bucket of an item; each item has exactly one. A value over one half passes, one half is a tie. An answer that
+    was cut off is passed if its text passes (for example a refusal), else truncated. A reply that ends inside its think
     trace is unanswered."""
     if completion.finish == "error":
         return "errors"
@@ -121,24 +121,20 @@ IN_ALL_RUNS = "share of items judged in every run"
 SAMPLES_UNANSWERED = "samples without an answer"
 
 
-def summarise(task: Task, runs: Sequence[Iterable[Row]], spread: RunSpread | None = None) -> Score:
-    """An arm's score on a task, over one run of it or several. Items that couldn't be judged count neither for nor
-    against. `spread` between the runs is pooled over the arm's tasks; by default this task alone tells it."""
-    buckets: Counter[Bucket] = Counter()
-    reasons: Counter[str] = Counter()
-    rows = [list(run) for run in runs]
-    for row in (row for run in rows for row in run):
-        buckets[row["bucket"]] += 1
-        if row["bucket"] != "passed":
-            reasons[row["grade"]["reason"]] += 1
-    unanswered = sum(row.get("unanswered", 0) for run in rows for row in run)
-    valued = [values(run) for run in rows]
-    shared = [{key: run[key] for key in run if all(key in other for other in valued)} for run in valued]
+def summarise(task: Task, runs: Sequence[Iterable[GradeRow]], spread: RunSpread | None = None) -> Score:
+    """An arm's score on a task over one or several runs. Items that were not judged are left out. `spread`, between the
+    runs, is pooled over the arm's tasks; by default it is estimated from this task alone."""
+    by_run = [list(run) for run in runs]
+    rows = [row for run in by_run for row in run]
+    buckets: Counter[Bucket] = Counter(row["bucket"] for row in rows)
+    reasons = Counter(row["grade"]["reason"] for row in rows if row["bucket"] != "passed")
+    unanswered = sum(row.get("unanswered", 0) for row in rows)
+    valued = [values(run) for run in by_run]
     value = low = high = None
     interval = "none"
-    if shared and shared[0]:
-        value = sum(sum(run.values()) / len(run) for run in shared) / len(shared)
-        low, high, interval = mean_interval(shared, spread)
+    if judged := shared_items(valued):
+        value = sum(sum(run[key] for key in judged) / len(judged) for run in valued) / len(valued)
+        low, high, interval = mean_interval(valued, spread)
         low, high = min(low, value), max(high, value)
     return Score(
         task=task.name,
@@ -151,31 +147,31 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]], spread: RunSpread | Non
         **{name: buckets[name] for name in get_args(Bucket)},
         reasons=dict(reasons.most_common()),
         details={
-            **(task.judge.details([row for run in rows for row in run]) if task.judge else {}),
-            **({IN_ALL_RUNS: len(shared[0]) / max(1, *map(len, rows))} if len(rows) > 1 else {}),
+            **(task.judge.details(rows) if task.judge else {}),
+            **({IN_ALL_RUNS: len(judged) / max(1, *map(len, by_run))} if len(by_run) > 1 else {}),
             **({SAMPLES_UNANSWERED: unanswered} if unanswered else {}),
         },
     )
 
 
 def unanswered_note(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """How many of a task's replies have no answer, by arm, and the next step; empty if all have one."""
-    said = []
+    """A note on a task's replies without an answer, by arm, and the next step; empty if all replies have one."""
+    counts = []
     for arm, score in scores.items():
         if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
-            said.append(f"{arm} {samples:,} samples")
+            counts.append(f"{arm} {samples:,} samples")
         elif score["unanswered"]:
-            said.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
-    if not said:
+            counts.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
+    if not counts:
         return ""
     return (
         f"{task}: replies that end inside their think trace have no answer and count as not passed "
-        f"({', '.join(said)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
+        f"({', '.join(counts)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
     )
 
 
 def values(graded: Iterable[Mapping[str, Any]]) -> Values:
-    """Of the items that could be judged, the value in [0, 1], by id and occurrence."""
+    """The value in [0, 1] of each judged item, by its id and the number of earlier items with this id."""
     seen: Counter[str] = Counter()
     found: dict[tuple[str, int], float] = {}
     for row in graded:
@@ -186,17 +182,17 @@ def values(graded: Iterable[Mapping[str, Any]]) -> Values:
     return found
 
 
-def _several_at_once(work: Callable[[Any], Row], items: Iterable[Any]) -> Iterator[Row]:
-    """`work` on each item, in their order, on all cores; a few are begun ahead of the one that is given out."""
+def _several_at_once(work: Callable[[Any], GradeRow], items: Iterable[Any]) -> Iterator[GradeRow]:
+    """`work` on each item with one thread per core. Yields in order and starts only a few items ahead."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    begun: deque[Future[Row]] = deque()
+    started: deque[Future[GradeRow]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                begun.append(pool.submit(work, item))
-                if len(begun) > 4 * workers:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
+                started.append(pool.submit(work, item))
+                if len(started) > 4 * workers:
+                    yield started.popleft().result()
+            while started:
+                yield started.popleft().result()
         finally:
-            pool.shutdown(cancel_futures=True)  # what nobody waits for any more isn't begun
+            pool.shutdown(cancel_futures=True)  # the caller may stop early

@@ -1,8 +1,7 @@
-"""Intervals and tests for scores and for differences between scores, pure mathematics without any wording.
+"""Intervals and tests for scores and for differences between scores.
 
-Right or wrong in a single run: Wilson's interval and McNemar's exact test. Everything else is a mean over items, and
-over training runs if there are several, with a variance that has a part for the items and a part for the runs: see
-`Estimate`.
+Right or wrong in a single run: Wilson's interval and McNemar's exact test. All other scores are means over items, and
+over training runs if there are several. Their variance has one part for the items and one for the runs: see `Estimate`.
 """
 
 from __future__ import annotations
@@ -19,16 +18,15 @@ if TYPE_CHECKING:
     """Values in [0, 1], one row per training run and one column per item."""
 
 Values = Mapping[Any, float]
-"""The value in [0, 1] of each item that could be judged, for one run of an arm."""
+"""The value in [0, 1] of each judged item, for one run of an arm."""
 
 Z95 = 1.959963984540054
 LEVEL = 0.05
-# The estimate of the run-to-run variance starts from a spread of 3 points with one degree of freedom. Two runs that
-# agree by chance would otherwise pass for runs that always agree. benchmarks/calibration.py measures what this
-# prevents.
+# The prior of the run-to-run variance is a spread of 3 points with one degree of freedom. Without it, two runs that
+# agree by chance would look like runs that always agree. benchmarks/calibration.py measures its effect.
 PRIOR_SPREAD = 0.03
 PRIOR_FREEDOM = 1.0
-# Assumed correlation of a run's effects on two tasks: a run that went badly is often worse on several tasks.
+# Assumed correlation of a run's effects on two tasks: a bad run is often worse on several tasks.
 SHARED = 0.5
 
 
@@ -42,12 +40,12 @@ def wilson(passed: int, n: int) -> tuple[float, float]:
     p, z2 = passed / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # At the ends the interval touches them; rounding must not push it past.
+    # At 0 and 1 the interval ends exactly there; rounding must not exceed it.
     return (0.0 if passed == 0 else centre - half), (1.0 if passed == n else centre + half)
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """Exact two-sided p-value that items change both ways equally often (McNemar 1947, binomial form)."""
+    """Exact two-sided p-value of "as many items are gained as lost" (McNemar 1947, binomial form)."""
     from scipy.special import bdtr
 
     changed = gained + lost
@@ -55,10 +53,8 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
-    """The unbiased estimate that one of k samples passes, where `passed` of n did (Chen et al. 2021, eq. 1).
-
-    Raises ValueError where there are fewer than k samples.
-    """
+    """The unbiased estimate of the probability that one of k samples passes, if `passed` of n did (Chen et al. 2021,
+    eq. 1). Raises ValueError if there are fewer than k samples."""
     if not 0 <= passed <= n or not 0 < k <= n:
         raise ValueError(f"no pass@{k} from {passed} of {n} samples")
     missed = 1.0
@@ -71,8 +67,8 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
 class RunSpread:
     """How much the true score of an arm varies between training runs, pooled over tasks.
 
-    `variance` is σ̂² of the true score. `mean_square` is the mean square behind it, item noise included, and `freedom`
-    the degrees of freedom of that mean square: these two say how uncertain σ̂² is.
+    `variance` is σ̂² of the true score. `mean_square` is the mean square from which it is estimated, including item
+    noise, and `freedom` its degrees of freedom; both describe how uncertain σ̂² is.
     """
 
     variance: float
@@ -100,14 +96,13 @@ def run_spread(tables: Sequence[Table]) -> RunSpread | None:
 
 
 def pooled_freedom(freedom: float, tasks: int) -> float:
-    """The degrees of freedom of T mean squares together. The tasks share part of each run's effect, so they count as
-    T / (1 + (T − 1) ρ²) independent tasks with ρ = `SHARED`: the variance of a mean of T variances whose correlation is
-    ρ²."""
+    """The degrees of freedom of T = `tasks` pooled mean squares. The tasks share part of each run's effect, so they
+    count as T / (1 + (T − 1) ρ²) independent tasks with ρ = `SHARED`, since their variances have the correlation ρ²."""
     return freedom / (1 + (tasks - 1) * SHARED**2)
 
 
 def _mean_squares(table: Table) -> tuple[float, float]:
-    """The variance of the run means, and how much of it the noise of single answers explains (σ̂ₑ²/n)."""
+    """The variance of the run means, and the part of it that the noise of single answers explains (σ̂ₑ²/n)."""
     runs, n = table.shape
     means = table.mean(axis=1)
     residuals = table - table.mean(axis=0) - means[:, None] + means.mean()
@@ -119,10 +114,9 @@ def _mean_squares(table: Table) -> tuple[float, float]:
 class Estimate:
     """A mean over `n` items and over training runs, with the parts of its variance.
 
-    For values y with R runs, item means ȳᵢ and runs that are drawn like the items are:
-    Var(mean) = S²(ȳᵢ)/n + σ²/R. The first part, `items`, holds the noise of single answers and does not shrink with R
-    as far as the runs share the items' effects. `trained` has the σ² and R of each arm that was trained several times.
-    With a single run it is empty, and the interval covers the draw of the items only.
+    For R runs with item means ȳᵢ, where both runs and items are samples: Var(mean) = S²(ȳᵢ)/n + σ²/R. The first part,
+    `items`, includes the noise of single answers. `trained` has the σ² and R of each arm that was trained several
+    times. With a single run it is empty, and the interval covers only the sampling of the items.
     """
 
     centre: float
@@ -130,7 +124,7 @@ class Estimate:
     n: int
     trained: tuple[tuple[RunSpread, int], ...] = ()
     exact: bool = False
-    """Right or wrong in a single run: normal quantiles, as in the published intervals."""
+    """True for right or wrong in a single run: then quantiles are normal, as in the published intervals."""
 
     @property
     def run_variance(self) -> float:
@@ -150,13 +144,13 @@ class Estimate:
         return self.error**4 / (self.items**2 / max(1, self.n - 1) + sum(parts))
 
     def interval(self, lowest: float, highest: float) -> tuple[float, float]:
-        """The 95 % interval by Student's t, within the range that the mean can have."""
+        """The 95 % interval by Student's t, limited to the possible range of the mean."""
         half = quantile(1 - LEVEL / 2, self.freedom) * self.error
         return max(self.centre - half, lowest), min(self.centre + half, highest)
 
     def p_below(self, bound: float, items: float = 0.0) -> float:
-        """One-sided p-value of "the mean is `bound` or less"; `items` is a lower limit of the items' part of the
-        variance."""
+        """One-sided p-value of "the mean is `bound` or less". `items` is a lower limit of the variance's part for the
+        items."""
         from scipy.special import ndtr, stdtr
 
         distance = (bound - self.centre) / sqrt(max(self.items, items) + self.run_variance)
@@ -178,7 +172,7 @@ def table_of(runs: Sequence[Values], keys: Sequence[Any]) -> Table:
 
 
 def shared_items(runs: Sequence[Values]) -> list[Any]:
-    """The items that could be judged in every run."""
+    """The items that were judged in every run, in the order of the first run."""
     if not runs:
         return []
     everywhere = set(runs[0]).intersection(*runs[1:])
@@ -186,9 +180,9 @@ def shared_items(runs: Sequence[Values]) -> list[Any]:
 
 
 def score_estimate(table: Table, spread: RunSpread | None = None) -> Estimate:
-    """The mean score of an arm. Two made-up items, one right and one wrong, are added as Agresti and Coull (1998) do:
-    without them a few items that agree would have an interval of no width. `spread` is pooled over the arm's tasks; by
-    default it is estimated from this table alone."""
+    """The mean score of an arm. Two made-up items, one right and one wrong, are added as in Agresti and Coull (1998);
+    without them, the interval of a few items that agree would have no width. `spread` is pooled over the arm's tasks;
+    by default it is estimated from this table alone."""
     means, n = table.mean(axis=0), table.shape[1] + 2
     centre = (float(means.sum()) + 1) / n
     items = ((float((means**2).sum()) + 1) / n - centre**2) / n
@@ -197,11 +191,11 @@ def score_estimate(table: Table, spread: RunSpread | None = None) -> Estimate:
 
 
 def mean_interval(runs: Sequence[Values], spread: RunSpread | None = None) -> tuple[float, float, str]:
-    """The 95 % interval of an arm's mean over the items of all runs, and its name: Wilson's for right and wrong in one
-    run, else Student's t. Raises ValueError if nothing was judged."""
+    """The 95 % interval of an arm's mean over the items that were judged in all runs, and the interval's name: Wilson's
+    for right or wrong in one run, else Student's t. Raises ValueError if no item was judged."""
     keys = shared_items(runs)
     if not keys:
-        raise ValueError("nothing was judged")
+        raise ValueError("no item was judged")
     table = table_of(runs, keys)
     if len(runs) == 1 and binary(table):
         return *wilson(round(float(table.sum())), len(keys)), "wilson"
@@ -212,12 +206,12 @@ def mean_interval(runs: Sequence[Values], spread: RunSpread | None = None) -> tu
 def difference_estimate(
     mine: Table, other: Table, spreads: tuple[RunSpread | None, RunSpread | None] = (None, None)
 ) -> Estimate:
-    """The mean difference of two arms on the same items; `spreads` are those of the two arms, None for an arm whose
+    """The mean difference of two arms on the same items. `spreads` has the spread of each arm, or None for an arm whose
     runs are not a sample (the seed, or a single training).
 
-    Bonett and Price (2012, https://doi.org/10.3102/1076998611411915) add one made-up item that is gained and one that
-    is lost; for right and wrong in single runs the interval is theirs. With R runs there are one of each in every run,
-    not the same item in two runs: together they add 2/R to the sum of squares of the item means.
+    Bonett and Price (2012, https://doi.org/10.3102/1076998611411915) add one made-up gained item and one made-up lost
+    item; for right or wrong in single runs the interval is theirs. With R runs each run has its own two made-up items,
+    which together add 2/R to the sum of squares of the item means.
     """
     changes, n = mine.mean(axis=0) - other.mean(axis=0), mine.shape[1] + 2
     centre = float(changes.sum()) / n
@@ -233,7 +227,7 @@ def binary(table: Table) -> bool:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979), in the given order."""
+    """The p-values corrected for multiple tests (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     corrected, highest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):

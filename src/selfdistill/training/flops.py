@@ -1,4 +1,4 @@
-"""Floating-point operations that a training's tokens need, and the share of the GPU's peak that they are (MFU: PaLM,
+"""The floating-point operations of a training, and the GPU's peak for the MFU, their share of that peak (PaLM,
 arXiv 2204.02311, appendix B)."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-# Dense bfloat16 in FLOP/s, by a part of the name that CUDA gives; the vendor's data sheets. Earlier lines go first.
+# Dense bfloat16 peak in FLOP/s by a part of CUDA's device name, from the vendor's data sheets. The first match counts.
 PEAKS = {
     "B200": 2.25e15,
     "GH200": 989e12,
@@ -27,11 +27,11 @@ PEAKS = {
 
 
 def token_flops(model: Any, lengths: Iterable[int]) -> float:
-    """Operations of a step of training, a token, of sequences of these lengths (in tokens).
+    """FLOPs per token of a training step over sequences of these lengths (in tokens).
 
-    Forward two for each weight of a matrix, backward two more for the activations and two for each weight that is
-    trained; attention 4·L·d·T forward and twice that backward, for L layers of width d and T tokens to attend to, not
-    halved for causality, as in the source. Recomputing activations counts nothing: it is no work of the model's.
+    Each weight of a matrix costs two in the forward pass, two in the backward pass for the activations, and two more if
+    it is trained. Attention costs 4·L·d·T forward and twice that backward, for L layers of width d and T tokens
+    attended to, not halved for causality, as in the source. Recomputed activations are not counted.
     """
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
@@ -44,7 +44,7 @@ def token_flops(model: Any, lengths: Iterable[int]) -> float:
 
 
 def peak_flops(device: Any) -> float | None:
-    """Of a torch device, in FLOP/s; None where it isn't in `PEAKS`."""
+    """The peak of a torch device in FLOP/s, or None if it is not in `PEAKS`."""
     import torch
 
     if device.type != "cuda":

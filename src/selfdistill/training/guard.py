@@ -1,8 +1,9 @@
-"""What keeps a training silent, and its failures clear."""
+"""Keep a training silent, turn its failures into our errors, and refuse a model whose packed rows would mix."""
 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ExperimentError, SelfDistillError, StageError
 from ..models.loading import free_memory
-from .setup import process_count
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _WRITE_FAILURES = ("PytorchStreamWriter", "inline_container", "No space left", "
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The libraries print, show bars, warn and send telemetry; within this they don't."""
+    """Within this context the libraries print nothing, show no progress bars, do not warn and send no telemetry."""
     import datasets
     from huggingface_hub import constants
     from transformers.utils import logging as transformers_logging
@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def clear_errors(directory: Path) -> Iterator[None]:
-    """Out of memory becomes a StageError, a folder that can't be written an ExperimentError."""
+    """Raise StageError for a full GPU memory, and ExperimentError if `directory` can't be read or written."""
     try:
         yield
     except SelfDistillError:
@@ -66,19 +66,19 @@ def clear_errors(directory: Path) -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError):
             raise StageError(
                 "The GPU's memory is full; lower train.micro_batch_size (the step stays the same) or train.max_length, "
-                "and leave train.gradient_checkpointing at auto or set it to true."
+                "leave train.gradient_checkpointing at auto or set it to true, and run the command again."
             ) from error
         if any(sign in str(error) for sign in _WRITE_FAILURES):
             raise ExperimentError(
-                _not_written(directory, "a file was not written to its end, as on a full disk")
+                _not_written(directory, "a file was not written completely, as on a full disk")
             ) from error
         raise
 
 
 def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["auto"]) -> _T:
-    """What `run` gives, called with whether to recompute activations; with "auto" they are kept, and only where the
-    GPU's memory does not hold them `run` is called again. Of several processes one alone would try again, so there it
-    fails as without "auto"."""
+    """The result of `run(recompute)`, where `recompute` says whether to recompute activations. With "auto" `run(True)`
+    follows only if `run(False)` runs out of GPU memory. With several processes "auto" means False, since a single
+    process would retry alone."""
     import torch
 
     if setting != "auto" or process_count() > 1:
@@ -86,23 +86,26 @@ def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["au
     try:
         return run(False)
     except torch.OutOfMemoryError:
-        _log.warning("The GPU's memory is full; going on from the last checkpoint with activations recomputed.")
-    free_memory()  # only here: the error holds on to all that was there
+        _log.warning("The GPU's memory is full; resuming from the last checkpoint with recomputed activations.")
+    free_memory()  # outside the handler, whose traceback keeps the memory in use
     return run(True)
+
+
+def process_count() -> int:
+    """How many processes train together, from the variable that accelerate's and torch's launchers set."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _not_written(directory: Path, reason: str) -> str:
     return (
-        f"{directory} can't be read or written ({reason.rstrip('.')}); free space or mend its permissions, then run "
-        "again: it goes on from the last checkpoint."
+        f"{directory} can't be read or written ({reason.rstrip('.')}); free space or fix its permissions, then run the "
+        "command again: the training resumes from the last checkpoint."
     )
 
 
 def refuse_leaks(trainer: Any) -> None:
-    """Raises StageError if a row's logits depend on the row that is laid before it, or are not those of the row alone.
-
-    `trainer` is TRL's; the batches are made by its own collator.
-    """
+    """Raise StageError if the logits of a packed row depend on the row before it, or differ from those of the row
+    alone. `trainer` is TRL's trainer, whose own collator builds the batches."""
     import torch
 
     later = list(range(8))
@@ -120,11 +123,10 @@ def refuse_leaks(trainer: Any) -> None:
 
     alone, after, after_other = logits([later]), logits([later, later]), logits([later[::-1], later])
     scale = alone.abs().max()
-    # The same shapes give the same rounding; a row alone has other shapes.
+    # Equal shapes round equally; a row alone has another shape.
     rounding = 1e-4 if trainer.accelerator.mixed_precision == "no" else 5e-2
     if (after - after_other).abs().max() > 1e-3 * scale or (after - alone).abs().max() > rounding * scale:
         raise StageError(
-            f"With this model's attention ({trainer.model.config._attn_implementation}) rows that are laid end to end "
-            "would see each other or stand at other positions; set train.packing=false and leave "
-            "train.extra.padding_free out."
+            f"With this model's attention ({trainer.model.config._attn_implementation}), packed rows would attend to "
+            "each other or get wrong positions; set train.packing=false and leave train.extra.padding_free out."
         )

@@ -1,6 +1,6 @@
-"""Training in several processes: `accelerate launch` as a process of its own, whose workers run `worker.py`.
+"""Train in several processes: start `accelerate launch`, whose workers run `worker.py`, and wait for it.
 
-The workers read what to train from a file, and only they load it; here is shown how far they are, and why they ended.
+The workers read the job from a file, and only they load the model. This process reports their progress and errors.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from .. import errors
 from ..errors import SelfDistillError, StageError
 from ..recipe import ModelConfig, TrainConfig
 from ..store.rows import write_json
-from .log import Progress
+from .log import StepProgress
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 20
 WATCHED = "SELFDISTILL_WATCHED"
-"""Set where the workers' standard input ends with the process that started them, and they with it."""
+"""If this variable is set, the workers exit when their standard input closes, that is when their starter ends."""
 
 
 def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, directory: Path) -> list[str]:
-    """Writes the file that says what to train (the rows of `data`, into `directory`), and gives the command,
-    as a list of arguments, that trains it in the processes of `settings.launch`."""
+    """Write the job file (train on the rows of `data`, into `directory`) and return the command that runs it in the
+    processes of `settings.launch`, as a list of arguments."""
     assert settings.launch is not None
     job = (directory / "launch" / "job.json").resolve()
     write_json(
         job,
         {
-            "folder": os.getcwd(),  # paths of model and chat template may be relative to it
+            "folder": os.getcwd(),  # the paths of model and chat template may be relative to it
             "data": str(data.resolve()),
             "directory": str(directory.resolve()),
             "model": model.model_dump(mode="json"),
@@ -58,12 +58,12 @@ def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, direct
 
 
 def launch(
-    data: Path, model: ModelConfig, settings: TrainConfig, directory: Path, on_progress: Progress | None = None
+    data: Path, model: ModelConfig, settings: TrainConfig, directory: Path, on_progress: StepProgress | None = None
 ) -> None:
-    """Trains on the rows of `data` in several processes; leaves in `directory` what `train` leaves there, and
-    their output in `launch/log.txt`. The processes end with this one, however it ends.
+    """Train on the rows of `data` in several processes. Writes to `directory` what `train` writes, and the processes'
+    output to `launch/log.txt`. The processes end when this process ends, however it ends.
 
-    Raises what a worker raised, or StageError where the processes ended without saying why.
+    Raises the error that a worker raised, or StageError if the processes ended without a reason on file.
     """
     words = launch_command(data, model, settings, directory)
     folder = directory / "launch"
@@ -73,11 +73,11 @@ def launch(
         log.write((shlex.join(words) + "\n").encode())
         log.flush()
         with _process(words, log, _environment(model, settings)) as process:
-            told: Any = None
+            reported: Any = None
             while process.poll() is None:
                 time.sleep(_POLL_SECONDS)
-                told = _tell(folder / "progress.json", told, on_progress)
-            _tell(folder / "progress.json", told, on_progress)
+                reported = _report(folder / "progress.json", reported, on_progress)
+            _report(folder / "progress.json", reported, on_progress)
     if process.returncode:
         raise _failure(folder)
 
@@ -94,7 +94,7 @@ def _environment(model: ModelConfig, settings: TrainConfig) -> Mapping[str, str]
 
 @contextmanager
 def _process(words: list[str], log: Any, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended, and with it its workers, where the block is left before it is done."""
+    """The running process. It and its workers are ended when the context is left."""
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
     ) as process:
@@ -102,20 +102,20 @@ def _process(words: list[str], log: Any, environment: Mapping[str, str]) -> Iter
         try:
             yield process
         finally:
-            process.stdin.close()  # the workers end by this
+            process.stdin.close()  # this ends the workers
             try:
                 process.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tell(path: Path, told: Any, on_progress: Progress | None) -> Any:
-    """Tells what is in the progress file if it is new; gives what was told last."""
+def _report(path: Path, reported: Any, on_progress: StepProgress | None) -> Any:
+    """Report the content of the progress file if it is new. Returns what was reported last."""
     try:
         now = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there yet, or being written
-        return told
-    if now != told and on_progress is not None:
+    except (OSError, ValueError):  # not there yet, or half written
+        return reported
+    if now != reported and on_progress is not None:
         on_progress(*now)
     return now
 
@@ -126,13 +126,15 @@ def _failure(folder: Path) -> SelfDistillError:
     killed = next((-code for code in reversed(codes) if code < 0 and -code != signal.SIGTERM), None)
     if killed:
         return StageError(
-            f"A training process was killed ({signal.Signals(killed).name}; SIGKILL is usual where memory runs out). "
-            f"Run again to go on from the last checkpoint; the processes' output is in {folder / 'log.txt'}."
+            f"A training process was killed ({signal.Signals(killed).name}; SIGKILL usually means that memory ran "
+            "out). Run the command again to resume from the last checkpoint. The processes' output is in "
+            f"{folder / 'log.txt'}."
         )
     for path in sorted(folder.glob("error-*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         error: SelfDistillError = getattr(errors, row["kind"])(row["message"])
         return error
-    said = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception): .*)", log, flags=re.MULTILINE)
-    reason = f" ({said[0][:300].rstrip('.')})" if said else ""
-    return StageError(f"The training processes ended with an error{reason}; their output is in {folder / 'log.txt'}.")
+    raised = re.findall(r"^(?:\[rank\d+\]: )?([\w.]*(?:Error|Exception): .*)", log, flags=re.MULTILINE)
+    reason = f" ({raised[0][:300].rstrip('.')})" if raised else ""
+    advice = f"fix its cause (see {folder / 'log.txt'}) and run the command again."
+    return StageError(f"The training processes ended with an error{reason}; {advice}")

@@ -1,4 +1,4 @@
-"""What a training leaves behind as it goes: rows of train.jsonl, and checkpoints that are known to be whole."""
+"""What a training writes while it runs: rows of train.jsonl, and checkpoints that are verified before a resume."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..errors import ExperimentError, StageError
 from ..store.rows import file_checksum, write_json, write_lines
 from .flops import peak_flops, token_flops
 
-Progress = Callable[[int, int, float], None]
-_WHOLE = "whole.json"
+StepProgress = Callable[[int, int, float], None]
+"""Receives step, total steps and loss."""
+_COMPLETE = "whole.json"
 
 
 def last_checkpoint(folder: Path, fingerprint: str) -> Path | None:
-    """The last whole checkpoint under `folder`; torn ones, cut off while they were written, are removed.
+    """The last complete checkpoint in `folder`, or None. Incomplete and damaged checkpoints after it are deleted.
 
-    Raises ExperimentError where it belongs to a training with other data or settings.
+    Raises ExperimentError if the checkpoint belongs to a training with other data, model or settings.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True)
-    for checkpoint in found:
-        whole = _read_json(checkpoint / _WHOLE)
-        if whole is None or any(_changed(checkpoint / name, was) for name, was in whole["files"].items()):
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        found = _fingerprint(checkpoint)
+        if found is None:
             shutil.rmtree(checkpoint, ignore_errors=True)
-        elif whole["fingerprint"] != fingerprint:
+        elif found != fingerprint:
             raise ExperimentError(
                 f"{folder.parent} holds a training with other data, model or settings, stopped at step "
                 f"{checkpoint_step(checkpoint)}; train in another folder, or delete {folder} to start over."
@@ -43,15 +43,26 @@ def checkpoint_step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def mark_whole(checkpoint: Path, fingerprint: str) -> None:
-    """Written last: a checkpoint without this mark, or with files that are not as they were, is not resumed from."""
+def mark_complete(checkpoint: Path, fingerprint: str) -> None:
+    """Write the checksum of every file of a checkpoint. It is written last: no training resumes from a checkpoint
+    without it, or from one whose files have changed."""
     found = (path for path in checkpoint.rglob("*") if path.is_file())
     files = {str(path.relative_to(checkpoint)): file_checksum(path) for path in found}
-    write_json(checkpoint / _WHOLE, {"fingerprint": fingerprint, "files": files})
+    write_json(checkpoint / _COMPLETE, {"fingerprint": fingerprint, "files": files})
+
+
+def _fingerprint(checkpoint: Path) -> str | None:
+    """The fingerprint of a checkpoint's training, or None if a file is missing or has changed."""
+    try:
+        complete = json.loads((checkpoint / _COMPLETE).read_text(encoding="utf-8"))
+        same = all(file_checksum(checkpoint / name) == checksum for name, checksum in complete["files"].items())
+        return str(complete["fingerprint"]) if same else None
+    except (OSError, ValueError):
+        return None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a train.jsonl; a last line that was cut off is left out."""
+    """The rows of a train.jsonl, without a last line that was cut off."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -61,20 +72,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def rewind_log(path: Path, step: int) -> None:
-    """Drops the rows after `step`, which a resumed training writes again."""
-    write_lines(path, [row for row in read_log(path) if row["step"] <= step])
-
-
 def last_epoch_loss(path: Path) -> float:
-    """Nats a trained token, the mean over the steps of the last epoch."""
+    """The mean loss over the steps of the last epoch, in nats per trained token."""
     rows = read_log(path)
     losses = [row["loss"] for row in rows if row["epoch"] > rows[-1]["epoch"] - 1]
     return float(round(sum(losses) / len(losses), 6))
 
 
-def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
-    """The Trainer callback that writes `log`, marks checkpoints, reports progress, and stops at a loss of NaN."""
+def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> Any:
+    """A TrainerCallback that writes `log`, marks checkpoints as complete and reports progress. It raises StageError if
+    the loss is not finite."""
     import torch
     from transformers import TrainerCallback
 
@@ -84,7 +91,8 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
-                rewind_log(log, state.global_step)
+                # A resumed training writes the rows after the checkpoint's step again.
+                write_lines(log, [row for row in read_log(log) if row["step"] <= state.global_step])
             if args.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             self.tokens_at_start = self.tokens = state.num_input_tokens_seen
@@ -92,8 +100,8 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             last = state.global_step >= state.max_steps
-            control.should_log |= last or control.should_save  # no weights are saved whose loss wasn't looked at
-            control.should_save &= not last  # the result itself is written next
+            control.should_log |= last or control.should_save  # weights are saved only after their loss was checked
+            control.should_save &= not last  # the result follows the last step
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if "loss" not in logs:
@@ -101,7 +109,7 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
             if not math.isfinite(logs["loss"]):
                 raise StageError(
                     f"The loss is {logs['loss']} at step {state.global_step}, so training has diverged; lower "
-                    "train.lr, add train.warmup, or set train.dtype=float32."
+                    "train.lr, add train.warmup, or set train.dtype=float32, and run the command again."
                 )
             now = time.perf_counter()
             rate = (state.num_input_tokens_seen - self.tokens) / max(now - self.time, 1e-9)
@@ -113,9 +121,7 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
                     "epoch": round(state.epoch, 6),
                     "loss": logs["loss"],
                     "lr": logs["learning_rate"],
-                    "grad_norm": norm
-                    if math.isfinite(norm)
-                    else None,  # float16's first steps overflow, and are skipped
+                    "grad_norm": norm if math.isfinite(norm) else None,  # float16 skips its first steps: overflow
                     "tokens_per_second": round(rate, 1),
                     "peak_memory_gib": round(peak_memory_gib(), 3),
                 }
@@ -126,22 +132,22 @@ def recorder(log: Path, fingerprint: str, on_progress: Progress | None) -> Any:
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if torch.distributed.is_initialized():
-                torch.distributed.barrier()  # every process has written its part
+                torch.distributed.barrier()  # wait until every process has written its part
             if state.is_world_process_zero:
-                mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", fingerprint)
-            self.time = time.perf_counter()  # saving is no part of the training rate
+                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", fingerprint)
+            self.time = time.perf_counter()  # saving does not count as training time
 
     return Recorder()
 
 
 def measured(trainer: Any, tokens_at_start: int, seconds: float, lengths: Iterable[int]) -> dict[str, Any]:
-    """What a finished trainer tells for `TrainResult`; `seconds` are those since it had seen `tokens_at_start`, and
-    `lengths` its sequences'. Raises StageError where the weights are no numbers."""
+    """The fields of `TrainResult` that a finished trainer knows. `seconds` is the time since `tokens_at_start` tokens
+    were seen, `lengths` the sequences' lengths in tokens. Raises StageError if a weight is not finite."""
     import torch
 
     parameters = list(trainer.model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    # Of weights that several processes share each looks at its part.
+    # If several processes share the weights, each process checks its part.
     parts = (parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained)
     if not all(torch.isfinite(part).all() for part in parts):
         raise StageError("The trained weights hold NaN or infinity; lower train.lr, or set train.dtype=float32.")
@@ -166,7 +172,7 @@ def measured(trainer: Any, tokens_at_start: int, seconds: float, lengths: Iterab
 
 
 def peak_memory_gib() -> float:
-    """The most memory this process has held: on the GPU where it computes there, else of the machine."""
+    """The most memory that this process has held: GPU memory if it computes on a GPU, else main memory."""
     import torch
 
     if torch.cuda.is_available() and (allocated := torch.cuda.max_memory_allocated()):
@@ -175,18 +181,3 @@ def peak_memory_gib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _changed(path: Path, was: str | int) -> bool:
-    """`was` its checksum, or of an older version its size."""
-    try:
-        return was != (path.stat().st_size if isinstance(was, int) else file_checksum(path))
-    except OSError:
-        return True

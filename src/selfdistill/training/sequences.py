@@ -1,4 +1,4 @@
-"""From responses to the sequences that training sees: rendered once, checked before the first step."""
+"""From responses to the token sequences to train on. They are rendered once and checked before the first step."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ..models.renderer import Renderer, TrainingRow
 
 IGNORED = -100
-"""The label of a token that no loss is taken on."""
+"""The label of a token without a loss."""
 _LISTED = 10
 
 
 @dataclass
 class TrainingData:
-    """Sequences of token ids, and labels that are the ids where loss is taken and `IGNORED` elsewhere.
+    """Sequences of token ids, and labels: the id for a token with a loss, `IGNORED` for the other tokens.
 
-    Each of the `rows` is one response with its prompt, and one sequence unless it was `dropped`. `too_long` rows were
-    over the limit: `cut` of them were shortened, the other ones are among the `dropped`. `untrained` rows had no
-    trained token. `mask_unlikely` took the loss off `masked_tokens` tokens, and off all tokens of `masked_rows` rows.
+    Each of the `rows` is one response with its prompt, and one sequence unless it was `dropped`. `too_long` rows
+    exceeded the limit: `cut` of them were shortened, the rest are among the `dropped`. `untrained` rows had no token to
+    train on. `mask_unlikely` removed the loss of `masked_tokens` tokens, and every loss of `masked_rows` rows.
     """
 
     rows: int = 0
@@ -44,12 +44,12 @@ class TrainingData:
     masked_rows: int = 0
 
     def add(self, row: TrainingRow, limit: int) -> None:
-        """Takes in the row's first `limit` tokens, or drops it where none of them is trained."""
+        """Add the row's first `limit` tokens, or drop the row if none of these tokens is trained."""
         import numpy as np
 
         ids = np.asarray(row.input_ids[:limit], dtype=np.int32)
         trained = np.asarray(row.trained[:limit], dtype=bool)
-        if not trained[1:].any():  # the first token is predicted from nothing
+        if not trained[1:].any():  # nothing predicts the first token
             self.dropped += 1
             return
         self.cut += len(row.input_ids) > limit
@@ -64,17 +64,20 @@ class TrainingData:
 
 
 def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_unusable: bool) -> TrainingData:
-    """Renders every example: its `reference` is trained on, after its `prompt`. `limit` is the most tokens a sequence
-    may have.
+    """Render each example: `prompt`, then `reference`, which is trained on. A sequence has at most `limit` tokens.
 
-    Raises DataError where there is nothing to train on, StageError where rows are too long or train nothing and that
-    is not allowed, or where no row is left.
+    Raises DataError if there are no rows, and StageError if rows are too long or have no token to train on and
+    `allow_unusable` is False, or if no row is left.
     """
     data = TrainingData()
     listed: list[str] = []
     for example in examples:
         data.rows += 1
-        row, reason = _rendered(example, renderer)
+        row, reason = None, ""
+        try:
+            row = renderer.response_row(example.prompt, example.reference)
+        except RenderError as error:
+            reason = str(error)
         if row is None or not any(row.trained[1:]):
             data.untrained += 1
             reason = reason or "no token to train on"
@@ -82,20 +85,21 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
             data.too_long += 1
             reason = f"{len(row.input_ids):,} tokens"
         if reason and len(listed) < _LISTED:
-            listed.append(f"response {data.rows} ({reason}: {_first_words(example)})")
+            first_words = " ".join(example.instruction[:200].split())[:40]
+            listed.append(f"response {data.rows} ({reason}: {first_words!r})")
         if row is None:
             data.dropped += 1
         else:
             data.add(row, limit)
     if not data.rows:
-        raise DataError("There are no rows to train on; check the arm's data.")
+        raise DataError("There are no rows to train on; check the recipe's data and the arm's n.")
     unusable = data.too_long + data.untrained
     if unusable and not allow_unusable:
         more = f", and {unusable - len(listed)} more" if unusable > len(listed) else ""
         raise StageError(
             f"{unusable} training rows can't be used ({data.too_long} over the limit of {limit:,} tokens, "
-            f"{data.untrained} that can't be trained): {'; '.join(listed)}{more}. Raise train.max_length (up to "
-            "the model's context), fix the data, or set train.allow_unusable_rows=true to cut and drop them."
+            f"{data.untrained} without a token to train on): {'; '.join(listed)}{more}. Raise train.max_length (up to "
+            "the model's context), fix the data, or set train.allow_unusable_rows=true to cut or drop these rows."
         )
     if not data.input_ids:
         raise StageError(
@@ -106,8 +110,9 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
 
 
 def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) -> None:
-    """Takes the loss off the tokens whose negative log-likelihood is `above` so many nats, by the `scores` of the
-    sequences' tokens (Selective Token Masking, Wu et al. 2025, arXiv 2501.14315). Raises StageError."""
+    """Remove the loss of tokens whose negative log-likelihood is over `above` nats (Selective Token Masking, Wu et al.
+    2025, arXiv 2501.14315). `scores` has one entry per sequence. Raises StageError if a sequence has no score, or if no
+    token with a loss is left."""
     import numpy as np
 
     for scored in scores:
@@ -127,30 +132,17 @@ def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) ->
 
 
 def trained_row(example: Example, response: str, source: str) -> dict[str, Any]:
-    """A line of an arm's data.jsonl: the response that is trained on, what comes before it, and where it is from."""
+    """A line of an arm's data.jsonl: the response to train on, the prompt before it, and the source of the response."""
     return {"id": example.id, "source": source, "prompt": messages_json(example.prompt), "response": response}
 
 
 def trained_example(row: dict[str, Any]) -> Example:
-    """The example to train on, from a row of `trained_row`."""
+    """The example to train on, from a row that `trained_row` returned."""
     return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
 
 
-def _rendered(example: Example, renderer: Renderer) -> tuple[TrainingRow | None, str | None]:
-    """The example's sequence, or None with the reason if it can't be trained."""
-    try:
-        return renderer.response_row(example.prompt, example.reference), None
-    except RenderError as error:
-        return None, str(error)
-
-
 def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
-    """Passes `examples` through, and their prompts and responses into `digest`."""
+    """The same examples; each one's prompt and response also enter `digest`."""
     for example in examples:
         digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
         yield example
-
-
-def _first_words(example: Example) -> str:
-    words = " ".join(example.instruction[:200].split())
-    return repr(words if len(words) <= 40 else words[:39] + "…")

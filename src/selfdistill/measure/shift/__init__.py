@@ -1,7 +1,7 @@
-"""How far a tuned model moved from the seed: in its answers to the same prompts, its distributions, its weights.
+"""The shift of a tuned model from the seed: in its answers to the same prompts, its distributions and its weights.
 
-A new metric is one function `(Compared) -> Measured` and its line in `METRICS`; the grade and the command show it
-unasked. One that can't be measured raises `UnmeasuredError` with a sentence, and the others go on.
+A metric is one function `(Compared) -> Measured` and one line in `METRICS`; the verdict, the command and the report
+page show every metric. A metric that can't be measured raises `UnmeasuredError` with the reason; the others still run.
 """
 
 from __future__ import annotations
@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .compared import Compared as Compared
-from .compared import Measured as Measured
-from .compared import Pair as Pair
-from .compared import Sample as Sample
-from .compared import UnmeasuredError as UnmeasuredError
-from .compared import check_same_prompts as check_same_prompts
+from .compared import AnswerPair, Compared, Measured, Sample, UnmeasuredError, check_same_prompts
 from .kl import kl, kl_on_target
-from .parameters import parameter_shift as parameter_shift
-from .texts import agreement, bleu4, bleu4_char, cosine, length_ratio, rouge_l
+from .parameters import parameter_shift
+from .similarity import agreement, bleu4, bleu4_char, cosine, length_ratio, rouge_l
 
 METRICS: dict[str, Callable[[Compared], Measured | None]] = {
     "bleu4": bleu4,
@@ -32,9 +27,9 @@ METRICS: dict[str, Callable[[Compared], Measured | None]] = {
 
 
 def measure(compared: Compared) -> dict[str, Any]:
-    """Every metric: `metrics` by name (a mean with its interval), `distributions` (where a metric has one number a
-    prompt), and under `missing` why one could not be measured. A metric that has nothing to say here gives None, and is
-    left out."""
+    """All metrics: `metrics` (name to a mean with its interval), `distributions` (name to one number per prompt, for
+    metrics that have them), `parameters` (see `parameter_shift`), and `missing` (name to the reason why a metric could
+    not be measured). A metric that does not apply returns None and is left out."""
     metrics: dict[str, Any] = {}
     distributions: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
@@ -46,11 +41,13 @@ def measure(compared: Compared) -> dict[str, Any]:
             continue
         if measured is not None:
             metrics[name] = measured.figures
-        if measured is not None and measured.values:
-            distributions[name] = list(measured.values)
+            distributions |= {name: list(measured.values)} if measured.values else {}
     try:
         parameters = parameter_shift(compared.seed, compared.tuned, compared.adapter)
     except UnmeasuredError as error:
         parameters = None
         missing["parameters"] = str(error)
     return {"metrics": metrics, "distributions": distributions, "parameters": parameters, "missing": missing}
+
+
+__all__ = ["AnswerPair", "Compared", "Measured", "Sample", "UnmeasuredError", "check_same_prompts", "measure"]

@@ -1,4 +1,4 @@
-"""What the metrics compare, and what they give."""
+"""The input and the output of a shift metric, and bootstrap intervals over prompts."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...backends.batches import Row
+from ...backends.decoding import padded
 from ...errors import ExperimentError, SelfDistillError
+from ...models.loading import load_model, load_renderer
 from ...recipe import ModelConfig
 from ...types import Completion, Grade, Prompt
 
 if TYPE_CHECKING:
-    from .kl import BothModels
+    import torch
 
 _RESAMPLES = 9_999
-_PIECE = 250  # resamples at a time, so that memory stays bounded
+_PIECE = 250  # resamples at a time, which bounds the memory
 _NAMED = 3
 
 
 class UnmeasuredError(SelfDistillError):
-    """A metric that can't be measured here; the sentence says why, and what to do."""
+    """A metric can't be measured here; the message gives the reason and the next step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The seed's and the tuned model's answers to one prompt, and where there are any their grader's grades."""
+class AnswerPair:
+    """The seed's and the tuned model's answers to one prompt, and their grades if the task has a grader."""
 
     id: str
     seed: str
@@ -41,16 +44,43 @@ class Sample:
     answer: Completion
 
 
+class BothModels:
+    """The seed and the tuned model. With an adapter they share one set of weights. Raises ModelError."""
+
+    def __init__(self, seed: ModelConfig, tuned: ModelConfig, adapter: str | None) -> None:
+        self.config = seed
+        self.renderer = load_renderer(seed)
+        self.tuned: Any = load_model(tuned, adapter).eval()
+        self.seed: Any = None if adapter else load_model(seed).eval()
+
+    def logits(self, rows: Sequence[Row], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The seed's and the tuned model's logits at the last `keep` positions of each row, each of shape (rows, keep,
+        vocabulary)."""
+        import torch
+
+        tokens, mask, positions = padded(rows, self.tuned.device)
+        inputs = {
+            "input_ids": tokens, "attention_mask": mask, "position_ids": positions, "logits_to_keep": keep,
+            "use_cache": False,
+        }  # fmt: skip
+        with torch.inference_mode():
+            tuned = self.tuned(**inputs).logits
+            if self.seed is not None:
+                return self.seed(**inputs).logits, tuned
+            with self.tuned.disable_adapter():
+                return self.tuned(**inputs).logits, tuned
+
+
 @dataclass(frozen=True)
 class Compared:
-    """A tuned run against the seed.
+    """A tuned run and the seed.
 
-    `pairs` are the texts; `samples` the seed's answers on which the distributions are compared (to the same prompts),
-    and `on_target` those to the target task's prompts where that is another task. `tuned` is the tuned weights, or the
-    seed's with an `adapter` folder over them.
+    `pairs` are the texts to compare. The distributions are compared on `samples`, the seed's answers to the same
+    prompts, and on `on_target`, its answers to the target task's prompts if the target is another task. `tuned` is the
+    tuned model, or the seed if `adapter` is the folder of an adapter for it.
     """
 
-    pairs: Sequence[Pair]
+    pairs: Sequence[AnswerPair]
     seed: ModelConfig
     tuned: ModelConfig
     adapter: str | None
@@ -60,35 +90,33 @@ class Compared:
 
     @cached_property
     def models(self) -> BothModels:
-        """Loaded at first use, and freed with this object."""
-        from .kl import BothModels
-
+        """Loaded at first use and freed with this object. Raises ModelError."""
         return BothModels(self.seed, self.tuned, self.adapter)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A metric's figures (`mean`, its 95 % interval `low` and `high`, others of its own), and one value a prompt."""
+    """A metric's `figures` (`mean`, its 95 % interval `low` to `high`, and others) and its value for each prompt."""
 
     figures: Mapping[str, Any]
     values: Sequence[float] = field(default=())
 
 
 def averaged(values: Sequence[float], **others: Any) -> Measured:
-    """The mean over prompts, with a bootstrap interval. Raises UnmeasuredError where there are none."""
+    """The mean over prompts with a bootstrap interval. Raises UnmeasuredError if there are no values."""
     mean, low, high = ratio(values, [1.0] * len(values))
     return Measured({"mean": mean, "low": low, "high": high, **others}, list(values))
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Σ over / Σ under, with the percentiles of a bootstrap over prompts (Efron and Tibshirani 1993, chapter 13); no
-    interval of a single prompt. Seeded: the same values give the same interval. Raises UnmeasuredError where there are
-    no values."""
+    """Σ over / Σ under and its 95 % interval by a percentile bootstrap over prompts (Efron and Tibshirani 1993, chapter
+    13); a single prompt has no interval. The bootstrap is seeded. Raises UnmeasuredError if there are no values, or if
+    one is not finite."""
     import numpy as np
 
     n, table = len(over), np.array([over, under], dtype=float).T
     if n == 0 or table[:, 1].sum() == 0:
-        raise UnmeasuredError("No prompt has an answer of both models.")
+        raise UnmeasuredError("No prompt has an answer from both models; run `selfdistill evaluate` again.")
     if not np.isfinite(table).all():
         raise UnmeasuredError("Some values are not finite; look at the tuned model's answers and its training log.")
     mean = float(table[:, 0].sum() / table[:, 1].sum())
@@ -104,17 +132,14 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float |
 
 
 def check_same_prompts(seed: Mapping[str, Any], tuned: Mapping[str, Any], run: str, task: str) -> None:
-    """Raises ExperimentError that names what only one of the two has answered."""
-    lacking = [(name, [key for key in has if key not in other]) for name, has, other in (
-        ("the seed", seed, tuned), (run, tuned, seed)
-    )]  # fmt: skip
-    said = [
+    """Raise ExperimentError if one model answered prompts that the other did not; the message names them."""
+    differences = [
         f"{len(ids)} only by {name} ({', '.join(ids[:_NAMED])}{', …' if len(ids) > _NAMED else ''})"
-        for name, ids in lacking
-        if ids
+        for name, own, other in (("the seed", seed, tuned), (run, tuned, seed))
+        if (ids := [key for key in own if key not in other])
     ]
-    if said:
+    if differences:
         raise ExperimentError(
-            f"{run} and the seed answered other prompts of {task}, so they can't be compared: {' and '.join(said)}; "
-            f"delete the answers to {task} of the one that is wrong, and evaluate again."
+            f"{run} and the seed answered different prompts of {task}, so they can't be compared: "
+            f"{' and '.join(differences)}. Delete the wrong answers to {task} and run `selfdistill evaluate` again."
         )

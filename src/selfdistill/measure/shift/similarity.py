@@ -1,8 +1,8 @@
-"""Answers compared as texts, without their think traces: the tuned model's as the hypothesis, the seed's as the
-reference.
+"""Shift metrics that compare answers as texts, without think traces: the tuned model's answer is the hypothesis, the
+seed's answer the reference.
 
-Overlaps and cosine are of each prompt's pair, and averaged over prompts as in the paper's code, in [0, 1] (cosine from
--1). A pair of equal texts counts 1 in each, for texts too that a metric can't read (an empty one, or for ROUGE one
+BLEU, ROUGE and cosine are computed per prompt and averaged over prompts, as in the paper's code; they are in [0, 1]
+(cosine in [-1, 1]). Equal texts count 1, including texts that a metric can't read (an empty text, or for ROUGE a text
 without Latin letters and digits).
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...models.loading import pick_device
-from .compared import Compared, Measured, Pair, UnmeasuredError, averaged, ratio
+from .compared import AnswerPair, Compared, Measured, UnmeasuredError, averaged, ratio
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -24,20 +24,15 @@ _INSTALL = "pip install 'selfdistill[shift]'"
 
 
 def bleu4(compared: Compared) -> Measured:
-    """BLEU-4 over words (sacrebleu: 13a tokenisation, exponential smoothing, effective order), a prompt at a time;
-    `corpus` is sacrebleu's corpus BLEU."""
+    """BLEU-4 over words per prompt (sacrebleu: 13a tokenisation, exponential smoothing, effective order). `corpus` is
+    sacrebleu's corpus BLEU."""
     return _bleu(compared, "13a", lambda text: text)
 
 
 def bleu4_char(compared: Compared) -> Measured:
-    """BLEU-4 over characters, spaces and line ends among them: the figure that the paper's code computes, there with
-    nltk (https://github.com/sail-sg/sdft, eval/eval_bleu4.py). sacrebleu's own `char` drops white space."""
-    return _bleu(compared, "none", _characters)
-
-
-def _characters(text: str) -> str:
-    """Each character as a word."""
-    return " ".join(f"<{ord(c)}>" if c.isspace() else c for c in text)
+    """BLEU-4 over characters including white space, which the paper's code computes with nltk
+    (https://github.com/sail-sg/sdft, eval/eval_bleu4.py). sacrebleu's own `char` drops white space."""
+    return _bleu(compared, "none", lambda text: " ".join(f"<{ord(c)}>" if c.isspace() else c for c in text))
 
 
 def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Measured:
@@ -45,7 +40,7 @@ def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Mea
         from sacrebleu.metrics import BLEU
     except ModuleNotFoundError:
         raise UnmeasuredError(f"BLEU needs sacrebleu: {_INSTALL}.") from None
-    # `force`: a space before a last full stop is no sign of tokenised text here.
+    # `force` silences a warning: here a space before the last full stop does not mean that a text is tokenised.
     sentence, corpus = BLEU(tokenize=tokenize, effective_order=True, force=True), BLEU(tokenize=tokenize, force=True)
     values = _each(compared, lambda pair: sentence.sentence_score(split(pair.tuned), [split(pair.seed)]).score / 100)
     tuned, seed = [split(pair.tuned) for pair in compared.pairs], [split(pair.seed) for pair in compared.pairs]
@@ -53,8 +48,8 @@ def _bleu(compared: Compared, tokenize: str, split: Callable[[str], str]) -> Mea
 
 
 def rouge_l(compared: Compared) -> Measured:
-    """F1 of the longest common subsequence of words (rouge-score's rougeL, without stemming): lower-cased Latin letters
-    and digits, the rest are gaps. The paper's code cuts words with jieba, and counts punctuation."""
+    """F1 of the longest common subsequence of words (rouge-score's rougeL without stemming). Words are lower-case Latin
+    letters and digits. The paper's code splits words with jieba and counts punctuation."""
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ModuleNotFoundError:
@@ -64,8 +59,8 @@ def rouge_l(compared: Compared) -> Measured:
 
 
 def cosine(compared: Compared) -> Measured:
-    """Cosine of sentence embeddings (Reimers and Gurevych 2019), by default of all-MiniLM-L6-v2 as in the paper's code;
-    it reads the first 256 tokens of an answer."""
+    """Cosine of sentence embeddings (Reimers and Gurevych 2019), by default of all-MiniLM-L6-v2 as in the paper's code,
+    which reads the first 256 tokens of an answer."""
     encoder = _encoder(compared.embedding, pick_device(compared.seed.device))
     if isinstance(encoder, UnmeasuredError):
         raise encoder
@@ -77,7 +72,7 @@ def cosine(compared: Compared) -> Measured:
 
 @cache
 def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
-    """Kept, and what went wrong too: one try serves all runs."""
+    """The encoder, or the error. Both are cached, so that all runs share one attempt."""
     from huggingface_hub import HfApi
     from transformers.utils import logging
 
@@ -92,43 +87,43 @@ def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
             name = name if "/" in name else f"sentence-transformers/{name}"
             with suppress(Exception):
                 return SentenceTransformer(name, local_files_only=True, **options)
-            HfApi().model_info(name, timeout=20)  # fails at once where loading would try for minutes
+            HfApi().model_info(name, timeout=20)  # fails at once, while loading would retry for minutes
         return SentenceTransformer(name, **options)
     except MemoryError:
         raise
-    except Exception as error:  # of the hub, of transformers and of its own, none with a common base
+    except Exception as error:  # hub, transformers and own errors share no base class
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
         return UnmeasuredError(
-            f"The embedding model {name} can't be loaded ({why}); name a folder that holds one in shift.embedding, and "
-            "run `selfdistill shift` again."
+            f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
+            "and run `selfdistill shift` again."
         )
 
 
 def agreement(compared: Compared) -> Measured:
-    """The share of prompts on which both models give the same final answer, by the task's grader: both are right, or
-    both wrong with the same answer read from them. What the grader could not judge is left out."""
+    """The share of prompts with the same final answer from both models, by the task's grader: both are right, or both
+    are wrong with the same answer found in them. Unjudged answers are left out."""
     values = []
     for pair in compared.pairs:
         if pair.grades is None:
-            raise UnmeasuredError("No grader reads a final answer from each answer of this task.")
+            raise UnmeasuredError(
+                "The agreement is not measured, because the task has no grader that reads a final answer."
+            )
         one, other = pair.grades
         if "unjudged" not in (one.outcome, other.outcome):
             same = (one.passed and other.passed) or (not one.passed and not other.passed and one.found == other.found)
             values.append(float(same))
     if compared.pairs and not values:
-        raise UnmeasuredError("The task's grader could judge none of the answers.")
+        raise UnmeasuredError("The task's grader could judge none of the answers; look at their grades in the report.")
     return averaged(values, prompts=len(values))
 
 
 def length_ratio(compared: Compared) -> Measured:
-    """Characters of all tuned answers over those of the seed's: below 1, answers became shorter."""
-    tuned, seed = ([float(len(text)) for text in texts] for texts in (
-        [pair.tuned for pair in compared.pairs], [pair.seed for pair in compared.pairs]
-    ))  # fmt: skip
+    """The characters of all tuned answers divided by those of the seed's answers; below 1, answers became shorter."""
+    tuned, seed = ([float(len(getattr(pair, side))) for pair in compared.pairs] for side in ("tuned", "seed"))
     mean, low, high = ratio(tuned, seed)
     return Measured({"mean": mean, "low": low, "high": high})
 
 
-def _each(compared: Compared, score: Callable[[Pair], Any]) -> list[float]:
-    """A value a pair; rounding must not push one past 1."""
+def _each(compared: Compared, score: Callable[[AnswerPair], Any]) -> list[float]:
+    """One value per pair, at most 1: rounding may exceed it."""
     return [1.0 if pair.seed == pair.tuned else min(1.0, float(score(pair))) for pair in compared.pairs]

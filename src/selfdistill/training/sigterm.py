@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of a training: a checkpoint first, so that no step is lost."""
+"""Save a checkpoint when SIGTERM arrives during a training, so that no step is lost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 @contextmanager
 def saving_on_sigterm(trainer: Any) -> Iterator[None]:
-    """Within it SIGTERM lets the step at work end and be saved; after that it does what it did before. Of several
-    processes each would end at a step of its own, so there it does that at once."""
+    """Within this context, SIGTERM ends the training after the current step and a checkpoint; then the previous handler
+    receives the signal. With several processes SIGTERM keeps its usual effect, since each would stop at another
+    step."""
     if threading.current_thread() is not threading.main_thread() or trainer.args.world_size > 1:
         yield
         return
@@ -27,7 +28,7 @@ def saving_on_sigterm(trainer: Any) -> Iterator[None]:
     class Saver(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             control.should_log |= asked
-            control.should_save |= asked and state.global_step < state.max_steps  # the result is written after the last
+            control.should_save |= asked and state.global_step < state.max_steps  # the result follows the last step
             control.should_training_stop |= asked
 
     trainer.add_callback(Saver())
