@@ -53,7 +53,7 @@ def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) 
     path = recipe(tmp_path, [{"messages": turns, "id": at} for at in range(2)])
     for done in (command("check", path), command(*init(tmp_path))):
         assert done.code == 0
-        assert "with how many of 2 rows fill them: id (2)" in done.said
+        assert "not trained on: id (2 of 2 rows)" in done.said
         assert "2 assistant turns are context only" in done.said
         assert "2 assistant turns held reasoning, which was left out" in done.said
     assert "2 to train on with 2 responses" in command("check", path).said

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from tools import make_licences
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-import make_licences  # noqa: E402
 
 
 def build(where: Path, when: int) -> dict[str, Path]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import BadRow, draw, iter_conversations, read_conversations
-from ..data.leaks import asked_last
+from ..data import BadRow, asked_last, draw, iter_conversations, read_conversations
 from ..errors import ExperimentError, RecipeError, StageError
 from ..recipe import ReplayConfig
 from ..store.experiment import Experiment, Stage

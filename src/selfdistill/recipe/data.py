@@ -25,7 +25,7 @@ class DataConfig(Settings):
     list of messages."""
 
     path: str = ""
-    format: Literal["auto", "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt"] = "auto"
+    format: str = "auto"
     config: str | None = None
     split: str = "train"
     columns: dict[str, str] = {}

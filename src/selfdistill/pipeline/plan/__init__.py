@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import check_backend
-from ...data import read_conversations
+from ...data import check_format, read_conversations
 from ...errors import RecipeError
 from ...generation.prompts import rewriting_chat_template
 from ...generation.rewriter import Rewriter
@@ -102,6 +102,7 @@ class Plan:
     def source(self) -> DataConfig:
         """Where the training rows are: the recipe's `data`, over the task's own where it names no path."""
         own, default = self.recipe.data, self.target.train
+        check_format(own.format if own else "auto")
         if own is not None and own.path:
             return own
         if default is None:
@@ -231,6 +232,7 @@ class Plan:
     def replay_source(self, replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
         """Where the rows to replay are, and the task that reads them if it isn't the user's own data."""
         changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
+        check_format(replay.format or "auto", "replay.format")
         if replay.task is None:
             return None, DataConfig(**changes)
         task = get_task(replay.task)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ...data import check_format
 from ...errors import RecipeError
 from ...grading.classifier import asked_of_classifier
 from ...harness import ENGINES, Benchmark, load_benchmark, mmlu_shots
@@ -130,6 +131,7 @@ class Evaluation:
 
     def items_source(self, entry: TaskEntry) -> DataConfig | None:
         """Where a task's items are; None for the rows that `data.heldout` sets aside."""
+        check_format(entry.format or "auto", "evaluate.tasks.format")
         changes = entry.model_dump(include={"path", "config", "split", "format", "on_bad_row"}, exclude_none=True)
         own = self.plan.source
         default = own if entry.task == HELDOUT else get_task(entry.task).test
