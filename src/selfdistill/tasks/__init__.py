@@ -6,16 +6,14 @@ import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from ..data import BadRow, OnBad, good_rows, read_records, read_rows
+from ..data.turns import UnusableError
 from ..errors import RecipeError
 from ..grading.judged import Judging as Judging
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Messages
-
-if TYPE_CHECKING:
-    from ..data import OnBad
-    from ..recipe import DataConfig
-
 
 T = TypeVar("T")
 
@@ -118,8 +116,6 @@ def get_task(name: str) -> Task:
 
 def first_row(source: DataConfig) -> Mapping[str, Any]:
     """The first readable row, from which a task recognises the form of its data. Raises DataError if there is none."""
-    from ..data import read_records
-
     return next(row for _, row in read_records(source, lambda bad: None))
 
 
@@ -128,8 +124,6 @@ def load_rows(
 ) -> Iterator[T]:
     """Each row converted by `convert`, for rows in none of the data formats. A row is bad (see `data.good_rows`) if it
     lacks a field, has a field of the wrong type, or if `convert` raises UnusableError."""
-    from ..data import BadRow, good_rows, read_rows
-    from ..data.turns import UnusableError
 
     def converted() -> Iterator[tuple[str, T | BadRow]]:
         for where, row in read_rows(source):
