@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -54,44 +54,29 @@ def prepare(
         part = None
         if config.n is not None or config.heldout:
             part = _draw(sum(1 for _ in _reported(load(config, keep), partial(progress, "data, counting"))), config)
-        conversations = load(config, keep if part is None else _ignore)
+        conversations = load(config, keep if part is None else lambda row: None)  # bad rows are saved once
         reported = _reported(conversations, partial(progress, "data"), 0 if part is None else len(part))
         written = _write_train(reported, part, train_file)
         if part is not None and written.rows != len(part):
             raise DataError(
                 f"{config.path} changed while it was read; run the command again when the file is complete."
             )
-        apart = _uncontaminated(written.heldout, np.array(written.asked, dtype=np.uint64))
-        if written.heldout and not apart:
-            raise DataError(
-                f"All {len(written.heldout)} rows drawn for data.heldout have prompts that are trained on too; "
-                "take repeated rows out of the data, raise data.heldout, or give the task heldout its own path."
-            )
         train_file.flush()
-        near = _near(config, apart, Path(train_file.name), partial(progress, "data, near duplicates"), written)
-        kept = [row for place, row in enumerate(apart) if not (config.near_duplicates.drop and place in near.found)]
-        if apart and not kept:
-            raise DataError(
-                f"All {len(apart)} rows drawn for data.heldout nearly repeat a training row; set "
-                "data.near_duplicates.drop to false, raise its threshold, or give the task heldout its own path."
-            )
-        heldout_file.writelines(dump_line(conversation.to_json()) for conversation in kept)
+        heldout, found = _kept(config, written, Path(train_file.name), progress)
+        heldout_file.writelines(dump_line(conversation.to_json()) for conversation in heldout)
     return DataCounts(
         rows=written.rows,
         bad=bad,
         train=written.train,
-        heldout=len(kept),
+        heldout=len(heldout),
         examples=len(written.ids),
         duplicates=len(written.ids) - len(np.unique(np.array(written.ids, dtype=np.uint64))),
-        contaminated=len(written.heldout) - len(apart),
         short=max((config.n or 0) - written.train, 0),
-        near_duplicates=len(near.found),
-        dropped=len(apart) - len(kept),
-        near_pair=near.pair,
         untrained=written.untrained,
         reasoning=written.reasoning,
         markup=written.markup,
         markup_example=written.markup_example,
+        **found,
     )
 
 
@@ -154,22 +139,37 @@ def _write_train(conversations: Iterator[Conversation], part: npt.NDArray[np.uin
     return written
 
 
-def _near(
-    config: DataConfig,
-    heldout: list[Conversation],
-    train: Path,
-    progress: Callable[[int, int], None],
-    written: _Written,
-) -> NearDuplicates:
-    threshold = config.near_duplicates.threshold
-    if threshold is None or not heldout:
-        return NearDuplicates()
+def _kept(
+    config: DataConfig, written: _Written, train: Path, progress: Progress
+) -> tuple[list[Conversation], dict[str, Any]]:
+    """The held-out rows that are kept, and the counts of contaminated rows and near duplicates. Raises DataError."""
+    drawn, settings = written.heldout, config.near_duplicates
+    apart = _uncontaminated(drawn, np.array(written.asked, dtype=np.uint64))
+    if drawn and not apart:
+        raise DataError(
+            f"All {len(drawn)} rows drawn for data.heldout have prompts that are trained on too; take repeated rows "
+            "out of the data, raise data.heldout, or give the task heldout its own path."
+        )
 
     def report(done: int) -> None:
         if done >= _REPORTED:
-            progress(done, len(written.ids))
+            progress("data, near duplicates", done, len(written.ids))
 
-    return near_duplicates(heldout, iter_conversations(train), threshold, report)
+    near = NearDuplicates()
+    if settings.threshold is not None and apart:
+        near = near_duplicates(apart, iter_conversations(train), settings.threshold, report)
+    kept = [row for place, row in enumerate(apart) if not (settings.drop and place in near.found)]
+    if apart and not kept:
+        raise DataError(
+            f"All {len(apart)} rows drawn for data.heldout nearly repeat a training row; set "
+            "data.near_duplicates.drop to false, raise its threshold, or give the task heldout its own path."
+        )
+    return kept, {
+        "contaminated": len(drawn) - len(apart),
+        "near_duplicates": len(near.found),
+        "dropped": len(apart) - len(kept),
+        "near_pair": near.pair,
+    }
 
 
 def draw(count: int, n: int | None, seed: int) -> npt.NDArray[np.bool_]:
@@ -206,10 +206,6 @@ def _uncontaminated(heldout: list[Conversation], trained: npt.NDArray[np.uint64]
             kept.append(conversation)
             seen.add(number)
     return kept
-
-
-def _ignore(row: BadRow) -> None:
-    """The first pass has already saved the row."""
 
 
 @contextmanager

@@ -100,8 +100,8 @@ def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], to_set
 def _left_out(directory: Path) -> Iterator[str]:
     """Rows and turns of the source that no arm trains on."""
     counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
-    told = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
-    yield from data_notes(told, str(directory / "data" / "bad_rows.jsonl"))
+    left_out = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    yield from data_notes(left_out, str(directory / "data" / "bad_rows.jsonl"))
     if held := counts.get("heldout"):
         yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
 
@@ -154,7 +154,7 @@ def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path
 
 
 def _marked(row: _Chosen, mark: str) -> list[dict[str, Any]]:
-    """The messages of a row, each assistant turn with a mark that says whether it is trained on."""
+    """The messages of a row, each assistant turn with a mark for whether it is trained on."""
     last = len(row.prompt)
     return [
         message.to_json() | ({mark: place == last} if message.role == "assistant" else {})
