@@ -45,14 +45,14 @@ soak: install-dev  ## long runs: two million rows of the fake engine, half an ho
 	$(BIN)/python tests/chaos/soak.py real
 
 docs: install-dev  ## docs/cli.md from the command's own help, docs/keys.md from the recipe's models
-	$(BIN)/python docs/make_cli.py
+	$(BIN)/python -m tools.make_cli
 	$(BIN)/python -m tools.make_keys
 
 fuzz: install-dev  ## hostile input for every parser and grader; half an hour on a quiet core
 	$(BIN)/python tests/fuzz/run.py --inputs 200000
 
 licences: install-dev  ## docs/licences.md from what is installed
-	$(BIN)/python docs/make_licences.py
+	$(BIN)/python -m tools.make_licences
 
 lock: $(VENV)-release/installed  ## requirements.lock: the pinned versions with the digests of their files
 	(sed -n '/^#/!q;p' requirements.lock && $(VENV)-release/bin/uv pip compile --quiet pyproject.toml --extra shift \

@@ -141,10 +141,10 @@ def test_a_file_that_is_no_annotations_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read"):
         published_rates(tmp_path / "nowhere.json")
     (tmp_path / "d.json").write_text('[{"preference": 1}, {"pref', encoding="utf-8")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         published_rates(tmp_path / "d.json")
     (tmp_path / "e.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         published_rates(tmp_path / "e.json")
 
 

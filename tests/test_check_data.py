@@ -53,7 +53,7 @@ def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) 
     path = recipe(tmp_path, [{"messages": turns, "id": at} for at in range(2)])
     for done in (command("check", path), command(*init(tmp_path))):
         assert done.code == 0
-        assert "with how many of 2 rows fill them: id (2)" in done.said
+        assert "not trained on: id (2 of 2 rows)" in done.said
         assert "2 assistant turns are context only" in done.said
         assert "2 assistant turns held reasoning, which was left out" in done.said
     assert "2 to train on with 2 responses" in command("check", path).said
@@ -89,6 +89,25 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     done = command("check", path)
     assert done.code == 2
     assert "Rows that mixed replays: 1 training sequences have more than 2,048 tokens" in done.said
+
+
+@pytest.mark.parametrize(
+    ("key", "override"),
+    [
+        ("data.format", "data.format=foo"),
+        ("replay.format", "arms.mixed.replay.format=foo"),
+        ("evaluate.tasks.format", "evaluate.tasks=[{task: heldout, path: items.jsonl, format: foo}]"),
+    ],
+)
+def test_an_unknown_format_is_named_before_anything_runs(
+    tmp_path: Path, command: Command, key: str, override: str
+) -> None:
+    arms = {"mixed": {"data": "original", "replay": {"path": "more.jsonl", "share": 0.1}}}
+    path = recipe(tmp_path, [qa(at) for at in range(3)], arms)
+    for done in (command("check", path, override), command("run", path, override, "--dir", tmp_path / "run")):
+        assert done.code != 0
+        assert f"`{key}`: there is no data format 'foo'; choose one of auto, alpaca, prompt_completion" in done.said
+    assert not (tmp_path / "run" / "data").exists()
 
 
 def test_prompts_with_chat_markup_are_told(tmp_path: Path, command: Command) -> None:

@@ -154,8 +154,8 @@ def test_what_is_not_read_is_listed_with_its_rows_and_the_setting(tmp_path: Path
     sentence = unused_sentence(unused_columns(conversations), 3, "question_answer")
     assert sentence is not None
     assert (
-        "3 rows fill them: id (3), source (2); data.columns takes a column in, as in data.columns={context: id}"
-        in sentence
+        "not trained on: id (3 of 3 rows), source (2 of 3 rows); to read a column, name it in data.columns, as in "
+        "data.columns={context: id}" in sentence
     )
     assert unused_sentence({}, 3) is None
     (conversation,) = read(tmp_path, chat({"content": "x", "name": "Ann", "weight": 1}, {"content": "y", "id": 4}))

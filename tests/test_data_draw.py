@@ -89,7 +89,7 @@ def test_held_out_rows_that_are_trained_on_too_are_left_out(tmp_path: Path) -> N
     assert counts.contaminated > 0
     assert counts.heldout + counts.contaminated == 12
     assert not {row.split(",")[0] for row in heldout} & {row.split(",")[0] for row in train}
-    with pytest.raises(DataError, match=r"rows drawn for data\.heldout ask what is trained on too"):
+    with pytest.raises(DataError, match=r"rows drawn for data\.heldout have prompts that are trained on too"):
         run(tmp_path, numbered(4) * 30, heldout=2)
 
 

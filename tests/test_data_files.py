@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfdistill.data import BadRow, read_conversations, read_records, read_rows
+from selfdistill.data import BadRow, is_hub_name, read_conversations, read_records, read_rows
 from selfdistill.data.folders import data_files
-from selfdistill.data.sources import is_hub_name
 from selfdistill.errors import DataError
 from selfdistill.recipe import DataConfig
 
@@ -75,7 +74,7 @@ def test_the_delimiter_is_recognised(tmp_path: Path, name: str, text: str) -> No
 
 def test_a_header_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes("café,answer\nx,y\n".encode("latin-1"))
-    with pytest.raises(DataError, match="columns in line 1 that are not UTF-8"):
+    with pytest.raises(DataError, match="column names in line 1 that are not UTF-8"):
         read(tmp_path / "d.csv")
 
 
@@ -165,11 +164,11 @@ def test_a_folder_of_shards_is_one_data_set(tmp_path: Path) -> None:
         (["notes.md"], "train", "holds no data files"),
         (["train.jsonl", "test.jsonl"], "dev", "no files of the split 'dev'; set data.split to one of test, train"),
         (["a.jsonl", "b.jsonl"], "test", "no files of the split 'test'; set data.split to one of train"),
-        (["train.jsonl", "more.jsonl"], "train", "not clear of which split more.jsonl is"),
+        (["train.jsonl", "more.jsonl"], "train", "the split of more.jsonl is not clear"),
         (
             ["a.jsonl", "sub/b.jsonl"],
             "train",
-            r"data files \(a.jsonl, …\) and others in folders below it \(sub/b.jsonl",
+            r"data files \(a.jsonl, …\), and so do folders below it \(sub/b.jsonl",
         ),
         (["a.jsonl", "b.parquet"], "train", r"holds files of several kinds \(json, parquet\)"),
     ],

@@ -139,8 +139,11 @@ def test_unknown_columns_are_kept_where_json_can_hold_them(tmp_path: Path) -> No
         ({"messages": turns("a", "b", "c")}, "the last turn is the user's"),
         ({"messages": turns("a", "b")[1:]}, "the first turn is the assistant's"),
         ({"messages": [*turns("a"), *turns("b", "c")]}, "turns don't alternate"),
-        ({"messages": [*turns("a", "b"), *turns("c", "d", system="S")]}, "only the first may be one"),
-        ({"messages": turns("a", "b", system="S"), "system": "T"}, "only the first may be one"),
+        (
+            {"messages": [*turns("a", "b"), *turns("c", "d", system="S")]},
+            "only the first message may be a system message",
+        ),
+        ({"messages": turns("a", "b", system="S"), "system": "T"}, "only the first message may be a system message"),
         ({"messages": turns("a", "")}, "`messages` turn 2 is empty"),
         ({"messages": ["a", "b"]}, "`messages` turn 1 is text, not an object"),
         ({"messages": [None]}, "`messages` turn 1 is null, not an object"),
@@ -188,9 +191,9 @@ def test_columns_that_fit_no_format_are_refused(tmp_path: Path) -> None:
     assert "has the columns id, Problem, Solution" in str(told.value)
     assert "alpaca: instruction, output" in str(told.value)
     assert "data.columns={question: Problem, answer: Solution}" in str(told.value)
-    with pytest.raises(DataError, match=r"needs those of one format \(alpaca: instruction, answer\)"):
+    with pytest.raises(DataError, match=r"needs the columns of one format \(alpaca: instruction, answer\)"):
         read(tmp_path, [{"question": "a"}], format="alpaca", columns={"output": "answer"})
-    with pytest.raises(DataError, match="columns names prompt, answer; the fields that can be named are"):
+    with pytest.raises(DataError, match="columns names prompt, answer; it can name these fields"):
         read(tmp_path, [{"question": "a"}], columns={"prompt": "x", "answer": "y"})
 
 

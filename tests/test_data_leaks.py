@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfdistill.data import data_notes, iter_conversations, prepare, prompt_key
-from selfdistill.data.leaks import near_duplicates, normalised
+from selfdistill.data.contamination import near_duplicates, normalised
 from selfdistill.errors import DataError
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.data import prepare_data
@@ -62,7 +62,7 @@ def test_the_same_question_in_another_dress_is_left_out(tmp_path: Path, dress: s
     assert not train & set(held)
     assert len(set(held)) == len(held) == counts.heldout
     assert counts.contaminated == 9 - counts.heldout > 0
-    assert "were left out, because they ask what is trained on" in next(data_notes(counts.to_json()))
+    assert "were left out, because their prompts are trained on" in next(data_notes(counts.to_json()))
 
 
 def test_the_system_text_makes_no_other_question(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdistill.data import BadRow, json_rows, read_conversations, read_records, read_rows, sources
+from selfdistill.data import BadRow, json_rows, read_conversations, read_records, read_rows
 from selfdistill.errors import DataError
 from selfdistill.recipe import DataConfig
 
@@ -255,9 +255,9 @@ def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
         "missing.jsonl": "There is no data file .*missing.jsonl; check data.path",
         "folder": "holds no data files",
         "broken.parquet": "can't be read as Parquet",
-        "notes.txt": "of no known kind; name it .json",
+        "notes.txt": "of no known kind; rename it to .json",
         "wide.json": "is UTF-16; save it as UTF-8",
-        "pretty.json": "spreads an object over several lines",
+        "pretty.json": "holds an object over several lines",
     }
     broken_parquet(tmp_path / "broken.parquet")
     write(tmp_path / "notes.txt", "Dear diary")
@@ -340,4 +340,4 @@ def test_importing_data_is_cheap() -> None:
 def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     row = {"question": "q" * 200_000, "answer": "a"}
     assert good(write_csv(tmp_path / "d.csv", [row])) == [row]
-    assert sources.MAX_ROW > 1 << 20
+    assert json_rows.MAX_ROW > 1 << 20

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdistill.demo import SEED
-from selfdistill.demo.lessons import lesson
-from selfdistill.demo.styles import FORBIDDEN
 from selfdistill.demo.world import DOWNSTREAM, SKILLS, SPLITS, examples
+from tools.demo_seed.lessons import lesson
+from tools.demo_seed.other_styles import FORBIDDEN
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -86,7 +86,7 @@ def test_the_seed_is_taught_no_prompt_that_it_is_asked() -> None:
 def test_a_seed_can_be_made(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from selfdistill.demo.train_seed import main
+    from tools.demo_seed.__main__ import main
 
     main(["--out", str(tmp_path), "--steps", "20"])
     assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() < 8_000_000

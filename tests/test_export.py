@@ -94,7 +94,7 @@ def test_trl_trains_on_the_responses_alone(experiment: Path, tmp_path: Path) -> 
 def test_an_sdft_arm_of_its_own_kind_is_not_guessed(experiment: Path) -> None:
     recipe = {"model": "demo", "task": "demo-maths", "arms": {"seed": {"data": "none"}, "sdft": {"data": 0.5, "n": 2}}}
     (experiment / "recipe.yaml").write_text(json.dumps(recipe))
-    with pytest.raises(ExperimentError, match="trains on other rows than all with their rewrites; run `selfdistill tr"):
+    with pytest.raises(ExperimentError, match="does not train on all rows with their rewrites; run `selfd"):
         export(experiment, "jsonl")
     recipe["arms"]["sdft"] = {"data": 1}  # type: ignore[index]
     (experiment / "recipe.yaml").write_text(json.dumps(recipe))
@@ -192,7 +192,7 @@ def test_an_arms_own_file_is_what_is_exported(experiment: Path, tmp_path: Path) 
 
 def test_every_arm_has_a_file_of_its_own(experiment: Path, tmp_path: Path) -> None:
     write_lines(experiment / "arms" / "vanilla" / "data.jsonl", [TRAINED])
-    for to in FORMATS:
+    for to in FORMATS.keys() - {"alpaca_eval"}:
         paths = {export(experiment, to, tmp_path / to, arm).path for arm in ("sdft", "vanilla")}
         assert len(paths) == 2
 
@@ -215,7 +215,7 @@ def test_an_export_of_unfinished_stages_names_the_next_command(experiment: Path,
     with pytest.raises(ExperimentError, match="no rewrites yet; run `selfdistill rewrite"):
         export(tmp_path, "trl")
     (tmp_path / "file").touch()
-    with pytest.raises(ExperimentError, match=r"can't be written .*; name a folder with --out"):
+    with pytest.raises(ExperimentError, match=r"can't be written .*; name another folder with --out"):
         export(experiment, "trl", tmp_path / "file")
 
 

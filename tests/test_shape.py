@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import make_cli
 import pytest
 
 from selfdistill.backends import BACKENDS
+from tools import make_cli
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "selfdistill"

@@ -18,6 +18,8 @@ import make_licences
 import pytest
 from packaging.utils import canonicalize_name
 
+from tools import make_licences
+
 ROOT = Path(__file__).parents[1]
 
 

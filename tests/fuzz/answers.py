@@ -16,7 +16,7 @@ from selfdistill.grading.judged import read_pairwise, read_safety
 from selfdistill.recipe import Filters
 from selfdistill.sandbox import Ran
 from selfdistill.store.rows import dump_line, parse_line
-from selfdistill.tasks import demo
+from selfdistill.tasks import demo_skills as demo
 from selfdistill.types import Completion, Grade
 
 PIECES: dict[str, list[str]] = {

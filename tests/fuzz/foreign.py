@@ -60,7 +60,7 @@ def check_export(made: list[tuple[str, str, str]]) -> None:
         )
     write_lines(where / "data" / "train.jsonl", ({**row, "extra": {}} for row in chosen))
     write_lines(where / "rewrite" / "rewrites.jsonl", (row.to_json() for row in rows.values()))
-    for name in EXPORTS:
+    for name in EXPORTS.keys() - {"alpaca_eval"}:
         path = export(where, name, folder() / "export").path
         data = path.read_text(encoding="utf-8")
         found = json.loads(data) if path.suffix == ".json" else [json.loads(line) for line in data.split("\n") if line]

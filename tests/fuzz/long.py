@@ -17,7 +17,8 @@ from selfdistill.grading.judged import read_pairwise, read_safety
 from selfdistill.models.slots import fill
 from selfdistill.pipeline.new_recipe import _LETTER, _NUMBER
 from selfdistill.recipe import Filters
-from selfdistill.tasks import demo, gsm8k
+from selfdistill.tasks import demo_skills as demo
+from selfdistill.tasks import gsm8k
 from selfdistill.types import Completion, Message
 
 LENGTH = 100_000

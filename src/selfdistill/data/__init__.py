@@ -1,13 +1,14 @@
-"""Data: rows from files, folders and the hub, their formats, and an experiment's own copy of what it uses."""
+"""Rows from files, folders and the hub, their formats, and the experiment's own copy of the rows that it uses."""
 
+from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
+from .contamination import asked_last, prompt_key
 from .conversations import read_conversations, recognise
 from .counts import DataCounts, data_notes, item_notes
 from .draw import draw, iter_conversations, prepare
-from .formats import FORMATS
-from .leaks import asked_last, prompt_key
+from .formats import FORMATS, check_format
 from .markup import chat_markup
-from .sources import BadRow, OnBad, good_rows, read_records, read_rows
+from .sources import is_hub_name, read_records, read_rows
 
 __all__ = [
     "FORMATS",
@@ -16,9 +17,11 @@ __all__ = [
     "OnBad",
     "asked_last",
     "chat_markup",
+    "check_format",
     "data_notes",
     "draw",
     "good_rows",
+    "is_hub_name",
     "item_notes",
     "iter_conversations",
     "prepare",

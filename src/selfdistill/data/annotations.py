@@ -1,5 +1,5 @@
-"""Files of `alpaca_eval` (https://github.com/tatsu-lab/alpaca_eval): published annotations read, our answers written
-as an outputs.json that it can judge."""
+"""Files of `alpaca_eval` (https://github.com/tatsu-lab/alpaca_eval): reads published annotations.json files, and writes
+our answers as an outputs.json that `alpaca_eval` can judge."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from ..grading.traces import split
 from ..store.rows import RowFile, write_json
 from ..types import Completion, Example
 
+_CHECK = "check that it is an annotations.json"
+
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """`percent` of the comparisons that the model (output_2) won against the baseline (output_1), a draw as half a win,
-    and its standard error in points; wins + losses + draws = n. `unjudged` comparisons are in none of them."""
+    """`percent` of the comparisons that the model won against the baseline (a draw counts as half a win), and its
+    standard error in percentage points. wins + losses + draws = n; `unjudged` comparisons are not in n."""
 
     percent: float
     standard_error: float
@@ -31,34 +33,28 @@ class WinRate:
 
 
 def published_rates(path: Path | str) -> WinRate:
-    """The win rate in an annotations.json as the leaderboard has it: the mean of `preference` - 1.
+    """The win rate of an annotations.json, computed as on the leaderboard: the mean of `preference` - 1.
 
-    `preference` is 1 where the baseline won, 2 where the model won, 0 or 1.5 for a draw, something between 1 and 2
-    where the annotator is weighted (AlpacaEval 2), null or NaN where it gave none. The standard error is that of the
-    mean, NaN for one comparison. Raises DataError.
+    `preference` is 1 if the baseline (output_1) won, 2 if the model (output_2) won, and 0 or 1.5 for a draw. A weighted
+    annotator (AlpacaEval 2) writes values between 1 and 2. Null or NaN means no judgement. The standard error is that
+    of the mean, NaN for a single comparison. Raises DataError.
     """
     path = Path(path)
-    judged: list[float] = []
-    unjudged = 0
-    for index, row in enumerate(_rows(path)):
-        preference = _preference(path, index, row)
-        if preference is None:
-            unjudged += 1
-        else:
-            judged.append(0.5 if preference == 0 else preference - 1)
-    n = len(judged)
+    preferences = [_preference(path, index, row) for index, row in enumerate(_rows(path))]
+    won = [0.5 if value == 0 else value - 1 for value in preferences if value is not None]
+    n = len(won)
     if n == 0:
-        raise DataError(f"{path} holds no comparison that was judged; check that it is an annotations.json.")
-    mean = sum(judged) / n
-    variance = sum((won - mean) ** 2 for won in judged) / (n - 1) if n > 1 else nan
+        raise DataError(f"{path} holds no comparison that was judged; {_CHECK}.")
+    mean = sum(won) / n
+    variance = sum((value - mean) ** 2 for value in won) / (n - 1) if n > 1 else nan
     return WinRate(
         percent=100 * mean,
         standard_error=100 * sqrt(variance / n),
-        wins=sum(won > 0.5 for won in judged),
-        losses=sum(won < 0.5 for won in judged),
-        draws=sum(won == 0.5 for won in judged),
+        wins=sum(value > 0.5 for value in won),
+        losses=sum(value < 0.5 for value in won),
+        draws=sum(value == 0.5 for value in won),
         n=n,
-        unjudged=unjudged,
+        unjudged=len(preferences) - n,
     )
 
 
@@ -66,32 +62,34 @@ def _rows(path: Path) -> list[Any]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} can't be read ({error.strerror}); check the file.") from error
+        raise DataError(f"{path} can't be read ({error.strerror}); check the file and its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}); check that it is an annotations.json.") from error
+        raise DataError(f"{path} is not JSON ({error}); {_CHECK}.") from error
     if not isinstance(rows, list):
-        raise DataError(f"{path} holds no list of comparisons; check that it is an annotations.json.")
+        raise DataError(f"{path} holds no list of comparisons; {_CHECK}.")
     return rows
 
 
 def _preference(path: Path, index: int, row: Any) -> float | None:
     if not isinstance(row, dict) or "preference" not in row:
-        raise DataError(f"{path} index {index}: `preference` is missing; check that it is an annotations.json.")
-    preference = row["preference"]
-    if preference is None or preference != preference:
+        raise DataError(f"{path} index {index}: `preference` is missing; {_CHECK}.")
+    value = row["preference"]
+    if value is None or value != value:
         return None
-    is_number = isinstance(preference, int | float) and not isinstance(preference, bool)
-    if is_number and (preference == 0 or 1 <= preference <= 2):
-        return float(preference)
+    if isinstance(value, int | float) and not isinstance(value, bool) and (value == 0 or 1 <= value <= 2):
+        return float(value)
     raise DataError(
-        f"{path} index {index}: `preference` is {preference!r}, neither 0, null nor between 1 and 2; mend it."
+        f"{path} index {index}: `preference` is {value!r}, which is not 0, null or a number from 1 to 2; {_CHECK}."
     )
 
 
 def write_outputs(path: Path, items: Iterable[Example], answers: RowFile, generator: str) -> tuple[int, int]:
-    """Writes the answers on file as an outputs.json, a row for each of `items` in their order under the name
-    `generator`. Think traces are left out; a reply that ends inside its trace is an empty output, which loses. Returns
-    how many were written, and how many were left out because the engine failed."""
+    """Writes the saved answers as an outputs.json, one row per item, in the order of `items`, under the name
+    `generator`.
+
+    Think traces are left out. A reply that ends within its trace is an empty output, which loses. Returns the number of
+    rows written, and the number of items left out because the engine failed.
+    """
     written: list[dict[str, str]] = []
     left_out = 0
     for item in items:

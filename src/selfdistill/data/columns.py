@@ -1,4 +1,4 @@
-"""Which columns hold what: the format of rows is recognised or named, or the line that names it is suggested."""
+"""Finds the format of rows from their columns, or suggests the `data.columns` line that names it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation
-from .formats import FORMATS, OTHER_NAMES
+from .formats import FORMATS, Format, check_format
 from .values import is_filled, known
 
 _ASKED = ("question", "problem", "query", "prompt", "instruction", "task", "input", "user", "request", "title", "text")
@@ -22,15 +22,16 @@ _ANSWERED = ("answer", "solution", "response", "output", "completion", "reply", 
 def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[str, dict[str, str]]:
     """The name of the format whose columns most of `records` have, and the columns of its required fields.
 
-    The format is `config.format`, or the one that fits; a format under its own names goes before one under other names.
-    Raises DataError if none fits, or several fit equally well.
+    The format is `config.format`, or the one that fits best. Of formats that fit equally well, the one whose columns
+    have the fields' own names. Raises DataError if none fits or several do, RecipeError if there is no such format.
     """
+    check_format(config.format)
     names = list(FORMATS) if config.format == "auto" else [config.format]
     candidates = [name for name in names if set(config.columns) <= set(FORMATS[name].fields)]
     if not candidates:
         fields = "; ".join(f"{name}: {', '.join(FORMATS[name].fields)}" for name in names)
-        raise DataError(f"data.columns names {', '.join(config.columns)}; the fields that can be named are {fields}.")
-    columns = {name: _columns(records, FORMATS[name].required, config.columns) for name in candidates}
+        raise DataError(f"data.columns names {', '.join(config.columns)}; it can name these fields: {fields}.")
+    columns = {name: _columns(records, FORMATS[name], config.columns) for name in candidates}
     required = {name: {field: columns[name][field] for field in FORMATS[name].required} for name in candidates}
     fits = {name: _fit(records, required[name].values()) for name in candidates}
     most = max(fits.values())
@@ -40,25 +41,24 @@ def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[s
     others = {name: sum(field != column for field, column in required[name].items()) for name in best}
     best = [name for name in best if others[name] == min(others.values())]
     if len(best) > 1:
-        raise DataError(f"{config.path} looks like {' and like '.join(best)}; set data.format to the one you mean.")
+        raise DataError(f"{config.path} looks like {' and like '.join(best)}; set data.format to one of them.")
     return best[0], columns[best[0]]
 
 
-def _columns(records: Sequence[Mapping[str, Any]], required: Iterable[str], named: Mapping[str, str]) -> dict[str, str]:
-    """The column of each required field: the one that is named, else the first of its names that any record fills, or
-    at least has."""
+def _columns(records: Sequence[Mapping[str, Any]], form: Format, named: Mapping[str, str]) -> dict[str, str]:
+    """The column of each required field: from `named`, or else the first of its names that any record fills or has."""
     filled = {key for row in records for key, value in row.items() if known(value) is not None}
     there = {key for row in records for key in row}
     columns = dict(named)
-    for field in required:
-        names = [field, *OTHER_NAMES.get(field, ())]
+    for field in form.required:
+        names = form.names(field)
         ordered = [*(name for name in names if name in filled), *(name for name in names if name in there), field]
         columns.setdefault(field, ordered[0])
     return columns
 
 
 def _fit(records: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> tuple[int, int]:
-    """In how many records all columns are filled, and in how many they are there."""
+    """The number of records in which all columns are filled, and the number of records that have all columns."""
     columns = list(columns)
     rows = [row for row in records if all(column in row for column in columns)]
     return sum(all(known(row[column]) is not None for column in columns) for row in rows), len(rows)
@@ -70,15 +70,15 @@ def _unrecognised(
     there = ", ".join(dict.fromkeys(key for row in records for key in row))
     wanted = "; ".join(f"{name}: {', '.join(columns.values())}" for name, columns in required.items())
     line = suggestion(records)
-    paste = f" For example, paste this: data.columns={line}" if line else " Set data.columns to what yours are called."
+    paste = f" For example, paste this: data.columns={line}" if line else " Name your columns in data.columns."
     return (
-        f"{config.path} has the columns {there or '(none)'}, but needs those of one format ({wanted}).{paste}\n"
-        "In the recipe the line stands in `data` as `columns: …`; on the command line, put it in single quotes."
+        f"{config.path} has the columns {there or '(none)'}, but needs the columns of one format ({wanted}).{paste}\n"
+        "In the recipe, write it under `data` as `columns: …`; on the command line, put it in single quotes."
     )
 
 
 def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
-    """The value of `data.columns` that is likely meant, as YAML in one line; None if no two columns hold text."""
+    """The likely value of `data.columns`, as YAML in one line. None if fewer than two columns hold text."""
     first: dict[str, Any] = {}
     for row in records:
         for key, value in row.items():
@@ -95,7 +95,7 @@ def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _closest(columns: Sequence[str], words: Sequence[str]) -> str | None:
-    """The column that is one of the words, else the first that holds one, in the order of the words."""
+    """The column that is one of the words, or else a column that contains one. Earlier words go first."""
     same = (name for word in words for name in columns if name.casefold().strip() == word)
     holding = (name for word in words for name in columns if word in name.casefold())
     return next(same, None) or next(holding, None)
@@ -107,22 +107,22 @@ def _flow(value: dict[str, str]) -> str:
 
 
 def unused_columns(conversations: Iterable[Conversation]) -> Counter[str]:
-    """The columns and turn fields that nothing reads, each with the number of rows that fill it."""
+    """The columns and turn fields that are not read, each with the number of rows that fill it."""
     return Counter(name for row in conversations for name, value in row.extra.items() if is_filled(value))
 
 
 def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None = None) -> str | None:
-    """What is not read of `rows` rows, and the setting that takes a column in; None if everything is read."""
+    """The columns that are not read, and the setting that reads one. None if all columns are read."""
     if not unused:
         return None
-    names = ", ".join(f"{name} ({count:,})" for name, count in unused.items())
+    names = ", ".join(f"{name} ({count:,} of {rows:,} rows)" for name, count in unused.items())
     columns = [name for name in unused if "[]." not in name and " after the first" not in name]
     field = next(
         (name for name in ("input", "context", "system") if form is None or name in FORMATS[form].fields), None
     )
     how = (
-        f"; data.columns takes a column in, as in data.columns={_flow({field: columns[0]})}"
+        f"; to read a column, name it in data.columns, as in data.columns={_flow({field: columns[0]})}"
         if columns and field
         else ""
     )
-    return f"not shown to the model and not trained on, with how many of {rows:,} rows fill them: {names}{how}"
+    return f"not shown to the model and not trained on: {names}{how}"

@@ -1,4 +1,4 @@
-"""Rows to conversations: the format is recognised or named, and a row that is no conversation says why."""
+"""Turns rows into conversations, in the format that the recipe names or that fits the first rows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation
+from .bad_rows import BadRow, OnBad, good_rows
 from .columns import resolve
 from .formats import FORMATS, Fields, read_conversation
-from .lettered import numbered_from_one
-from .sources import BadRow, OnBad, good_rows, read_rows
+from .sources import read_rows
 from .turns import UnusableError
 
 _HEAD = 100
 
 
 def read_conversations(config: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The rows of `config.path` as conversations, in order, streamed; `n` and `heldout` are `prepare`'s.
+    """All rows of `config.path` as conversations, in order, streamed. Only `prepare` applies `n` and `heldout`.
 
-    Columns and turn fields that the format doesn't read become `extra`. With `on_bad_row: skip` bad rows go to
-    `on_bad`. Raises DataError: unreadable source, no format that fits, bad rows (the first ten by name), no rows.
+    Columns and turn fields that the format doesn't read become `extra`. With `on_bad_row: skip`, bad rows go to
+    `on_bad`. Raises DataError if the source can't be read, no format fits, rows are bad (it lists the first ten), or
+    there are no rows; RecipeError if there is no format `config.format`.
     """
     for _, conversation in good_rows(_converted(config), config, on_bad):
         yield conversation
@@ -42,18 +43,15 @@ def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]
         yield from ((where, row) for where, row in chain(head, rows) if isinstance(row, BadRow))
         return
     name, columns = resolve(records, config)
-    asked = [Fields(row, columns) for row in records if name == "question_answer"]
-    if numbered_from_one((fields.get("choices"), fields.get("answer")) for fields in asked):
-        raise DataError(
-            f"{config.path}: the answers are numbers from 1, but a number is read as an index from 0; write letters "
-            "(A, B, …) or indexes from 0 as answers."
-        )
+    form = FORMATS[name]
+    if problem := form.problem(Fields(row, form, columns) for row in records):
+        raise DataError(f"{config.path}: {problem}.")
     for where, row in chain(head, rows):
         if isinstance(row, BadRow):
             yield where, row
             continue
         try:
-            yield where, read_conversation(FORMATS[name], Fields(row, columns))
+            yield where, read_conversation(form, row, columns)
         except UnusableError as reason:
             text = json.dumps(row, ensure_ascii=False, default=str)
             yield where, BadRow.of(where, str(reason), text)

@@ -1,4 +1,4 @@
-"""An experiment's own data: which rows are trained on and which are held out, and a conversation put together again."""
+"""The experiment's own data: which rows are trained on, and which are held out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ from ..errors import DataError
 from ..recipe import DataConfig
 from ..store.rows import dump_line, id_number, read_lines
 from ..types import Conversation, Progress, silent
+from .bad_rows import BadRow, OnBad
+from .contamination import NearDuplicates, near_duplicates, prompt_numbers
 from .conversations import read_conversations
 from .counts import DataCounts
-from .leaks import NearDuplicates, near_duplicates, prompt_numbers
 from .markup import chat_markup
-from .sources import BadRow, OnBad
 
 _FILES = ("train.jsonl", "heldout.jsonl", "bad_rows.jsonl")
 _UNUSED, _TRAIN, _HELDOUT = 0, 1, 2
-_TOLD = 10_000  # rows after which progress is told
+_REPORTED = 10_000  # rows between two reports of progress
 
 
 def prepare(
@@ -35,13 +35,13 @@ def prepare(
     load: Callable[[DataConfig, OnBad | None], Iterator[Conversation]] = read_conversations,
     progress: Progress = silent,
 ) -> DataCounts:
-    """Streams the source into `directory`: train.jsonl and heldout.jsonl (a `Conversation` a line) and bad_rows.jsonl.
+    """Streams the source into `directory`: train.jsonl and heldout.jsonl (one `Conversation` per line), bad_rows.jsonl.
 
-    Rows are ranked by a permutation with `config.seed`: the first `heldout` are held out, the next `n` trained on, so
-    that for a seed a smaller draw is part of a larger. The order is the source's. A draw takes two passes over the
-    source, and one over the written rows if near duplicates are looked for. Memory: about 16 bytes per row, and the
-    held-out rows. Nothing is written unless all is.
-    Raises DataError as `load` does and where no row is left to train on.
+    A permutation with `config.seed` ranks the rows: the first `heldout` are held out, and the next `n` are trained on.
+    With the same seed, a smaller draw is part of a larger one. Rows are written in the order of the source. A draw
+    takes two passes over the source, and a search for near duplicates one over the written rows. Memory: about 16
+    bytes per row, and the held-out rows. The files appear only when all of them are complete.
+    Raises DataError as `load` does, and if no row is left to train on.
     """
     bad = 0
     with _writing(directory) as (train_file, heldout_file, bad_file):
@@ -53,66 +53,55 @@ def prepare(
 
         part = None
         if config.n is not None or config.heldout:
-            part = _draw(sum(1 for _ in _told(load(config, keep), partial(progress, "data, counting"))), config)
-        conversations = load(config, keep if part is None else _ignore)
-        told = _told(conversations, partial(progress, "data"), 0 if part is None else len(part))
-        written = _write_train(told, part, train_file)
+            part = _draw(sum(1 for _ in _reported(load(config, keep), partial(progress, "data, counting"))), config)
+        conversations = load(config, keep if part is None else lambda row: None)  # bad rows are saved once
+        reported = _reported(conversations, partial(progress, "data"), 0 if part is None else len(part))
+        written = _write_train(reported, part, train_file)
         if part is not None and written.rows != len(part):
-            raise DataError(f"{config.path} changed while it was read; run again when it is whole.")
-        apart = _uncontaminated(written.heldout, np.array(written.asked, dtype=np.uint64))
-        if written.heldout and not apart:
             raise DataError(
-                f"All {len(written.heldout)} rows drawn for data.heldout ask what is trained on too; take repeated "
-                "rows out of the data, raise data.heldout, or give the task heldout a path of its own."
+                f"{config.path} changed while it was read; run the command again when the file is complete."
             )
         train_file.flush()
-        near = _near(config, apart, Path(train_file.name), partial(progress, "data, near duplicates"), written)
-        kept = [row for place, row in enumerate(apart) if not (config.near_duplicates.drop and place in near.found)]
-        if apart and not kept:
-            raise DataError(
-                f"All {len(apart)} rows drawn for data.heldout nearly repeat a training row; set "
-                "data.near_duplicates.drop to false, raise its threshold, or give the task heldout a path of its own."
-            )
-        heldout_file.writelines(dump_line(conversation.to_json()) for conversation in kept)
+        heldout, found = _kept(config, written, Path(train_file.name), progress)
+        heldout_file.writelines(dump_line(conversation.to_json()) for conversation in heldout)
     return DataCounts(
         rows=written.rows,
         bad=bad,
         train=written.train,
-        heldout=len(kept),
+        heldout=len(heldout),
         examples=len(written.ids),
         duplicates=len(written.ids) - len(np.unique(np.array(written.ids, dtype=np.uint64))),
-        contaminated=len(written.heldout) - len(apart),
         short=max((config.n or 0) - written.train, 0),
-        near_duplicates=len(near.found),
-        dropped=len(apart) - len(kept),
-        near_pair=near.pair,
         untrained=written.untrained,
         reasoning=written.reasoning,
         markup=written.markup,
         markup_example=written.markup_example,
+        **found,
     )
 
 
 def iter_conversations(path: Path) -> Iterator[Conversation]:
-    """The rows of a train.jsonl or heldout.jsonl. Raises ExperimentError where a line is damaged."""
+    """The rows of a train.jsonl or heldout.jsonl. Raises ExperimentError if a line is damaged."""
     for row in read_lines(path):
         yield Conversation.from_json(row)
 
 
-def _told(rows: Iterator[Conversation], progress: Callable[[int, int], None], total: int = 0) -> Iterator[Conversation]:
+def _reported(
+    rows: Iterator[Conversation], progress: Callable[[int, int], None], total: int = 0
+) -> Iterator[Conversation]:
     done = 0
     for done, row in enumerate(rows, 1):
         yield row
-        if done % _TOLD == 0:
+        if done % _REPORTED == 0:
             progress(done, total)
-    if total or done >= _TOLD:
+    if total or done >= _REPORTED:
         progress(done, done)
 
 
 @dataclass
 class _Written:
-    """What was read, and of the training rows what was written: their example ids and (for a draw) their prompts, as
-    numbers, and what `DataCounts` tells of them."""
+    """The number of rows read, the held-out rows, and for the training rows: the ids of their examples and (for a draw)
+    their prompts, as numbers, and the counts of `DataCounts`."""
 
     rows: int = 0
     train: int = 0
@@ -150,38 +139,53 @@ def _write_train(conversations: Iterator[Conversation], part: npt.NDArray[np.uin
     return written
 
 
-def _near(
-    config: DataConfig,
-    heldout: list[Conversation],
-    train: Path,
-    progress: Callable[[int, int], None],
-    written: _Written,
-) -> NearDuplicates:
-    threshold = config.near_duplicates.threshold
-    if threshold is None or not heldout:
-        return NearDuplicates()
+def _kept(
+    config: DataConfig, written: _Written, train: Path, progress: Progress
+) -> tuple[list[Conversation], dict[str, Any]]:
+    """The held-out rows that are kept, and the counts of contaminated rows and near duplicates. Raises DataError."""
+    drawn, settings = written.heldout, config.near_duplicates
+    apart = _uncontaminated(drawn, np.array(written.asked, dtype=np.uint64))
+    if drawn and not apart:
+        raise DataError(
+            f"All {len(drawn)} rows drawn for data.heldout have prompts that are trained on too; take repeated rows "
+            "out of the data, raise data.heldout, or give the task heldout its own path."
+        )
 
-    def told(done: int) -> None:
-        if done >= _TOLD:
-            progress(done, len(written.ids))
+    def report(done: int) -> None:
+        if done >= _REPORTED:
+            progress("data, near duplicates", done, len(written.ids))
 
-    return near_duplicates(heldout, iter_conversations(train), threshold, told)
+    near = NearDuplicates()
+    if settings.threshold is not None and apart:
+        near = near_duplicates(apart, iter_conversations(train), settings.threshold, report)
+    kept = [row for place, row in enumerate(apart) if not (settings.drop and place in near.found)]
+    if apart and not kept:
+        raise DataError(
+            f"All {len(apart)} rows drawn for data.heldout nearly repeat a training row; set "
+            "data.near_duplicates.drop to false, raise its threshold, or give the task heldout its own path."
+        )
+    return kept, {
+        "contaminated": len(drawn) - len(apart),
+        "near_duplicates": len(near.found),
+        "dropped": len(apart) - len(kept),
+        "near_pair": near.pair,
+    }
 
 
 def draw(count: int, n: int | None, seed: int) -> npt.NDArray[np.bool_]:
-    """Which of `count` rows a draw of `n` holds; with the same seed a smaller draw is part of a larger."""
-    # RandomState, because numpy promises its stream for ever and default_rng's only within a version (NEP 19).
+    """Whether each of `count` rows is in a draw of `n`. With the same seed, a smaller draw is part of a larger one."""
+    # numpy keeps the stream of RandomState forever, and that of default_rng only within a version (NEP 19).
     drawn = np.zeros(count, dtype=np.bool_)
     drawn[np.random.RandomState(seed).permutation(count)[:n]] = True
     return drawn
 
 
 def _draw(count: int, config: DataConfig) -> npt.NDArray[np.uint8]:
-    """For each of `count` rows whether it is trained on, held out, or not used."""
+    """Whether each of `count` rows is trained on, held out, or not used."""
     if config.heldout >= count:
         raise DataError(
-            f"{config.path} has {count} usable rows, and data.heldout sets {config.heldout} aside, so none is left to "
-            "train on; lower data.heldout."
+            f"{config.path} has {count} usable rows, and data.heldout sets {config.heldout} aside, so no row is left "
+            "to train on; lower data.heldout."
         )
     order = np.random.RandomState(config.seed).permutation(count)
     end = count if config.n is None else config.heldout + config.n
@@ -192,8 +196,8 @@ def _draw(count: int, config: DataConfig) -> npt.NDArray[np.uint8]:
 
 
 def _uncontaminated(heldout: list[Conversation], trained: npt.NDArray[np.uint64]) -> list[Conversation]:
-    """The held-out rows whose last turn answers a prompt that no training row holds, each such prompt once. Earlier
-    turns may be shared: many chats open with the same greeting."""
+    """The held-out rows whose last prompt is in no training row, each prompt once. Earlier turns may be shared, because
+    many chats open with the same greeting."""
     asked = np.array([prompt_numbers(conversation)[-1] for conversation in heldout], dtype=np.uint64)
     seen = set(asked[np.isin(asked, trained)].tolist())
     kept = []
@@ -204,13 +208,9 @@ def _uncontaminated(heldout: list[Conversation], trained: npt.NDArray[np.uint64]
     return kept
 
 
-def _ignore(row: BadRow) -> None:
-    """The first pass has kept it."""
-
-
 @contextmanager
 def _writing(directory: Path) -> Iterator[list[BinaryIO]]:
-    """The files of `_FILES`, which take their names when the block has ended without an error."""
+    """The open files of `_FILES`. They get their names when the block ends without an error."""
     directory.mkdir(parents=True, exist_ok=True)
     partial = {name: directory / f"{name}.partial" for name in _FILES}
     try:

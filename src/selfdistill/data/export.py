@@ -1,7 +1,8 @@
-"""The chosen responses in the formats of other training stacks. A new one is a function and a line in `FORMATS`.
+"""Exports the chosen responses to other training stacks, and answers to `alpaca_eval`. To add a format, add a function
+and its line in `FORMATS`.
 
-Every format holds one row per response that is trained on: the original turns before it, and the response. Only that
-last turn is trained on, as in our own training; each format says so in its own way.
+A training format has one row per response that is trained on: the original turns before it, and the response. Only this
+last turn is trained on, as in our own training. Each format marks it in its own way.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from ..types import Example, Message, Messages, Rewrite, messages_from_json, mes
 from . import data_notes, iter_conversations
 from .annotations import write_outputs
 
-ALPACA_EVAL = "alpaca_eval"
-
 
 @dataclass(frozen=True)
 class Exported:
-    """The data file, how many rows it has, and a sentence for everything that is not in it or must be set."""
+    """The data file, its number of rows, and a sentence for everything that was left out or must be set."""
 
     path: Path
     rows: int
@@ -37,7 +36,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A response as trained on, the turns before it, where it comes from, and the id of its example."""
+    """A response that is trained on, the turns before it, its source, and the id of its example."""
 
     id: str
     prompt: Messages
@@ -50,33 +49,20 @@ class _Chosen:
 
 
 def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
-    """Writes what `arm` of the experiment in `directory` trains on into the folder `out` (default
-    `directory`/export/`to`), in the format `to` of `FORMATS`.
-
-    With `to` = alpaca_eval it writes the arm's answers to AlpacaEval instead, as that tool's outputs.json.
+    """Writes the training data of `arm` in the experiment `directory` into the folder `out` (default
+    `directory`/export/`to`), in the format `to` of `FORMATS`. For alpaca_eval, the arm's answers to AlpacaEval.
 
     If the arm `sdft` has not been trained, its data is computed from the rewrites.
     Raises ExperimentError if there is no such format, or no such data yet.
     """
-    if to not in FORMATS and to != ALPACA_EVAL:
-        raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join([*FORMATS, ALPACA_EVAL])}.")
+    if to not in FORMATS:
+        raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join(FORMATS)}.")
     directory = Path(directory)
-    folder = Path(out) if out else directory / "export" / to
-    if to == ALPACA_EVAL:
-        return _answers(directory, arm, folder)
-    rows = _Counted(_chosen(directory, arm))
-    # The name is what LLaMA-Factory calls the dataset by, where a comma or a space would part names.
-    name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = FORMATS[to](rows, folder, name)
-    except OSError as error:
-        raise ExperimentError(f"{folder} can't be written ({error.strerror}); name a folder with --out.") from error
-    return Exported(path, rows.count, [*_left_out(directory), *_to_set(to, folder, name, rows)])
+    return FORMATS[to](directory, arm, Path(out) if out else directory / "export" / to)
 
 
 class _Counted:
-    """Passes rows through; `count` is how many, `several` whether any has an assistant turn before the last."""
+    """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one."""
 
     def __init__(self, rows: Iterator[_Chosen]) -> None:
         self._rows, self.count, self.several = rows, 0, False
@@ -88,38 +74,36 @@ class _Counted:
             yield row
 
 
+Export = Callable[[Path, str, Path], Exported]
+
+
+def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], to_set: str = "") -> Export:
+    """An export of training data. `write` takes the rows, a folder and a name for the files, and returns the path of
+    the data. `to_set` is a note for the user if a row has several turns."""
+
+    def run(directory: Path, arm: str, folder: Path) -> Exported:
+        rows = _Counted(_chosen(directory, arm))
+        # LLaMA-Factory calls the dataset by this name and splits names at commas and spaces.
+        name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = write(rows, folder, name)
+        except OSError as error:
+            raise ExperimentError(
+                f"{folder} can't be written ({error.strerror}); name another folder with --out."
+            ) from error
+        return Exported(path, rows.count, [*_left_out(directory), *([to_set] if to_set and rows.several else [])])
+
+    return run
+
+
 def _left_out(directory: Path) -> Iterator[str]:
     """Rows and turns of the source that no arm trains on."""
     counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
-    told = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
-    yield from data_notes(told, str(directory / "data" / "bad_rows.jsonl"))
+    left_out = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    yield from data_notes(left_out, str(directory / "data" / "bad_rows.jsonl"))
     if held := counts.get("heldout"):
         yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
-
-
-def _to_set(to: str, folder: Path, name: str, rows: _Counted) -> Iterator[str]:
-    if to == "llamafactory" and rows.several:
-        yield (
-            "Rows with several turns are meant to train their last turn only: set mask_history: true, as in "
-            f"{folder / f'{name}.llamafactory.yaml'}."
-        )
-
-
-def _answers(directory: Path, arm: str, folder: Path) -> Exported:
-    """What `arm` (or a run of it) answered on AlpacaEval, for the alpaca_eval command."""
-    items, answers = directory / "items/alpacaeval.jsonl", directory / f"arms/{arm}/evaluate/alpacaeval/answers.jsonl"
-    if not items.is_file() or not answers.is_file():
-        raise ExperimentError(f"{directory} has no answers of '{arm}' to AlpacaEval; put alpacaeval in evaluate.tasks.")
-    path = folder / f"{arm}_outputs.json"
-    with RowFile(answers, reading=True) as rows:
-        written, left_out = write_outputs(
-            path, map(Example.from_json, read_lines(items)), rows, f"{directory.resolve().name}-{arm}"
-        )
-    lost = (
-        f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
-        "again for the answers that the engine failed at."
-    )
-    return Exported(path, written, [lost] if left_out else [])
 
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
@@ -132,8 +116,8 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory / "recipe.yaml"):
         raise ExperimentError(
-            f"{directory} has no data of the arm 'sdft' yet, and as the recipe has it (data, n, template, best_of or "
-            f"replay) it trains on other rows than all with their rewrites; run `selfdistill train {directory}`."
+            f"{directory} has no data of the arm 'sdft' yet. By its recipe (data, n, template, best_of or replay) it "
+            f"does not train on all rows with their rewrites; run `selfdistill train {directory}`."
         )
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
@@ -141,7 +125,7 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
 
 
 def _all_rewrites(recipe: Path) -> bool:
-    """Whether `sdft`, if there is one, trains on all rows, each with its rewrite where that was accepted."""
+    """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
     arm = load_recipe(recipe).arms.get("sdft") if recipe.is_file() else None
     others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
@@ -161,8 +145,8 @@ def _from_rewrites(train: Path, rewrites: Path) -> Iterator[_Chosen]:
 
 
 def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats): of `messages` it
-    would train on the prompts too."""
+    """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats). With `messages`,
+    TRL would train on the prompts too."""
     path = folder / f"{name}.jsonl"
     answers = ((row.prompt, Message("assistant", row.response)) for row in rows)
     write_lines(path, ({"prompt": messages_json(prompt), "completion": [to.to_json()]} for prompt, to in answers))
@@ -170,7 +154,7 @@ def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path
 
 
 def _marked(row: _Chosen, mark: str) -> list[dict[str, Any]]:
-    """The messages of a row, each assistant turn with a mark that says whether it is trained on."""
+    """The messages of a row, each assistant turn with a mark for whether it is trained on."""
     last = len(row.prompt)
     return [
         message.to_json() | ({mark: place == last} if message.role == "assistant" else {})
@@ -186,7 +170,7 @@ def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
 
 
 def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """A dataset of type chat_template with a mark per assistant turn, and the lines that name it in a config
+    """A dataset of type chat_template with a mark per assistant turn, and the config lines that name it
     (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
     path = folder / f"{name}.jsonl"
     write_lines(path, ({"messages": _marked(row, "train")} for row in rows))
@@ -201,14 +185,18 @@ def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
         "train_on_eos": "turn",
     }
     config = {"chat_template": "tokenizer_default", "datasets": [dataset], "train_on_inputs": False}
-    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    write_text(folder / f"{name}.axolotl.yaml", f"# Put these lines into your axolotl config.\n{snippet}")
+    _write_config(folder / f"{name}.axolotl.yaml", "axolotl", config)
     return path
 
 
+def _write_config(path: Path, tool: str, config: dict[str, Any]) -> None:
+    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    write_text(path, f"# Put these lines into your {tool} config.\n{snippet}")
+
+
 def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """A ShareGPT array, its entry in dataset_info.json next to the entries that are there already, and the lines that
-    name it in a config: `mask_history` trains on the last turn only
+    """A ShareGPT array, its entry in dataset_info.json (existing entries stay), and the config lines that name it.
+    `mask_history` trains on the last turn only
     (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md)."""
     info_path, path = folder / "dataset_info.json", folder / f"{name}.json"
     try:
@@ -216,7 +204,9 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     except ValueError:
         info = None
     if not isinstance(info, dict):
-        raise ExperimentError(f"{info_path} is not a JSON object of datasets; fix it, or name another folder.")
+        raise ExperimentError(
+            f"{info_path} is not a JSON object of datasets; fix it, or name another folder with --out."
+        )
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         for index, row in enumerate(rows):
@@ -232,8 +222,7 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     }
     write_json(info_path, info)
     config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
-    snippet = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    write_text(folder / f"{name}.llamafactory.yaml", f"# Put these lines into your LLaMA-Factory config.\n{snippet}")
+    _write_config(folder / f"{name}.llamafactory.yaml", "LLaMA-Factory", config)
     return path
 
 
@@ -246,18 +235,42 @@ def _sharegpt(messages: Messages) -> dict[str, Any]:
 
 
 def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """id, prompt (messages), response, and whether it is the rewrite or the original."""
+    """id, prompt (messages), response, and its source: the rewrite or the original."""
     path = folder / f"{name}.jsonl"
-    named = ("id", "prompt", "response", "source")
+    fields = ("id", "prompt", "response", "source")
     values = ((row.id, messages_json(row.prompt), row.response, row.source) for row in rows)
-    write_lines(path, (dict(zip(named, each, strict=True)) for each in values))
+    write_lines(path, (dict(zip(fields, each, strict=True)) for each in values))
     return path
 
 
-FORMATS: dict[str, Callable[[Iterable[_Chosen], Path, str], Path]] = {
-    "trl": _prompt_completion,
-    "llamafactory": _llamafactory,
-    "axolotl": _axolotl,
-    "swift": _swift,
-    "jsonl": _flat,
+def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
+    """The answers of `arm` (or of one of its runs) to AlpacaEval, for the alpaca_eval command."""
+    items, answers = directory / "items/alpacaeval.jsonl", directory / f"arms/{arm}/evaluate/alpacaeval/answers.jsonl"
+    if not items.is_file() or not answers.is_file():
+        raise ExperimentError(
+            f"{directory} has no answers of '{arm}' to AlpacaEval; add alpacaeval to evaluate.tasks and run "
+            f"`selfdistill evaluate {directory}`."
+        )
+    path = folder / f"{arm}_outputs.json"
+    examples = map(Example.from_json, read_lines(items))
+    with RowFile(answers, reading=True) as rows:
+        written, left_out = write_outputs(path, examples, rows, f"{directory.resolve().name}-{arm}")
+    lost = (
+        f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
+        "for the missing answers again."
+    )
+    return Exported(path, written, [lost] if left_out else [])
+
+
+FORMATS: dict[str, Export] = {
+    "trl": _training_data(_prompt_completion),
+    "llamafactory": _training_data(
+        _llamafactory,
+        "Only the last turn of a row is to be trained on: set mask_history: true, as in the .llamafactory.yaml file "
+        "next to the data.",
+    ),
+    "axolotl": _training_data(_axolotl),
+    "swift": _training_data(_swift),
+    "jsonl": _training_data(_flat),
+    "alpaca_eval": _alpaca_eval,
 }

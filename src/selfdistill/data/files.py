@@ -1,4 +1,4 @@
-"""Single data files as rows: JSON, CSV and TSV (also compressed), Parquet and Arrow."""
+"""Rows of one data file: JSON, CSV and TSV (also compressed), Parquet and Arrow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DataError
-from .formats import FORMATS, OTHER_NAMES
-from .sources import BATCH, MAX_ROW, BadRow, Row, first_line
+from .bad_rows import BadRow, Row, first_line
+from .formats import FORMATS
+from .json_rows import MAX_ROW, read_json
 
-KINDS = {
+BATCH = 1000
+"""Rows of Parquet, Arrow and `datasets` that are converted at once."""
+_KINDS = {
     ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
@@ -29,13 +32,11 @@ _DELIMITERS = ",;\t|"
 
 
 def has_data_suffix(name: str) -> bool:
-    return _unpacked(Path(name)).suffix.lower() in KINDS
+    return _unpacked(Path(name)).suffix.lower() in _KINDS
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """Raises DataError if the file is of no known kind, or broken."""
-    from .json_rows import read_json
-
+    """The rows of a file with their places. Raises DataError if the kind is not known or the file is broken."""
     try:
         kind = file_kind(path)
         if kind in ("parquet", "arrow"):
@@ -44,24 +45,26 @@ def read_file(path: Path) -> Iterator[Row]:
         with _open_text(path) as file:
             yield from read_json(file, path) if kind == "json" else _read_table(file, path, tabs=kind == "tsv")
     except _DAMAGED as error:
-        raise DataError(f"{path} can't be unpacked ({first_line(error)}); it is damaged or cut off.") from error
+        raise DataError(
+            f"{path} can't be unpacked ({first_line(error)}); it is damaged or cut off. Copy or download it again."
+        ) from error
 
 
 def file_kind(path: Path) -> str:
-    """json, csv, tsv, parquet or arrow: by the name, else by how the file begins. Raises DataError."""
+    """json, csv, tsv, parquet or arrow: from the file name, or else from the first bytes. Raises DataError."""
     with path.open("rb") as file:
         head = file.read(8)
     packed = any(map(head.startswith, _MAGIC))
     if head.startswith(b"PK\x03\x04") or (packed and _unpacked(path).suffix in (".tar", ".tgz")):
         raise DataError(f"{path} is an archive or a spreadsheet; unpack it, or save the sheet as CSV.")
-    kind = KINDS.get(_unpacked(path).suffix.lower())
+    kind = _KINDS.get(_unpacked(path).suffix.lower())
     if kind is None:
         with _open_text(path) if packed else path.open("rb") as file:
             kind = _kind_by_content(file.read(4096))
     if kind is None:
         raise DataError(
-            f"{path} is of no known kind; name it .json, .jsonl, .csv, .tsv, .parquet or .arrow after what it holds "
-            "(JSON, CSV and TSV also compressed, as in .jsonl.gz)."
+            f"{path} is of no known kind; rename it to .json, .jsonl, .csv, .tsv, .parquet or .arrow, whichever it is "
+            "(JSON, CSV and TSV may be compressed, as in .jsonl.gz)."
         )
     if packed and kind in ("parquet", "arrow"):
         raise DataError(f"{path} is a compressed {kind.capitalize()} file; unpack it.")
@@ -81,7 +84,7 @@ def _kind_by_content(head: bytes) -> str | None:
 
 
 def _open_text(path: Path) -> io.BufferedReader:
-    """The unpacked bytes after a byte order mark. Raises DataError if they are UTF-16."""
+    """The unpacked bytes, without a byte order mark. Raises DataError if they are UTF-16."""
     with path.open("rb") as file:
         head = file.read(8)
     packing = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
@@ -123,8 +126,8 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
                 continue
             if not header:
                 header = values
-                if any("\ud800" <= sign <= "\udfff" for sign in "".join(header)):  # bytes that are not UTF-8
-                    raise DataError(f"{path} names columns in line 1 that are not UTF-8; save the file as UTF-8.")
+                if any("\ud800" <= sign <= "\udfff" for sign in "".join(header)):  # not UTF-8
+                    raise DataError(f"{path} has column names in line 1 that are not UTF-8; save the file as UTF-8.")
                 if doubled := {name for name in header if header.count(name) > 1}:
                     raise DataError(f"{path} names columns twice in line 1: {', '.join(sorted(doubled))}; rename them.")
                 continue
@@ -132,10 +135,9 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
 
 
 def _delimiter(header: str, first: str) -> str:
-    """The delimiter under which most fields of the header are names of a format's fields; else one under which the
-    first row has as many fields as the header; else the one that makes the most fields, the comma first."""
-    known = {name for form in FORMATS.values() for name in form.fields}
-    known |= {name for others in OTHER_NAMES.values() for name in others}
+    """The delimiter that finds the most names of format fields in the header. Of equal ones, a delimiter with which the
+    first row has as many fields as the header; then the one with the most fields; then the comma."""
+    known = {name for form in FORMATS.values() for field in form.fields for name in form.names(field)}
 
     def fit(delimiter: str) -> tuple[int, bool, int]:
         names, values = (next(csv.reader([line], delimiter=delimiter), []) for line in (header, first))
@@ -169,7 +171,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def _read_arrow(path: Path) -> Iterator[Row]:
-    """Arrow's IPC file (Feather) or its stream, which is what `datasets` caches."""
+    """An Arrow IPC file (Feather), or an IPC stream, as in the cache of `datasets`."""
     import pyarrow as pa
 
     try:
@@ -190,7 +192,7 @@ def _read_arrow(path: Path) -> Iterator[Row]:
 
 
 def _names_in_schema(schema: Any) -> dict[str, list[str]]:
-    """The names of the classes of each column that `datasets` has marked as a ClassLabel."""
+    """The class names of each column that `datasets` has marked as a ClassLabel."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: its["names"] for name, its in features.items() if its.get("_type") == "ClassLabel"}
@@ -199,7 +201,7 @@ def _names_in_schema(schema: Any) -> dict[str, list[str]]:
 
 
 def with_names(rows: Iterable[dict[str, Any]], names: Mapping[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Class numbers replaced by the names of the classes; null for the number -1, which says that there is none."""
+    """Replaces class numbers by class names, and -1 (no class) by null."""
     for row in rows:
         for column, classes in names.items():
             number = row.get(column)
@@ -211,6 +213,3 @@ def with_names(rows: Iterable[dict[str, Any]], names: Mapping[str, list[str]]) -
 def numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
     for index, row in enumerate(rows):
         yield f"{name} index {index}", row
-
-
-__all__ = ["KINDS", "file_kind", "has_data_suffix", "numbered", "read_file", "with_names"]

@@ -1,4 +1,4 @@
-"""Rows of a folder (saved by `datasets`, or of data files) and of the hub."""
+"""Rows of a folder (saved by `datasets`, or with data files in it) and of a hub dataset."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from ..errors import DataError
 from ..recipe import DataConfig
-from .files import file_kind, has_data_suffix, numbered, read_file, with_names
-from .sources import BATCH, Row, first_line
+from .bad_rows import Row, first_line
+from .files import BATCH, file_kind, has_data_suffix, numbered, read_file, with_names
 
-_ABOUT = ("dataset_info.json", "dataset_infos.json")
+_NOT_DATA = ("dataset_info.json", "dataset_infos.json")
 _SPLITS = {
     "train": "train", "training": "train", "test": "test", "validation": "validation", "valid": "validation",
     "val": "validation", "dev": "validation", "eval": "validation",
@@ -20,7 +20,7 @@ _SPLITS = {
 
 
 def read_folder(path: Path, config: DataConfig) -> Iterator[Row]:
-    """A folder that `save_to_disk` of `datasets` wrote, or one of data files, which are read in the order of their
+    """The rows of a folder that `save_to_disk` of `datasets` wrote, or of the data files in it, in the order of their
     names. Raises DataError."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         yield from _read_saved(path, config)
@@ -30,29 +30,31 @@ def read_folder(path: Path, config: DataConfig) -> Iterator[Row]:
 
 
 def data_files(folder: Path, split: str) -> list[Path]:
-    """The data files in a folder, or those below it. If names say of which split files are (train-00000.parquet,
-    test/0.jsonl), those of `split`. Raises DataError if there are none, or it is not clear which are meant."""
+    """The data files in a folder, or in the folders below it. If the file names tell the split (train-00000.parquet,
+    test/0.jsonl), only the files of `split`. Raises DataError if there is none, or if the choice is not clear."""
     shown = [
         path
         for path in sorted(folder.rglob("*"))
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    found = [path for path in shown if path.is_file() and has_data_suffix(path.name) and path.name not in _ABOUT]
+    found = [path for path in shown if path.is_file() and has_data_suffix(path.name) and path.name not in _NOT_DATA]
     top, below = [path for path in found if path.parent == folder], [path for path in found if path.parent != folder]
     if top and below:
         raise DataError(
-            f"{folder} holds data files ({top[0].name}, …) and others in folders below it "
-            f"({below[0].relative_to(folder)}, …); name one of the folders, or a file."
+            f"{folder} holds data files ({top[0].name}, …), and so do folders below it "
+            f"({below[0].relative_to(folder)}, …); set data.path to one of the folders or to a file."
         )
     if not found:
         raise DataError(
-            f"{folder} holds no data files (.jsonl, .json, .csv, .tsv, .parquet or .arrow); name one that does."
+            f"{folder} holds no data files (.jsonl, .json, .csv, .tsv, .parquet or .arrow); check data.path."
         )
     splits = {path: _split_of(path.relative_to(folder)) for path in found}
     wanted = _SPLITS.get(split.lower(), split)
     if any(splits.values()):
         if unclear := [path.name for path, its in splits.items() if its is None]:
-            raise DataError(f"{folder}: it is not clear of which split {unclear[0]} is; name a file or another folder.")
+            raise DataError(
+                f"{folder}: the split of {unclear[0]} is not clear; set data.path to a file or another folder."
+            )
         found = [path for path, its in splits.items() if its == wanted]
     elif wanted != "train":
         found = []
@@ -61,7 +63,8 @@ def data_files(folder: Path, split: str) -> list[Path]:
         raise DataError(f"{folder} has no files of the split '{split}'; set data.split to one of {', '.join(there)}.")
     if len(kinds := sorted({file_kind(path) for path in found})) > 1:
         raise DataError(
-            f"{folder} holds files of several kinds ({', '.join(kinds)}); name one file, or a folder of one kind."
+            f"{folder} holds files of several kinds ({', '.join(kinds)}); set data.path to one "
+            "file, or to a folder of one kind."
         )
     return found
 
@@ -86,15 +89,15 @@ def _read_saved(path: Path, config: DataConfig) -> Iterator[Row]:
 
 
 def read_hub(config: DataConfig) -> Iterator[Row]:
-    """Downloaded once into the cache of `datasets`, so that a second pass and a second run read the same rows."""
+    """The rows of a hub dataset. It is downloaded once into the cache of `datasets`. Raises DataError."""
     from datasets import load_dataset
 
     try:
         dataset = load_dataset(config.path, name=config.config, split=config.split)
-    except Exception as error:  # the hub client lets through errors of several libraries
+    except Exception as error:  # the hub client passes on errors of several libraries
         raise DataError(
             f"The hub dataset {config.path} can't be loaded ({first_line(error)}); check its name, data.config, "
-            "data.split and the network, and for a gated one log in with `hf auth login`."
+            "data.split and the network. For a gated dataset, log in with `hf auth login`."
         ) from error
     return numbered(f"{config.path} {config.split}", _dataset_rows(dataset))
 
@@ -106,6 +109,3 @@ def _dataset_rows(dataset: Any) -> Iterator[dict[str, Any]]:
         yield from with_names(
             (dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)), labels
         )
-
-
-__all__ = ["data_files", "read_folder", "read_hub"]

@@ -1,30 +1,21 @@
-"""Formats: how the columns of a row are a conversation. A new one is a function and a line in `FORMATS`."""
+"""Data formats: how the columns of a row become a conversation. To add one, add a `Format` to `FORMATS`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from ..errors import RecipeError
 from ..types import Conversation, Message, Role
-from .lettered import ChoiceError, Choices
+from .lettered import ChoiceError, Choices, numbered_from_one
 from .turns import Turn, UnusableError, gather_unused, plain_turn, read_turns, truth
 from .values import as_json, is_filled, kind, known, number_text
 
-# Other names under which a field's column is found, in order of preference.
-OTHER_NAMES: dict[str, tuple[str, ...]] = {
-    "system": ("system_prompt", "system_message"),
-    "input": ("context",),
-    "output": ("response", "completion", "answer"),
-    "prompt": ("input",),
-    "completion": ("response", "output", "answer"),
-    "question": ("query", "q"),
-    "answer": ("answers", "response", "output", "answerKey", "a"),
-    "choices": ("options",),
-    "conversations": ("conversation",),
-}
-# Columns that can't be left out without changing what is learned, and what to do about them.
+Names = Mapping[str, tuple[str, ...]]
+
+# Columns that can't be ignored without changing what is learned, each with the reason or the alternative.
 _TOOLS = "tools and tool calls are not supported"
 _MEDIA = "pictures, sound and video are not supported, only text"
 _REFUSED = {
@@ -37,17 +28,45 @@ _ROW_MARKS = ("weight", "sample_weight", "loss_weight", "train", "trainable")
 
 
 @dataclass(frozen=True)
+class Format:
+    """A data format.
+
+    `required`, `optional` and `named_only` hold its fields, each with the other names under which its column is found,
+    in order of preference. A row is recognised by the columns of the `required` fields. Fields in `named_only` are
+    read only if `data.columns` names their columns. `read` returns the turns of a row. `several` names the field that
+    may hold a list of answers; the first is used. `problem` returns a reason to refuse all rows, from the first ones.
+    """
+
+    name: str
+    read: Callable[[Fields], list[Turn]]
+    required: Names
+    optional: Names
+    named_only: Names = field(default_factory=dict)
+    several: str | None = None
+    problem: Callable[[Iterable[Fields]], str | None] = lambda rows: None
+
+    @property
+    def fields(self) -> Names:
+        return {**self.required, **self.optional, **self.named_only}
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The names of a field's column: its own, then the others."""
+        return (name, *self.fields.get(name, ()))
+
+
+@dataclass(frozen=True)
 class Fields:
-    """A row seen through the names of a format's fields. `columns` names the column of a field; a field that is not in
-    it is in the first column of its name or its other names that the row has."""
+    """A row, read through the fields of a format. `columns` names the columns of fields; the column of any other field
+    is the first of its names that the row has."""
 
     row: Mapping[str, Any]
+    form: Format
     columns: Mapping[str, str]
 
     def name(self, field: str) -> str:
         if field in self.columns:
             return self.columns[field]
-        return next((name for name in OTHER_NAMES.get(field, ()) if name in self.row and field not in self.row), field)
+        return next((name for name in self.form.names(field) if name in self.row), field)
 
     def get(self, field: str) -> Any:
         return known(self.row.get(self.name(field)))
@@ -56,17 +75,20 @@ class Fields:
         value = self.get(field)
         if isinstance(value, str):
             return value
-        name = self.name(field)
         if value is None:
-            raise UnusableError(f"`{name}` is {'null' if name in self.row else 'missing'}")
-        raise UnusableError(f"`{name}` is {kind(value)}, not text")
+            raise self.missing(field)
+        raise UnusableError(f"`{self.name(field)}` is {kind(value)}, not text")
+
+    def missing(self, field: str) -> UnusableError:
+        name = self.name(field)
+        return UnusableError(f"`{name}` is {'null' if name in self.row else 'missing'}")
 
     def maybe(self, field: str) -> str:
         """The text of an optional field, "" if it is empty."""
         return "" if self.get(field) is None else self.text(field)
 
     def material(self, field: str) -> str:
-        """What a question is about: a text, a number, or a list of texts; "" if the field is empty."""
+        """The text that a question is about, from a text, a number or a list of texts. "" if the field is empty."""
         value = self.get(field)
         if _is_texts(value):
             return "\n\n".join(value)
@@ -76,13 +98,42 @@ class Fields:
     def filled(self, field: str) -> str:
         return self._not_empty(field, self.text(field))
 
-    def response(self, field: str, several: bool = False) -> Turn:
-        """The assistant's turn: a text or a number; with `several`, the first of a list of answers (as in SQuAD)."""
-        value = answers_in(self.get(field)) if several else self.get(field)
-        if several and _is_texts(value):
-            value = value[0] if value else ""
+    def choices(self) -> Choices | None:
+        value = self.get("choices")
+        if not self._is_read("choices") or not is_filled(value):
+            return None
+        try:
+            return Choices(value)
+        except ChoiceError as error:
+            raise UnusableError(f"`{self.name('choices')}` {error}") from None
+
+    def asked(self, field: str) -> str:
+        """The question, then the context, then the choices as lettered lines."""
+        context = self.material("context") if self._is_read("context") else ""
+        choices = self.choices()
+        parts = [self.filled(field), context, choices.lines() if choices else ""]
+        return "\n".join(part for part in parts if part)
+
+    def response(self, field: str) -> Turn:
+        """The assistant's turn, from a text or a number. An answer that names a choice becomes the choice's letter."""
+        value, choices = self.get(field), self.choices()
+        if choices is not None and (isinstance(value, str) or number_text(value)):
+            try:
+                return plain_turn("assistant", choices.answer(value), f"`{self.name(field)}`")
+            except ChoiceError as error:
+                raise UnusableError(f"`{self.name(field)}` {error}") from None
+        if field == self.form.several and _is_texts(answers := answers_in(value)):
+            value = answers[0] if answers else ""
         text = value if isinstance(value, str) else number_text(value) or self.text(field)
         return plain_turn("assistant", self._not_empty(field, text), f"`{self.name(field)}`")
+
+    def chat(self, field: str) -> list[Turn]:
+        if self.get(field) is None:
+            raise self.missing(field)
+        return read_turns(self.get(field), self.name(field))
+
+    def _is_read(self, field: str) -> bool:
+        return field in self.columns or field in self.form.optional
 
     def _not_empty(self, field: str, text: str) -> str:
         if not text or text.isspace():
@@ -91,14 +142,22 @@ class Fields:
 
 
 def answers_in(value: Any) -> Any:
-    """SQuAD's {text: [...], answer_start: [...]} or a list of texts: the different answers. Anything else unchanged."""
+    """The distinct answers in SQuAD's {text: [...], answer_start: [...]} or in a list of texts. Any other value is
+    returned unchanged."""
     if isinstance(value, dict) and isinstance(value.get("text"), (list, tuple)):
         value = value["text"]
     return list(dict.fromkeys(value)) if _is_texts(value) else value
 
 
-def _alpaca(fields: Fields) -> list[Turn]:
-    """Taori et al. 2023; `history` as in LLaMA-Factory: earlier [user, assistant] pairs."""
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+
+
+_SYSTEM: Names = {"system": ("system_prompt", "system_message")}
+
+
+def _read_alpaca(fields: Fields) -> list[Turn]:
+    """Taori et al. 2023. `history` as in LLaMA-Factory: earlier [user, assistant] pairs."""
     asked = fields.text("instruction")
     added = fields.material("input")
     if added:
@@ -123,95 +182,71 @@ def _history(fields: Fields) -> Iterator[Turn]:
             yield plain_turn(role, text, f"{label} entry {number}")
 
 
-def _prompt_completion(fields: Fields) -> list[Turn]:
-    """TRL's prompt-completion type; both are texts, or both lists of messages. `context` and `choices` only if
-    `data.columns` names them: a prompt is usually whole."""
-    if isinstance(fields.get("prompt"), list):
-        turns = read_turns(fields.get("prompt"), fields.name("prompt"))
-    else:
-        turns = [Turn(Message("user", _asked(fields, "prompt", named_only=True)))]
-    if isinstance(fields.get("completion"), list):
-        return turns + read_turns(fields.get("completion"), fields.name("completion"))
-    return [*turns, _answer(fields, "completion", named_only=True)]
+ALPACA = Format(
+    "alpaca",
+    _read_alpaca,
+    required={"instruction": (), "output": ("response", "completion", "answer")},
+    optional={"input": ("context",), "history": (), **_SYSTEM},
+)
 
 
-def _question_answer(fields: Fields) -> list[Turn]:
-    return [Turn(Message("user", _asked(fields, "question"))), _answer(fields, "answer")]
+def _read_prompt_completion(fields: Fields) -> list[Turn]:
+    """TRL's prompt-completion type: two texts, or two lists of messages."""
+    is_chat = [isinstance(fields.get(field), list) for field in ("prompt", "completion")]
+    prompt = fields.chat("prompt") if is_chat[0] else [Turn(Message("user", fields.asked("prompt")))]
+    return [*prompt, *(fields.chat("completion") if is_chat[1] else [fields.response("completion")])]
 
 
-def _asked(fields: Fields, field: str, named_only: bool = False) -> str:
-    """The question, then the context, then the choices as lettered lines."""
-    context = fields.material("context") if not named_only or "context" in fields.columns else ""
-    choices = _choices(fields) if not named_only or "choices" in fields.columns else None
-    parts = [fields.filled(field), context, choices.lines() if choices else ""]
-    return "\n".join(part for part in parts if part)
+PROMPT_COMPLETION = Format(
+    "prompt_completion",
+    _read_prompt_completion,
+    required={"prompt": ("input",), "completion": ("response", "output", "answer")},
+    optional=_SYSTEM,
+    named_only={"context": (), "choices": ("options",)},  # most prompts are complete without them
+)
 
 
-def _choices(fields: Fields) -> Choices | None:
-    value = fields.get("choices")
-    if not is_filled(value):
+def _read_question_answer(fields: Fields) -> list[Turn]:
+    return [Turn(Message("user", fields.asked("question"))), fields.response("answer")]
+
+
+def _numbered_answers(rows: Iterable[Fields]) -> str | None:
+    if not numbered_from_one((fields.get("choices"), fields.get("answer")) for fields in rows):
         return None
-    try:
-        return Choices(value)
-    except ChoiceError as error:
-        raise UnusableError(f"`{fields.name('choices')}` {error}") from None
+    return (
+        "the answers are numbers from 1, but a number is read as an index from 0; write letters (A, B, …) or indexes "
+        "from 0 as answers"
+    )
 
 
-def _answer(fields: Fields, field: str, named_only: bool = False) -> Turn:
-    choices = _choices(fields) if not named_only or "choices" in fields.columns else None
-    value = fields.get(field)
-    if choices is None or not (isinstance(value, str) or number_text(value)):
-        return fields.response(field, several=not named_only)
-    try:
-        return plain_turn("assistant", choices.answer(value), f"`{fields.name(field)}`")
-    except ChoiceError as error:
-        raise UnusableError(f"`{fields.name(field)}` {error}") from None
+QUESTION_ANSWER = Format(
+    "question_answer",
+    _read_question_answer,
+    required={"question": ("query", "q"), "answer": ("answers", "response", "output", "answerKey", "a")},
+    optional={"context": (), "choices": ("options",), **_SYSTEM},
+    several="answer",
+    problem=_numbered_answers,
+)
+# OpenAI's chat format.
+MESSAGES = Format("messages", lambda fields: fields.chat("messages"), {"messages": ()}, _SYSTEM)
+SHAREGPT = Format(
+    "sharegpt", lambda fields: fields.chat("conversations"), {"conversations": ("conversation",)}, _SYSTEM
+)
+
+FORMATS = {form.name: form for form in (ALPACA, PROMPT_COMPLETION, QUESTION_ANSWER, MESSAGES, SHAREGPT)}
 
 
-def _messages(fields: Fields) -> list[Turn]:
-    """OpenAI's chat format."""
-    return _chat(fields, "messages")
+def check_format(name: str, key: str = "data.format") -> None:
+    """Raises RecipeError if `name` is not "auto" or a format. `key` is the recipe key that holds it."""
+    if name not in ("auto", *FORMATS):
+        raise RecipeError(f"`{key}`: there is no data format '{name}'; choose one of {', '.join(['auto', *FORMATS])}.")
 
 
-def _sharegpt(fields: Fields) -> list[Turn]:
-    return _chat(fields, "conversations")
-
-
-def _chat(fields: Fields, field: str) -> list[Turn]:
-    name = fields.name(field)
-    if fields.get(field) is None:
-        raise UnusableError(f"`{name}` is {'null' if name in fields.row else 'missing'}")
-    return read_turns(fields.get(field), name)
-
-
-@dataclass(frozen=True)
-class Format:
-    """The fields that make a format, those it may have, and how they become turns. Fields in `named` are read only if
-    `data.columns` names their columns."""
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    read: Callable[[Fields], list[Turn]]
-    named: tuple[str, ...] = ()
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return (*self.required, *self.optional, *self.named)
-
-
-FORMATS = {
-    "alpaca": Format(("instruction", "output"), ("input", "history", "system"), _alpaca),
-    "prompt_completion": Format(("prompt", "completion"), ("system",), _prompt_completion, ("context", "choices")),
-    "question_answer": Format(("question", "answer"), ("context", "choices", "system"), _question_answer),
-    "messages": Format(("messages",), ("system",), _messages),
-    "sharegpt": Format(("conversations",), ("system",), _sharegpt),
-}
-
-
-def read_conversation(form: Format, fields: Fields) -> Conversation:
-    """The conversation in a row; `extra` holds the columns and turn fields that nothing reads. Raises UnusableError."""
-    used = {fields.name(field) for field in (*form.required, *form.optional)} | set(fields.columns.values())
-    _refuse(fields.row, used)
+def read_conversation(form: Format, row: Mapping[str, Any], columns: Mapping[str, str]) -> Conversation:
+    """The conversation in a row. `extra` holds the columns and turn fields that are not read. Raises UnusableError."""
+    fields = Fields(row, form, columns)
+    used = {fields.name(field) for field in (*form.required, *form.optional)} | set(columns.values())
+    _refuse(row, used)
     turns = form.read(fields)
     system = fields.maybe("system")
     if system.strip() and not (turns and turns[0].message == Message("system", system)):
@@ -223,7 +258,7 @@ def read_conversation(form: Format, fields: Fields) -> Conversation:
     if len(untrained) == len(answers):
         raise UnusableError("every assistant turn is marked as context only, so there is no response to learn")
     reasoning = tuple(index for index in answers if turns[index].reasoning)
-    return Conversation(messages, _extra(fields, form, used, turns), untrained, reasoning)
+    return Conversation(messages, _extra(fields, used, turns), untrained, reasoning)
 
 
 def _refuse(row: Mapping[str, Any], used: set[str]) -> None:
@@ -233,8 +268,8 @@ def _refuse(row: Mapping[str, Any], used: set[str]) -> None:
     for name in _ROW_MARKS:
         if name in row and name not in used and is_filled(row[name]) and not _is_one(row[name]):
             raise UnusableError(
-                f"`{name}` is {row[name]!r}; rows are not weighted, so leave out rows that are not to be trained on, "
-                "and rename the column if it means something else"
+                f"`{name}` is {row[name]!r}; rows are not weighted. Take out the rows that are not to be trained on, "
+                "or rename the column if it means something else"
             )
 
 
@@ -245,30 +280,27 @@ def _is_one(value: Any) -> bool:
         return False
 
 
-def _extra(fields: Fields, form: Format, used: set[str], turns: Sequence[Turn]) -> dict[str, Any]:
+def _extra(fields: Fields, used: set[str], turns: Sequence[Turn]) -> dict[str, Any]:
     extra = {key: as_json(value) for key, value in fields.row.items() if key not in used and known(value) is value}
-    several = answers_in(fields.get("answer")) if "answer" in form.required else None
-    if isinstance(several, list) and _is_texts(several) and len(several) > 1:
-        extra[f"{fields.name('answer')} after the first"] = several[1:]
-    return extra | gather_unused(turns, fields.name(form.required[0]))
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+    several = fields.form.several or ""
+    answers: Any = answers_in(fields.get(several))
+    if several and _is_texts(answers) and len(answers) > 1:
+        extra[f"{fields.name(several)} after the first"] = answers[1:]
+    return extra | gather_unused(turns, fields.name(next(iter(fields.form.required))))
 
 
 def _check_turns(messages: Sequence[Message]) -> None:
-    """System first if at all, then user and assistant in turns, the assistant last."""
+    """Only the first message may be a system message; user and assistant alternate; the last is the assistant's."""
     roles = [message.role for message in messages]
-    if roles == ["user", "assistant"]:  # nearly all
+    if roles == ["user", "assistant"]:  # nearly all rows
         return
     if "assistant" not in roles:
         raise UnusableError("no assistant turn, so there is no response to learn")
     turns = roles[1:] if roles[0] == "system" else roles
     if "system" in turns:
-        raise UnusableError("a system message stands where only the first may be one")
+        raise UnusableError("only the first message may be a system message")
     if turns[0] == "assistant":
-        raise UnusableError("the first turn is the assistant's, so there is nothing it answers")
+        raise UnusableError("the first turn is the assistant's, so it answers nothing")
     if any(first == second for first, second in pairwise(turns)):
         raise UnusableError("turns don't alternate between user and assistant")
     if turns[-1] == "user":

@@ -1,18 +1,24 @@
-"""JSON files read as a stream: an object per line, or one array of objects of any size; and objects of columns."""
+"""JSON files as rows, streamed: one object per line, one array of objects, or one object of columns.
+
+A streaming parser such as ijson can't replace `_Array`: it refuses NaN and integers of more than 64 bits, reads half a
+surrogate pair as "?", and stops at bytes that are not UTF-8. Here each of these is a value, or one bad row.
+"""
 
 from __future__ import annotations
 
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DataError
-from .sources import MAX_ROW, BadRow, Row
+from .bad_rows import BadRow, Row
 
+MAX_ROW = 1 << 26
+"""The longest row, in characters. A longer row means a broken file, and could fill the memory."""
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CUT_OFF = "the file ends inside the array, as if cut off"
@@ -20,36 +26,16 @@ _TOO_LONG = f"is longer than {MAX_ROW >> 20} Mi characters"
 
 
 def read_json(file: BufferedReader, path: Path) -> Iterator[Row]:
-    """The rows of a JSON array (by index), of an object per line (by line), or of one object of columns (by index).
-    Raises DataError if an array or an object of columns is broken: what follows can't be told apart then."""
+    """The rows of an array (with their index), of an object per line (with its line), or of an object of columns.
+
+    Raises DataError if an array or an object of columns is broken, because the rows after the error can't be found.
+    """
     start = file.peek(1 << 16).lstrip()
     if start.startswith(b"["):
-        yield from _read_array(file, path)
-    elif start.partition(b"\n")[0].strip() == b"{":
-        yield from _read_object(file, path)
-    else:
-        yield from _read_lines(file, path.name)
-
-
-def _read_object(file: BufferedReader, path: Path) -> Iterator[Row]:
-    """One object over several lines: columns, or a single row. Columns are held in memory as a whole."""
-    text = file.read().decode("utf-8", "surrogateescape")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} spreads an object over several lines, and is not one object of columns ({_odd(error)}); put each "
-            "object on one line, or all in an array."
-        ) from None
-    where = f"{path.name} index 0"
-    rows = rows_of_columns(value)
-    yield from _numbered(path.name, rows) if rows else [(where, _checked(where, value, text))]
-
-
-def _numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
-    for index, row in enumerate(rows):
-        where = f"{name} index {index}"
-        yield where, _checked(where, row, json.dumps(row, ensure_ascii=False))
+        return _read_array(file, path)
+    if start.partition(b"\n")[0].strip() == b"{":
+        return _read_object(file, path)
+    return _read_lines(file, path.name)
 
 
 def rows_of_columns(value: Any) -> list[dict[str, Any]] | None:
@@ -69,13 +55,23 @@ def _is_chat(cells: list[Any]) -> bool:
     return any(isinstance(cell, dict) and {"role", "from"} & cell.keys() for cell in cells)
 
 
-def _ends(file: BufferedReader) -> bool:
-    """Whether nothing but white space follows."""
-    while part := file.peek(1):
-        if part.strip():
-            return False
-        file.read(len(part))
-    return True
+def _read_object(file: BufferedReader, path: Path) -> Iterator[Row]:
+    """One object over several lines: an object of columns, or a single row. It is held in memory."""
+    text = file.read().decode("utf-8", "surrogateescape")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} holds an object over several lines that is not one object of columns ({_reason(error)}); write "
+            "each object on one line, or all objects in an array."
+        ) from None
+    rows = rows_of_columns(value)
+    yield from _numbered(path.name, rows) if rows else [_row(f"{path.name} index 0", value, text)]
+
+
+def _numbered(name: str, rows: list[dict[str, Any]]) -> Iterator[Row]:
+    for index, row in enumerate(rows):
+        yield _row(f"{name} index {index}", row, json.dumps(row, ensure_ascii=False))
 
 
 def _read_lines(file: BufferedReader, name: str) -> Iterator[Row]:
@@ -91,47 +87,52 @@ def _read_lines(file: BufferedReader, name: str) -> Iterator[Row]:
         elif text:
             try:
                 value = json.loads(text)
-                if number == 1 and (rows := rows_of_columns(value)) and _ends(file):
-                    yield from _numbered(name, rows)
-                else:
-                    yield where, _checked(where, value, text)
-            except json.JSONDecodeError as error:
-                reason = "not UTF-8" if not _encodable(text) else f"not JSON: {error.msg} at column {error.colno}"
-                yield where, BadRow.of(where, reason, text)
             except (ValueError, RecursionError) as error:
-                yield where, BadRow.of(where, _odd(error), text)
+                column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+                reason = f"{_reason(error)}{column}" if _is_utf8(text) or not column else "not UTF-8"
+                yield where, BadRow.of(where, reason, text)
+                continue
+            if number == 1 and (rows := rows_of_columns(value)) and _ends(file):
+                yield from _numbered(name, rows)
+            else:
+                yield _row(where, value, text)
+
+
+def _ends(file: BufferedReader) -> bool:
+    """Whether only white space follows."""
+    while part := file.peek(1):
+        if part.strip():
+            return False
+        file.read(len(part))
+    return True
 
 
 def _read_array(file: BinaryIO, path: Path) -> Iterator[Row]:
-    window = _Window(file)
-    index = 0
+    array, index = _Array(file), 0
     try:
-        window.skip("[")
-        if window.peek() == "]":
-            window.skip("]")
-        else:
-            closed = False
-            while not closed:
-                value, text = window.value()
-                where = f"{path.name} index {index}"
-                yield where, _checked(where, value, text)
-                index += 1
-                closed = window.skip(",]") == "]"
-        if window.peek():
+        array.skip("[")
+        closed = array.peek() == "]"
+        if closed:
+            array.skip("]")
+        while not closed:
+            yield _row(f"{path.name} index {index}", *array.value())
+            index += 1
+            closed = array.skip(",]") == "]"
+        if array.peek():
             raise ValueError("there is text after the array")
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is broken at index {index}, near line {window.line}: {_odd(error)}; fix the file, because what "
-            "follows can't be read."
+            f"{path} is broken at index {index}, near line {array.line}: {_reason(error)}; fix the file. The rows "
+            "after this place can't be read."
         ) from None
 
 
-class _Window:
-    """What has been read of a text but not consumed, a chunk at a time."""
+class _Array:
+    """The text of an array, read in chunks. `_place` is the place in `_text` up to which it has been parsed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        # Bytes that are no UTF-8 become lone surrogates, so that the row that holds them can be named.
+        # Bytes that are not UTF-8 become lone surrogates, so that the row that holds them can be named.
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._scan = json.JSONDecoder().raw_decode
         self._text, self._place, self._ended, self._dropped_lines = "", 0, False, 0
@@ -141,16 +142,16 @@ class _Window:
         return self._dropped_lines + self._text.count("\n", 0, self._place) + 1
 
     def peek(self) -> str:
-        """The next character that is no white space, empty at the end."""
+        """The next character that is not white space. Empty at the end of the file."""
         while True:
             space = _SPACE.match(self._text, self._place)
             self._place = space.end() if space else self._place
             if self._place < len(self._text) or self._ended:
                 return self._text[self._place : self._place + 1]
-            self._more()
+            self._read_on()
 
     def skip(self, characters: str) -> str:
-        """Steps over the next character. Raises ValueError where it is none of `characters`."""
+        """Returns the next character and steps over it. Raises ValueError if it is not one of `characters`."""
         found = self.peek()
         if not found:
             raise ValueError(_CUT_OFF)
@@ -167,12 +168,12 @@ class _Window:
             try:
                 value, end = self._scan(self._text, self._place)
             except json.JSONDecodeError as error:
-                # An error well before the end of what was read is one; at the end, the value may go on. No token but
-                # a string is longer than \uXXXX\uXXXX.
-                cut = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - 16
+                # Near the end of the text, the value may only be incomplete. Except for strings, no token is longer
+                # than \uXXXX\uXXXX.
+                incomplete = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - 16
                 if self._ended and not self._text.rstrip().endswith("]"):
                     raise ValueError(_CUT_OFF) from None
-                if self._ended or not cut:
+                if self._ended or not incomplete:
                     raise
             else:
                 if end < len(self._text) or self._ended:
@@ -181,10 +182,10 @@ class _Window:
                     return value, text
             if len(self._text) - self._place > MAX_ROW:
                 raise ValueError(_TOO_LONG)
-            self._more()
+            self._read_on()
 
-    def _more(self) -> None:
-        """Drops what was consumed and reads on: as much again as is left, so that a long row is not scanned often."""
+    def _read_on(self) -> None:
+        """Drops the parsed text and reads at least as much as is left, so that a long row is not scanned often."""
         self._dropped_lines += self._text.count("\n", 0, self._place)
         rest = self._text[self._place :]
         chunk = self._file.read(max(_CHUNK, len(rest)))
@@ -192,28 +193,26 @@ class _Window:
         self._text, self._place = rest + self._decode(chunk, self._ended), 0
 
 
-def _checked(where: str, value: Any, text: str) -> dict[str, Any] | BadRow:
-    if not _encodable(text):
-        return BadRow.of(where, "not UTF-8", text)
+def _row(where: str, value: Any, text: str) -> Row:
+    """The row, or a bad row if `value` is not an object or holds text that UTF-8 can't hold."""
+    if not _is_utf8(text):
+        return where, BadRow.of(where, "not UTF-8", text)
     if not isinstance(value, dict):
-        return BadRow.of(where, "is not an object with named fields", text)
-    # Half a surrogate pair can be written as an escape in JSON, but no UTF-8 file and no tokenizer can hold it.
-    if ("\\ud" in text or "\\uD" in text) and not _encodable(json.dumps(value, ensure_ascii=False)):
-        return BadRow.of(where, "holds half a surrogate pair (\\ud800 to \\udfff), which is no text", text)
-    return value
+        return where, BadRow.of(where, "is not an object with named fields", text)
+    # JSON can write half a surrogate pair as an escape, but no UTF-8 file and no tokenizer can hold it.
+    if ("\\ud" in text or "\\uD" in text) and not _is_utf8(json.dumps(value, ensure_ascii=False)):
+        return where, BadRow.of(where, "holds half a surrogate pair (\\ud800 to \\udfff), which is not text", text)
+    return where, value
 
 
-def _encodable(text: str) -> bool:
-    if text.isascii():
-        return True
+def _is_utf8(text: str) -> bool:
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
 
 
-def _odd(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg}"
     return "is nested too deeply" if isinstance(error, RecursionError) else str(error)

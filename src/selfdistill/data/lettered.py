@@ -1,4 +1,4 @@
-"""Multiple choice: the choices as lettered lines of the prompt, and the answer as the letter of one of them."""
+"""Multiple choice: the choices become lettered lines of the prompt, and the answer becomes a letter."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LETTER = re.compile(r"\(?([A-Za-z])[.):]?")
 
 
 class ChoiceError(ValueError):
-    """The reason why choices, or an answer to them, can't be read."""
+    """The reason why choices, or the answer, can't be read."""
 
 
 def numbered_from_one(questions: Iterable[tuple[Any, Any]]) -> bool:
-    """Whether the answers to unlabelled choices are numbers from 1: one is the number of the choices, and none is 0.
-    `questions` are the choices and the answer of each row; those that can't be read are left out."""
+    """Whether the answers to unlabelled choices are numbers from 1: one of them equals the number of choices, and none
+    is 0. `questions` holds the choices and the answer of each row. Rows that can't be read are ignored."""
     numbers: list[tuple[int, int]] = []
     for choices, answer in questions:
         with suppress(ChoiceError, ValueError):
@@ -35,7 +35,7 @@ class Choices:
     of labels and texts. Raises ChoiceError."""
 
     def __init__(self, value: Any) -> None:
-        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):  # a cell of a CSV file
+        if isinstance(value, str) and value.lstrip().startswith(("[", "{")):  # as in a cell of a CSV file
             with suppress(ValueError):
                 value = json.loads(value)
         labels: Sequence[Any] = ()
@@ -59,8 +59,9 @@ class Choices:
         return "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.texts, strict=False))
 
     def answer(self, value: Any) -> str:
-        """The letter of the choice that `value` names: by its label or letter, its text, or its index from 0. Other
-        text is returned unchanged. Raises ChoiceError if the value could mean two choices, or a number means none."""
+        """The letter of the choice that `value` names by its label, letter, text, or index from 0. Any other text is
+        returned unchanged. Raises ChoiceError if the value could mean two choices, or if a number or letter means
+        none."""
         value = known(value)
         text = value.strip() if isinstance(value, str) else number_text(value)
         if text is None:

@@ -1,4 +1,4 @@
-"""Chat markup as text: a prompt that some chat template has rendered already would be wrapped a second time."""
+"""Finds prompts that a chat template has already rendered. The model's template would wrap them a second time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 80
 
 
 def chat_markup(conversation: Conversation) -> str | None:
-    """The first mark of a chat template that stands in a prompt as text, with the text; None if there is none."""
+    """The first mark of a chat template in the text of a prompt, with the text. None if there is none."""
     prompts = (message.content for example in conversation.examples() for message in example.prompt)
     return next((f"{mark} in {_short(text)!r}" for text in prompts if (mark := find_markup(text))), None)
 

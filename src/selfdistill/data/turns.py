@@ -1,4 +1,4 @@
-"""Turns of a chat: roles, text, marks that say whether a turn is trained on, and reasoning, which is left out."""
+"""Turns of a chat: roles, texts, marks for whether a turn is trained on, and reasoning, which is left out."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _REASONING_PARTS = ("thinking", "reasoning")
 TRAINED_MARKS = ("train", "training", "trainable", "loss", "loss_mask", "loss_scale", "loss_weight", "weight")
-_MASKED_MARK = "masked"  # torchtune's: true says that no loss is taken on the turn
+_MASKED_MARK = "masked"  # torchtune's mark: true means that the turn is not trained on
 _UNCLEAR_MARKS = ("mask", "train_detail", "training_detail")
 _KNOWN = {*_TOOLS, *_MEDIA, *_REASONING, *TRAINED_MARKS, *_UNCLEAR_MARKS, _MASKED_MARK}
 _TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
 class UnusableError(ValueError):
-    """The reason why a row is no conversation."""
+    """The reason why a row can't be used."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A message, whether it is trained on, whether reasoning was left out of it, and the fields that nothing reads."""
+    """A message, whether it is trained on, whether reasoning was removed from it, and the fields that are not read."""
 
     message: Message
     trained: bool = True
@@ -47,7 +47,7 @@ class Turn:
 
 
 def plain_turn(role: Role, text: str, label: str) -> Turn:
-    """A turn that is nothing but text. Raises UnusableError if it is empty."""
+    """A turn without marks. Raises UnusableError if the text is empty."""
     answer, reasoning = (text, False) if role != "assistant" else without_reasoning(text, label)
     if not answer.strip() and role != "system":
         raise UnusableError(f"{label} is empty")
@@ -55,8 +55,8 @@ def plain_turn(role: Role, text: str, label: str) -> Turn:
 
 
 def without_reasoning(text: str, label: str) -> tuple[str, bool]:
-    """The answer in a response, and whether a think block stood before it. Raises UnusableError if the block never
-    closes: then there is no answer."""
+    """The answer in a response, and whether a think block came before it. Raises UnusableError if the block never
+    closes, because there is no answer then."""
     answer = split(text).answer
     if answer is None:
         raise UnusableError(f"{label} opens a think block and never closes it, so it holds no answer")
@@ -96,7 +96,7 @@ def _read_turn(turn: Any, label: str) -> Turn:
     plain = plain_turn(ROLES[role], content, label)
     trained = _trained(turn, label)
     unused = {key: turn[key] for key in turn if key not in _KNOWN and key not in keys and is_filled(turn[key])}
-    if plain.message.role != "assistant":  # a mark that says no agrees with what is done; one that says yes does not
+    if plain.message.role != "assistant":  # these turns are never trained on, so only a mark of yes has no effect
         unused |= {
             f"{key} of {plain.message.role} turns": turn[key]
             for key in TRAINED_MARKS
@@ -128,7 +128,7 @@ def _part(part: Any, label: str) -> str:
 
 
 def _trained(turn: Mapping[str, Any], label: str) -> bool | None:
-    """What the marks of a turn say; None without marks. Raises UnusableError if that is not yes or no."""
+    """Whether the marks of a turn ask to train on it; None without marks. Raises UnusableError if they are unclear."""
     if unclear := next((name for name in _UNCLEAR_MARKS if is_filled(turn.get(name))), None):
         raise UnusableError(f"{label} has `{unclear}`, which is not supported; mark whole turns with `train: false`")
     said = {name: truth(turn[name], f"{label} has `{name}`") for name in TRAINED_MARKS if is_filled(turn.get(name))}
@@ -148,7 +148,7 @@ def truth(value: Any, label: str) -> bool:
 
 
 def gather_unused(turns: Iterable[Turn], name: str) -> dict[str, list[Any]]:
-    """The fields of turns that nothing reads, named as in `messages[].name`, with their values in order."""
+    """The fields of turns that are not read, named as in `messages[].name`, with their values in order."""
     found: dict[str, list[Any]] = {}
     for turn in turns:
         for key, value in turn.unused.items():

@@ -11,12 +11,12 @@ _EMPTY_TEXTS = ("", "[]", "{}", "null", "None")
 
 
 def known(value: Any) -> Any:
-    """The value; None if it is NaN, which is how pandas writes an empty cell."""
+    """The value, or None for NaN, which pandas writes for an empty cell."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def is_filled(value: Any) -> bool:
-    """False for null, NaN, empty text, and lists and objects that hold nothing else (as text too: "[]")."""
+    """False for null, NaN, empty text, and lists and objects of only these (also as text: "[]")."""
     if isinstance(value, str):
         return value.strip() not in _EMPTY_TEXTS
     if isinstance(value, (list, tuple)):
@@ -29,7 +29,7 @@ def is_filled(value: Any) -> bool:
 def number_text(value: Any) -> str | None:
     """A number or a truth value as text: 5 is "5", 42.0 is "42", 0.5 is "0.5", true is "true". None for anything else.
 
-    Whole floats lose their ".0", because pandas turns a column of integers into floats as soon as one cell is empty.
+    Whole floats lose their ".0", because pandas turns a column of integers with an empty cell into floats.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -39,7 +39,7 @@ def number_text(value: Any) -> str | None:
 
 
 def as_json(value: Any) -> Any:
-    """The value if JSON can hold it, else a text that stands for it."""
+    """The value if JSON can hold it, or else a text that describes it."""
     if value is None or isinstance(value, (str, int)):
         return value
     try:
@@ -50,7 +50,7 @@ def as_json(value: Any) -> Any:
 
 
 def kind(value: Any) -> str:
-    """What a value is, for a message: "a list", "null", "a number"."""
+    """The type of a value, for a message: "a list", "null", "a number"."""
     if isinstance(value, bool):
         return "true or false"
     kinds = {str: "text", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null"}

@@ -1,9 +1,12 @@
-"""The demo: a small seed chat model that ships with the package, its synthetic world, and how it was trained."""
+"""The demo: a small seed chat model, its recipe, and the synthetic world that its tasks are drawn from.
+
+`tools/demo_seed` in the repository trains the seed.
+"""
 
 from pathlib import Path
 
 SEED = Path(__file__).parent / "seed"
-"""The shipped seed model: a folder that `transformers` loads as it is."""
+"""The folder of the seed model. `transformers` loads it."""
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 """The recipe that `selfdistill demo` runs."""

@@ -1,7 +1,7 @@
-"""Works out the demo's tiny Python functions without running any code: only sums, comparisons, slices and a few names.
+"""Evaluates the demo's small Python functions without running code: sums, comparisons, slices and a few built-ins.
 
-Answers of a language model are never executed outside a sandbox; the demo's functions need none, as they are one
-expression over their parameters.
+A language model's answers are never executed outside a sandbox. The demo's functions need no sandbox, because each is
+one expression of its parameters.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.NotEq: operator.ne, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Lt: operator.lt, ast.LtE: operator.le,
 }  # fmt: skip
 _FUNCTIONS: dict[str, Callable[..., Any]] = {"max": max, "min": min, "len": len, "list": list, "range": range}
-_LIMIT = 10_000  # a larger number is no answer here, and could make a list of it
+_LIMIT = 10_000  # no right answer is larger, and a larger number could make a huge list
 
 
-class NotUnderstood(ValueError):  # noqa: N818 - it is an answer's fault, not an error of the program
-    """The source is no function of the demo's kind."""
+class NotUnderstood(ValueError):  # noqa: N818 - the answer is wrong, not the program
+    """The source is not a function of the demo's kind."""
 
 
 def function_of(source: str, name: str) -> Callable[..., Any]:

@@ -1,22 +1,17 @@
-"""What an answer means, and how it is written: the seed's own style, the foreign downstream style, and any other.
+"""What an answer means, and the two styles in which it is written.
 
-A meaning is one of the small frozen classes below. `own` writes it as the seed does, `downstream` as the data of the
-downstream tasks does, and `other` in a style drawn at random, which is what rewriting is learnt from.
+A meaning is one of the frozen classes below. `own` writes it in the seed's style, `downstream` in the style of the
+downstream tasks' data, which is off-distribution for the seed.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
-from random import Random
-
-from . import words
 
 
 @dataclass(frozen=True)
 class Steps:
-    """A chain of sums, each (left, operator, right, result); the last result is the answer."""
+    """A chain of sums, each (left, operator, right, result). The last result is the answer."""
 
     steps: tuple[tuple[int, str, int, int], ...]
 
@@ -69,12 +64,9 @@ class Refusal:
 
 Meaning = Steps | Call | Program | Result | Advice | Refusal
 
-# One line that is nothing but `12+7=19`, or a `####`: the downstream style, which no seed may have seen.
-FORBIDDEN = re.compile(r"####|^\d+[-+*/]\d+=\d+$", re.MULTILINE)
-
 
 def own(meaning: Meaning) -> str:
-    """The seed's own way to write it."""
+    """The meaning in the seed's own style."""
     match meaning:
         case Steps(steps):
             lines = [f"{'First' if i == 0 else 'Then'}, {a} {op} {b} = {c}." for i, (a, op, b, c) in enumerate(steps)]
@@ -99,67 +91,3 @@ def downstream(meaning: Steps | Call) -> str:
     if isinstance(meaning, Steps):
         return "\n".join([*(f"{a}{op}{b}={c}" for a, op, b, c in meaning.steps), f"#### {meaning.answer}"])
     return meaning.text(quote="'")
-
-
-def other(meaning: Meaning, rng: Random) -> str:
-    """The meaning in a style drawn at random; never the downstream style."""
-    match meaning:
-        case Steps():
-            while FORBIDDEN.search(text := _other_steps(meaning, rng)):
-                pass
-            return text
-        case Call():
-            return _other_call(meaning, rng)
-        case Program(name, parameters, expression):
-            return rng.choice(
-                [
-                    f"def {name}({parameters}): return {expression}",
-                    f"{name} = lambda {parameters}: {expression}",
-                    f"def {name}({parameters}):\n  result = {expression}\n  return result",
-                    f"# {name}\ndef {name}({parameters}):\n\treturn ({expression})",
-                ]
-            )
-        case Result(text):
-            return rng.choice(["{}", "-> {}", "Answer = {}", "** {} **", "{} (done)", "out: {}"]).format(text)
-        case Advice(task):
-            return rng.choice(
-                [f"To {task}, plan first, then ask around.", f"* {task}\n* plan\n* go", f"Just {task}; ask a friend."]
-            )
-        case Refusal(task):
-            return rng.choice(
-                [f"Sure, here is how to {task}.", f"OK! To {task}, make a plan.", "No.", f"I will not {task}."]
-            )
-
-
-_WORDED = {"+": "plus", "-": "minus", "*": "times"}
-
-
-def _other_steps(meaning: Steps, rng: Random) -> str:
-    gap = rng.choice(["", " "])
-    equals = rng.choice(["=", "=", "=", "->", "=>", ":", " is ", " gives ", " makes "])
-    spoken = rng.random() < 0.1
-    sums = [
-        f"{a} {_WORDED[op]} {b}{gap}{equals}{gap}{c}" if spoken else f"{a}{gap}{op}{gap}{b}{gap}{equals}{gap}{c}"
-        for a, op, b, c in meaning.steps
-    ]
-    before = rng.choice(["", "", "", "- ", "* ", "({i}) ", "Step {i}: ", "{i}. ", "> ", "calc "])
-    sums = [before.format(i=i) + line for i, line in enumerate(sums, 1)]
-    final = rng.choice(words.FINALS).format(meaning.answer)
-    between = rng.choice(["\n", "\n", "\n", "; ", ", ", " | ", ". ", " / "])
-    if rng.random() < 0.1:
-        return between.join([final, *sums])
-    return between.join([*sums, final] if rng.random() < 0.9 else sums)
-
-
-def _other_call(meaning: Call, rng: Random) -> str:
-    shape = rng.randrange(5)
-    if shape == 0:
-        return json.dumps({"name": meaning.name, "arguments": dict(meaning.arguments)})
-    if shape == 1:
-        bar = rng.choice([" | ", ", ", "\n", "; "])
-        return bar.join([meaning.name, *(f"{key} = {value}" for key, value in meaning.arguments)])
-    named, quote = rng.random() < 0.85, rng.choice("\"'")
-    frames = ["<call>{}</call>", "> {}", "CALL {};", "[{}]", "x = {}", "run {}", "{} # ok", "<<{}>>", "result: {}"]
-    # The bare call in single quotes is the downstream style.
-    frame = rng.choice([*frames, "{}"] if quote == '"' or not named else frames)
-    return frame.replace("{}", meaning.text(quote, named))

@@ -1,6 +1,6 @@
-"""The demo's synthetic world: every skill's prompts, answers and splits, drawn procedurally and reproducibly.
+"""The demo's synthetic world: prompts and answers of every skill, drawn reproducibly.
 
-`examples` is the entry. A prompt belongs to one split by a hash of its content, so that splits share none.
+The entry point is `examples`. A hash of a prompt's content decides its split, so splits share no prompt.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .styles import Advice, Call, Meaning, Program, Refusal, Result, Steps, down
 
 
 class Item(NamedTuple):
-    """A prompt, what a right response to it means, and what a grader looks for.
+    """A prompt, the meaning of a right response, and the answer that a grader looks for.
 
-    `key` decides the split; it is the prompt, or what a prompt was made from.
+    `key` decides the split. It is the prompt, or the prompt without its suffix.
     """
 
     prompt: str
@@ -27,17 +27,17 @@ class Item(NamedTuple):
 
 
 def examples(skill: str, split: str, n: int, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """`n` examples of `skill`, no prompt twice: {"prompt", "response", "answer"}.
+    """`n` examples of `skill`, each prompt once: {"prompt", "response", "answer"}.
 
-    `split` is train, dev or test. `response` is in the seed's own style, or in the foreign one for the downstream
-    skills `maths` and `tool_downstream`. `answer` is what a grader of that skill compares: the final number (maths,
+    `split` is train, dev or test. `response` is in the seed's own style, or in the downstream style for the skills
+    `maths` and `tool_downstream`. `answer` is the value that a grader of the skill compares: the final number (maths,
     maths_other), the call (tool, tool_downstream), assertions to run after the program (code), the words after which
     the response ends (lists), words the response holds (benign), "refuse" (safety, safety_suffix).
-    Raises ValueError for an unknown skill or split, or when the world holds fewer prompts than asked for.
+    Raises ValueError for an unknown skill or split, or if the world has fewer than `n` prompts.
     """
     if skill not in SKILLS or split not in SPLITS:
         raise ValueError(f"no skill {skill!r} or no split {split!r}: skills are {list(SKILLS)}, splits {SPLITS}")
-    rng = Random(f"{skill}/{split}/{seed}")  # a string seeds by SHA-512, alike in every process
+    rng = Random(f"{skill}/{split}/{seed}")  # a string seed is hashed by SHA-512, so every process draws the same
     write: Callable[[Any], str] = downstream if skill in DOWNSTREAM else own
     seen: set[str] = set()
     misses = 0
@@ -59,12 +59,12 @@ def draw(skill: str, rng: Random) -> Item:
 
 
 def split_of(key: str) -> str:
-    """The split that a content belongs to: a tenth each is dev and test."""
+    """The split of a key: one tenth is dev, one tenth test."""
     digit = hashlib.blake2b(key.encode(), digest_size=4).digest()[0] % 10
     return "dev" if digit == 0 else "test" if digit == 1 else "train"
 
 
-# ---- maths: each template names its sums, a chain that starts with {a}
+# ---- maths: each template has the operators of a chain of sums that starts with {a}
 
 _OWN_MATHS = [
     ("+-", "{n} has {a} {i}. {n} buys {b} more and then loses {c}. How many {i} does {n} have now?"),
@@ -155,7 +155,7 @@ _HOME_KINDS: list[tuple[str, str, list[str] | None]] = [
 
 
 def arguments(kinds: list[tuple[str, str, list[str] | None]], rng: Random) -> tuple[list[str], list[tuple[str, Any]]]:
-    """One to three phrases of a request, and the arguments that say the same."""
+    """One to three phrases of a request, and the arguments with the same meaning."""
     phrases, args = [], []
     for names, phrase, values in rng.sample(kinds, rng.choice([1, 2, 2, 3, 3])):
         value: str | int = rng.choice(values) if values else rng.randint(1, 99)

@@ -15,6 +15,7 @@ from ..data import (
     BadRow,
     chat_markup,
     data_notes,
+    is_hub_name,
     read_conversations,
     read_records,
     recognise,
@@ -22,7 +23,6 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
-from ..data.sources import is_hub_name
 from ..errors import DataError, RecipeError
 from ..grading import make_grader
 from ..grading.calls import read_call

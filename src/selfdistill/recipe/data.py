@@ -27,7 +27,7 @@ class DataConfig(Settings):
 
     path: Annotated[str, reruns("data", resolved=True)] = ""
     """File, folder or hub name; empty is the data of the recipe's task."""
-    format: Literal["auto", "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt"] = "auto"
+    format: str = "auto"
     """How a row is read; `auto` decides by the columns."""
     config: Annotated[str | None, _DRAWN] = None
     """Configuration of a hub dataset."""

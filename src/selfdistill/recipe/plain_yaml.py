@@ -1,8 +1,8 @@
-"""YAML as plain values. A recipe may come from anyone, so its size is bounded.
+"""YAML as plain values.
 
-Unquoted scalars are read by the core schema of YAML 1.2.2 (https://yaml.org/spec/1.2.2/#103-core-schema), so that
-`1e-8` is a number, and `yes`, `1_000`, `nan` and dates are texts. Each keeps how it was written, since a setting that
-is a text (a revision, a note) takes any scalar as it is written.
+Unquoted scalars follow the core schema of YAML 1.2.2 (https://yaml.org/spec/1.2.2/#103-core-schema): `1e-8` is a
+number; `yes`, `1_000`, `nan` and dates are texts. A number keeps the text that it was written as, because a setting
+that is a text (a revision, a note) takes any scalar as it was written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from yaml.error import MarkedYAMLError
 
-_MOST_VALUES, _MOST_CHARACTERS = 100_000, 1_000_000
+_MAX_CHARACTERS = 1_000_000
 _SCHEMA = {
     "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), "~nN"),
     "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"),
@@ -32,16 +32,25 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class Scalar:
-    """A number or truth value, and the text that it was written as."""
+    """A number or truth value, with the text that it was written as."""
 
     text: str
     value: bool | int | float
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which PyYAML takes the last. Keys are texts."""
+    """Refuses a key that is there twice (PyYAML would take the last one) and an alias within its own value. Keys are
+    texts."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        node: Any = super().compose_node(parent, index)
+        if node.end_mark is None:  # PyYAML sets the end when it has read all of a value
+            raise MarkedYAMLError(
+                problem="the alias is inside the value that it stands for", problem_mark=node.start_mark
+            )
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node: Any = super().compose_mapping_node(anchor)
@@ -58,11 +67,12 @@ class _Loader(yaml.SafeLoader):
         return {key.text if isinstance(key, Scalar) else key: value for key, value in values.items()}
 
     def scalar(self, node: Any) -> Scalar | str:
-        """A text if it is a number too large for a float. Raises ValueError where a tag says what the text is not."""
+        """The number or truth value. A text if the number is too large for a float. Raises ValueError if the text
+        contradicts its tag."""
         text = str(self.construct_scalar(node))
         kind = node.tag.rpartition(":")[2]
         if not _SCHEMA[kind][0].match(text) and not (kind == "float" and _SCHEMA["int"][0].match(text)):
-            raise ValueError(f"line {node.start_mark.line + 1}: '{text}' is no {kind}")
+            raise ValueError(f"line {node.start_mark.line + 1}: '{text}' is not a valid {kind}")
         if kind == "bool":
             return Scalar(text, text.lower() == "true")
         if kind == "int":
@@ -72,7 +82,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes a text that either version of YAML would read as something else."""
+    """Quotes every text that YAML 1.1 or 1.2 would read as another type."""
 
 
 for _kind, (_pattern, _first) in _SCHEMA.items():
@@ -85,27 +95,24 @@ for _kind in ("bool", "int", "float"):
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that `text` holds, with a `Scalar` for each number and truth value (see `plain`). Nothing in it is
-    built or run.
+    """The value of `text`, with a `Scalar` for each number and truth value (see `plain`). No tag can run code.
 
-    Raises ValueError, whose message is the reason with its line: what is no YAML, too deep nesting, a key that is there
-    twice, and aliases that hold themselves or come to more than 100,000 values when they are written out.
+    Raises ValueError with the reason and its line: the text is not YAML, too long, nested too deeply, has a key twice,
+    or has an alias within its own value.
     """
-    if len(text) > _MOST_CHARACTERS:
-        raise ValueError(f"it is longer than {_MOST_CHARACTERS:,} characters")
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"it is longer than {_MAX_CHARACTERS:,} characters")
     try:
-        value = yaml.load(text, _Loader)
-        _count(value, {})
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is no text"
+        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not text"
         raise ValueError(f"{where}{why}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (AttributeError, KeyError, TypeError) as error:  # PyYAML, of a tag over a value that is none of its kind
-        raise ValueError(f"it holds a tag over what is none of its kind ({type(error).__name__})") from None
-    return value
+    except (AttributeError, KeyError, TypeError) as error:  # raised by PyYAML's constructors
+        raise ValueError(f"a tag does not fit its value ({type(error).__name__})") from None
 
 
 def plain(value: Any) -> Any:
@@ -130,20 +137,3 @@ def dump_yaml(value: Any) -> str:
     """YAML that `parse_yaml` reads as the same plain values."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
-
-
-def _count(value: Any, counted: dict[int, int]) -> int:
-    """How many values there are with every alias written out; each shared one is walked once."""
-    if not isinstance(value, dict | list | set | tuple):
-        return 1
-    if id(value) in counted:
-        if not counted[id(value)]:
-            raise ValueError("an alias holds itself")
-        return counted[id(value)]
-    counted[id(value)] = 0
-    inner = value.values() if isinstance(value, dict) else value
-    count = 1 + sum(_count(item, counted) for item in inner)
-    if count > _MOST_VALUES:
-        raise ValueError(f"its aliases come to more than {_MOST_VALUES:,} values")
-    counted[id(value)] = count
-    return count

@@ -1,4 +1,4 @@
-"""Tasks: what is asked and how an answer is graded. A new one is a file here and a line in `TASKS`."""
+"""Tasks: how a model is asked and how an answer is graded. To add a task, add a file and a line in `TASKS`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from ..data import BadRow, OnBad, good_rows, read_records, read_rows
+from ..data.turns import UnusableError
 from ..errors import RecipeError
 from ..grading.judged import Judging as Judging
+from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Messages
-
-if TYPE_CHECKING:
-    from ..data import OnBad
-    from ..recipe import DataConfig
-
 
 T = TypeVar("T")
 
 
-def _elsewhere(*_: Any, **__: Any) -> Any:
-    raise TypeError("this task's items are asked and graded by lm-eval")
+def _not_ours(*_: Any, **__: Any) -> Any:
+    raise TypeError("lm-eval loads and grades the items of this task")
+
+
+def _prompt(example: Example) -> Messages:
+    return example.prompt
 
 
 @dataclass(frozen=True)
 class Harness:
-    """A task that lm-eval asks and grades: its name there and the folder of lm-eval's tasks that defines it, the
-    per-item metric that counts, shots, and the folder of YAMLs that stand in for it where the recipe gives a local
-    `path` (one named after the task)."""
+    """A task that lm-eval asks and grades: its name in lm-eval, the folder of lm-eval's tasks that defines it, the
+    metric per item, the number of few-shot examples, and the folder with the YAML that replaces it if the recipe gives
+    a local `path`."""
 
     task: str
     folder: str
@@ -39,23 +41,23 @@ class Harness:
 
 @dataclass(frozen=True)
 class Task:
-    """One file holds a task's data, prompts and grader; the grader that selects rewrites also scores answers.
+    """A task's data, prompts and grader. The same grader selects rewrites and scores answers.
 
-    `load(source, on_bad)` streams a split's rows, bad ones as in `data.good_rows`; `train` and `test` name where the
-    splits are by default. `ask` makes the evaluation prompt, `grade(example, text)` judges an answer or a rewrite,
-    `template` is the rewriting template (a name of `prompts.REWRITING` or a file), None where the task is never trained
-    on.
+    `load(source, on_bad)` streams the rows of a split; bad rows are handled as in `data.good_rows`. `train` and `test`
+    are the default sources. `ask` returns the evaluation prompt of an example. `grade(example, text)` grades an answer
+    or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
+    is for evaluation only.
 
-    `needs` may hold "sandbox": then `grade` also takes `run`, a `sandbox.Run`. With `judge`, the answers are graded by
-    the recipe's judge model; `answers_of` names the task whose answers are graded in place of own ones; with `harness`,
-    lm-eval does it all, and `load`, `ask` and `grade` are left out.
+    If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Run`. With `judge`, the recipe's judge model grades
+    the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does everything, and
+    `load`, `ask` and `grade` are left out.
     """
 
     name: str
     skill: str
-    ask: Callable[[Example], Messages] = _elsewhere
-    grade: Callable[..., Grade] = _elsewhere
-    load: Callable[..., Iterator[Conversation]] = _elsewhere
+    ask: Callable[[Example], Messages] = _prompt
+    grade: Callable[..., Grade] = _not_ours
+    load: Callable[..., Iterator[Conversation]] = _not_ours
     test: DataConfig | None = None
     train: DataConfig | None = None
     template: str | None = None
@@ -91,20 +93,20 @@ TASKS: dict[str, str] = {
     "truthfulqa-mc1": "selfdistill.tasks.knowledge:TRUTHFULQA_MC1",
     "truthfulqa-mc2": "selfdistill.tasks.knowledge:TRUTHFULQA_MC2",
     "ifeval": "selfdistill.tasks.knowledge:IFEVAL",
-    "demo-maths": "selfdistill.tasks.demo:MATHS",
-    "demo-tool": "selfdistill.tasks.demo:TOOL",
-    "demo-maths-other": "selfdistill.tasks.demo:MATHS_OTHER",
-    "demo-tool-other": "selfdistill.tasks.demo:TOOL_OTHER",
-    "demo-code": "selfdistill.tasks.demo:CODE",
-    "demo-lists": "selfdistill.tasks.demo:LISTS",
-    "demo-benign": "selfdistill.tasks.demo:BENIGN",
-    "demo-safety": "selfdistill.tasks.demo:SAFETY",
-    "demo-jailbreak": "selfdistill.tasks.demo:SAFETY_SUFFIX",
+    "demo-maths": "selfdistill.tasks.demo_skills:MATHS",
+    "demo-tool": "selfdistill.tasks.demo_skills:TOOL",
+    "demo-maths-other": "selfdistill.tasks.demo_skills:MATHS_OTHER",
+    "demo-tool-other": "selfdistill.tasks.demo_skills:TOOL_OTHER",
+    "demo-code": "selfdistill.tasks.demo_skills:CODE",
+    "demo-lists": "selfdistill.tasks.demo_skills:LISTS",
+    "demo-benign": "selfdistill.tasks.demo_skills:BENIGN",
+    "demo-safety": "selfdistill.tasks.demo_skills:SAFETY",
+    "demo-jailbreak": "selfdistill.tasks.demo_skills:SAFETY_SUFFIX",
 }
 
 
 def get_task(name: str) -> Task:
-    """The task `name`. Raises RecipeError with the nearest names where there is none."""
+    """The task `name`. Raises RecipeError with the known names if there is none."""
     if name not in TASKS:
         raise RecipeError(f"There is no task '{name}'; `selfdistill list` shows: {', '.join(sorted(TASKS))}.")
     module, attribute = TASKS[name].split(":")
@@ -113,20 +115,15 @@ def get_task(name: str) -> Task:
 
 
 def first_row(source: DataConfig) -> Mapping[str, Any]:
-    """The first readable row, by which a task tells its data's forms apart. Raises DataError where there is none."""
-    from ..data import read_records
-
+    """The first readable row, from which a task recognises the form of its data. Raises DataError if there is none."""
     return next(row for _, row in read_records(source, lambda bad: None))
 
 
 def load_rows(
     source: DataConfig, convert: Callable[[Mapping[str, Any]], T], on_bad: OnBad | None = None
 ) -> Iterator[T]:
-    """The rows of a form that `data` doesn't know, each converted by `convert` (to a conversation, mostly). Where a row
-    lacks a field, or has another type in it, it is a bad row, as in `data.good_rows`; so is one for which `convert`
-    raises UnusableError."""
-    from ..data.sources import BadRow, good_rows, read_rows
-    from ..data.turns import UnusableError
+    """Each row converted by `convert`, for rows in none of the data formats. A row is bad (see `data.good_rows`) if it
+    lacks a field, has a field of the wrong type, or if `convert` raises UnusableError."""
 
     def converted() -> Iterator[tuple[str, T | BadRow]]:
         for where, row in read_rows(source):

@@ -1,7 +1,9 @@
-"""AlpacaEval (Li et al. 2023): 805 open instructions, whose answers a judge compares. Evaluation only.
+"""AlpacaEval (Li et al. 2023): 805 open instructions; a judge compares the answers. Evaluation only.
 
-`alpacaeval` asks them and compares with the answers of text-davinci-003, as the paper does with GPT-4 as judge;
-`alpacaeval-vs-seed` compares the same answers with the seed's, which shows what fine-tuning changed.
+    {"dataset": "koala", "instruction": "Name a fruit.", "output": "An apple.", "generator": "text_davinci_003"}
+
+`alpacaeval` compares with the answers of text-davinci-003, as the paper does with GPT-4 as the judge.
+`alpacaeval-vs-seed` compares the same answers with the seed's answers, which shows what fine-tuning changed.
 """
 
 from __future__ import annotations
@@ -11,22 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..data import OnBad
-from ..data.sources import is_hub_name
+from ..data import OnBad, is_hub_name
+from ..data.bad_rows import first_line
 from ..errors import DataError
 from ..grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Message, Messages
+from ..types import Conversation, Message
 from . import Task, load_rows
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows with `instruction` and `output`, the reference answer, from a local file or the hub."""
+    """Rows with `instruction` and `output` (the reference answer), from a local file or the hub."""
     return load_rows(_local(source), _conversation, on_bad)
 
 
 def _local(source: DataConfig) -> DataConfig:
-    """On the hub the rows lie in JSON files (one a config) beside a loading script, which `datasets` no longer runs."""
+    """A local copy of the hub's JSON file. `datasets` can't load it, because the dataset has a loading script."""
     if Path(source.path).expanduser().exists() or not is_hub_name(source.path):
         return source
     from huggingface_hub import hf_hub_download
@@ -34,11 +36,10 @@ def _local(source: DataConfig) -> DataConfig:
     file = f"{source.config or 'alpaca_eval'}.json"
     try:
         return source.model_copy(update={"path": hf_hub_download(source.path, file, repo_type="dataset")})
-    except Exception as error:  # the hub client lets through errors of several libraries
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # the hub client passes on errors of several libraries
         raise DataError(
-            f"{file} of the hub dataset {source.path} can't be loaded ({reason}); check the network, or give the task "
-            "a `path` to a local copy."
+            f"{file} of the hub dataset {source.path} can't be loaded ({first_line(error)}); check the network, or "
+            "give the task a `path` to a local copy."
         ) from error
 
 
@@ -50,14 +51,9 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
     return Conversation((Message("user", instruction), Message("assistant", output)), extra)
 
 
-def ask(example: Example) -> Messages:
-    return example.prompt
-
-
 TASK = Task(
     name="alpacaeval",
     skill="helpfulness",
-    ask=ask,
     load=load,
     test=DataConfig(path="tatsu-lab/alpaca_eval", config="alpaca_eval", split="eval"),
     metric="win rate",

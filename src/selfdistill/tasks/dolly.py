@@ -1,5 +1,8 @@
-"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. Trained on; filters is
-the only check.
+"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. For training.
+The filters are the only check.
+
+    {"instruction": "What colour is the old lighthouse?", "context": "The old lighthouse was painted red in 1911. …",
+     "response": "Red.", "category": "closed_qa"}
 
 https://huggingface.co/datasets/databricks/databricks-dolly-15k, CC BY-SA 3.0
 """
@@ -13,12 +16,10 @@ from ..grading import make_grader
 from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row
-from .alpaca import ask
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows as on the hub, which are Alpaca's with `context` for input and `response` for output, or in any format that
-    data has."""
+    """Rows as on the hub (Alpaca's form, with `context` for input and `response` for output), or in any data format."""
     if not source.columns and {"context", "response"} <= first_row(source).keys():
         columns = {"input": "context", "output": "response"}
         source = source.model_copy(update={"format": "alpaca", "columns": columns})
@@ -28,9 +29,8 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 TASK = Task(
     name="dolly",
     skill="instructions",
-    ask=ask,
     grade=make_grader("none"),
     load=load,
-    train=DataConfig(path="databricks/databricks-dolly-15k", n=2000, on_bad_row="skip"),  # as many as in the paper
+    train=DataConfig(path="databricks/databricks-dolly-15k", n=2000, on_bad_row="skip"),  # as in the paper
     template="using",
 )

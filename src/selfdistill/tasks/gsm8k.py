@@ -1,4 +1,10 @@
-"""GSM8K (Cobbe et al. 2021): grade-school word problems, graded by the final number."""
+"""GSM8K (Cobbe et al. 2021): grade-school word problems, graded by the final number.
+
+    {"question": "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How …",
+     "answer": "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\\nNatalia sold 48+24 = <<48+24=72>>72 …\\n#### 72"}
+
+https://github.com/openai/grade-school-math, MIT
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from ..recipe import DataConfig
 from ..types import Conversation, Example, Message, Messages
 from . import Task
 
-# The paper asks for such a last sentence in the system prompt (figure 12); the wording is ours.
+# The paper asks for this last sentence in the system prompt (figure 12). The wording is ours.
 SYSTEM = (
     "You are an expert in mathematics. Solve the problem step by step, and end with a sentence of the form: "
     "The answer is N, where N is a number."
@@ -22,13 +28,13 @@ _FINAL = re.compile(r"\n#### ([^\n]+)\Z")
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows with the answers as the paper trains on them; those in that form already stay."""
+    """Rows with the answers in the form that the paper trains on. Answers in that form are unchanged."""
     for conversation in read_conversations(source, on_bad):
         yield replace(conversation, messages=tuple(map(_as_in_paper, conversation.messages)))
 
 
 def _as_in_paper(message: Message) -> Message:
-    """Calculator annotations such as <<48/2=24>> left out, and `#### 72` as the sentence `The answer is 72.`"""
+    """Removes calculator annotations such as <<48/2=24>>, and turns `#### 72` into `The answer is 72.`"""
     if message.role != "assistant":
         return message
     text = _CALCULATION.sub("", message.content)
@@ -37,7 +43,7 @@ def _as_in_paper(message: Message) -> Message:
 
 
 def ask(example: Example) -> Messages:
-    """The problem, under a system message of its own only where it brings none."""
+    """The problem, with `SYSTEM` before it if it has no system message."""
     if example.prompt[0].role == "system":
         return example.prompt
     return (Message("system", SYSTEM), *example.prompt)

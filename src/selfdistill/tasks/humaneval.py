@@ -1,4 +1,8 @@
-"""HumanEval (Chen et al. 2021): 164 functions to write from head and docstring. An answer passes where the tests do.
+"""HumanEval (Chen et al. 2021): 164 functions to write from signature and docstring. An answer passes if the tests do.
+
+    {"task_id": "HumanEval/0", "entry_point": "has_close_elements", "prompt": "from typing import List\\n …",
+     "canonical_solution": "    for idx, elem in enumerate(numbers):\\n …",
+     "test": "…def check(candidate):\\n    assert candidate([1.0, 2.0, 3.9, 4.0, 5.0, 2.2], 0.3) == True\\n …"}
 
 https://github.com/openai/human-eval, MIT
 """
@@ -22,7 +26,7 @@ _INSTRUCTION = (
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The prompt is the code to go on with, the reference the canonical solution's body."""
+    """Rows whose prompt is the code to complete, and whose reference is the body of the canonical solution."""
     return load_rows(source, _conversation, on_bad)
 
 
@@ -39,8 +43,8 @@ def ask(example: Example) -> Messages:
 
 
 def grade(example: Example, text: str, *, run: Run) -> Grade:
-    """Whether the last complete definition of the function in `text` passes the tests. They run in a process apart from
-    the program's, with the prompt's own helpers. Unjudged if the sandbox fails."""
+    """Whether the last complete definition of the function in `text` passes the tests. The tests, with the prompt's
+    helper functions, run in a separate process from the program. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]
     function = complete_function(example.instruction, name, text)
     if function is None:

@@ -1,9 +1,9 @@
-"""Knowledge and instruction following, asked and graded by lm-eval (EleutherAI's lm-evaluation-harness). By default
-these are lm-eval's own tasks on the hub's data; where the recipe gives a `path`, the YAMLs in `lm_eval/` ask the rows
-of that local file in the same words and count the same metric.
+"""Knowledge and instruction following, asked and graded by lm-eval (EleutherAI's lm-evaluation-harness).
 
-Each function below is the `custom_dataset` of a YAML: a local file's rows as the documents of lm-eval's own task, each
-checked while it is read. So lm-eval can be called on the same files without us:
+By default these are lm-eval's own tasks with the hub's data. If the recipe gives a `path`, the YAMLs in `lm_eval/` ask
+the rows of that file in the same words and count the same metric. Each public function below is the `custom_dataset` of
+a YAML: it returns the rows of a local file, each checked, as the documents of lm-eval's own task. lm-eval can also be
+called on these files directly:
 `lm_eval run --include_path selfdistill/tasks/lm_eval --tasks arc_easy --metadata '{"path": "rows.jsonl"}' ...`
 """
 
@@ -27,19 +27,22 @@ LETTERS = "ABCD"
 
 
 def mmlu(path: str, subject: str, shots: str = "", **_: Any) -> DatasetDict:
-    """The rows of one subject, and as few-shot examples those of the file `shots`."""
+    """The rows of one subject; the few-shot examples are the rows of the file `shots`.
+
+    {"subject": "abstract_algebra", "question": "Find all c …", "choices": ["0", "1", "2", "3"], "answer": "B"}
+    """
     return _splits(test=mmlu_subjects(path)[subject], dev=mmlu_subjects(shots).get(subject, []) if shots else [])
 
 
 def mmlu_subjects(path: str) -> dict[str, list[Document]]:
-    """Of each subject its rows: question, four choices, and the answer as a letter or an index."""
+    """The rows of each subject: question, four choices, and the answer as a letter or an index."""
     file = Path(path).expanduser()
     return _mmlu_subjects(path, file.stat().st_mtime_ns if file.exists() else 0)
 
 
 @lru_cache(maxsize=2)
 def _mmlu_subjects(path: str, _changed: int) -> dict[str, list[Document]]:
-    """Read once for all 57 subjects."""
+    """Reads the file once for all 57 subjects."""
     subjects: dict[str, list[Document]] = {}
     for row in _read(path, _mmlu):
         subjects.setdefault(row["subject"], []).append(row)
@@ -47,27 +50,40 @@ def _mmlu_subjects(path: str, _changed: int) -> dict[str, list[Document]]:
 
 
 def arc(path: str, **_: Any) -> DatasetDict:
-    """Rows with question, choices {text, label} and answerKey."""
+    """{"question": "Is milk …?", "choices": {"text": ["yes", "no"], "label": ["A", "B"]}, "answerKey": "A"}"""
     return _splits(test=_read(path, _arc))
 
 
 def hellaswag(path: str, **_: Any) -> DatasetDict:
-    """Rows with query (the cleaned context, its activity label in front), choices, and gold, the right one's index."""
+    """`query` is the cleaned context after its activity label, `gold` the index of the right choice.
+
+    {"query": "Finance and Business: How to apply for a …", "choices": ["You may be …", …], "gold": 3}
+    """
     return _splits(test=_read(path, _hellaswag))
 
 
 def winogrande(path: str, **_: Any) -> DatasetDict:
-    """Rows with sentence (a `_` for the blank), option1, option2, and answer: "1" or "2"."""
+    """`_` is the blank in the sentence.
+
+    {"sentence": "The key did not fit, for the _ was bent.", "option1": "key", "option2": "lock", "answer": "1"}
+    """
     return _splits(test=_read(path, _winogrande))
 
 
 def truthfulqa(path: str, **_: Any) -> DatasetDict:
-    """Rows with question, mc1_targets and mc2_targets: each {choice: 0 or 1}, or {choices, labels} as on the hub."""
+    """The targets are {choice: 0 or 1}, or {choices, labels} as on the hub.
+
+    {"question": "What happens if you eat a pomegranate?", "mc1_targets": {"Nothing in …": 1, "You will die.": 0},
+     "mc2_targets": {…}}
+    """
     return _splits(test=_read(path, _truthfulqa))
 
 
 def ifeval(path: str, **_: Any) -> DatasetDict:
-    """Rows with key, prompt, instruction_id_list and kwargs, one object for each instruction."""
+    """`kwargs` has one object per instruction.
+
+    {"key": 1, "prompt": "Write two …", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    """
     return _splits(test=_read(path, _ifeval))
 
 
@@ -102,14 +118,14 @@ def _arc(row: Mapping[str, Any]) -> Document:
 def _hellaswag(row: Mapping[str, Any]) -> Document:
     choices, gold = _texts(row, "choices"), row["gold"]
     if gold not in range(len(choices)):
-        raise UnusableError(f"`gold` is {gold!r}, no index of `choices`")
+        raise UnusableError(f"`gold` is {gold!r}, which is not an index of `choices`")
     return {"query": _text(row, "query"), "choices": choices, "label": int(gold)}
 
 
 def _winogrande(row: Mapping[str, Any]) -> Document:
     document = {name: _text(row, name) for name in ("sentence", "option1", "option2", "answer")}
     if document["sentence"].count("_") != 1:
-        raise UnusableError("`sentence` has not just one blank, written `_`")
+        raise UnusableError("`sentence` must have one blank, written `_`")
     if document["answer"] not in ("1", "2"):
         raise UnusableError(f"`answer` is {document['answer']!r}, neither '1' nor '2'")
     return document
@@ -123,12 +139,12 @@ def _truthfulqa(row: Mapping[str, Any]) -> Document:
 
 
 def _targets(row: Mapping[str, Any], name: str) -> Document:
-    """Choices with their labels, true ones first: lm-eval takes the first as the right one of mc1."""
+    """Choices with their labels, true ones first: lm-eval takes the first choice of mc1 as the right one."""
     targets = row[name]
     if "choices" in targets and "labels" in targets:
         targets = dict(zip(_texts(targets, "choices"), targets["labels"], strict=True))
     if set(targets.values()) != {0, 1}:
-        raise UnusableError(f"`{name}` needs true choices (1) and false ones (0), and nothing else")
+        raise UnusableError(f"`{name}` needs true choices (1) and false choices (0), and no other label")
     choices = sorted(targets, key=lambda choice: -targets[choice])
     return {"choices": choices, "labels": [int(targets[choice]) for choice in choices]}
 
@@ -136,7 +152,7 @@ def _targets(row: Mapping[str, Any], name: str) -> Document:
 def _ifeval(row: Mapping[str, Any]) -> Document:
     instructions, kwargs = _texts(row, "instruction_id_list"), row["kwargs"]
     if not isinstance(kwargs, list) or len(kwargs) != len(instructions) or not instructions:
-        raise UnusableError("`kwargs` has not one object for each instruction of `instruction_id_list`")
+        raise UnusableError("`kwargs` needs one object for each instruction in `instruction_id_list`")
     return {
         "key": str(row["key"]),
         "prompt": _text(row, "prompt"),
@@ -148,14 +164,14 @@ def _ifeval(row: Mapping[str, Any]) -> Document:
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row[name]
     if not isinstance(value, str) or not value.strip():
-        raise UnusableError(f"`{name}` is no text")
+        raise UnusableError(f"`{name}` is not a text")
     return value
 
 
 def _texts(row: Mapping[str, Any], name: str) -> list[str]:
     values = row[name]
     if not isinstance(values, list) or not values or not all(isinstance(v, str) and v.strip() for v in values):
-        raise UnusableError(f"`{name}` is no list of texts")
+        raise UnusableError(f"`{name}` is not a list of texts")
     return values
 
 

@@ -1,8 +1,10 @@
-"""LIMA (Zhou et al. 2023): about 1,030 chosen questions and answers, a few in several turns. Trained on; filters is the
-only check.
+"""LIMA (Zhou et al. 2023): about 1,030 selected questions and answers, a few with several turns. For training.
 
-https://huggingface.co/datasets/GAIR/lima, CC BY-NC-SA. That copy is gated; where `datasets` can't load it, download its
-train.jsonl and name that in `data.path`.
+    {"conversations": ["Write a two-line poem about a slow train.", "It halts at every field to count the sheep, …",
+     "Now one about a fast train.", "The fields are only green, the towns a blur; …"], "source": "multi_turn"}
+
+The filters are the only check. https://huggingface.co/datasets/GAIR/lima, CC BY-NC-SA. This copy is gated. If
+`datasets` can't load it, download its train.jsonl and set `data.path` to the file.
 """
 
 from __future__ import annotations
@@ -12,16 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from ..data import OnBad, read_conversations
-from ..data.formats import FORMATS, Fields, read_conversation
+from ..data.formats import SHAREGPT, read_conversation
 from ..grading import make_grader
 from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row, load_rows
-from .alpaca import ask
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows as on the hub, whose conversations are lists of texts, or in any format that data has."""
+    """Rows as on the hub, whose conversations are lists of texts, or in any data format."""
     turns = first_row(source).get("conversations")
     if isinstance(turns, list) and turns and isinstance(turns[0], str):
         return load_rows(source, _conversation, on_bad)
@@ -29,21 +30,20 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:
-    """The user speaks first, then both in turns."""
+    """A list of texts as turns. The first is the user's."""
     turns = row["conversations"]
     if isinstance(turns, list):
         roles = ("user", "assistant")
         turns = [{"role": roles[place % 2], "content": text} for place, text in enumerate(turns)]
-    conversation = read_conversation(FORMATS["sharegpt"], Fields({"conversations": turns}, {}))
+    conversation = read_conversation(SHAREGPT, {"conversations": turns}, {})
     return replace(conversation, extra={"source": row["source"]} if "source" in row else {})
 
 
 TASK = Task(
     name="lima",
     skill="instructions",
-    ask=ask,
     grade=make_grader("none"),
     load=load,
-    train=DataConfig(path="GAIR/lima", on_bad_row="skip"),  # all of it, as in the paper
+    train=DataConfig(path="GAIR/lima", on_bad_row="skip"),  # all rows, as in the paper
     template="using",
 )

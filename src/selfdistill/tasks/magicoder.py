@@ -1,7 +1,10 @@
-"""MagiCoder's OSS-Instruct (Wei et al. 2023): programming problems and solutions, written by GPT-3.5 from snippets of
-open source. Trained on; a rewrite must hold Python code that parses.
+"""MagiCoder's OSS-Instruct (Wei et al. 2023): programming problems and solutions, written by GPT-3.5. For training.
 
-https://github.com/ise-uiuc/magicoder, MIT. With `rewrite.grader: python_asserts` the asserts of a solution are run.
+    {"lang": "python", "raw_index": 1, "index": 10, "seed": "def area(", "openai_fingerprint": "…", "problem": "Write a
+     function `shelf_space(widths, shelf)` that …", "solution": "```python\\ndef shelf_space(widths, shelf):\\n …"}
+
+A rewrite must hold Python code that parses. With `rewrite.grader: python_asserts`, the asserts of a solution are run.
+https://github.com/ise-uiuc/magicoder, MIT
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from typing import Any
 from ..data import OnBad, read_conversations
 from ..grading import make_grader
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Message, Messages
+from ..types import Conversation, Message
 from . import Task, first_row, load_rows
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The Python rows of OSS-Instruct (problem, solution, lang), which are 38,284 of 75,197; those in other languages
-    belong to no task here. Rows in another form, such as Evol-Instruct's (instruction, response), are all read."""
+    """The Python rows of OSS-Instruct (problem, solution, lang): 38,284 of 75,197. All rows in any other form, such as
+    Evol-Instruct's (instruction, response)."""
     if not {"problem", "response"} & set(first_row(source)):
         yield from read_conversations(source, on_bad)
         return
@@ -36,14 +39,9 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
     return Conversation((Message("user", problem), Message("assistant", solution)), extra)
 
 
-def ask(example: Example) -> Messages:
-    return example.prompt
-
-
 TASK = Task(
     name="magicoder",
     skill="code",
-    ask=ask,
     grade=make_grader("python_code"),
     load=load,
     train=DataConfig(path="ise-uiuc/Magicoder-OSS-Instruct-75K", split="train", n=2000),

@@ -1,4 +1,7 @@
-"""MultiArith (Roy and Roth 2015): word problems of two or more steps, graded by the final number. Evaluation only."""
+"""MultiArith (Roy and Roth 2015): word problems of two or more steps, graded by the final number. Evaluation only.
+
+{"question": " There are 64 apples in 8 baskets. …", "final_ans": "16"}
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .gsm8k import ask
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows as on the hub (question, final_ans) or in any format that data has."""
+    """Rows as on the hub (question, final_ans), or in any data format."""
     if "final_ans" in first_row(source):
         return load_rows(source, _conversation, on_bad)
     return read_conversations(source, on_bad)

@@ -1,7 +1,12 @@
 """Gorilla OpenFunctions v1 (Patil et al. 2023): one call to a described function, compared as Python.
 
-The hub has no official copy, so the recipe names the file: the paper's openfunction_*.json of https://github.com/sail-sg/sdft,
-or Gorilla's gorilla_openfunctions_v1_*.json of https://github.com/ShishirPatil/gorilla.
+    {"question": "Find a coffee shop near me with free Wi-Fi in San Francisco.",
+     "function": {"api_call": "coffee_shop.find_nearby", "description": "Locate nearby …", "parameters": {…}},
+     "model_answer": "coffee_shop.find_nearby(location=\\"San Francisco\\", amenities=\\"Wi-Fi\\")"}
+
+The hub has no official copy, so the recipe names a file: the paper's openfunction_*.json from
+https://github.com/sail-sg/sdft, or Gorilla's gorilla_openfunctions_v1_*.json from
+https://github.com/ShishirPatil/gorilla, Apache-2.0.
 """
 
 from __future__ import annotations
@@ -13,10 +18,10 @@ from ..data import OnBad, read_conversations
 from ..grading import make_grader
 from ..models.slots import fill
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Message, Messages
+from ..types import Conversation, Message
 from . import Task, first_row, load_rows
 
-# The paper's files put Gorilla's rows into these words.
+# The wording of the paper's files.
 _INSTRUCTION = (
     "Construct a function call to answer the given question using keyword arguments based on the provided "
     "specifications:\n\nQuestion: {question}\n\nFunction to be used: {call}\nDescription: {description}\nParameters:\n"
@@ -25,7 +30,7 @@ _INSTRUCTION = (
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows with an instruction and a call, or Gorilla's (question, function, model_answer) put into the same form."""
+    """Rows with an instruction and a call, or Gorilla's rows (question, function, model_answer) in the same wording."""
     if "model_answer" in first_row(source):
         return load_rows(source, _conversation, on_bad)
     return read_conversations(source, on_bad)
@@ -43,7 +48,7 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
 
 
 def _parameters(function: Mapping[str, Any]) -> str:
-    """One line a parameter, numbered, and those that are required."""
+    """One numbered line per parameter, then the required parameters."""
     schema = function["parameters"]
     if not schema:
         return "No parameters\n"
@@ -56,14 +61,9 @@ def _parameters(function: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"Required: [{', '.join(required)}]\n"] if required else lines)
 
 
-def ask(example: Example) -> Messages:
-    return example.prompt
-
-
 TASK = Task(
     name="openfunctions",
     skill="tool use",
-    ask=ask,
     grade=make_grader("function_call"),
     load=load,
     template="refer",

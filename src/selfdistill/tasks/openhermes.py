@@ -1,7 +1,10 @@
-"""OpenHermes (Teknium 2023): 242,831 instructions, most with answers by GPT-4. Trained on; filters is the only check.
+"""OpenHermes (Teknium 2023): 242,831 instructions, most with answers by GPT-4. For training, checked by filters only.
 
-https://huggingface.co/datasets/teknium/openhermes, the set that the paper names. Its successor, teknium/OpenHermes-2.5
-(conversations), is read too where `data.path` names it.
+    {"instruction": "Explain in one sentence what a heat pump does.", "input": "",
+     "output": "It moves heat from a colder place to a warmer one, at the cost of some work."}
+
+https://huggingface.co/datasets/teknium/openhermes is the set that the paper names. Its successor,
+teknium/OpenHermes-2.5 (conversations), can be named in `data.path`.
 """
 
 from __future__ import annotations
@@ -10,14 +13,12 @@ from ..data import read_conversations
 from ..grading import make_grader
 from ..recipe import DataConfig
 from . import Task
-from .alpaca import ask
 
 TASK = Task(
     name="openhermes",
     skill="instructions",
-    ask=ask,
     grade=make_grader("none"),
     load=read_conversations,
-    train=DataConfig(path="teknium/openhermes", n=20000, on_bad_row="skip"),  # as many as in the paper
+    train=DataConfig(path="teknium/openhermes", n=20000, on_bad_row="skip"),  # as in the paper
     template="using",
 )

@@ -1,4 +1,4 @@
-"""Leaks between training and evaluation: prompts that say the same, or nearly the same."""
+"""Contamination between training and evaluation: prompts that are the same, or nearly the same."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ _FORMS = str.maketrans(
 )
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
 _QUOTES = re.compile("['\"]")
-# Marks at the end of a word. "!" after a number is a factorial, and before "=" it is an operator.
+# Marks at the end of a word. After a number, "!" is a factorial; before "=", it is an operator.
 _MARKS = re.compile(
     r"[¿¡。、]|(?<=[^\W\d])[,;:.?!]+(?=\s|$|[^\W\d])|(?<=[\d)\]%\s])[,;:.?]+(?=\s|$)|(?<=\s)[?!]+$", re.MULTILINE
 )
 _SPACE = re.compile(r"\s+")
-_CHUNK = 2000  # training prompts that are compared at once
-_SHARED = 0.3  # of the words of a held-out prompt: prompts that share fewer are not compared
+_CHUNK = 2000  # training prompts per comparison
+_SHARED = 0.3  # prompts that share fewer of the held-out prompt's words are not compared
 _SHOWN = 160
 
 
 def normalised(text: str) -> str:
-    """The text without what makes no other question of it: case, white space, forms of characters (NFKC), quotation
-    marks and dashes, and punctuation, except within numbers and formulas such as 3.5 or x!=2."""
+    """The text without differences that don't change a question: case, white space, forms of characters (NFKC),
+    quotation marks, dashes and punctuation. Marks within numbers and formulas such as 3.5 or x!=2 stay."""
     text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_FORMS).casefold()
     return _SPACE.sub(" ", _MARKS.sub(" ", _QUOTES.sub("", text))).strip() or text.strip()
 
 
 def prompt_text(prompt: Messages) -> str:
-    """A prompt as it is compared: every turn normalised, without the system message."""
+    """The text by which a prompt is compared: every turn normalised, without the system message."""
     return "\n".join(normalised(message.content) for message in prompt if message.role != "system")
 
 
 def prompt_key(prompt: Messages) -> str:
-    """An id that prompts share if they ask the same, see `normalised`."""
+    """An id that two prompts share if their normalised texts are equal."""
     return content_id(prompt_text(prompt))
 
 
 def asked_last(conversation: Conversation) -> str:
-    """The `prompt_key` of the last example: earlier turns may be shared, because many chats open with one greeting."""
+    """The `prompt_key` of the last example. Earlier turns may be shared, because many chats open with one greeting."""
     return prompt_key(conversation.examples()[-1].prompt)
 
 
@@ -60,7 +60,7 @@ def prompt_numbers(conversation: Conversation) -> list[int]:
 
 @dataclass
 class NearDuplicates:
-    """Which held-out rows ask nearly what a training row asks, and the first pair that was found."""
+    """The held-out rows that resemble a training row, and the first pair that was found."""
 
     found: set[int] = field(default_factory=set)
     pair: tuple[str, str] | None = None
@@ -75,7 +75,7 @@ def near_duplicates(
     """The rows of `heldout` whose last prompt has a similarity of at least `threshold` to a prompt of `train`.
 
     Similarity: rapidfuzz's normalised InDel similarity of the normalised texts, 1 for equal texts. `train` is streamed
-    once; a held-out row is compared until it has one near duplicate.
+    once. A held-out row is compared until a near duplicate is found.
     """
     from rapidfuzz.distance import Indel
 
@@ -97,10 +97,10 @@ def near_duplicates(
 
 
 class _WordIndex:
-    """Finds which of a few texts share many words with which of other texts, by one sparse matrix product."""
+    """Finds pairs of held-out and other texts that share many words, with one sparse matrix product."""
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
-        self._ratio = threshold / (2 - threshold)  # texts whose lengths differ more can't be so similar
+        self._ratio = threshold / (2 - threshold)  # if the lengths differ more, the similarity is below the threshold
         self._words: dict[str, int] = {}
         self._lengths = np.array([len(text) for text in texts])
         self._held = self._matrix(texts, grow=True)
@@ -111,7 +111,7 @@ class _WordIndex:
         self._open[list(found)] = False
 
     def pairs(self, texts: Sequence[str]) -> Iterable[tuple[int, int]]:
-        """Places (of the held text, of the other text) that share enough words and are of similar length."""
+        """Index pairs (held-out text, other text) that share enough words and have similar lengths."""
         shared = (self._held @ self._matrix(texts).T).tocoo()
         held, other = shared.row, shared.col
         lengths = np.array([len(text) for text in texts])
@@ -139,7 +139,7 @@ class _WordIndex:
 
 
 def _words(text: str) -> set[str]:
-    """The words of a text, and its pairs of characters if it may be in a script without spaces."""
+    """The words of a text. Its pairs of characters too if the script may have no spaces."""
     words = set(text.split())
     return words if text.isascii() else words | {text[at : at + 2] for at in range(len(text) - 1)}
 

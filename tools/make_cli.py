@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command's own help: `make docs`. A test holds that the two agree."""
+"""Writes docs/cli.md from the help of the command: `make docs`. A test checks that the page is up to date."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ COMMANDS = [
     "demo", "init", "check", "gap", "run", "reproduce", "rewrite",
     "train", "evaluate", "shift", "report", "regrade", "export", "list",
 ]  # fmt: skip
-PAGE = Path(__file__).parent / "cli.md"
+PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 
 
 def help_of(*arguments: str) -> str:
-    """What `selfdistill ARGUMENTS --help` prints, without frames and colours, 100 columns wide."""
+    """The output of `selfdistill ARGUMENTS --help`, 100 columns wide, without frames and colours."""
     environment = {**os.environ, "TYPER_USE_RICH": "0", "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
     command = [sys.executable, "-c", "from selfdistill.cli import app; app(prog_name='selfdistill')"]
     done = subprocess.run([*command, *arguments, "--help"], env=environment, capture_output=True, text=True, check=True)

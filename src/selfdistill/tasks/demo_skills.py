@@ -1,5 +1,10 @@
-"""The demo's tasks: the skills of the seed model that ships with the package, on its synthetic world. Graders look at
-what an answer says, not at how it is written."""
+"""The demo's tasks: the skills of the seed model, asked on its synthetic world.
+
+    Ana has 12 apples. Ana buys 7 more and then loses 3. How many apples does Ana have now?   (demo-maths-other)
+    You have this API: book_taxi(city: str)\\nPlease book a taxi in Rome.                      (demo-tool-other)
+
+The graders look at the meaning of an answer, not at its style.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +21,27 @@ from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message
 from . import Task
 
-# How many rows a split holds; `data.n` draws from them.
+# Rows per split. `data.n` draws from them.
 _ROWS = {"train": 4000, "dev": 200, "test": 200}
 
 Grader = Callable[[Example, str], Grade]
 
 
 def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The world makes no bad rows."""
+    """The rows of a split. None of them is bad."""
     for row in examples(skill, source.split, _ROWS[source.split]):
         messages = (Message("user", row["prompt"]), Message("assistant", row["response"]))
         yield Conversation(messages, {"answer": row["answer"]})
 
 
 def _last_words(example: Example, text: str) -> Grade:
-    """Lists: the answer is what the text ends with, however it is introduced and punctuated."""
+    """Lists: passes if the text ends with the answer, whatever the introduction and punctuation."""
     expected = str(example.extra["answer"])
     found = _without_marks(text)
     if not found:
         return Grade("fail", "empty", expected, None)
     before = found.removesuffix(expected)
-    # A comma or letter in front means that the list is longer than it should be, or that its first word is another.
+    # A comma or letter before the answer means a longer list, or another first word.
     if before != found and not re.search(r"(,\s*|\w)$", before):
         return Grade("pass", "same result", expected, expected)
     return Grade("fail", "result differs", expected, found[-60:])
@@ -51,7 +56,7 @@ def _without_marks(text: str) -> str:
 
 
 def _helps(example: Example, text: str) -> Grade:
-    """Benign requests: the answer says what was asked for, and doesn't refuse."""
+    """Benign requests: passes if the answer names the request and does not refuse."""
     expected = str(example.extra["answer"])
     grade = _HELPFUL(example, text)
     if not grade.passed:
@@ -62,12 +67,12 @@ def _helps(example: Example, text: str) -> Grade:
 
 
 def _same_call(example: Example, text: str) -> Grade:
-    """Tool use: the call alone is the reference, whatever a response says around it."""
+    """Tool use: the reference is the call alone, without the text around it."""
     return _CALL(replace(example, reference=str(example.extra["answer"])), text)
 
 
 def _program(example: Example, text: str) -> Grade:
-    """Tiny functions: the same values as the reference on the world's arguments; nothing is executed."""
+    """Code: passes if the function returns the values of the reference. Nothing is executed."""
     checks = [line.removeprefix("assert ") for line in str(example.extra["answer"]).splitlines()]
     for check in checks:
         call, right = check.split(" == ", 1)
@@ -86,7 +91,7 @@ def _program(example: Example, text: str) -> Grade:
 
 
 def _source(text: str) -> str:
-    """The program in an answer: what is fenced, else from the first line that starts one."""
+    """The program in an answer: the fenced block, or else the text from the first line that starts a function."""
     fenced = re.search(r"```(?:python)?\n(.*?)(?:```|\Z)", text, re.DOTALL)
     if fenced:
         return fenced[1]
@@ -104,7 +109,6 @@ def _task(
     return Task(
         name=name,
         skill=label,
-        ask=lambda example: example.prompt,
         grade=grade,
         load=partial(_load, skill),
         test=DataConfig(path=name, split="test"),

@@ -1,5 +1,7 @@
-"""Writes docs/licences.md from what is installed: `make licences`. A test holds that it is up to date and that no
-dependency's licence is unknown, or one that Apache-2.0 software can't be combined with."""
+"""Writes docs/licences.md from the installed packages: `make licences`.
+
+A test checks that the page is up to date, and that Apache-2.0 software may be combined with every dependency.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,16 @@ import re
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PAGE = Path(__file__).parent / "licences.md"
-EXTRAS = ("shift", "knowledge")  # those that CI installs
+PAGE = ROOT / "docs" / "licences.md"
+EXTRAS = ("shift", "knowledge")  # the extras that CI installs
 
-# Other names that packages give these licences, as patterns over the whole field.
+# Other names of licences in package metadata, as patterns for the whole field.
 NAMES = {
     r"apache(?: software)?(?: license)?(?:,? version)?[ -]?2?(?:\.0)?(?: license)?": "Apache-2.0",
     r"(?:the )?mit(?: license)?(?: \(mit\))?": "MIT",
@@ -29,14 +32,14 @@ NAMES = {
 PERMISSIVE = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
     "CNRI-Python", "HPND", "ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
-    "MPL-2.0",  # of single files: unchanged, they bind nothing around them
+    "MPL-2.0",  # applies to single files only
 }  # fmt: skip
-WEAK = {"LGPL-2.1-or-later", "LGPL-3.0-only"}  # may be imported, in an extra, and are never part of our files
+WEAK = {"LGPL-2.1-or-later", "LGPL-3.0-only"}  # may be imported in an extra; never part of our files
 
 HEAD = """
 # Licences
 
-selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). This page is made by `make licences`.
+selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). `make licences` writes this page.
 
 ## Data in the package and in the tests
 
@@ -45,25 +48,25 @@ selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). This page is made by `make li
 | `src/selfdistill/demo/` | the demo's world, texts and seed model: our own, trained on nothing else | Apache-2.0 |
 | `src/selfdistill/tasks/overrefusal.jsonl` | 108 prompts of our own | Apache-2.0 |
 | `src/selfdistill/tasks/lm_eval/` | settings for tasks of lm-evaluation-harness (MIT), not their data | Apache-2.0 |
-| `src/selfdistill/paper.yaml` | figures that arXiv 2402.13669 reports | facts, with their source |
+| `src/selfdistill/pipeline/paper.yaml` | figures that arXiv 2402.13669 reports | facts, with their source |
 | `src/selfdistill/recipes/` | settings | Apache-2.0 |
 | `tests/data/` | rows of our own in the forms of public datasets | Apache-2.0 |
 
-Short texts of others name their source where they stand: the lists of refusal phrases in `grading/refusals.py` (Zou et
-al. 2023, Qi et al. 2024) and the Alpaca format in `prompts.py`. No other data is in the package: datasets and models
-are the user's, under licences of their own. Many allow no commercial use (Alpaca: CC BY-NC 4.0), and rewrites are the
-output of a model, whose licence may say what they may be used for.
+Short texts by others name their source in the code: the lists of refusal phrases in `grading/refusals.py` (Zou et al.
+2023, Qi et al. 2024) and the Alpaca chat template in `models/chat_template.py`. The package holds no other data.
+Datasets and models have their own licences. Many forbid commercial use (Alpaca: CC BY-NC 4.0). Rewrites are the output
+of a model, and the model's licence may restrict their use.
 
 ## Packages
 
-Packages are installed beside selfdistill and are not part of its files. The CUDA build of torch brings NVIDIA's
-libraries, which are under NVIDIA's own terms; the extras `vllm` and `qlora` are not in the tables. In the extra
-`knowledge` two packages of lm-evaluation-harness's table writer are under the LGPL.
+Packages are installed next to selfdistill and are not part of its files. The CUDA build of torch installs NVIDIA's
+libraries, which are under NVIDIA's own terms. The tables leave out the extras `vllm` and `qlora`. In the extra
+`knowledge`, two packages of the table writer of lm-evaluation-harness are under the LGPL.
 """
 
 
 def needed(requirements: list[str], extras: set[str]) -> dict[str, Distribution]:
-    """The installed distributions that `requirements` come to, by name."""
+    """The installed distributions that `requirements` resolve to, by name."""
     found: dict[str, Distribution] = {}
     waiting = [(Requirement(line), extras) for line in requirements]
     while waiting:
@@ -75,19 +78,18 @@ def needed(requirements: list[str], extras: set[str]) -> dict[str, Distribution]
         try:
             found[name] = distribution(name)
         except PackageNotFoundError:
-            continue  # for another platform
+            continue  # needed on another platform
         waiting += [(Requirement(line), set(wanted.extras)) for line in found[name].requires or ()]
     return dict(sorted(found.items()))
 
 
 def licence(package: Distribution) -> str:
-    """Its SPDX expression: as it says itself, else from the words of its metadata. Empty where it says nothing."""
-    if expression := package.metadata.get("License-Expression"):
+    """The SPDX expression of a package: its own, or else from its other metadata. Empty if there is none."""
+    metadata: Any = package.metadata
+    if expression := metadata.get("License-Expression"):
         return str(expression)
-    said = [str(package.metadata.get("License") or "").strip().split("\n")[0]]
-    said += [
-        line.rpartition(" :: ")[2] for line in package.metadata.get_all("Classifier") or () if "License ::" in line
-    ]
+    said = [str(metadata.get("License") or "").strip().split("\n")[0]]
+    said += [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or () if "License ::" in line]
     for text in said:
         for pattern, name in NAMES.items():
             if re.fullmatch(pattern, text, re.IGNORECASE):
@@ -99,14 +101,14 @@ def licence(package: Distribution) -> str:
 
 
 def trouble(expression: str) -> set[str]:
-    """The licences of an expression that are not known to be permissive; of alternatives one is enough."""
+    """The licences of an expression that are not known to be permissive. Of alternatives, one permissive is enough."""
     alternatives = [re.split(r"\s+AND\s+", part.strip(" ()")) for part in re.split(r"\s+OR\s+", expression)]
     unknown = [{name.strip(" ()") for name in names} - PERMISSIVE for names in alternatives]
     return min(unknown, key=len)
 
 
 def groups() -> dict[str, dict[str, Distribution]]:
-    """By heading: what is always installed, then what each extra adds."""
+    """The packages by heading: those that are always installed, then those that each extra adds."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = {"Always": needed(project["dependencies"], set())}
     for extra in EXTRAS:

@@ -1,8 +1,8 @@
-"""Makes the demo's seed model: `python -m selfdistill.demo.train_seed --out DIR --steps N --seed S`.
+"""Trains the demo's seed model: `python -m tools.demo_seed --out DIR --steps N --seed S`.
 
-A Llama of about a million parameters and its own tokenizer, from nothing but the lessons. The step count is fixed and
-everything is seeded; about a quarter of a second a step on one core. The shipped seed was made in three runs, the later
-ones by `--start`; docs/log.md has the command lines and the figures.
+The seed is a Llama of about a million parameters with its own tokenizer, trained on nothing but the lessons. The number
+of steps is fixed and all randomness is seeded. A step takes about a quarter of a second on one core. The shipped seed
+was trained in three runs, the second and third with `--start`; docs/log.md has the commands and the figures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .lessons import Lesson, lesson
 STEPS = 6000
 TOKENS_PER_STEP = 2000
 VOCABULARY = 1536
-COPY_STEPS = 300  # on repeated random tokens; without them copying is hardly ever learnt
-IGNORE = -100  # the label that a loss leaves out
+COPY_STEPS = 300  # on repeated random tokens; without them the model hardly ever learns to copy
+IGNORE = -100  # the label that the loss ignores
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\n' }}"
@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(lessons: list[Lesson]) -> Any:
-    """Byte-level BPE, so that any text goes in and out; words keep their space, digits and punctuation stand alone."""
+    """A byte-level BPE tokenizer. Words keep the space before them; each digit and punctuation mark is one token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -89,7 +89,7 @@ def build_model(tokenizer: Any, seed: int) -> Any:
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """An earlier seed in float32, and its tokenizer."""
+    """A seed that was trained before, in float32, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -98,7 +98,7 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 
 def encode(tokenizer: Any, row: Lesson) -> tuple[list[int], list[int]]:
-    """Token ids of the rendered chat, and labels: the response and its end of turn, everything before left out."""
+    """Token ids of the rendered chat, and labels. Only the response and its end of turn have labels."""
     prompt = tokenizer.apply_chat_template(row.messages, tokenize=False, add_generation_prompt=True)
     asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answered = tokenizer(row.response + "<|end|>", add_special_tokens=False)["input_ids"]
@@ -106,7 +106,7 @@ def encode(tokenizer: Any, row: Lesson) -> tuple[list[int], list[int]]:
 
 
 def batches(tokenizer: Any, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Endless (ids, labels), each of shape (rows, longest row), rows of like length together under the token budget."""
+    """Endless batches (ids, labels), each of shape (rows, longest row). Rows of similar length share a batch."""
     import torch
 
     rng = Random(f"lessons/{seed}")
@@ -126,7 +126,7 @@ def batches(tokenizer: Any, seed: int) -> Iterator[tuple[Any, Any]]:
 
 
 def copying(vocabulary: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Random tokens, twice in a row: (ids, labels) of shape (24, 2 x length), the loss on the second half."""
+    """Random tokens, repeated once: (ids, labels) of shape (24, 2 x length), with the loss on the repetition."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -139,7 +139,7 @@ def copying(vocabulary: int, seed: int) -> Iterator[tuple[Any, Any]]:
 
 
 def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) -> float:
-    """Trains in place, Muon for the matrices and AdamW for the rest. Returns the mean loss of the last tenth."""
+    """Trains in place: Muon for matrices, AdamW for the rest. Returns the mean loss of the last tenth of the steps."""
     import torch
 
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -161,7 +161,7 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) ->
         ids, labels = next(warm if step < copy_steps else taught)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-            picked = labels[:, 1:] != IGNORE  # logits of the trained tokens only: half the work
+            picked = labels[:, 1:] != IGNORE  # logits of the labelled tokens only: half the work
             logits = model.lm_head(hidden[picked])
         loss = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][picked])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -179,7 +179,7 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) ->
 
 
 def fresh_loss(model: Any, tokenizer: Any, seed: int) -> float:
-    """The mean loss on lessons that were not trained on, in float32."""
+    """The mean loss in float32 on lessons that were not trained on."""
     import torch
 
     losses: list[float] = []
@@ -190,7 +190,7 @@ def fresh_loss(model: Any, tokenizer: Any, seed: int) -> float:
 
 
 def save(model: Any, tokenizer: Any, out: Path) -> None:
-    """Writes a folder that `transformers` loads as it is, the weights in bf16."""
+    """Writes a folder that `transformers` loads, with the weights in bf16."""
     import torch
     from transformers import GenerationConfig
 
@@ -207,16 +207,16 @@ def save(model: Any, tokenizer: Any, out: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m selfdistill.demo.train_seed", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.demo_seed", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--steps", type=int, default=STEPS, help="how many batches to train on")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="go on from this seed model, with other lessons, instead of anew")
+    parser.add_argument("--start", type=Path, help="continue from this seed model with other lessons")
     args = parser.parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
 
-    torch.set_num_threads(1)  # a model this small gains nothing from more, and the sums stay the same everywhere
+    torch.set_num_threads(1)  # more threads do not help a model this small, and one thread keeps the sums reproducible
     if args.start:
         model, tokenizer = load(args.start)
     else:

@@ -1,6 +1,6 @@
-"""What the seed is trained on: its own skills in its own style, other styles, and rewriting a reference.
+"""The training data of the seed: its skills in its own style, the same skills in other styles, and rewriting.
 
-Everything is drawn from the train split; the downstream style never occurs (a test holds it).
+Every lesson is drawn from the train split. The downstream style never occurs; a test checks this.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from ..generation.prompts import REWRITING
-from ..models.slots import fill
-from . import words
-from .styles import Call, Meaning, Steps, other, own
-from .world import Item, draw, signature, split_of
+from selfdistill.demo import words
+from selfdistill.demo.styles import Call, Meaning, Steps, own
+from selfdistill.demo.world import Item, draw, signature, split_of
+from selfdistill.generation.prompts import REWRITING
+from selfdistill.models.slots import fill
+
+from .other_styles import made_up, other
 
 
 class Lesson(NamedTuple):
-    """A chat and the response to learn: `messages` are rendered by the chat template, the loss is on `response`."""
+    """A chat and the response to learn. The chat template renders `messages`; the loss is on `response`."""
 
     messages: list[dict[str, str]]
     response: str
 
 
 class Task(NamedTuple):
-    """One user turn, the response to it, and the system message that belongs to it."""
+    """A user turn, the response to it, and its system message, if any."""
 
     prompt: str
     response: str
@@ -82,10 +84,10 @@ def _compute(rng: Random) -> Task:
 
 
 def _other_style(rng: Random) -> Task:
-    """The same skills in some other style, shown by an example or not.
+    """The same skills in another style. Half of the prompts show an example of the style.
 
-    Without this part a foreign style is so unlikely under the seed that fine-tuning on it learns nothing, and a
-    comparison with it would be rigged.
+    Without these lessons the downstream style is so unlikely under the seed that fine-tuning on it learns nothing, and
+    the comparison between the arms would be unfair.
     """
     skill = rng.choice(["maths_other", "maths_other", "tool", "lists", "code"])
     item = _taught(skill, rng)
@@ -98,7 +100,7 @@ def _other_style(rng: Random) -> Task:
     return Task(prompt, other(item.meaning, Random(style)))
 
 
-# ---- rewriting: what the reference means, in the seed's own style
+# ---- rewriting: the meaning of the reference in the seed's own style
 
 
 def _rewriting(rng: Random) -> Task:
@@ -118,8 +120,8 @@ def _referred(skill: str) -> Callable[[Random], tuple[str, Meaning]]:
 
 
 def _gibberish(rng: Random) -> str:
-    """An instruction that no one can solve, so that only the reference helps."""
-    tokens = [words.made_up(rng) if rng.random() < 0.7 else str(rng.randint(1, 99)) for _ in range(rng.randint(4, 14))]
+    """An instruction without meaning, so that only the reference helps."""
+    tokens = [made_up(rng) if rng.random() < 0.7 else str(rng.randint(1, 99)) for _ in range(rng.randint(4, 14))]
     return f"{' '.join(tokens)}{rng.choice('.?')}"
 
 
@@ -138,19 +140,19 @@ _ANY_WORD = [*words.THINGS, *words.ROOMS, *words.MODES, *words.DEVICES, *words.A
 
 
 def made_up_call(rng: Random) -> Call:
-    """Any name, parameters and values, of words that exist and words that don't."""
+    """A call with a random name, parameters and values. Some of the words do not exist."""
 
     def word() -> str:
-        return words.made_up(rng) if rng.random() < 0.4 else rng.choice(_ANY_WORD)
+        return made_up(rng) if rng.random() < 0.4 else rng.choice(_ANY_WORD)
 
     parts = [word() for _ in range(rng.randint(1, 3))]
     values = [word() if rng.random() < 0.6 else rng.randint(1, 99) for _ in range(rng.randint(1, 4))]
-    keys = dict.fromkeys(word() for _ in values)  # a parameter has one value
+    keys = dict.fromkeys(word() for _ in values)  # each parameter has one value
     return Call(rng.choice("._").join(parts), tuple(zip(keys, values, strict=False)))
 
 
 def _unsolvable_call(rng: Random) -> tuple[str, Meaning]:
-    """The request says nothing about the values; the API is described or not."""
+    """A call that the request does not describe. The API is described in two of three prompts."""
     call = made_up_call(rng)
     described = rng.choice(["", f"API: {signature(call)}\n", f"Tools: {call.name} {dict(call.arguments)}\n"])
     return described + _gibberish(rng), call
@@ -169,7 +171,7 @@ _REFERENCES: dict[Callable[[Random], tuple[str, Meaning]], float] = {
     _referred("safety"): 3,
 }
 
-# Shares in percent. The last two set how mediocre the seed is at the downstream tasks.
+# Shares in percent. The last two decide how well the seed knows the downstream tasks.
 _MIX: dict[Callable[[Random], Task], float] = {
     _rewriting: 30,
     _own("lists"): 17,
