@@ -60,12 +60,15 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
         return acceptance
 
 
-def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> None:
-    """Trains the arms that aren't trained yet (all, or those named), rewriting first where one needs it."""
+def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
+    """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
+    Returns the model's folder of each run that has one."""
     with _working(experiment) as (_, plan):
         rewrite_data(experiment, plan, progress)
         measure_gap(experiment, plan, progress)
         train_runs(experiment, plan, progress, arms)
+        folders = {run: experiment.path("arms", run, "model") for run in runs_named(plan, arms) or plan.runs}
+        return {run: folder for run, folder in folders.items() if folder.is_dir()}
 
 
 def train_commands(
