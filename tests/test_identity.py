@@ -16,7 +16,7 @@ import pytest
 from tiny import tiny_model
 
 from selfdistill import make_recipe, run
-from selfdistill.models.commits import hub_commit, pinned
+from selfdistill.models.source import hub_commit, pinned
 from selfdistill.pipeline.plan import Plan
 from selfdistill.recipe import DataConfig, ModelConfig, Recipe
 from selfdistill.store import digests

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExperimentError, SelfDistillError, StageError
-from ..models.commits import pinned
 from ..models.loading import out_of_memory
+from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
