@@ -285,7 +285,7 @@ def test_every_stage_of_a_run_loads_the_recorded_commit(
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
-    from selfdistill.models.loading import loading as models
+    from selfdistill.models import loading as models
 
     loaded: set[tuple[str, str | None]] = set()
 

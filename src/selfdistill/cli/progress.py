@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InterruptedRunError
-from ..types import Progress
 from .show import err
+
+if TYPE_CHECKING:
+    from ..types import Progress
 
 _SETTLED = 5.0  # seconds of work before the first estimate of the time left
 # Seconds between two lines of one label; with these a run of a week writes half a megabyte.
