@@ -1,9 +1,14 @@
 """Self-distillation fine-tuning (SDFT, arXiv 2402.13669) from start to end, on the small seed model of the demo.
 
-    python examples/sdft_in_100_lines.py --rows 100
+    python examples/sdft_in_100_lines.py --rows 300
 
 The seed model is fine-tuned twice on maths problems: "vanilla" trains on the original responses, "sdft" trains on the
-seed's own rewrites of them. Both should learn the target skill, and sdft should keep more of the other skill.
+seed's own rewrites of them. In this toy vanilla forgets the other skill, tool use, and sdft keeps it. It prints:
+
+    arm               demo-maths   demo-tool-other
+    seed                     70%               98%
+    vanilla                  18%                0%
+    sdft                     78%               98%
 """
 
 import argparse

@@ -96,15 +96,11 @@ def train(
     experiment = open_experiment(target, overrides, directory)
     with show_progress() as progress:
         if print_command:
-            commands = pipeline.train_commands(experiment, progress, arm or [])
+            lines = list(map(shlex.join, pipeline.train_commands(experiment, progress, arm or []).values()))
         else:
-            folders = pipeline.train(experiment, progress, arm or [])
-    if print_command:
-        for words in commands.values():
-            say(shlex.join(words))
-    else:
-        for trained, folder in folders.items():
-            say(f"{trained}: {folder}")
+            lines = [f"{run}: {model}" for run, model in pipeline.train(experiment, progress, arm or []).items()]
+    for line in lines:
+        say(line)
 
 
 def evaluate(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import chain, dropwhile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..backends import Backend
@@ -33,9 +32,7 @@ class LazyBackend:
     def __enter__(self) -> LazyBackend:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._backend = None
         self._stack.close()
 
