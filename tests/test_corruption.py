@@ -236,7 +236,7 @@ def test_sigterm_in_a_training_saves_the_step_and_ends_with_143(made: tuple[Reci
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert "what was done is kept" in errors
+    assert "Finished work is kept" in errors
     assert "Traceback" not in errors
     steps = json.loads(log.read_text().splitlines()[-1])["step"]
     (checkpoint,) = log.parent.glob("checkpoints/checkpoint-*")
@@ -245,7 +245,7 @@ def test_sigterm_in_a_training_saves_the_step_and_ends_with_143(made: tuple[Reci
 
 
 LOOP = """
-import selfdistill.cli.stop as stop, sys, threading, time
+import selfdistill.cli.signals as stop, sys, threading, time
 stop._AGAIN_SECONDS, stop._GRACE_SECONDS = 0.2, 0.2
 class Waits:
     def __del__(self):

@@ -16,7 +16,7 @@ import pytest
 from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
-from selfdistill.models.commits import hub_commit, pinned
+from selfdistill.models.source import hub_commit, pinned
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.shift import shift_stages
 from selfdistill.recipe import DataConfig, ModelConfig, Recipe
@@ -286,7 +286,7 @@ def test_every_stage_of_a_run_loads_the_recorded_commit(
     import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TokenizersBackend
 
-    from selfdistill.models.loading import loading as models
+    from selfdistill.models import loading as models
 
     loaded: set[tuple[str, str | None]] = set()
 

@@ -406,7 +406,7 @@ def test_ctrl_c_keeps_what_is_done(model: Path, rows: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2, errors
-    assert "what was done is kept" in errors
+    assert "Finished work is kept" in errors
     assert (tmp_path / "run" / "rewrite" / "rewrites.jsonl").is_file()
 
 
@@ -422,7 +422,7 @@ from selfdistill.__main__ import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "Stopped before anything was begun.\n")
+    assert (done.returncode, done.stderr) == (2, "Stopped before any work started.\n")
 
 
 @pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.recipe.load_recipe"])
@@ -434,7 +434,7 @@ def test_ctrl_c_before_the_work_is_no_traceback_either(
     done = command("run", tmp_path / "recipe.yaml", "--dir", tmp_path / "run")
     assert (done.code, done.err) == (
         2,
-        "Error: Stopped: what was done is kept, and the same command goes on from there.\n",
+        "Error: Stopped. Finished work is kept; run the same command again to continue.\n",
     )
 
 

@@ -1,7 +1,10 @@
 """selfdistill: self-distillation fine-tuning (SDFT, arXiv 2402.13669), from a chat model and a dataset to a verdict.
 
-The steps (`run`, `rewrite`, `train`, ...) take a recipe or an experiment; all other functions take values. A name is
-imported when it is first used, so that `import selfdistill` is cheap.
+The steps of an experiment (`run`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a recipe or an
+`Experiment`. All other functions take values; those with the name of a step are in their package, such as
+`selfdistill.training.train`. `examples/sdft_in_100_lines.py` uses them from start to end.
+
+A name is imported on first use, so that `import selfdistill` is cheap.
 """
 
 from __future__ import annotations
@@ -12,62 +15,46 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .backends import open_backend
     from .data import read_conversations
     from .data.export import export
     from .errors import SelfDistillError
+    from .generation.prompts import load_template
     from .generation.rewriter import Rewriter
     from .grading import make_grader, verify
     from .pipeline import evaluate, regrade, report, rewrite, run, shift, train  # type: ignore[no-redef]
     from .pipeline.check import check
     from .pipeline.gap import gap
     from .pipeline.new_recipe import write_recipe
-    from .recipe import Recipe, load_recipe, make_recipe
+    from .recipe import DataConfig, Filters, ModelConfig, Recipe, Sampling, TrainConfig, load_recipe, make_recipe
     from .store.experiment import Experiment
-    from .types import Completion, Conversation, Example, Grade, Message, Rewrite, Score
+    from .tasks import get_task
+    from .types import Completion, Conversation, Example, Grade, Message, Prompt, Rewrite, Score
 
 _HOMES = {
+    "backends": "open_backend",
     "data": "read_conversations",
     "data.export": "export",
     "errors": "SelfDistillError",
+    "generation.prompts": "load_template",
     "generation.rewriter": "Rewriter",
     "grading": "make_grader verify",
     "pipeline": "evaluate regrade report rewrite run shift train",
     "pipeline.check": "check",
     "pipeline.gap": "gap",
     "pipeline.new_recipe": "write_recipe",
-    "recipe": "Recipe load_recipe make_recipe",
+    "recipe": "DataConfig Filters ModelConfig Recipe Sampling TrainConfig load_recipe make_recipe",
     "store.experiment": "Experiment",
-    "types": "Completion Conversation Example Message Rewrite Score Grade",
+    "tasks": "get_task",
+    "types": "Completion Conversation Example Grade Message Prompt Rewrite Score",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "Completion",
-    "Conversation",
-    "Example",
-    "Experiment",
-    "Grade",
-    "Message",
-    "Recipe",
-    "Rewrite",
-    "Rewriter",
-    "Score",
-    "SelfDistillError",
-    "check",
-    "evaluate",
-    "export",
-    "gap",
-    "load_recipe",
-    "make_grader",
-    "make_recipe",
-    "read_conversations",
-    "regrade",
-    "report",
-    "rewrite",
-    "run",
-    "shift",
-    "train",
-    "verify",
+    "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "Grade", "Message", "ModelConfig",
+    "Prompt", "Recipe", "Rewrite", "Rewriter", "Sampling", "Score", "SelfDistillError", "TrainConfig", "check",
+    "evaluate", "export", "gap", "get_task", "load_recipe", "load_template", "make_grader", "make_recipe",
+    "open_backend", "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify",
     "write_recipe",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The command: of the script `selfdistill`, and of `python -m selfdistill`."""
+"""The command, as the script `selfdistill` and as `python -m selfdistill`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 
 def main() -> None:
-    """`cli.main`, and no traceback where Ctrl-C comes while that is imported."""
+    """Run `cli.main`, without a traceback if Ctrl-C is pressed during its import."""
     try:
         from .cli import main as command
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped before anything was begun.\n")
+        sys.stderr.write("Stopped before any work started.\n")
         sys.exit(2)
     command()
 

@@ -1,20 +1,21 @@
-"""Errors that a user can cause. Each message is one sentence and the next step; the command shows it and exits 2."""
+"""Errors that a user can cause. Each message says what is wrong and what to do next; the command prints it and exits
+with code 2."""
 
 
 class SelfDistillError(Exception):
-    """Base of every error that is the user's to mend. `cli` prints it without a traceback."""
+    """Base of all errors that the user can fix. `cli` prints them without a traceback."""
 
 
 class RecipeError(SelfDistillError):
-    """The recipe is not usable: an unknown key, a wrong type, a value out of range."""
+    """The recipe can't be used: an unknown key, a wrong type, a value out of range."""
 
 
 class DataError(SelfDistillError):
-    """The data is missing, empty, or holds rows that can't be read."""
+    """The data is missing or empty, or some of its rows can't be read."""
 
 
 class ModelError(SelfDistillError):
-    """The model can't be loaded or is no chat model."""
+    """The model can't be loaded or is not a chat model."""
 
 
 class RenderError(SelfDistillError):
@@ -22,15 +23,15 @@ class RenderError(SelfDistillError):
 
 
 class ExperimentError(SelfDistillError):
-    """The experiment's directory can't be used: locked, made with other settings, damaged, not writable."""
+    """The experiment's directory can't be used: it is locked, damaged, not writable, or has other settings."""
 
 
 class StageError(SelfDistillError):
-    """A stage stopped for a reason that the user decides about, for example too few accepted rewrites."""
+    """A stage stopped because the user has to decide something, for example about too few accepted rewrites."""
 
 
 class InterruptedRunError(SelfDistillError):
     """The user pressed Ctrl-C."""
 
     def __init__(self) -> None:
-        super().__init__("Stopped: what was done is kept, and the same command goes on from there.")
+        super().__init__("Stopped. Finished work is kept; run the same command again to continue.")

@@ -1,4 +1,4 @@
-"""The nouns. Frozen, unknown keys refused, and written to disk just as they are (`to_json`, `from_json`)."""
+"""The values that all parts share. They are frozen, refuse unknown keys, and are written to disk by `to_json`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Finish = Literal["stop", "length", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
 Progress = Callable[[str, int, int], None]
-"""Told of long work: what it is, how much is done, how much there is (0: that is not known yet)."""
+"""Called during long work with a label, the number of finished items and their total (0 if it is unknown)."""
 
 
 def silent(_label: str, _done: int, _total: int) -> None:
-    """Progress for those who don't want to see any."""
+    """A `Progress` that shows nothing."""
 
 
 _canonical = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode
 
 
 def content_id(*parts: Any) -> str:
-    """Sixteen hex digits that depend on nothing but the JSON content of `parts`."""
+    """Sixteen hex digits that depend only on the JSON content of `parts`."""
     return hashlib.blake2b(_canonical(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -52,7 +52,7 @@ def messages_from_json(rows: list[dict[str, Any]]) -> Messages:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One response to learn or to score: what came before it (`prompt`) and the original response (`reference`)."""
+    """One response to train on or to score: the turns before it (`prompt`) and the original response (`reference`)."""
 
     id: str
     prompt: Messages
@@ -61,7 +61,7 @@ class Example:
 
     @classmethod
     def of(cls, prompt: Messages, reference: str, extra: Mapping[str, Any] | None = None) -> Example:
-        """The id comes from prompt and reference alone, so that the same row has it in every file."""
+        """An example whose id depends only on prompt and reference, so a row has the same id in every file."""
         return cls(content_id(messages_json(prompt), reference), prompt, reference, extra or {})
 
     @property
@@ -81,8 +81,8 @@ class Example:
 class Conversation:
     """One data row: a chat with at least one assistant turn. Each assistant turn is an `Example`, except `untrained`.
 
-    `untrained`: indices of the assistant turns that are context only. `reasoning`: indices of the assistant turns whose
-    reasoning was left out of the text.
+    `untrained` holds the indices of the assistant turns that are context only, `reasoning` the indices of the assistant
+    turns whose reasoning was removed from the text.
     """
 
     messages: Messages
@@ -113,7 +113,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a backend is asked: `id` names the answer, and seeds its sampling."""
+    """One request to a backend. The completion has the same `id`, and its sampling is seeded by the id."""
 
     id: str
     messages: Messages
@@ -121,8 +121,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a backend answers. `finish`: stop (the model ended its turn), length (cut off), or error (with `error`).
-    A `transient` error lies with the engine and not with the prompt: another run asks again."""
+    """A backend's answer. `finish` is stop (the model ended its turn), length (cut off) or error (see `error`).
+    A `transient` error is the engine's and not the prompt's: the next run asks again."""
 
     id: str
     text: str
@@ -142,8 +142,8 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a grader says of one text. `expected` and `found` are what was read from the reference and from the text.
-    `value` in [0, 1] is set where the judgement is graded, such as the share of a pairwise comparison that was won."""
+    """A grader's judgement of one text. `expected` was read from the reference, `found` from the text. `value` in
+    [0, 1] is set if the judgement is not yes or no, for example the won share of a pairwise comparison."""
 
     outcome: Outcome
     reason: str
@@ -178,7 +178,7 @@ class Rewrite:
 
     @property
     def response(self) -> str:
-        """What SDFT trains on: the rewrite if it passed, else the original."""
+        """The response that SDFT trains on: the rewrite if it passed, else the original."""
         return self.completion.text if self.grade.passed else self.example.reference
 
     def to_json(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class Rewrite:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Rewrite:
-        """Raises KeyError or TypeError where the row is not a rewrite's."""
+        """Raises KeyError or TypeError if the row is not a rewrite."""
         return cls(
             Example.from_json(row["example"]),
             Completion.from_json(row["completion"]),
@@ -202,12 +202,11 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One figure of one arm on one task: `value` in [0, 1] with its 95 % interval [low, high], made as `interval` says.
+    """The score of one arm on one task: `value` in [0, 1] and its 95 % interval [low, high] by the method `interval`.
 
     Every item is in one bucket: passed + failed + tied + unjudged + truncated + unanswered + errors = n. Truncated
-    answers were cut off and did not pass; unanswered replies end inside their think trace. `value` is the mean over the
-    items that could be judged (passed, failed, tied, truncated, unanswered).
-    `details` are further figures of the task, such as mean lengths.
+    answers were cut off and did not pass. Unanswered replies end inside their think trace. `value` is the mean over the
+    items that could be judged: all but unjudged and errors. `details` are further numbers, such as mean lengths.
     """
 
     task: str

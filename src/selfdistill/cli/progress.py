@@ -1,4 +1,4 @@
-"""Long work as it goes: bars on a terminal, lines elsewhere."""
+"""Progress of long work: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .show import err
 if TYPE_CHECKING:
     from ..types import Progress
 
-_SETTLED = 5.0  # seconds of work before which nothing is said of the time left
-# Seconds between two lines of one label: so a run of a week writes half a megabyte.
+_SETTLED = 5.0  # seconds of work before the first estimate of the time left
+# Seconds between two lines of one label; with these a run of a week writes half a megabyte.
 _OFTEN, _SELDOM, _LONG = 10.0, 60.0, 600.0
 
 
 @contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Shows long work, and says what an interruption leaves."""
+    """Show progress. Raises InterruptedRunError for Ctrl-C."""
     try:
         with _bars() if err.is_terminal else nullcontext(_plain_progress()) as progress:
             yield progress
@@ -30,14 +30,14 @@ def show_progress() -> Iterator[Progress]:
 
 
 class _Pace:
-    """How fast a piece of work goes, on average since its second report. Before that a model is loaded, and what an
-    earlier run has done is no measure of this one."""
+    """Average speed since the second report of a label. The first report comes before the model is loaded, and counts
+    the items that an earlier run finished."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._looked = 0.0
-        self._rate = 0.0  # a second
+        self._rate = 0.0  # items per second
         self._end: float | None = None  # when it will be done
 
     def report(self, done: int, total: int) -> None:
@@ -46,8 +46,8 @@ class _Pace:
             self._first, self._looked = (now, done), now
             return
         since, before = self._first
-        # Engines give a batch of answers at once. Where the first of a batch is compared with the first of another,
-        # the rows between them are those that were computed in the time between them.
+        # An engine returns a batch of answers at once. The rows between the first of one batch and the first of another
+        # are the rows computed in the time between them, so later rows of a batch are not measured.
         if now - self._looked >= 1 and done > before:
             self._looked, self._rate = now, (done - before) / (now - since)
         if total and self._rate and now - since >= _SETTLED:
@@ -60,12 +60,12 @@ class _Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end, or None where nothing is known yet."""
+        """Seconds to the end, None if there is no estimate yet."""
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
     @property
     def shown(self) -> str:
-        """Rate and time left, for a bar."""
+        """Rate and time left, as text for a bar."""
         left = "" if self.left is None else f", {timedelta(seconds=round(self.left))} left"
         return f"{self._rate:.1f}/s{left}" if self._rate else ""
 
@@ -81,7 +81,7 @@ def _bars() -> Iterator[Progress]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[pace].shown}"),  # not rich's own: it sees the last 1,000 rows, which may be one batch
+        TextColumn("{task.fields[pace].shown}"),  # rich's own rate covers 1,000 rows, which may be one batch
     )
     with Bars(*columns, console=err) as bars:
         ids: dict[str, Any] = {}
@@ -100,7 +100,7 @@ def _bars() -> Iterator[Progress]:
 
 def _plain_progress() -> Progress:
     paces: dict[str, _Pace] = {}
-    told: dict[str, float] = {}
+    printed: dict[str, float] = {}
 
     def show(label: str, done: int, total: int) -> None:
         if label not in paces:
@@ -109,9 +109,9 @@ def _plain_progress() -> Progress:
             paces[label].report(done, total)
         took, left = paces[label].took, paces[label].left
         ended = 0 < total <= done
-        if label in told and not ended and took - told[label] < (_OFTEN if took < _LONG else _SELDOM):
+        if label in printed and not ended and took - printed[label] < (_OFTEN if took < _LONG else _SELDOM):
             return
-        told[label] = took
+        printed[label] = took
         rest = f", {left:.0f} s left" if left is not None and not ended else ""
         count = f"{done}/{total}" if total else str(done)
         err.print(

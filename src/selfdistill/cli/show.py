@@ -1,4 +1,4 @@
-"""What the command shows: a recipe looked over, a verdict, single lines."""
+"""Print a checked recipe, a verdict, or a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from ..pipeline.check import Checked
 
-_SHOWN = 2000  # characters of each end of a prompt that `check` shows
+_SHOWN = 2000  # characters that `check` prints of each end of a long prompt
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -24,7 +24,7 @@ def show_checked(found: Checked) -> None:
     for kind, text in found.prompts:
         say_heading(f"Prompt: {kind}")
         left = len(text) - 2 * _SHOWN
-        say(text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters left out …\n{text[-_SHOWN:]}")
+        say(text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters not shown …\n{text[-_SHOWN:]}")
     if found.graded:
         say_heading("What the grader reads from the first original responses")
         for example, verdict in found.graded:
@@ -32,8 +32,8 @@ def show_checked(found: Checked) -> None:
             shown = shown if len(shown) <= 60 else f"… {shown[-58:]}"
             read = verdict.expected or verdict.reason
             say(f"  {verdict.outcome:8} {read:24.60} {shown}")
-    unseen = "Not looked at, as the hub can't be reached from here"
-    for heading, lines in (("Worth a look", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
+    unseen = "Not checked, since the hub can't be reached"
+    for heading, lines in (("Warnings", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
         if lines:
             say_heading(heading)
             for line in lines:
@@ -64,7 +64,7 @@ def say_gap(counts: dict[str, Any] | None) -> None:
 
 
 def say(text: str) -> None:
-    """A line of text as it is, with control codes shown; only a terminal's width breaks it."""
+    """Print text without markup and with control codes made visible. Only a terminal's width breaks its lines."""
     out.print(visible(text), markup=False, soft_wrap=not out.is_terminal)
 
 
@@ -73,10 +73,10 @@ def say_heading(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Control codes and direction marks shown, not obeyed; other text as it is."""
-    return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _obeyed(c) else c for c in text)
+    """The text with control codes and direction marks as \\uXXXX, so that a terminal prints them."""
+    return "".join(f"\\u{ord(c):04x}" if c not in "\n\t" and _controls(c) else c for c in text)
 
 
-def _obeyed(character: str) -> bool:
+def _controls(character: str) -> bool:
     marks = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     return unicodedata.category(character) in ("Cc", "Cs") or character in marks

@@ -1,1 +1,1 @@
-"""The method: rewriting templates, the rewriter (read `rewriter.py` first), and asking only for what is missing."""
+"""The method: rewriting templates, the rewriter (read `rewriter.py` first), and resumable generation."""

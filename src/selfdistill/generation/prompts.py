@@ -1,4 +1,4 @@
-"""Rewriting templates: from an example to the prompt in which the seed model rewrites the response (eq. 3)."""
+"""Rewriting templates: the prompts in which the seed model rewrites a response (eq. 3)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..types import Example, Message, Messages
 
 @dataclass(frozen=True)
 class RewritingTemplate:
-    """The rewriting prompt (eq. 3): a user turn with the slots {instruction} and {reference}, and where wanted a
-    system message and a prefill that starts the assistant turn. The prefill is no part of the training target."""
+    """A rewriting prompt (eq. 3): a user turn with the slots {instruction} and {reference}, an optional system message
+    and an optional prefill. The prefill starts the assistant turn and is not trained on."""
 
     user: str
     system: str | None = None
     prefill: str | None = None
 
 
-# Two task-independent wordings (the paper's figure 3 and section 5.2) and one for maths (figure 12), in our words: the
-# paper's figures are pictures. The phrases that name the templates are the paper's.
+# Two general templates (the paper's figure 3 and section 5.2) and one for maths (figure 12). The names are the paper's
+# phrases. The wording is ours, since the paper shows its templates as pictures.
 REWRITING = {
     "using": RewritingTemplate(
         "Below is an instruction and a reference answer. Using the reference answer as a guide, write your own answer "
@@ -50,32 +50,36 @@ def rewriting_chat_template(chat_template: str) -> str:
 
 
 def load_template(name: str) -> RewritingTemplate:
-    """A template of `REWRITING`, or the user's own file: text (the user turn), or YAML with user, system, prefill.
+    """A template by its name in `REWRITING` or by its file: a text file is the user turn, a YAML file has user, system
+    and prefill.
 
-    Raises RecipeError where there is no such template or it has no slot for the instruction or the reference.
+    Raises RecipeError if there is no such template, or if it lacks the slot for the instruction or the reference.
     """
     if name in REWRITING:
         return REWRITING[name]
     path = Path(name)
     if not is_file(path):
-        raise RecipeError(f"There is no rewriting template '{name}': choose {', '.join(REWRITING)}, or name a file.")
+        raise RecipeError(f"There is no rewriting template '{name}'; choose {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8-sig")
         values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**values)
         parts = (template.user, template.system or "", template.prefill or "")
         if not all(isinstance(part, str) for part in parts):
-            raise TypeError("its parts are texts")
+            raise TypeError("user, system and prefill must be texts")
     except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(f"The template {path} is not usable: {error}; it has user, system and prefill.") from None
+        raise RecipeError(
+            f"The template {path} can't be used ({error}); write a text file, or YAML with user, system and prefill."
+        ) from None
     missing = [slot for slot in ("{instruction}", "{reference}") if slot not in template.user]
     if missing:
-        raise RecipeError(f"The template {path} has no slot {' and no '.join(missing)} in its user turn; add it.")
+        raise RecipeError(f"The user turn of the template {path} has no slot {' and no slot '.join(missing)}; add it.")
     return template
 
 
 def rewriting_messages(template: RewritingTemplate, example: Example) -> Messages:
-    """The rewriting prompt of `example`: earlier turns as they are, the last user turn with the reference beside it."""
+    """The rewriting prompt of `example`: the earlier turns unchanged, then the template's user turn with the last
+    instruction and the reference."""
     slots = {"instruction": example.instruction, "reference": example.reference}
     messages = [*example.prompt[:-1], Message("user", fill(template.user, slots))]
     if template.system:

@@ -1,4 +1,4 @@
-"""Asks a backend for what isn't on file yet: rewriting and evaluation both resume through here."""
+"""Ask a backend for the completions that a file lacks. Rewriting, evaluation and judging all resume through here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import chain, dropwhile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..backends import Backend
@@ -16,14 +15,14 @@ from ..recipe import Sampling
 from ..store.rows import RowFile, read_lines, seal_line, write_lines
 from ..types import Completion, Prompt, content_id
 
-# If so many answers fail and none comes, the engine is at fault and not the rows.
+# After this many failures without an answer the engine is at fault, not the rows.
 _HOPELESS = 100
-# So few may all have failed for their own sake.
+# Fewer failures than this can each have a cause in their own row.
 _FEW = 5
 
 
 class LazyBackend:
-    """A backend that is opened (its model loaded) when it is first needed, and closed at the end of the block."""
+    """A context manager whose backend is opened (its model loaded) on first use and closed at the end of the block."""
 
     def __init__(self, open_backend: Callable[[], Backend]) -> None:
         self._open = open_backend
@@ -33,9 +32,7 @@ class LazyBackend:
     def __enter__(self) -> LazyBackend:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._backend = None
         self._stack.close()
 
@@ -46,7 +43,7 @@ class LazyBackend:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What a stage's counts say about the engine: the sampling settings that it rejects, if there are any."""
+        """The sampling settings that the engine rejects, for a stage's counts; empty if there are none."""
         left_out = getattr(self._backend, "left_out", [])
         return {"settings_left_out": left_out} if left_out else {}
 
@@ -59,16 +56,16 @@ def complete(
     rows: RowFile,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Appends to `rows` the completion of each of the `total` prompts that is not in it yet, as they finish; gives the
-    number of transient failures among them.
+    """Append to `rows` the completions of the prompts that it lacks, as they finish; return how many failures among
+    them are transient. `total` is the number of prompts.
 
-    What failed is appended last, so that a run that was interrupted tries it again, and its file is that of one that
-    was not. Raises StageError when nothing but failures comes back.
+    Failures are appended last: an interrupted run asks for them again, and ends with the same file as an uninterrupted
+    run. Raises StageError if every completion is a failure.
     """
     done = len(rows)
     progress(done, total)
-    # What is done is left out by whole windows, so that a backend that forms batches forms those that it formed before.
-    # By their number it can't be told: there may be rows of other settings, of work that was never finished.
+    # Finished windows are skipped whole, so that a backend forms the same batches as before the interruption. The
+    # number of rows doesn't show which: the file may hold rows of other settings, from work that was never finished.
     left = dropwhile(lambda window: all(prompt.id in rows for prompt in window), windows(prompts))
     first = next(left, None)
     if first is None:
@@ -84,13 +81,13 @@ def complete(
         progress(answered + len(failures), total)
         if len(failures) >= _HOPELESS and answered == done:
             raise StageError(
-                f"The first {len(failures)} prompts all failed, the last one with: {failures[-1].error}. "
-                "Mend that and run again; nothing is lost."
+                f"The first {len(failures)} prompts all failed. The last error was: {failures[-1].error}. Fix this and "
+                "run the command again; no finished row is lost."
             )
     if done == answered == 0 and len(failures) >= _FEW:
         raise StageError(
-            f"None of the {len(failures)} prompts got an answer; the last one failed with: {failures[-1].error}. Mend "
-            "that and run again."
+            f"None of the {len(failures)} prompts got an answer. The last error was: {failures[-1].error}. Fix this "
+            "and run the command again."
         )
     for completion in failures:
         rows.append(completion.to_json())
@@ -98,14 +95,14 @@ def complete(
 
 
 def sample_id(item_id: str, sample: int) -> str:
-    """What the answer of an item's n-th sample is filed under; that of the first under the item's own id."""
+    """The id of an item's n-th sample. The first sample has the id of the item."""
     return item_id if sample == 0 else content_id(item_id, sample)
 
 
 def forget_transient(path: Path) -> None:
-    """Takes the transient failures out of a finished file of completions, so that they are asked for again."""
+    """Remove the transient failures from a file of completions, so that they are asked for again."""
     if path.is_file():
-        with RowFile(path):  # takes out what was not written to its end, or is damaged
+        with RowFile(path):  # opening it removes damaged and unfinished rows
             pass
         if any(row.get("transient") for row in read_lines(path)):
             write_lines(path, (row for row in read_lines(path) if not row.get("transient")), seal_line)

@@ -1,18 +1,20 @@
 """The method: the seed model rewrites each response (eq. 3), and a rewrite that passes its check replaces it (eq. 4).
 
-Read this first. `prompts.py` holds the rewriting templates, `grading/` the checks, `stages/` what happens around it.
+Read this first. `prompts.py` holds the rewriting templates, `grading/` the graders and filters, and `resume.py` asks a
+backend for the completions that a file lacks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..backends import Backend
 from ..errors import StageError
-from ..grading import verify
+from ..grading import Grader, verify
 from ..grading.leaks import template_headings
 from ..recipe import Filters, Sampling
 from ..store.rows import RowFile
@@ -20,35 +22,50 @@ from ..types import Completion, Example, Grade, Prompt, Rewrite, content_id, mes
 from .prompts import RewritingTemplate, rewriting_messages
 from .resume import LazyBackend, complete, sample_id
 
-Grader = Callable[[Example, str], Grade]
+Untrainable = Callable[[str], str | None]
+"""Returns why a text can't be trained without loss, None if it can: `Renderer.untrainable`."""
 
 
 @dataclass(frozen=True)
 class Rewriter:
-    """How responses are rewritten and which rewrites are kept. `model` is the model's identity: completions are keyed
-    by the content of prompt, model and sampling. With no `template` the seed answers the prompt alone, without the
-    reference; `sample` counts the draws where several are made of each."""
+    """How responses are rewritten, and which rewrites are kept.
+
+    With no `template` the seed answers the prompt alone and does not see the reference. `sample` numbers the draws if
+    there are several per example. Prompt ids depend on the messages, `model` (any text that identifies the seed),
+    `sampling` and `sample`; sampling is seeded by the id.
+    """
 
     template: RewritingTemplate | None
     grade: Grader
     sampling: Sampling
-    filters: Filters
-    model: str
+    filters: Filters = field(default_factory=Filters)
+    model: str = ""
     sample: int = 0
 
+    def rewrite(
+        self, examples: Iterable[Example], backend: Backend, untrainable: Untrainable | None = None
+    ) -> list[Rewrite]:
+        """Return a verified rewrite per example, in order; `Rewrite.response` is the text to train on.
+
+        Everything is kept in memory. `generate` and `select` are the two halves of this function for files.
+        """
+        examples = list(examples)
+        prompts = {prompt.id: prompt for prompt in map(self.prompt, examples)}
+        completions = {completion.id: completion for completion in backend.generate(prompts.values(), self.sampling)}
+        return [self.verify(example, completions[self.prompt(example).id], untrainable) for example in examples]
+
     def prompt(self, example: Example) -> Prompt:
-        """What the seed model is shown: instruction and original response, c, x and y of eq. 3."""
+        """The prompt that the seed sees: c, x and y of eq. 3, the instruction with the original response."""
         messages = rewriting_messages(self.template, example) if self.template else example.prompt
         own_id = content_id(messages_json(messages), self.model, self._sampling)
         return Prompt(sample_id(own_id, self.sample), messages)
 
-    @cached_property
-    def _sampling(self) -> dict[str, Any]:
-        return self.sampling.model_dump(exclude={"preset"})
-
-    @cached_property
-    def _headings(self) -> frozenset[str]:
-        return template_headings(self.template.user) if self.template else frozenset()
+    def verify(self, example: Example, completion: Completion, untrainable: Untrainable | None = None) -> Rewrite:
+        """ỹ' of one example (eq. 4): the completion with its grade. A text that is `untrainable` fails."""
+        grade = verify(example, completion, self.filters, self.grade, self._headings)
+        if grade.passed and untrainable and (reason := untrainable(completion.text)):
+            grade = Grade("fail", reason)
+        return Rewrite(example, completion, grade)
 
     def generate(
         self,
@@ -58,31 +75,34 @@ class Rewriter:
         rows: RowFile,
         progress: Callable[[int, int], None],
     ) -> int:
-        """ỹ ~ f_θ(· | c, x, y) for each of the `total` different examples whose completion isn't in `rows` yet; gives
-        the number of transient failures."""
+        """Append to `rows` ỹ ~ f_θ(· | c, x, y) of each of the `total` different examples, unless it is there already.
+
+        Returns the number of transient failures. Raises StageError as `complete` does.
+        """
         return complete(map(self.prompt, examples), total, backend, self.sampling, rows, progress)
 
     def select(
-        self, examples: Iterable[Example], rows: RowFile, untrainable: Callable[[str], str | None] | None = None
+        self, examples: Iterable[Example], rows: RowFile, untrainable: Untrainable | None = None
     ) -> Iterator[Rewrite]:
-        """ỹ' of each example (eq. 4): the rewrite with its grade; `Rewrite.response` falls back to the original.
-
-        `untrainable` returns why a text can't be trained without loss (see `Renderer`): such a rewrite fails.
-        """
+        """Verify the completion in `rows` of each example. Raises StageError if one is missing."""
         for example in examples:
             row = rows.get(self.prompt(example).id)
             if row is None:
                 raise StageError(f"{rows.path} lacks the completion of {example.id}; run `selfdistill rewrite` again.")
-            completion = Completion.from_json(row)
-            grade = verify(example, completion, self.filters, self.grade, self._headings)
-            if grade.passed and untrainable and (reason := untrainable(completion.text)):
-                grade = Grade("fail", reason)
-            yield Rewrite(example, completion, grade)
+            yield self.verify(example, Completion.from_json(row), untrainable)
+
+    @cached_property
+    def _sampling(self) -> dict[str, Any]:
+        return self.sampling.model_dump()
+
+    @cached_property
+    def _headings(self) -> frozenset[str]:
+        return template_headings(self.template.user) if self.template else frozenset()
 
 
 class Acceptance:
-    """Counts rewrites by the reason of their grade: the first figure to look at, as what isn't accepted is trained
-    on as it was."""
+    """Counts rewrites by the reason of their grade. Look at these counts first: an example whose rewrite was rejected
+    is trained on its original response."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()

@@ -1,1 +1,1 @@
-"""A chat model's folder: where it is, how it is loaded, and how its chat template turns messages into tokens."""
+"""Chat models: where they are, how they are loaded, and how their chat templates turn messages into tokens."""

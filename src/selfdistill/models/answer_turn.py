@@ -1,4 +1,4 @@
-"""How a chat template writes an answer, and what ends it: read off a conversation in which an answer stands."""
+"""How a chat template writes an answer and ends it, found by rendering a conversation with an answer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .tokens import Tokens
 
 @dataclass(frozen=True)
 class AnswerTurn:
-    """`opening` is what the template writes between its own generation prompt and an answer, so it belongs to the
-    prompt; `before` is white space there, which the model writes. `after` is text between the answer and the token
-    `end`. `strips` is whether the template cuts white space around an answer. `unknown` is an ending that is no
-    special token."""
+    """`opening` is text that the template writes between its generation prompt and an answer; it belongs to the prompt.
+    `before` is white space at the same place, which the model writes. `after` is text between the answer and the token
+    `end`. `strips` is whether the template cuts white space around an answer. `unknown` is the text that ends an answer
+    if it is not a special token."""
 
     opening: str = ""
     before: str = ""
@@ -25,8 +25,8 @@ class AnswerTurn:
 
 
 def find_answer_turn(template: ChatTemplate, tokens: Tokens, thinks: bool) -> AnswerTurn:
-    """The answer's turn in `template`. A template for single turns can't show one: then the answer follows the prompt,
-    and nothing is known of its end. If the model `thinks`, what stands before an answer is its own."""
+    """The answer's turn in `template`. A template for single turns can't render one: then the answer follows the prompt
+    directly and its end is unknown. If the model `thinks`, it writes the text before an answer itself."""
     user: Chat = [{"role": "user", "content": USER}]
     try:
         prompt = template.apply(user, generate=True)

@@ -1,9 +1,9 @@
-"""A model's chat template: found, applied with the recipe's arguments, and with one date instead of the clock."""
+"""A model's chat template, applied with the recipe's arguments and with a fixed date instead of the clock."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from ..errors import ModelError, RecipeError, RenderError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The Alpaca format (Taori et al. 2023; the paper's figure 10), in place of the model's own chat template.
+# The Alpaca format (Taori et al. 2023; the paper's figure 10), used instead of the model's own chat template.
 ALPACA = (
     "{{ bos_token or '' }}"
     "{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n"
@@ -26,7 +26,7 @@ ALPACA = (
     "{% endfor %}"
     "{% if add_generation_prompt %}### Response:\n{% endif %}"
 )
-# A rewriting prompt is a whole Alpaca page in itself: under the Alpaca format it stands alone, without further frame.
+# The rewriting templates contain the Alpaca headings already, so a rewriting prompt in the Alpaca format gets no frame.
 PLAIN = (
     "{{ bos_token or '' }}{% for message in messages %}"
     "{% if not loop.first and message.role != 'assistant' %}{{ '\n\n' }}{% endif %}{{ message.content }}"
@@ -37,7 +37,7 @@ CHAT_TEMPLATES = {"alpaca": ALPACA, "plain": PLAIN}
 
 Chat = list[dict[str, str]]
 USER, ANSWER = "Where does the Znamenka begin?", "At the Borovitskaya square."
-"""Texts of probe conversations; no template holds them."""
+"""Texts of probe conversations. No template contains them."""
 _PROBES: tuple[Chat, ...] = (
     [{"role": "user", "content": USER}],
     [{"role": "system", "content": ANSWER}, {"role": "user", "content": USER}],
@@ -47,11 +47,11 @@ _DATE_NAME = re.compile(r"\b\w*(?:date|today)\w*\b")
 
 
 class ChatTemplate:
-    """The template: `chat` (the model's own), a name of `CHAT_TEMPLATES`, or a Jinja file.
+    """The template `chat` (the model's own), a template of `CHAT_TEMPLATES`, or a Jinja file.
 
-    `strftime_now`, through which templates read the clock, returns `day` at midnight (today if left out).
-    `formats` are the date formats that a template has asked for; empty if it writes no date.
-    Raises ModelError if the model has no template, RecipeError if there is no such chat template.
+    Templates read the clock through `strftime_now`, which returns midnight of `day` (default: today). `formats` holds
+    the date formats that the template asked for; it is empty if the template writes no date.
+    Raises ModelError if the model has no template, RecipeError if `chat_template` names none.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ChatTemplate:
 
     @property
     def name(self) -> str:
-        """How a message calls it."""
+        """The template's name in error messages."""
         return (
             f"of {self._tokenizer.name_or_path}"
             if self._source == "chat"
@@ -80,9 +80,9 @@ class ChatTemplate:
         )
 
     def apply(self, chat: Chat, generate: bool, changes: Mapping[str, Any] | None = None) -> str:
-        """The text of a conversation, with the opening of an answer if `generate`. `changes` are further arguments.
+        """The text of a conversation, with the opening of an answer if `generate`. `changes` are extra arguments.
 
-        Raises RenderError with the template's own reason if it refuses the conversation.
+        Raises RenderError with the template's reason if it refuses the conversation.
         """
         clock = {"strftime_now": self._now} if "strftime_now" in self.source else {}
         try:
@@ -93,17 +93,17 @@ class ChatTemplate:
                 tokenize=False,
                 **{**clock, **self.arguments, **(changes or {})},
             )
-            rendered.encode()  # half of a surrogate pair is no text for a tokenizer
+            rendered.encode()  # a tokenizer refuses half of a surrogate pair
         except RecursionError as error:
             raise RenderError("the chat template never ends") from error
-        except Exception as error:  # a template can fail in any way that a program can
+        except Exception as error:  # a template is a program and can fail in any way
             raise RenderError(f"the chat template refuses the prompt: {_reason(error)}") from error
         assert isinstance(rendered, str)
         return rendered
 
     def date_arguments(self) -> dict[str, str] | None:
-        """Arguments with which a server that applies this template writes `day`: empty if the template writes no date,
-        None if it has no argument for the date."""
+        """The arguments that make a server write `day` when it applies this template. Empty if the template writes no
+        date, None if it has no argument for the date."""
         if not self.formats:
             return {}
         other = ChatTemplate(self._tokenizer, self._source, self.arguments, self.day - _FAR)
@@ -115,7 +115,7 @@ class ChatTemplate:
         return None
 
     def _try(self, chat: Chat, changes: Mapping[str, Any] | None = None) -> str:
-        """`apply` for a prompt, empty if the template refuses it."""
+        """`apply` for a prompt; empty if the template refuses it."""
         try:
             return self.apply(chat, generate=True, changes=changes)
         except RenderError:
@@ -134,7 +134,7 @@ def _reason(error: Exception) -> str:
 
 
 def _template_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> str | None:
-    """The chat template's Jinja text; None for the tokenizer's own template."""
+    """The Jinja text of a chat template; None for the tokenizer's own template."""
     if chat_template in CHAT_TEMPLATES:
         return CHAT_TEMPLATES[chat_template]
     if chat_template == "chat":
@@ -142,34 +142,32 @@ def _template_text(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> st
             return None
         raise ModelError(
             f"{tokenizer.name_or_path} has no chat template, so it looks like a base model, and SDFT needs a model "
-            "that follows instructions: use its chat or instruct version, or name a template in "
-            "model.chat_template (alpaca, or a Jinja file)."
+            "that follows instructions; use its chat or instruct version, or set model.chat_template to alpaca or a "
+            "Jinja file."
         )
     path = Path(chat_template)
     if not is_file(path):
-        raise RecipeError(f"model.chat_template '{chat_template}' is neither chat nor alpaca nor a Jinja file.")
+        raise RecipeError(
+            f"model.chat_template '{chat_template}' is neither chat nor alpaca nor a Jinja file; check its path."
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The template model.chat_template names, {path}, can't be read: {error}.") from None
+        raise RecipeError(f"The chat template {path} can't be read ({error}); check model.chat_template.") from None
 
 
 def _model_template(tokenizer: PreTrainedTokenizerBase) -> str:
     template = tokenizer.chat_template
     if isinstance(template, dict) and "default" not in template:
         raise ModelError(
-            f"{tokenizer.name_or_path} has several chat templates ({_listed(template)}) and none is called default: "
-            "write the one to use into a Jinja file, and name this file in model.chat_template."
+            f"{tokenizer.name_or_path} has several chat templates ({', '.join(sorted(template))}) and none is called "
+            "default; write the one to use into a Jinja file, and set model.chat_template to this file."
         )
     return str(tokenizer.get_chat_template())
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
-
-
 def is_file(path: Path) -> bool:
-    """`Path.is_file`, False for a name that is too long to be one."""
+    """`Path.is_file`, but False for a name that is too long for a file."""
     try:
         return path.is_file()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a model is, what it is, and how it is loaded. The only place that picks device and dtype."""
+"""Load a model, or only its tokenizer and settings. The only place that picks device and dtype."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ _NO_MEMORY = (
     "can't allocate memory", "std::bad_alloc", "can't start new thread",
     "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory",
 )  # fmt: skip
-# One of these is there where Linux has a GPU that torch calls cuda: NVIDIA's, Jetson's, AMD's, and WSL's.
+# Device files of GPUs that torch calls cuda: NVIDIA, Jetson, AMD, and WSL.
 _DRIVERS = ("nvidia*", "nvhost*", "kfd", "dxg")
 
 
 def check_model_files(model: ModelConfig) -> None:
-    """Raises ModelError where a local folder can't be a model. A hub name is not looked up."""
+    """Raises ModelError if a local folder can't be a model. A hub name is not looked up."""
     source = model_source(model)
     folder = Path(source)
     looks_local = source.startswith((".", "/", "~")) or source.count("/") != 1
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} holds no config.json, so it is no model folder; name the folder that does.")
+            raise ModelError(
+                f"{folder} holds no config.json, so it is not a model folder; set model.path to the model's folder."
+            )
         weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
         if not weights:
             pickled = " (only pickled ones, which are not loaded)" if any(folder.glob("*.bin")) else ""
             raise ModelError(
-                f"{folder} holds no safetensors weights{pickled}; download or convert the model, then run again."
+                f"{folder} holds no safetensors weights{pickled}; download or convert them and run the command again."
             )
     elif looks_local:
         raise ModelError(f"There is no model folder {source}; check model.path, or give a hub name such as org/name.")
 
 
 def free_memory() -> None:
-    """Gives back what a model that is no longer referred to has held, before the next one is loaded."""
+    """Free the memory of models that nothing refers to any more, before the next one is loaded."""
     import torch
 
     gc.collect()
@@ -53,10 +55,10 @@ def free_memory() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether that is what an error says. CUDA has one of its own; the CPU's allocator raises a plain RuntimeError."""
+    """Whether an error means that memory ran out. CUDA raises its own class, the CPU's allocator a RuntimeError."""
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
         return True
-    torch = sys.modules.get("torch")  # where it isn't loaded, no error is its own
+    torch = sys.modules.get("torch")  # if torch is not loaded, it raised no error
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
@@ -70,9 +72,9 @@ def load_tokenizer(model: ModelConfig) -> Any:
 
 
 def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenizer: Any = None) -> Renderer:
-    """The model's tokenizer (or `tokenizer`) with the recipe's chat template (or `chat_template`). Loads no weights.
+    """The renderer of the model's tokenizer and chat template, unless others are given. Loads no weights.
 
-    Raises ModelError.
+    Raises ModelError or RecipeError as `Renderer` does.
     """
     tokenizer = tokenizer or load_tokenizer(model)
     try:
@@ -84,9 +86,8 @@ def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenize
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
-    """The arguments for a server that applies the model's chat template itself: the recipe's, and the experiment's date
-    if the template writes one. If the tokenizer is not at hand (a hosted model's), its template is not known, and the
-    recipe's arguments are all.
+    """The chat template's arguments for a server that applies the template: the recipe's arguments, and the
+    experiment's date if the template writes one. A hosted model's template is unknown, so the recipe's are all.
 
     Raises RecipeError if the template writes today's date and has no argument for it.
     """
@@ -97,18 +98,18 @@ def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
     dated = renderer.template.date_arguments()
     if dated is None:
         raise RecipeError(
-            f"The chat template of {model.path} writes today's date and has no argument for it, so a server would show "
-            "each day another prompt; set model.server.api to completions."
+            f"The chat template of {model.path} writes today's date and has no argument for it, so the server's "
+            "prompts would change every day; set model.server.api to completions."
         )
     return {**dated, **model.template_kwargs}
 
 
-# transformers' own classes for the following import torch and all of generation, which takes longer than all else that
-# `check` does. So what a model's JSON files say is read from them.
+# The next functions read a model's JSON files themselves: transformers' classes for them import torch and all of
+# generation, which takes longer than everything else that `check` does.
 
 
 def _load_tokenizer(model: ModelConfig) -> Any:
-    """What `AutoTokenizer` gives; that is not needed for what transformers saved as a tokenizer of its general kind."""
+    """The tokenizer that `AutoTokenizer` returns, without `AutoTokenizer` if the general class is enough."""
     try:
         settings = _read_settings(model, "tokenizer_config.json")
     except (OSError, ValueError):
@@ -125,7 +126,7 @@ def _load_tokenizer(model: ModelConfig) -> Any:
 
 
 def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
-    """A JSON file of the model's. Raises OSError where it isn't there, ValueError where it isn't JSON."""
+    """A JSON file of the model. Raises OSError if it is missing, ValueError if it isn't JSON."""
     from transformers.utils import cached_file
 
     path = cached_file(model_source(model), name, revision=model.revision)
@@ -135,15 +136,15 @@ def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
 
 
 def without_generation_settings(weights: Any) -> None:
-    """Takes the generation settings off a loaded model before it is saved: transformers loads some that it refuses to
-    save, such as a temperature without do_sample. `copy_generation_settings` puts them back."""
+    """Remove the generation settings of a loaded model before it is saved: transformers loads some that it refuses to
+    save, such as a temperature without do_sample. `copy_generation_settings` restores them."""
     from transformers import GenerationConfig
 
     weights.generation_config = GenerationConfig()
 
 
 def copy_generation_settings(model: ModelConfig, folder: Path) -> None:
-    """Makes the generation_config.json in `folder` that of the model, byte for byte, or removes it if there is none."""
+    """Copy the model's generation_config.json to `folder`, byte for byte, or remove it there if the model has none."""
     from transformers.utils import cached_file
 
     target = folder / "generation_config.json"
@@ -157,13 +158,13 @@ def copy_generation_settings(model: ModelConfig, folder: Path) -> None:
 
 
 def context_length(config: Any) -> int | None:
-    """How many tokens a model's position range holds, None where its configuration doesn't say."""
+    """The largest number of tokens in a model's context, None if its configuration doesn't state it."""
     length = getattr(config, "max_position_embeddings", None)
     return int(length) if length else None
 
 
 def load_context_length(model: ModelConfig) -> int | None:
-    """`context_length` without the weights. Raises ModelError."""
+    """`context_length` from the model's files. Raises ModelError."""
     try:
         settings = _read_settings(model, "config.json")
     except (OSError, ValueError) as error:
@@ -174,7 +175,7 @@ def load_context_length(model: ModelConfig) -> int | None:
 
 
 def _is_architecture(name: Any) -> bool:
-    """Whether transformers has a folder for it; of others, `load_config` says what is wrong."""
+    """Whether transformers has a folder of that name. If not, `load_config` reports what is wrong."""
     import transformers
 
     folder = Path(transformers.__file__).with_name("models")
@@ -194,18 +195,18 @@ def load_config(model: ModelConfig) -> Any:
 
 
 def pick_device(name: str) -> str:
-    """`auto` is the GPU where there is one."""
+    """The device `name`; `auto` is the GPU if there is one."""
     if name != "auto":
         return name
     if sys.platform == "linux" and not any(next(Path("/dev").glob(driver), None) for driver in _DRIVERS):
-        return "cpu"  # told without torch, whose import takes a second
+        return "cpu"  # without torch, whose import takes a second
     import torch
 
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
-    """`auto` is bfloat16 where the device computes in it, else float32."""
+    """The dtype `name`; `auto` is bfloat16 if the device computes in it, else float16 on CUDA and float32 elsewhere."""
     import torch
 
     if name != "auto":
@@ -220,13 +221,13 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
 def load_model(
     model: ModelConfig, adapter: str | None = None, dtype: torch.dtype | None = None, **options: Any
 ) -> PreTrainedModel:
-    """The weights on their device, with a LoRA adapter's folder over them where given. `options` go to
+    """The weights on their device, with the LoRA adapter in the folder `adapter` if given. `options` go to
     `from_pretrained`. Raises ModelError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar of loading shards would run into the command's own
+    logging.disable_progress_bar()  # its bar would overwrite the command's progress
     check_model_files(model)
     device = pick_device(model.device)
     try:
@@ -258,8 +259,8 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
     from safetensors import SafetensorError
 
     if not (Path(adapter) / "adapter_config.json").is_file():
-        raise ModelError(f"{adapter} holds no adapter_config.json, so it is no LoRA adapter; train the arm again.")
-    if not (Path(adapter) / "adapter_model.safetensors").is_file():  # PEFT would take a pickled one
+        raise ModelError(f"{adapter} holds no adapter_config.json, so it is not a LoRA adapter; train the arm again.")
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():  # PEFT would load a pickled file
         raise ModelError(f"{adapter} holds no adapter_model.safetensors; train the arm again.")
     try:
         adapted = PeftModel.from_pretrained(loaded, adapter)
@@ -272,19 +273,19 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
 
 
 def _check_adapter(adapted: Any, folder: Path) -> None:
-    """Raises ModelError where the adapter's weights are not those that this model has a place for: PEFT loads what fits
-    of an adapter that was made for another model, and says so in a warning at most."""
+    """Raises ModelError if the adapter was trained on another model. PEFT would load the weights that fit and at most
+    warn about the rest."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
     if saved != set(get_peft_model_state_dict(adapted)):
-        raise ModelError(f"The adapter in {folder} was made for another model than this one; train the arm again.")
+        raise ModelError(f"The adapter in {folder} was made for another model; train the arm again.")
 
 
 def load_advice(what: str, model: ModelConfig, error: Exception) -> str:
-    """What to say where a part of a model can't be loaded."""
+    """The message for a part of a model that can't be loaded."""
     return (
         f"The {what} of {model.path} can't be loaded ({_first_line(error)}); check model.path, and for a gated hub "
         "model log in with `hf auth login`."

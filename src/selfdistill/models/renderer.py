@@ -1,6 +1,5 @@
-"""From messages to token ids. Every backend, training and evaluation render through `Renderer`, so the chat template is
-applied once and a prompt has the same tokens wherever it is used.
-"""
+"""Messages to token ids. Backends, training and evaluation all use `Renderer`, so a prompt has the same tokens
+everywhere."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """Token ids of one sequence, and for each whether loss is taken on it (a response and its end of turn)."""
+    """The token ids of one sequence, and for each id whether loss is taken on it (a response and its end of turn)."""
 
     input_ids: list[int]
     trained: list[bool]
@@ -32,12 +31,12 @@ class TrainingRow:
 class Renderer:
     """Messages to text and token ids by one tokenizer and chat template.
 
-    `chat_template`, `template_kwargs` and `day` are those of `ChatTemplate`. `thinking` is what the template does about
-    reasoning. `end_of_turn` is the token that the template puts after an answer, or else the tokenizer's eos;
-    `stop_ids` are this token, eos, and those of `stop_ids` that can't be part of an answer's text. `warnings` are
-    sentences for the user.
+    `chat_template`, `template_kwargs` and `day` are arguments of `ChatTemplate`. `thinking` is how the template handles
+    reasoning. `end_of_turn` is the token that the template puts after an answer, else the tokenizer's eos. The
+    attribute `stop_ids` holds this token, eos, and the given `stop_ids` that can't be part of an answer's text.
+    `warnings` are sentences for the user.
 
-    Raises ModelError if the model has no chat template, or one that can't show a user's message.
+    Raises ModelError if the model has no chat template, or if the template can't show a user's message.
     """
 
     def __init__(
@@ -63,10 +62,10 @@ class Renderer:
     # ---- prompts
 
     def text(self, messages: Messages) -> str:
-        """The prompt that the model continues, up to where its answer starts. A last assistant message is a prefill:
-        the start of the answer.
+        """The text of a prompt, up to where the model continues. A last assistant message is a prefill: the start of
+        the answer.
 
-        Raises RenderError if the template refuses the messages, or if they turn on the reasoning that is off.
+        Raises RenderError if the template refuses the messages, or if they turn on reasoning that is turned off.
         """
         if messages and messages[-1].role == "assistant":
             return self.text(messages[:-1]) + self._turn.before + messages[-1].content
@@ -74,20 +73,20 @@ class Renderer:
             messages = _fold_system(messages)
         text = self.template.apply(messages_json(messages), generate=True)
         if not text.endswith(self.thinking.ending):
-            raise RenderError("its text turns on the reasoning that the recipe turns off (such as /think in it)")
+            raise RenderError("its text turns on the reasoning that the recipe turns off (for example by /think)")
         return text + self._turn.opening
 
     def ids(self, messages: Messages) -> list[int]:
-        """`text` as token ids. Special tokens, BOS too, come from the template alone, so that none is doubled."""
+        """The token ids of `text`. Special tokens, also BOS, come only from the template, so that none is doubled."""
         return self._tokens.encode(self.text(messages))
 
     # ---- training
 
     def response_row(self, prompt: Messages, response: str) -> TrainingRow:
-        """The tokens that generation sees, then the response and its end of turn, with loss on these two alone.
+        """The prompt's tokens as in generation, then the response and its end of turn, with loss on these two.
 
         White space around the response is cut if the template cuts it. Prompt and response are encoded separately, as
-        generation does, so that no token spans both. Raises RenderError if the prompt can't be rendered or the
+        in generation, so that no token crosses the boundary. Raises RenderError if the prompt can't be rendered or the
         response can't be trained (see `untrainable`), ModelError if the template makes the model think.
         """
         self.refuse_thinking()
@@ -97,8 +96,8 @@ class Renderer:
         return TrainingRow(ids + answer, [False] * len(ids) + [True] * len(answer))
 
     def untrainable(self, response: str) -> str | None:
-        """Why a response can't be trained, None if it can: its tokens don't decode to its text, or a mark of reasoning
-        stands in it although reasoning is off."""
+        """Why a response can't be trained, None if it can. Its tokens may not decode to its text, or it may contain a
+        mark of reasoning although reasoning is off."""
         return self._answer(response)[1]
 
     def refuse_thinking(self) -> None:
@@ -110,14 +109,14 @@ class Renderer:
             setting = ", ".join(f"{key}: {json.dumps(value)}" for key, value in switch.items())
             todo = f"turn this off with model.template_kwargs: {{{setting}}}"
         else:
-            todo = "it has no switch for this: name a Jinja chat template without reasoning in model.chat_template"
+            todo = "it has no switch for this, so set model.chat_template to a Jinja chat template without reasoning"
         raise ModelError(
-            f"The chat template {name} lets the model think before it answers, which is not supported: answers without "
-            f"reasoning would teach it not to think; {todo}."
+            f"The chat template {name} lets the model think before it answers, which is not supported, since answers "
+            f"without reasoning would teach it not to think; {todo}."
         )
 
     def _answer(self, response: str) -> tuple[list[int], str | None]:
-        """The trained tokens of a response, and why it can't be trained."""
+        """The trained tokens of a response, or no tokens and why it can't be trained."""
         mark = next((mark for mark in self.thinking.marks if mark in response), None)
         if mark is not None:
             return [], f"the response holds {mark}, and reasoning is turned off"
@@ -127,7 +126,7 @@ class Renderer:
             return [], "the tokenizer can't write the response without loss: its tokens decode to another text"
         return [*ids, self.end_of_turn], None
 
-    # ---- what the template does
+    # ---- probes of the template
 
     def _check_that_text_is_shown(self) -> None:
         try:
@@ -135,16 +134,16 @@ class Renderer:
         except RenderError as error:
             raise ModelError(
                 f"The chat template {self.template.name} can't be used, even for one message ({error}); check "
-                "model.template_kwargs, or name another Jinja chat template in model.chat_template."
+                "model.template_kwargs, or set model.chat_template to another Jinja chat template."
             ) from error
         if USER not in text:
             raise ModelError(
                 f"The chat template {self.template.name} leaves out the text of a user's message, as templates for "
-                "pictures do; name a Jinja chat template for text in model.chat_template."
+                "images do; set model.chat_template to a Jinja chat template for text."
             )
 
     def _takes_system_role(self) -> bool:
-        """Whether a system message reaches the prompt: templates without that role raise, or leave it out."""
+        """Whether a system message reaches the prompt. Templates without this role raise an error or leave it out."""
         chat = [{"role": "system", "content": ANSWER}, {"role": "user", "content": USER}]
         try:
             return ANSWER in self.template.apply(chat, generate=True)
@@ -152,12 +151,12 @@ class Renderer:
             return False
 
     def _declared(self, stop_ids: Sequence[int]) -> set[int]:
-        """The ids of the model's generation settings that can't be part of an answer's text: those of added tokens."""
+        """The ids in `stop_ids` that can't be part of an answer's text, which are the ids of added tokens."""
         known = {stop for stop in stop_ids if stop in self._tokens.special | self._tokens.added}
         if ordinary := sorted(set(stop_ids) - known):
             self.warnings.append(
-                f"generation_config.json names {', '.join(map(str, ordinary))} as eos_token_id, which is no special "
-                "token of the tokenizer; it is not used, as it would cut answers short."
+                f"generation_config.json names {', '.join(map(str, ordinary))} as eos_token_id, which is not a special "
+                "token of the tokenizer. It is ignored, since it would cut answers short."
             )
         return known
 
@@ -166,18 +165,18 @@ class Renderer:
             return self._turn.end
         eos = self.tokenizer.eos_token_id
         if eos is None and not self.stop_ids:
-            raise ModelError("The tokenizer names no end-of-turn token; set eos_token in its tokenizer_config.json.")
+            raise ModelError("The tokenizer has no end-of-turn token; set eos_token in its tokenizer_config.json.")
         end: int = min(self.stop_ids) if eos is None else eos
         if self._turn.unknown:
             self.warnings.append(
-                f"The chat template {self.template.name} ends an answer with {self._turn.unknown!r}, which is no "
-                f"special token of the tokenizer; answers end with {self._tokens.written([end])[0]} instead."
+                f"The chat template {self.template.name} ends an answer with {self._turn.unknown!r}, which is not a "
+                f"special token of the tokenizer. Answers end with {self._tokens.written([end])[0]} instead."
             )
         return end
 
 
 def _fold_system(messages: Messages) -> Messages:
-    """A system message put in front of the first user turn, for templates that have no system role."""
+    """Move a system message to the start of the first user turn, for templates without a system role."""
     if not messages or messages[0].role != "system":
         return messages
     system, rest = messages[0].content, messages[1:]

@@ -9,5 +9,5 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def fill(template: str, slots: Mapping[str, str]) -> str:
-    """Puts `slots` in for `{name}` in one pass: what is filled in is never read again, and other braces stay."""
+    """Replace each `{name}` by its text in `slots`, in one pass. Braces in these texts and other braces are kept."""
     return _SLOT.sub(lambda match: slots.get(match[1], match[0]), template)

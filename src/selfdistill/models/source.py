@@ -1,19 +1,28 @@
-"""The folder or hub name behind `model.path`, and the files of weights there."""
+"""Where a model is: its folder or hub name, and the commit of a hub model.
+
+The commit is looked up once per experiment and is the same in all its stages.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..demo import SEED
 from ..errors import ModelError
-from ..recipe import ModelConfig
+from ..recipe import ModelConfig, Recipe
+
+_log = logging.getLogger(__name__)
+_TIMEOUT = 15  # seconds
 
 
 def model_source(model: ModelConfig) -> str:
-    """The folder or hub name to pass to `from_pretrained`. `demo` is the seed model that ships with the package."""
+    """The folder or hub name for `from_pretrained`. `demo` is the folder of the seed model in this package."""
     return str(SEED) if model.path == "demo" else model.path
 
 
@@ -49,3 +58,63 @@ def open_weights(folder: Path, stack: ExitStack) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"The weights in {folder} can't be read ({error}); save the model again.") from error
     return slices
+
+
+def pinned(
+    recipe: Recipe, manifest: Mapping[str, Any], look_up: bool = True, judge_has_weights: bool = True
+) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with the commits of its hub models as revisions, and these commits by name and revision.
+
+    The commits come from `manifest`. If the experiment has not used its models yet, missing commits are looked up. A
+    commit that can't be found is reported in a warning, and the revision stays as the recipe has it."""
+    commits: dict[str, str] = dict(manifest.get("commits", {}))
+    unused = all(stage.partition("/")[0] in ("data", "items") for stage in manifest["stages"])
+    for model in _hub_models(recipe, judge_has_weights):
+        key = _key(model)
+        if key not in commits and look_up and unused:
+            commit = hub_commit(model.path, model.revision)
+            if commit:
+                commits[key] = commit
+            else:
+                _log.warning(
+                    "The commit of %s can't be looked up on the hub or in its cache, so only its name is recorded. "
+                    "Set model.revision to a commit to fix the weights.",
+                    key,
+                )
+    changes: dict[str, Any] = {"model": _at_commit(recipe.model, commits)}
+    if recipe.judge:
+        changes["judge"] = recipe.judge.model_copy(update={"model": _at_commit(recipe.judge.model, commits)})
+    return recipe.model_copy(update=changes), commits
+
+
+def hub_commit(name: str, revision: str | None) -> str | None:
+    """The commit of a hub model's revision (default: main), from the hub, or from its local cache if the hub can't be
+    reached. None if neither has it."""
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.model_info(name, revision=revision, timeout=_TIMEOUT).sha
+    except Exception:  # the hub client raises errors of several libraries
+        found = None
+    if found:
+        return str(found)
+    cached = huggingface_hub.try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def _hub_models(recipe: Recipe, judge_has_weights: bool) -> Iterator[ModelConfig]:
+    """The models of the recipe that are loaded by a hub name. A judge on a server is not loaded here."""
+    for model in [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]:
+        source = model_source(model)
+        if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).is_dir():
+            yield model
+
+
+def _key(model: ModelConfig) -> str:
+    return f"{model.path}@{model.revision or 'main'}"
+
+
+def _at_commit(model: ModelConfig, commits: Mapping[str, str]) -> ModelConfig:
+    return model.model_copy(update={"revision": commits.get(_key(model), model.revision)})

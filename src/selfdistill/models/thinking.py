@@ -1,7 +1,7 @@
-"""Does a chat template make the model think before it answers? Found by rendering probe conversations.
+"""Find out, by rendering probe conversations, whether a chat template makes the model think before it answers.
 
-A model that thinks writes its reasoning before the answer, between marks such as <think> and </think>. Training an
-answer without reasoning at the place where such a model starts to reason would teach it to stop reasoning.
+A model that thinks writes its reasoning before the answer, between marks such as <think> and </think>. If it were
+trained on answers without reasoning at the place where it starts to reason, it would learn to stop reasoning.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MARKS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
-"""The opening and the closing of reasoning, as published models write them. `grading.traces` reads the same marks in
-replies, with their variants: add a new family there too."""
+"""The opening and closing marks of published models, for chat templates. `grading.traces` has the patterns that find
+these marks and their variants in replies: add a new family there too."""
 _FIELDS = ("reasoning_content", "reasoning", "thinking")
 _REASONING = "It is named after an icon."
 _BOOLEAN = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
@@ -42,11 +42,13 @@ _SWITCHES: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Thinking:
-    """`none`: the template knows no reasoning. `off`: it does, and the answer starts without. `on`: the model reasons
-    before it answers; `switch` then holds the arguments that turn this off, if the template has such.
+    """How a template handles reasoning.
 
-    With `off`, `ending` is how every prompt has to end (empty if nothing closes the reasoning), and `marks` must not
-    stand in an answer.
+    `none`: it has no reasoning. `off`: it has reasoning, and the answer starts without. `on`: the model reasons before
+    it answers; `switch` then holds the arguments that turn this off, if the template has any.
+
+    With `off`, `ending` is the text that every prompt must end with (empty if nothing closes the reasoning), and an
+    answer must not contain any of `marks`.
     """
 
     mode: Literal["none", "off", "on"]
@@ -56,7 +58,7 @@ class Thinking:
 
 
 def find_thinking(template: ChatTemplate) -> Thinking:
-    """What `template` does about reasoning with the arguments that it has."""
+    """How `template` handles reasoning with its present arguments."""
     found = _mode(template, {})
     if found.mode != "on":
         return found
@@ -67,7 +69,7 @@ def find_thinking(template: ChatTemplate) -> Thinking:
 
 
 def has_mark(text: str) -> bool:
-    """Whether a mark of reasoning stands in a template's text."""
+    """Whether a template's text contains a mark of reasoning."""
     return any(opening in text or (closing in text and closing != "<|end|>") for opening, closing in MARKS)
 
 
@@ -91,7 +93,7 @@ def _mode(template: ChatTemplate, changes: Mapping[str, Any]) -> Thinking:
     if not (marks or turned_on or _shows_reasoning(render)):
         return Thinking("none")
     if not (turned_on or has_mark(prompt) or has_mark(answered)):
-        for name in _BOOLEAN:  # off by default, and turned on in the system turn
+        for name in _BOOLEAN:  # off by default, turned on in the system turn
             on, off = (render(user, True, **{name: value}) for value in (True, False))
             if on is not None and on != off and off == prompt:
                 return Thinking("off", marks=marks)
@@ -99,7 +101,7 @@ def _mode(template: ChatTemplate, changes: Mapping[str, Any]) -> Thinking:
 
 
 def _known_marks(render: Any, text: str) -> tuple[str, ...]:
-    """The marks that the template writes, and those that it cuts out of an answer or refuses there."""
+    """The marks that the template writes, cuts out of an answer, or refuses in an answer."""
     known: list[str] = []
     cuts_any = _cuts(render, f"<note>{_REASONING}</note>{ANSWER}")
     for opening, closing in MARKS:
@@ -110,7 +112,7 @@ def _known_marks(render: Any, text: str) -> tuple[str, ...]:
 
 
 def _cuts(render: Any, content: str) -> bool:
-    """Whether the template changes an answer with this content, as the last turn or as an earlier one."""
+    """Whether the template changes an answer with this content, in the last turn or in an earlier turn."""
     for after in ([], [{"role": "user", "content": USER}]):
         plain, marked = (
             render([{"role": "user", "content": USER}, {"role": "assistant", "content": text}, *after], bool(after))

@@ -1,4 +1,4 @@
-"""Text to token ids and back, without additions: what a tokenizer does by itself, seen from a chat template."""
+"""Text to token ids and back. A tokenizer adds nothing of its own to the text of a chat template."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Tokens:
         added = tokenizer.added_tokens_decoder
         self.special = {place for place, token in added.items() if token.special} | set(tokenizer.all_special_ids)
         self.added = {place for place, token in added.items() if token.content.strip()}
-        # A tokenizer may mark the start of a text (Llama 2's puts a space there). A response isn't the start of one,
-        # so it is encoded after a line break, which no token joins with what follows.
+        # A tokenizer may mark the start of a text (Llama 2's adds a space). A response does not start a text, so it is
+        # encoded after a line break, which no token joins with the next character.
         first = tokenizer.convert_ids_to_tokens(self.encode("a"))[:1]
         self._anchor = "\n" if first and first[0].startswith(("▁", "Ġ")) else ""
         self._anchor_ids = self.encode(self._anchor) if self._anchor else []
 
     def encode(self, text: str) -> list[int]:
-        """Special tokens in the text are read as such."""
+        """The ids of a rendered text. The names of special tokens in it become special tokens."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return ids
 
     def encode_answer(self, text: str) -> list[int] | None:
-        """The ids with which an answer's text follows a prompt; None if they don't decode to the text.
+        """The ids of an answer's text after a prompt; None if they don't decode to the text.
 
-        Special tokens that stand in it as text are encoded as text, so that they end no turn. Unicode's canonically
-        equivalent forms, which some tokenizers normalise, are the same text.
+        The names of special tokens in it are encoded as plain text, so that they end no turn. Canonically equivalent
+        Unicode forms, which some tokenizers normalise, count as the same text.
         """
         ids: list[int] = self._tokenizer.encode(
             self._anchor + text, add_special_tokens=False, split_special_tokens=True, verbose=False
@@ -45,12 +45,12 @@ class Tokens:
         return ids[start:]
 
     def first_end(self, text: str) -> int | None:
-        """The first special token in a text, or else its first added token that is not white space."""
+        """The id of the first special token in a text, else of its first added token that is not white space."""
         ids = self.encode(text) if text else []
         return next((token for kind in (self.special, self.added) for token in ids if token in kind), None)
 
     def written(self, ids: Iterable[int]) -> list[str]:
-        """The tokens as they stand in the vocabulary."""
+        """The tokens as the vocabulary writes them."""
         return [str(self._tokenizer.convert_ids_to_tokens(token)) for token in ids]
 
     def _decode(self, ids: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
-from ..models.commits import pinned
+from ..models.source import pinned
 from ..models.loading import out_of_memory
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
@@ -63,15 +63,16 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
         return acceptance
 
 
-def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> list[str]:
+def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
-    Returns the names of their runs."""
+    Returns the model folder of each of their runs by name."""
     with _working(experiment) as (_, context):
         _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         runs = _runs_named(context, arms) or list(context.runs.values())
         train_runs(experiment, context, runs, progress)
-        return [run.name for run in runs]
+        folders = {run.name: experiment.path("arms", run.name, "model") for run in runs}
+        return {name: folder for name, folder in folders.items() if folder.is_dir()}
 
 
 def train_commands(

@@ -21,7 +21,7 @@ _READ = {
 
 def model_identity(model: ModelConfig) -> str:
     """A short text that changes when the model does: a digest of the whole content of every file that loading reads,
-    or of a hub model the name and its revision, which in an experiment is a commit (see `hub`)."""
+    or of a hub model the name and its revision, which in an experiment is a commit (see `models.source`)."""
     folder = Path(model_source(model))
     if not folder.is_dir():
         return f"{model.path}@{model.revision or 'main'}"

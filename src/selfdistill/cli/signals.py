@@ -1,5 +1,5 @@
-"""SIGTERM, as spot instances and job schedulers send it: the command ends within ten seconds, what is done is kept.
-Ctrl-C that a library has swallowed comes again."""
+"""SIGTERM and Ctrl-C. After SIGTERM, which spot instances and job schedulers send, the command ends within ten seconds
+and keeps finished work. If a library swallows Ctrl-C, it is sent again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 EXIT_CODE = 128 + signal.SIGTERM
 _AGAIN_SECONDS = 3
 _GRACE_SECONDS = 3
-_LAST_WORDS = b"Stopped by SIGTERM: what was done is kept, and the same command goes on from there.\n"
+_LAST_WORDS = b"Stopped by SIGTERM. Finished work is kept; run the same command again to continue.\n"
 
 
 class Stop:
-    """Whether SIGTERM has come, whether the signal that comes next is one of ours, sent again, and whether there is
-    nobody any more to send one to."""
+    """`asked`: SIGTERM was received. `again`: the next signal is our repeat of an earlier one. `over`: the block has
+    ended, so nothing is repeated."""
 
     asked = False
     again = False
@@ -29,8 +29,8 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within it SIGTERM interrupts as Ctrl-C does. What doesn't end by that, such as a thread that waits for a server
-    or a long call of a library, is ended with the process. Does nothing outside the main thread."""
+    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does. The process is ended if the block goes on, as
+    when a thread waits for a server. Does nothing outside the main thread."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -40,18 +40,18 @@ def stopping() -> Iterator[Stop]:
 
     def interrupt(number: int, _frame: object) -> None:
         ours, stop.again = stop.again, False
-        # What an interruption has begun is not cut short: not by ours, nor by one more SIGTERM.
+        # The cleanup after an interruption is not interrupted: not by our repeat, nor by a second SIGTERM.
         if _is_heard() if ours else stop.asked and number == signal.SIGTERM:
             return
         stop.asked = stop.asked or number == signal.SIGTERM
         sys.unraisablehook = lambda _: None
-        # One more Ctrl-C while Python ends would leave a traceback of that.
+        # A second Ctrl-C while Python exits would print a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     hook = sys.unraisablehook
-    # Python's own handlers wait for the main thread to come back from library code; this pipe doesn't.
+    # Python calls a handler only after the main thread returns from library code; this pipe doesn't wait for it.
     woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, stop), daemon=True, name="signals").start()
     try:
@@ -67,7 +67,7 @@ def stopping() -> Iterator[Stop]:
 
 
 def _watch(reader: int, stop: Stop) -> None:
-    with open(reader, "rb", buffering=0) as pipe:  # open to the end, for more signals
+    with open(reader, "rb", buffering=0) as pipe:  # stays open for later signals
         interrupted = 0
         while number := pipe.read(1):
             interrupted += number[0] == signal.SIGINT
@@ -76,14 +76,14 @@ def _watch(reader: int, stop: Stop) -> None:
                 _send_again(stop, signal.SIGTERM)
                 time.sleep(_GRACE_SECONDS)
                 _end()
-            elif interrupted in (1, 2):  # the second is this one's
+            elif interrupted in (1, 2):  # the second may be our repeat
                 timer = threading.Timer(_AGAIN_SECONDS, _send_again, (stop, signal.SIGINT))
-                timer.daemon = True  # it must not hold up the end
+                timer.daemon = True  # must not delay the exit
                 timer.start()
 
 
 def _send_again(stop: Stop, number: int) -> None:
-    """Where Python can't raise, as in a finalizer, it drops what is raised; so may a library."""
+    """Repeat a signal: Python drops an exception that is raised in a finalizer, and a library may drop one too."""
     if stop.over:
         return
     stop.again = True
@@ -91,7 +91,7 @@ def _send_again(stop: Stop, number: int) -> None:
 
 
 def _is_heard() -> bool:
-    """Whether the main thread is ending what it did for an interruption: in a handler, or on its way through one."""
+    """Whether the main thread is handling a KeyboardInterrupt already."""
     error = sys.exception()
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
@@ -99,7 +99,7 @@ def _is_heard() -> bool:
 
 
 def _end() -> None:
-    """At once, with the processes that multiprocessing started (an engine's)."""
+    """End the process at once, with the processes that multiprocessing started for an engine."""
     import multiprocessing
 
     for child in multiprocessing.active_children():

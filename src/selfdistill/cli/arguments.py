@@ -1,0 +1,40 @@
+"""Arguments that several commands share, and the experiment that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ExperimentError
+
+if TYPE_CHECKING:
+    from ..store.experiment import Experiment
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")]
+Target = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's directory, or a recipe to start one.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change, for example train.lr=2e-5.")
+]
+Directory = Annotated[
+    Path | None, typer.Option("--dir", help="Directory of the experiment. [default: runs/NAME-OF-RECIPE]")
+]
+Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be repeated.")]
+Model = Annotated[str, typer.Option(help="A model folder, a hub name such as org/name, or demo.")]
+
+
+def default_directory(recipe: Path) -> Path:
+    return Path("runs") / recipe.stem
+
+
+def open_experiment(target: Path, overrides: list[str] | None = None, directory: Path | None = None) -> Experiment:
+    """The experiment in the directory `target`, or the experiment of the recipe `target`."""
+    from ..recipe import load_recipe, recipe_file
+    from ..store.experiment import Experiment
+
+    if recipe_file(target).is_file():
+        return Experiment(directory or default_directory(target), load_recipe(target, overrides or []))
+    if directory is not None:
+        raise ExperimentError(f"{target} is a directory, and --dir goes with a recipe; leave out --dir.")
+    return Experiment.open(target, overrides or [])

@@ -1,0 +1,127 @@
+"""Commands that run a recipe, or one of its steps: demo, run, reproduce, rewrite, train, evaluate, shift."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment
+from .progress import show_progress
+from .show import out, say, say_gap, say_heading, show_verdict
+
+
+def demo(
+    overrides: Overrides = None,
+    directory: Annotated[Path, typer.Option("--dir", help="Directory of the experiment.")] = Path("runs/demo"),
+) -> None:
+    """Run all of SDFT on the small seed model of this package, in a few minutes on a CPU."""
+    from ..demo import RECIPE
+
+    run(RECIPE, overrides, directory)
+
+
+def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
+    """Rewrite, verify, train, evaluate and report; skips finished work and resumes after an interruption."""
+    from .. import pipeline
+    from ..recipe import load_recipe
+
+    where = directory or default_directory(recipe)
+    with show_progress() as progress:
+        verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
+    show_verdict(verdict, where)
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="table1 to table5, figure4 to figure9, or a recipe.")],
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="A model to use instead of the recipe's.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Directory of the experiments; may be shared. [default: runs/NAME]")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Use the demo's model and data; takes a few minutes.")] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this experiment; may be repeated.")] = None,
+) -> None:
+    """Run a table or figure of the paper and show our numbers next to the paper's; resumes and skips as `run` does."""
+    from ..pipeline import reproduce as paper
+    from ..reports.terminal import reproduction_table
+
+    where = directory or default_directory(Path(name))
+    recipes = paper.experiments(name, overrides or [], model, demo, only or [])
+    with show_progress() as progress:
+        made = paper.reproduce(
+            name, recipes, where, lambda own: lambda label, *counts: progress(f"{own} {label}", *counts)
+        )
+    say_heading(f"{name}: {made.title}")
+    out.print(reproduction_table(made.figures))
+    if made.shift:
+        from ..reports.shift import shift_table
+
+        for own, verdict in made.verdicts.items():
+            say_heading(own)
+            out.print(shift_table(verdict["shift"]))
+    for note in made.notes:
+        say("- " + note)
+    for own, recipe in recipes.items():
+        say(f"Report of {own}: {paper.folder(where, own, recipe) / 'report.html'}")
+
+
+def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
+    """Rewrite the training responses and verify the rewrites."""
+    from .. import pipeline
+    from ..reports.terminal import acceptance_lines
+
+    experiment = open_experiment(target, overrides, directory)
+    with show_progress() as progress:
+        acceptance = pipeline.rewrite(experiment, progress)
+    out.print(acceptance_lines(acceptance))
+    say_gap(experiment.counts("gap"))
+    say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
+
+
+def train(
+    target: Target,
+    overrides: Overrides = None,
+    directory: Directory = None,
+    arm: Arms = None,
+    print_command: Annotated[
+        bool, typer.Option("--print-command", help="Print each arm's launch command, for a job scheduler.")
+    ] = False,
+) -> None:
+    """Train the arms that are not trained yet."""
+    from .. import pipeline
+
+    experiment = open_experiment(target, overrides, directory)
+    with show_progress() as progress:
+        if print_command:
+            lines = list(map(shlex.join, pipeline.train_commands(experiment, progress, arm or []).values()))
+        else:
+            lines = [f"{run}: {model}" for run, model in pipeline.train(experiment, progress, arm or []).items()]
+    for line in lines:
+        say(line)
+
+
+def evaluate(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
+    """Answer and grade the recipe's tasks with every trained arm."""
+    from .. import pipeline
+
+    experiment = open_experiment(target, overrides, directory)
+    with show_progress() as progress:
+        verdict = pipeline.evaluate(experiment, progress, arm or [])
+    show_verdict(verdict, experiment.directory)
+
+
+def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
+    """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
+    from .. import pipeline
+    from ..reports.shift import shift_table
+
+    experiment = open_experiment(target, overrides, directory)
+    with show_progress() as progress:
+        verdict = pipeline.shift(experiment, progress, arm or [])
+    out.print(shift_table(verdict["shift"]))
+    for sentence in verdict["notes"]:
+        say("- " + sentence)
+    say(f"Report: {experiment.path('report.html')}")

@@ -1,0 +1,101 @@
+"""Commands that come before a run: init, check, gap, list."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .arguments import Model, Overrides, RecipePath
+from .progress import show_progress
+from .show import say, say_heading, show_checked
+
+
+def init(
+    model: Model,
+    data: Annotated[str, typer.Option(help="A data file, a datasets folder, or a hub name.")],
+    to: Annotated[Path, typer.Option("--to", help="File to write the recipe to.")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option(help="Overwrite an existing recipe.")] = False,
+) -> None:
+    """Write a commented recipe for a model and a dataset."""
+    from ..pipeline.new_recipe import write_recipe
+
+    for line in write_recipe(model, data, to, force=force):
+        say(line)
+    say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
+
+
+def check(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Show the plan, the prompts as the model sees them, what the grader reads, and what is missing."""
+    from ..pipeline.check import check as check_recipe
+    from ..recipe import load_recipes
+
+    recipes = load_recipes(recipe, overrides or [])
+    found = {}
+    for name, its in recipes.items():
+        if name:
+            say_heading(f"———— {name}")
+        with show_progress() as progress:
+            found[name] = check_recipe(its, progress)
+        show_checked(found[name])
+    if any(checked.missing for checked in found.values()):
+        raise typer.Exit(2)
+    unseen = any(checked.unseen for checked in found.values())
+    command = "reproduce" if list(recipes) != [""] else "run"
+    say(
+        f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
+        f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or [])])}"
+    )
+
+
+def gap(
+    model: Model,
+    data: Annotated[str, typer.Option(help="A data file, a datasets folder, a hub name, or a task to train on.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of rows to draw and score.")] = 500,
+    overrides: Overrides = None,
+) -> None:
+    """Measure how far a dataset's responses are from a model's distribution; rewrites and trains nothing."""
+    from ..measure.gap import distribution_lines, record_sentences
+    from ..pipeline.gap import gap as measure
+    from ..pipeline.gap import gap_recipe
+    from ..reports.text import shorten
+
+    with show_progress() as progress:
+        found = measure(gap_recipe(model, data, n, overrides or []), progress)
+    unusable = f", {found.bad:,} more can't be used" if found.bad else ""
+    say_heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
+    for line in distribution_lines(found.original):
+        say("  " + line)
+    if found.foreign:
+        say_heading("The most off-distribution responses, in nats per token")
+    for scored, example in found.foreign:
+        say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
+    say_heading("Results of earlier runs with such values")
+    for sentence in record_sentences():
+        say("- " + sentence)
+
+
+def list_names() -> None:
+    """List tasks, graders, templates, backends and export formats."""
+    from ..backends import BACKENDS
+    from ..data.export import FORMATS
+    from ..generation.prompts import REWRITING
+    from ..grading import GRADERS
+    from ..pipeline.reproduce import names as paper_names
+    from ..tasks import TASKS, get_task
+
+    say_heading("tasks")
+    for name in TASKS:
+        task = get_task(name)
+        wanted = {"lm-eval": task.harness, "a judge": task.judge, "a sandbox": "sandbox" in task.needs}
+        needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
+        say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
+    tables: dict[str, Any] = {
+        "tables and figures of the paper": paper_names(), "graders": GRADERS,
+        "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
+    }  # fmt: skip
+    for heading, names in tables.items():
+        say_heading(heading)
+        say("  " + ", ".join(names))
