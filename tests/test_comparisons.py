@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from selfdistill.measure.comparisons import Comparison, Pair, compare, during, runs_needed, word
+from selfdistill.measure.comparisons import Comparison, Pair, compare, runs_needed, word
 from selfdistill.measure.stats import Values
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -139,7 +139,6 @@ def test_words() -> None:
     assert word(-0.04, 0.03, 0.5, 0.02) == "kept"
     assert word(-0.06, 0.03, 0.5, 0.03) == "can't tell"
     assert word(-0.2, -0.01, 0.06, 0.5) == "can't tell"
-    assert [during(runs) for runs in (1, 3)] == ["in this training run", "over 3 training runs"]
 
 
 def test_a_large_gain_that_is_not_significant_is_not_called_unchanged() -> None:

@@ -193,11 +193,11 @@ def test_forgetting_against_shift_is_spearmans(whole: Path, files: Path) -> None
         assert float(row["mean change on other tasks"]) == pytest.approx(sum(changes) / len(changes), abs=0.01)
         saved = json.loads((whole / "shift" / f"{row['run']}.json").read_text())
         assert float(row["rouge_l"]) == saved["metrics"]["rouge_l"]["mean"]
-        assert float(row["agreement"]) == saved["metrics"]["agreement"]
+        assert float(row["agreement"]) == saved["metrics"]["agreement"]["mean"]
         assert float(row["relative"]) == saved["parameters"]["relative"]
     x, y = ([float(row[key]) for row in rows] for key in ("kl", "mean change on other tasks"))
     rho = f"ρ = {spearmanr(x, y).statistic:+.2f}, n = {len(rows)}".replace("-", "−")
-    assert f"KL, nats a token {rho}" in (whole / "report.html").read_text()
+    assert f"KL, nats per token {rho}" in (whole / "report.html").read_text()
 
 
 def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
@@ -208,27 +208,27 @@ def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
 def test_the_gaps_data_are_the_rows(whole: Path, files: Path) -> None:
     gap = [json.loads(line) for line in (whole / "rewrite" / "gap.jsonl").read_text().splitlines()]
     rows = rows_of(files / "gap.csv")
-    for name in ("original responses", "what SDFT trains on"):
+    for name in ("original responses", "responses SDFT trains on"):
         own = [row for row in rows if row["responses"] == name]
         assert sum(int(row["rows"]) for row in own) == len(gap)
         assert sum(float(row["share"]) for row in own) == pytest.approx(1)
     edge = float(rows[0]["nats to"])
     inside = sum(row[row["chosen"]]["nll"] < edge for row in gap)
-    first = next(row for row in rows if row["responses"] == "what SDFT trains on")
+    first = next(row for row in rows if row["responses"] == "responses SDFT trains on")
     assert int(first["rows"]) == inside
     mean = sum(row["original"]["nll"] for row in gap) / len(gap)
     assert f"original responses: mean {mean:.2f}" in (whole / "report.html").read_text()
 
 
-def test_the_most_foreign_rows_lead_into_the_browser(tmp_path: Path) -> None:
+def test_the_rows_furthest_off_the_distribution_link_to_the_browser(tmp_path: Path) -> None:
     rewrites = list(made_rewrites(5_400))
     write_rewrites(tmp_path, rewrites)
-    foreign = write_gap(tmp_path, rewrites)["foreign"]
-    write_json(tmp_path / "verdict.json", {"gap": {"foreign": foreign}})
+    furthest = write_gap(tmp_path, rewrites)["off_distribution"]
+    write_json(tmp_path / "verdict.json", {"gap": {"off_distribution": furthest}})
     page = Page(write_report(tmp_path))
-    assert {f"rewrites.html#q={row}" for row in foreign} <= {a.get("href") for tag, a in page.tags if tag == "a"}
+    assert {f"rewrites.html#q={row}" for row in furthest} <= {a.get("href") for tag, a in page.tags if tag == "a"}
     rows = json.loads(Page(tmp_path / "rewrites.html").raw["script"][0])
-    assert set(foreign) <= {row["id"] for row in rows}
+    assert set(furthest) <= {row["id"] for row in rows}
     assert len(rows) == 5_000
 
 
@@ -283,7 +283,7 @@ def test_measures_that_are_missing_or_new(tmp_path: Path) -> None:
     assert "layers" not in {a.get("id", "")[7:] for tag, a in page.tags if tag == "figure"}
 
 
-def test_shift_of_older_settings_is_not_shown(tmp_path: Path) -> None:
+def test_shift_of_an_arm_that_the_recipe_no_longer_has_is_not_shown(tmp_path: Path) -> None:
     write_analysis(tmp_path, sweeps=False)
     write_shift(tmp_path, "gone@0", 0.5)
     assert "gone@0" not in Page(write_report(tmp_path)).text
@@ -393,8 +393,8 @@ def test_other_items_are_refused_and_named(tmp_path: Path) -> None:
     paths = experiments(tmp_path, a=range(200), b=range(100, 300), c=range(200))
     (refused,) = write_comparison(paths, tmp_path / "out" / "x.html")
     assert refused == (
-        "code is not compared in one column: other items of a, c (200 items, accuracy) and b (200 items, accuracy), "
-        "100 in common."
+        "code is not compared in one column: different items in a, c (200 items, accuracy) and b (200 items, "
+        "accuracy), 100 in common."
     )
     heads = columns(tmp_path / "out" / "x.html")
     assert heads[heads.index("tools") + 1 :][:2] == ["code as asked by a, c", "code as asked by b"]
@@ -437,7 +437,7 @@ def test_what_is_asked_in_another_way_is_another_column(tmp_path: Path) -> None:
         verdict["tasks"][0]["asked"] = {"system": None, "temperature": temperature}
         write_json(path / "verdict.json", verdict)
     (refused,) = write_comparison(paths, tmp_path / "x.html")
-    assert "asked or scored otherwise in a (200 items, " in refused
+    assert "asked or scored in different ways in a (200 items, " in refused
     assert refused.endswith("temperature 0.0) and b (200 items, accuracy, temperature 0.95).")
 
 

@@ -96,10 +96,10 @@ def gap(
     n: Annotated[int, typer.Option("--n", min=1, help="Score a draw of that many rows.")] = 500,
     overrides: Overrides = None,
 ) -> None:
-    """Say how foreign a dataset's responses are to a model, before anything is rewritten or trained."""
-    from ..measure.gap import distribution_lines, record_sentences
+    """Measure how far a dataset's responses are off a model's distribution, before any rewriting or training."""
     from ..pipeline.gap import gap as measure
     from ..pipeline.gap import gap_recipe
+    from ..reports.gap_sentences import distribution_lines, record_sentences
     from ..reports.text import shorten
 
     with show_progress() as progress:
@@ -108,11 +108,11 @@ def gap(
     say_heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
     for line in distribution_lines(found.original):
         say("  " + line)
-    if found.foreign:
-        say_heading("The most foreign responses, in nats a token")
-    for scored, example in found.foreign:
+    if found.off_distribution:
+        say_heading("The responses furthest off the model's distribution, in nats per token")
+    for scored, example in found.off_distribution:
         say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
-    say_heading("What that has meant in the runs on record")
+    say_heading("What such gaps meant in recorded runs")
     for sentence in record_sentences():
         say("- " + sentence)
 
@@ -142,7 +142,7 @@ def reproduce(
 ) -> None:
     """Run a table or figure of the paper, and show our figures beside the paper's; resumes and skips as `run` does."""
     from ..pipeline import reproduce as paper
-    from ..reports.terminal import reproduction_table
+    from ..reports.terminal import reproduction_table, shift_table
 
     where = directory or _default_directory(Path(name))
     recipes = paper.experiments(name, overrides or [], model, demo, only or [])
@@ -153,8 +153,6 @@ def reproduce(
     say_heading(f"{name}: {made.title}")
     out.print(reproduction_table(made.figures))
     if made.shift:
-        from ..reports.shift import shift_table
-
         for own, verdict in made.verdicts.items():
             say_heading(own)
             out.print(shift_table(verdict["shift"]))
@@ -223,7 +221,7 @@ def evaluate(target: Target, overrides: Overrides = None, directory: Directory =
 def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
     from .. import pipeline
-    from ..reports.shift import shift_table
+    from ..reports.terminal import shift_table
 
     experiment = _experiment(target, overrides, directory)
     with show_progress() as progress:

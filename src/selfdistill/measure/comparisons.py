@@ -182,15 +182,6 @@ def word(low: float, high: float, p_holm: float, p_kept: float) -> Word:
     return "kept" if p_kept < LEVEL / 2 else "can't tell"
 
 
-def scope(runs: int) -> str:
-    """What a claim is about: with a single run it is about that run, not about the arm."""
-    return "this training run" if runs == 1 else f"{runs} training runs"
-
-
-def during(runs: int) -> str:
-    return f"{'in' if runs == 1 else 'over'} {scope(runs)}"
-
-
 def _needed(difference: float, estimate: Estimate, margin: float, undecided: int, unkept: int) -> int | None:
     """Items at which the comparison is decided in 80 % of samples, if difference, disagreement and runs stay.
     `undecided` and `unkept` are the numbers of tasks that share the level in Holm's correction."""

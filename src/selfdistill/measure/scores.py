@@ -158,22 +158,6 @@ def summarise(task: Task, runs: Sequence[Iterable[Row]], spread: RunSpread | Non
     )
 
 
-def unanswered_note(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """How many of a task's replies have no answer, by arm, and the next step; empty if all have one."""
-    said = []
-    for arm, score in scores.items():
-        if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
-            said.append(f"{arm} {samples:,} samples")
-        elif score["unanswered"]:
-            said.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
-    if not said:
-        return ""
-    return (
-        f"{task}: replies that end inside their think trace have no answer and count as not passed "
-        f"({', '.join(said)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
-    )
-
-
 def values(graded: Iterable[Mapping[str, Any]]) -> Values:
     """Of the items that could be judged, the value in [0, 1], by id and occurrence."""
     seen: Counter[str] = Counter()

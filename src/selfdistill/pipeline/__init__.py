@@ -23,7 +23,6 @@ from .distribution_shift import shift_runs
 from .evaluation import evaluate_runs, grade_again, prepare_items, runs_named
 from .gap import measure_gap
 from .plan import Plan
-from .results import make_verdict
 from .rewriting import prepare_data, rewrite_data
 from .training import launch_commands, train_runs
 
@@ -149,9 +148,10 @@ def _check_sandbox(plan: Plan) -> None:
 
 
 def _report(experiment: Experiment, plan: Plan) -> dict[str, Any]:
-    from ..reports import write_report
+    from ..reports import with_sentences, write_report
+    from .results import results
 
-    verdict = make_verdict(experiment, plan)
+    verdict = with_sentences(results(experiment, plan))
     write_json(experiment.path("verdict.json"), verdict)
     write_report(experiment.directory)
     return verdict

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from ..backends.hf import HFBackend
 from ..data import iter_conversations, prepare
-from ..measure.gap import FOREIGN, Distribution, Gap, Measured, gap_rows, responses
+from ..measure.gap import OFF_DISTRIBUTION, Distribution, Gap, Measured, gap_rows, responses
 from ..measure.likelihood import Scored, score, score_missing
 from ..models.loading import pick_device, pick_dtype
 from ..recipe import Recipe, make_recipe
@@ -50,7 +50,7 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
 
 
 def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
-    """How foreign the recipe's training responses are to its model, as they are: nothing is rewritten or kept. Exact
+    """How far the recipe's original responses are off its model's distribution; nothing is rewritten or kept. Exact
     duplicates count once. Raises RecipeError, DataError and ModelError as a run would."""
     plan = Plan(recipe)
     check_templates(plan)
@@ -71,15 +71,15 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
             scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens)
             for done, scored in enumerate(scores, 1):
                 original.add(scored.nll, scored.tokens, scored.error)
-                found = heapq.nlargest(FOREIGN, [*found, scored], key=_foreignness)
+                found = heapq.nlargest(OFF_DISTRIBUTION, [*found, scored], key=_distance)
                 progress("gap", done, int(first.sum()))
         wanted = {scored.id for scored in found}
         texts = {example.id: example for example in examples() if example.id in wanted}
-    foreign = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
-    return Measured(counts.train, counts.rows, counts.bad, original.to_json(), foreign)
+    furthest = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
+    return Measured(counts.train, counts.rows, counts.bad, original.to_json(), furthest)
 
 
-def _foreignness(scored: Scored) -> tuple[float, str]:
+def _distance(scored: Scored) -> tuple[float, str]:
     return (-1.0 if scored.nll is None else scored.nll), scored.id
 
 
