@@ -261,5 +261,5 @@ def test_rewriting_says_what_the_gap_is(model: Path, data: Path, tmp_path: Path,
     assert code == 0
     assert (
         f"gap: under the seed, the originals cost {before:.2f} nats per token, the responses that SDFT trains on "
-        f"{after:.2f}; 1 originals not scored (longer than the model's context)"
+        f"{after:.2f}; 1 of the originals not scored (longer than the model's context)"
     ) in " ".join(out.split())

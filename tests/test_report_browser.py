@@ -1,4 +1,4 @@
-"""Both pages in a real browser, opened from disk. Skipped where there is no Chromium."""
+"""Both pages in a real browser, opened from disk. Skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scrolls_sideways(page: Any) -> bool:
 
 
 def count_becomes(page: Any, text: str) -> None:
-    """Typing is acted on after a pause. (The content policy forbids `wait_for_function`.)"""
+    """Waits for the count: the page reacts to typing after a pause. (The content policy forbids `wait_for_function`.)"""
     from playwright.sync_api import expect
 
     expect(page.locator("#count")).to_have_text(text)
@@ -80,7 +80,7 @@ def test_no_sideways_scroll_with_many_arms_and_hostile_names(visit: Any, hostile
 
 
 def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
-    """The fixture `visit` holds the assertions on what ran; here each text is shown as it is."""
+    """The fixture `visit` asserts that no script ran; this test asserts that each text is shown unchanged."""
     visit(hostile / "report.html")
     page = visit(hostile / "rewrites.html", 390)
     assert not scrolls_sideways(page)

@@ -108,7 +108,7 @@ def test_the_verdicts_data_are_the_verdicts(whole: Path, files: Path) -> None:
     verdict = verdict_of(whole)
     scores = {task["task"]: task["scores"] for task in verdict["tasks"]}
     rows = rows_of(files / "verdict.csv")
-    # Of the sweep's arms the last of `mix` only: the others are in the sweep's figure.
+    # Only the last arm of the sweep over `mix`: the figure of the sweep shows the remaining arms.
     assert {row["arm"] for row in rows} == {"seed", "vanilla", "sdft", "mix=1"}
     assert len(rows) == 4 * len(TASKS)
     for row in rows:
@@ -200,7 +200,7 @@ def test_forgetting_against_shift_is_spearmans(whole: Path, files: Path) -> None
     assert f"KL, nats per token {rho}" in (whole / "report.html").read_text()
 
 
-def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
+def test_two_runs_show_no_correlation(tmp_path: Path) -> None:
     write_analysis(tmp_path, seeds=(0,), sweeps=False)
     assert shown(tmp_path) == ALL - {"sweeps", "forgetting"}
 
@@ -260,7 +260,7 @@ def test_layers_are_of_all_their_matrices(tmp_path: Path) -> None:
         ("manifest.json", set()),
     ],
 )
-def test_what_is_missing_is_absent(tmp_path: Path, removed: str, gone: set[str]) -> None:
+def test_a_figure_without_data_is_absent(tmp_path: Path, removed: str, gone: set[str]) -> None:
     write_analysis(tmp_path / "x")
     (tmp_path / "x" / removed).rename(tmp_path / "away")
     if removed == "shift":
@@ -335,7 +335,7 @@ def test_arms_of_a_sweep_look_like_their_series() -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", " =x", "\t=x", "=cmd|'/c calc'!A1"])
-def test_formulas_are_no_formulas_in_a_spreadsheet(text: str) -> None:
+def test_formulas_stay_text_in_a_spreadsheet(text: str) -> None:
     ((cell, number),) = list(csv.reader(io.StringIO(as_csv(["a", "b"], [[text, -1.5]]))))[1:]
     assert cell == f"'{text}"
     assert number == "-1.5"

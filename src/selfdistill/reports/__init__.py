@@ -7,10 +7,5 @@ from .sentences import with_sentences
 from .terminal import acceptance_lines, verdict_table
 
 __all__ = [
-    "acceptance_lines",
-    "verdict_table",
-    "with_sentences",
-    "write_comparison",
-    "write_figures",
-    "write_report",
-]
+    "acceptance_lines", "verdict_table", "with_sentences", "write_comparison", "write_figures", "write_report",
+]  # fmt: skip

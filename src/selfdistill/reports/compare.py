@@ -122,14 +122,12 @@ def _refused_sentences(columns: Sequence[_Column]) -> list[str]:
             said = " and ".join(f"{', '.join(column.entrants)} ({_described(column, own)})" for column in own)
             known = [column.items for column in own if column.items is not None]
             same = len(known) == len(own) and len(set(known)) == 1
-            shared = "" if same or len(known) < len(own) else f", {_common(known)} in common"
+            shared = (
+                "" if same or len(known) < len(own) else f", {count(len(frozenset.intersection(*known)))} in common"
+            )
             how = "asked or scored in different ways in" if same else "different items in"
             sentences.append(f"{task} is not compared in one column: {how} {said}{shared}.")
     return sentences
-
-
-def _common(known: Sequence[_Items]) -> str:
-    return count(len(frozenset.intersection(*known)))
 
 
 def _described(column: _Column, own: Sequence[_Column]) -> str:

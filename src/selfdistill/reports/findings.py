@@ -95,15 +95,10 @@ class Findings:
                 for word in ("forgot", "can't tell", "kept", "gained")
             }
             if changes:
-                rows.append(
-                    {
-                        "arm": arm,
-                        "targets": [row for task, row in changes if task["role"] == "target"],
-                        "others": {word: names for word, names in named.items() if names},
-                        "total": len(rest),
-                        "mean": fmean(row["difference"] for row in rest) if rest else None,
-                    }
-                )
+                targets = [row for task, row in changes if task["role"] == "target"]
+                others = {word: names for word, names in named.items() if names}
+                mean = fmean(row["difference"] for row in rest) if rest else None
+                rows.append({"arm": arm, "targets": targets, "others": others, "total": len(rest), "mean": mean})
         return rows
 
     def is_partial(self, arms: Sequence[str]) -> bool:

@@ -31,7 +31,7 @@ def gap_sentence(counts: Mapping[str, Any]) -> str:
         )
     for name, key in (("originals", "original"), ("rewrites", "rewritten")):
         for reason, number in counts[key]["unscored"].items():
-            text += f"; {number:,} {name} not scored ({reason})"
+            text += f"; {number:,} of the {name} not scored ({reason})"
     return text
 
 

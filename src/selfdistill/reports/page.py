@@ -8,7 +8,9 @@ from typing import Any
 
 from ..store.rows import write_text
 from .answers import answered_tasks, answers_page
-from .figures import Material, measure, measures, name_of, page_figures, save_figures
+from .figures import page_figures, save_figures
+from .figures.forgetting_figure import measure, measures, name_of
+from .figures.material import Material
 from .findings import Findings
 from .html import render
 from .rewrites import Survey, browser_page, survey

@@ -54,7 +54,7 @@ def headline(findings: Findings) -> str:
 
 
 def _forgotten(row: Row, of: str) -> str:
-    """How many other tasks an arm forgot, and the mean change, which tells a small loss from a collapse."""
+    """How many other tasks an arm forgot, and the mean change, because a small loss and a collapse are both forgetting."""
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
     details = [f"can't tell for {unclear}"] if unclear else []
     if row["mean"] is not None:
@@ -86,13 +86,9 @@ def summary(verdict: Row) -> list[str]:
     for arm in arms:
         changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]
         if changes:
-            said = [
-                f"{_verb(row, findings.margin)} on {row['task']} ({_size(row)})"
-                for role, row in changes
-                if role == "target"
-            ]
+            targets, rest = ([row for role, row in changes if role == wanted] for wanted in ("target", "other"))
+            said = [f"{_verb(row, findings.margin)} on {row['task']} ({_size(row)})" for row in targets]
             runs = scope(min(row["runs"] for _, row in changes)).capitalize()
-            rest = [row for role, row in changes if role != "target"]
             sentences.append(f"{runs} of {arm}: {'; '.join([*said, *_tally(rest)])}.")
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
     if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
@@ -220,7 +216,8 @@ def notes(verdict: Row) -> Iterator[str]:
     yield from _training(verdict["training"])
     if absent := [f"{', '.join(arms)} on {task}" for task, arms in verdict["not_evaluated"].items()]:
         yield f"Not evaluated yet: {'; '.join(absent)}."
-    yield from filter(None, (_unanswered(task) for task in verdict["tasks"]))
+    for task in verdict["tasks"]:
+        yield from _unanswered(task)
     for task in verdict["tasks"]:
         yield from _items_missing(task)
     if runs := caveats["shift_unmeasured"]:
@@ -282,28 +279,25 @@ def _training(training: Mapping[str, Row]) -> Iterator[str]:
             )
 
 
-def _unanswered(task: Row) -> str:
-    """How many replies have no answer, by arm, and the next step; empty if every reply has one."""
+def _unanswered(task: Row) -> Iterator[str]:
+    """How many replies have no answer, by arm, and the next step."""
     said = []
     for arm, score in task["scores"].items():
         if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
             said.append(f"{arm} {samples:,} samples")
         elif score["unanswered"]:
             said.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
-    if not said:
-        return ""
-    return (
-        f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
-        f"({', '.join(said)}). Raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
-    )
+    if said:
+        yield (
+            f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
+            f"({', '.join(said)}). Raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
+        )
 
 
 def _items_missing(task: Row) -> Iterator[str]:
     """Whether many of a task's items are missing from its scores, and why."""
-    lost = {arm: score["unjudged"] + score["errors"] for arm, score in task["scores"].items()}
-    if many := [
-        f"{a} {lost[a]} of {score['n']}" for a, score in task["scores"].items() if lost[a] > _MANY_LOST * score["n"]
-    ]:
+    lost = [(arm, score["unjudged"] + score["errors"], score["n"]) for arm, score in task["scores"].items()]
+    if many := [f"{arm} {count} of {n}" for arm, count, n in lost if count > _MANY_LOST * n]:
         yield f"{task['task']}: the scores leave out items that couldn't be judged ({', '.join(many)})."
     shares = {arm: score["details"].get(IN_ALL_RUNS, 1.0) for arm, score in task["scores"].items()}
     if few := [f"{arm} {share:.0%}" for arm, share in shares.items() if share < 1 - _MANY_LOST]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ...store.rows import write_text
 from ..svg import PAGE, inline_svg, light_palette
 from .canvas import Canvas, Drawing
-from .forgetting_figure import forgetting, measure, measures, name_of
+from .forgetting_figure import forgetting
 from .loss_figure import loss
 from .material import Material
 from .rewrite_figures import acceptance, gap
@@ -110,9 +110,3 @@ def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@") and value.strip() else value
-
-
-__all__ = [
-    "FIGURES", "Figure", "Material", "Shown", "as_csv", "measure", "measures", "name_of", "page_figures",
-    "save_figures",
-]  # fmt: skip

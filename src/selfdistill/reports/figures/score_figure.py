@@ -42,7 +42,7 @@ def verdict(material: Material) -> Drawing | None:
         f"{task['task']}: " + ", ".join(f"{arm} {percent(task['scores'][arm]['value'])}" for arm in _scored(task, arms))
         for task in tasks
     )
-    runs = f" Each arm is shown by {material.findings.scope}." if material.findings.comparisons else ""
+    runs = f" The scores are from {material.findings.scope} of each arm." if material.findings.comparisons else ""
     others = " Only the last arm of each sweep is shown." if len(arms) < len(material.findings.arms) else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, tasks, arms, seed),
