@@ -114,7 +114,7 @@ def test_rows_are_joined_by_id_and_occurrence_never_by_position(tmp_path: Path) 
     write_json(tmp_path / "verdict.json", {})
     in_order = task_of(tmp_path, "maths")["rows"]
     assert [row["pattern"] for row in in_order] == ["01", "10", "10", "02"]
-    for name in ("answers", "verdicts"):
+    for name in ("answers", "grades"):
         path = tmp_path / "arms" / "vanilla" / "evaluate" / "maths" / f"{name}.jsonl"
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join([*lines[-1:], *lines[:-1]]))
@@ -153,7 +153,10 @@ def test_a_judged_task_shows_the_answers_that_were_judged_and_the_seeds(tmp_path
         judged, [graded(item.id, b, value=0.5) for item, b in zip(items, ("tied", "passed", "failed"), strict=True)]
     )
     tasks = [{"task": name, "role": "other", "answers_of": "alpaca"} for name in ("alpaca", "helpful")]
-    verdict = {"arms": ["seed", "sdft"], "tasks": [{**task, "scores": {}, "skill": "s", "n": 3} for task in tasks]}
+    verdict = {
+        "arms": ["seed", "sdft"],
+        "tasks": [{**task, "scores": {}, "runs": {}, "skill": "s", "n": 3} for task in tasks],
+    }
     write_json(tmp_path / "verdict.json", verdict)
     task = task_of(tmp_path, "helpful")
     assert task["runs"] == ["seed", "sdft"]

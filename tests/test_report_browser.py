@@ -46,7 +46,7 @@ def scrolls_sideways(page: Any) -> bool:
 
 
 def count_becomes(page: Any, text: str) -> None:
-    """Waits for the count: the page reacts to typing after a pause. (The content policy forbids `wait_for_function`.)"""
+    """Waits for the count: typing takes effect with a delay. (The content policy forbids `wait_for_function`.)"""
     from playwright.sync_api import expect
 
     expect(page.locator("#count")).to_have_text(text)
