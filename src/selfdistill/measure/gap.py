@@ -17,7 +17,7 @@ from ..store.rows import RowFile
 from ..types import Example, Rewrite, content_id, messages_json
 from .likelihood import Scored
 
-Row = dict[str, Any]
+GapRow = dict[str, Any]
 """A line of gap.jsonl: an example's id, `original` and `rewrite` as nll and tokens (null if the rewrite was not
 accepted), and which of the two is `chosen` for training."""
 
@@ -35,7 +35,7 @@ def responses(rewrite: Rewrite, model: str) -> list[Example]:
     return [Example(content_id(prompt, text, model), example.prompt, text) for text in texts]
 
 
-def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[Row]:
+def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[GapRow]:
     """Yields the lines of gap.jsonl. Raises StageError if `rows` lacks a score."""
     for rewrite in rewrites:
         original, *rewritten = [_read(rows, example) for example in responses(rewrite, model)]
@@ -47,7 +47,7 @@ def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator
         }
 
 
-def _read(rows: RowFile, example: Example) -> Row:
+def _read(rows: RowFile, example: Example) -> GapRow:
     row = rows.get(example.id)
     if row is None:
         raise StageError(f"{rows.path} lacks the score of {example.id}; run `selfdistill rewrite` again.")
@@ -96,7 +96,7 @@ class Gap:
         self.original, self.rewritten, self.chosen = Distribution(), Distribution(), Distribution()
         self._furthest: list[tuple[float, str]] = []
 
-    def count(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def count(self, rows: Iterable[GapRow]) -> Iterator[GapRow]:
         for row in rows:
             self.original.add(**row["original"])
             if row["rewrite"]:
@@ -118,7 +118,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DatasetGap:
     """The gap of an unchanged dataset: `rows` drawn from `usable` rows (`bad` rows can't be used), their distribution,
     and the responses that are furthest off the model's distribution, the furthest first."""
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from ..backends.hf import HFBackend
 from ..data import iter_conversations, prepare
-from ..measure.gap import OFF_DISTRIBUTION, Distribution, Gap, Measured, gap_rows, responses
+from ..measure.gap import OFF_DISTRIBUTION, DatasetGap, Distribution, Gap, gap_rows, responses
 from ..measure.likelihood import Scored, score, score_missing
 from ..models.loading import pick_device, pick_dtype
 from ..recipe import Recipe, make_recipe
@@ -49,7 +49,7 @@ def measure_gap(experiment: Experiment, plan: Plan, progress: Progress) -> None:
         run.counts = {**gap.to_json(), "dtype": dtype}
 
 
-def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
+def gap(recipe: Recipe, progress: Progress = silent) -> DatasetGap:
     """How far the recipe's original responses are off its model's distribution; nothing is rewritten or kept. Exact
     duplicates count once. Raises RecipeError, DataError and ModelError as a run would."""
     plan = Plan(recipe)
@@ -76,7 +76,7 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
         wanted = {scored.id for scored in found}
         texts = {example.id: example for example in examples() if example.id in wanted}
     furthest = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
-    return Measured(counts.train, counts.rows, counts.bad, original.to_json(), furthest)
+    return DatasetGap(counts.train, counts.rows, counts.bad, original.to_json(), furthest)
 
 
 def _distance(scored: Scored) -> tuple[float, str]:

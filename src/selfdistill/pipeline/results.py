@@ -25,7 +25,7 @@ _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "repl
 def results(experiment: Experiment, plan: Plan) -> dict[str, Any]:
     """Scores, paired comparisons and counts of everything that is evaluated so far: verdict.json without its texts."""
     recipe, arms = plan.recipe, plan.recipe.arms
-    measured = [_Measured.read(experiment, plan, entry) for entry in plan.evaluation.entries]
+    measured = [_TaskResults.read(experiment, plan, entry) for entry in plan.evaluation.entries]
     measured = [task for task in measured if task.rows]
     spreads = {arm: _spread(measured, arm) for arm in arms}
     margin = recipe.evaluate.margin / 100
@@ -134,7 +134,7 @@ def _caveats(experiment: Experiment, plan: Plan) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _TaskResults:
     """The graded rows and scores of a task, for each arm that is scored in all its runs: arm → one entry per run."""
 
     entry: TaskEntry
@@ -144,7 +144,7 @@ class _Measured:
     scores: dict[str, list[Score]]
 
     @classmethod
-    def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _Measured:
+    def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _TaskResults:
         evaluation = plan.evaluation
         rows: dict[str, list[list[Row]]] = {}
         scores: dict[str, list[Score]] = {}
@@ -207,7 +207,7 @@ class _Measured:
         ]
 
 
-def _spread(measured: Sequence[_Measured], arm: str) -> RunSpread | None:
+def _spread(measured: Sequence[_TaskResults], arm: str) -> RunSpread | None:
     """The spread of the arm's true score between its runs, pooled over the tasks; None after a single run."""
     judged = [runs for task in measured if len(runs := task.judged(arm)) > 1]
     return run_spread([table_of(runs, shared_items(runs)) for runs in judged])

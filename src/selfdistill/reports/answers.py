@@ -14,7 +14,7 @@ from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
 from ..types import Example, Grade
-from .findings import Findings
+from .findings import Findings, Row
 from .html import embed_json, render
 from .saved import Saved, read_lines
 from .svg import arm_slots, marker_icon
@@ -29,7 +29,6 @@ _FILES = ("answers.jsonl", "grades.jsonl")
 _RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "unanswered": "wrong", "tied": "tied"}
 
 _Key = tuple[str, int]  # an item may occur more than once: its id, and the number of earlier occurrences
-_Row = dict[str, Any]
 
 
 class Rows:
@@ -39,7 +38,7 @@ class Rows:
     Lines on which `parse` raises are counted as `damaged`. A missing file has no rows.
     """
 
-    def __init__(self, path: Path, parse: Callable[[_Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
+    def __init__(self, path: Path, parse: Callable[[Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
         self.path, self.damaged = path, 0
         self._parse = parse
         self._places: dict[_Key, tuple[int, str]] = {}
@@ -105,7 +104,7 @@ class TaskFiles:
         return {run: Rows(path, _said) for run, path in paths.items()}
 
 
-def answered_tasks(directory: Path, verdict: _Row) -> list[TaskFiles]:
+def answered_tasks(directory: Path, verdict: Row) -> list[TaskFiles]:
     """The tasks with answers: those of the verdict in its order, then the tasks that the verdict does not name yet."""
     findings = Findings.of(verdict)
     order = {arm: place for place, arm in enumerate([findings.seed_arm, *findings.arms])}
@@ -125,7 +124,7 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
     """The HTML of the page, with at most `max_items` items per task and `max_bytes` of rows in all. The sample of a
     larger task depends on the ids of the items alone and starts with the items on which the runs differ."""
     findings = Findings.of(saved.verdict)
-    shown: dict[str, _Row] = {}
+    shown: dict[str, Row] = {}
     for number, task in enumerate(sorted(tasks, key=lambda task: (task.size, task.name))):
         share = max_bytes // (len(tasks) - number)  # large tasks may use the share that small tasks leave
         shown[task.name] = _task(task, max_items, share)
@@ -151,7 +150,7 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
     )
 
 
-def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
+def _task(task: TaskFiles, max_items: int, max_bytes: int) -> Row:
     """The part of the page about a task. `patterns` count all items by their outcomes: for each run the place of the
     bucket in BUCKETS as a digit, or a minus without a grade."""
     items, grades, answers = task.items(), task.grades(), task.answers()
@@ -160,7 +159,7 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
     patterns = {key: "".join(rows.kept(key) or "-" for rows in grades.values()) for key in keys}
     places = {key: place for place, key in enumerate(keys, 1)}
     ranked = sorted(keys, key=lambda key: _rank(key, patterns[key]))[:max_items]
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for row in _shown(ranked, items, grades, answers):
         row |= {"row": places[row["key"]], "pattern": patterns[row.pop("key")]}
         max_bytes -= _bytes(row)
@@ -177,9 +176,7 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
     }
 
 
-def _shown(
-    keys: Sequence[_Key], items: Rows, grades: Mapping[str, Rows], answers: Mapping[str, Rows]
-) -> Iterator[_Row]:
+def _shown(keys: Sequence[_Key], items: Rows, grades: Mapping[str, Rows], answers: Mapping[str, Rows]) -> Iterator[Row]:
     """Each item with the answers of every run. A few items at a time are read from each file."""
     for start in range(0, len(keys), _TOGETHER):
         some = keys[start : start + _TOGETHER]
@@ -201,16 +198,16 @@ def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
     return len(kinds) < 2, hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
 
 
-def _item(item: Example | None) -> _Row:
+def _item(item: Example | None) -> Row:
     if item is None:
         return {"prompt": [], "reference": None}
     prompt = [[cut(message.role), cut(message.content)] for message in item.prompt]
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 
-def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> _Row:
+def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> Row:
     """A run's grade of an item, and its answer or, with several samples, its answers."""
-    row: _Row = {
+    row: Row = {
         "texts": [said[place] for place in _samples(item_id) if place in said],
         "more": sum(1 for _ in takewhile(lambda n: (sample_id(item_id, n), 0) in answers, count(_MAX_SAMPLES))),
     }
@@ -221,12 +218,12 @@ def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers:
     return row
 
 
-def _graded(row: _Row) -> tuple[int, Grade]:
+def _graded(row: Row) -> tuple[int, Grade]:
     """The place of the bucket in BUCKETS, and the grade. Raises if the row is not a row of grades.jsonl."""
     return BUCKETS.index(row["bucket"]), Grade.from_json(row["grade"])
 
 
-def _said(row: _Row) -> tuple[str | None, ...]:
+def _said(row: Row) -> tuple[str | None, ...]:
     """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if there
     is one. For a choice by likelihood, the answer lists all choices. Raises if the row is not a row of
     answers.jsonl."""
@@ -244,5 +241,5 @@ def _arm(run: str) -> str:
     return run.partition("@")[0]
 
 
-def _bytes(row: _Row) -> int:
+def _bytes(row: Row) -> int:
     return len(embed_json(row).encode())

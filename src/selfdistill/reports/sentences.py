@@ -54,7 +54,7 @@ def headline(findings: Findings) -> str:
 
 
 def _forgotten(row: Row, of: str) -> str:
-    """How many other tasks an arm forgot, and the mean change, because a small loss and a collapse are both forgetting."""
+    """How many other tasks an arm forgot, and the mean change: a small loss and a collapse are both forgetting."""
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
     details = [f"can't tell for {unclear}"] if unclear else []
     if row["mean"] is not None:
@@ -68,7 +68,7 @@ def _moved(change: Row, margin: float) -> str:
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
         "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
-    }.get(change["word"], f"moved by {size} (can't tell)")
+    }.get(change["word"], f"changed by {size} points (can't tell)")
 
 
 # ---- the summary

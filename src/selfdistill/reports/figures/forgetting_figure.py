@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ..findings import Row
 from ..text import points
 from .canvas import Canvas, Drawing
-from .material import Material, Row, number
+from .material import Material, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ _NAMES = {
     "length_ratio": "length ratio",
     "relative": "parameter change",
 }
-_Point = tuple[str, float]  # a run and its value
+_RunValue = tuple[str, float]  # a run and its value
 
 
 def forgetting(material: Material) -> Drawing | None:
@@ -92,7 +93,7 @@ def _change(material: Material, run: str) -> float | None:
     return fmean(changes) if changes else None
 
 
-def _spearman(found: Sequence[_Point], changes: dict[str, float]) -> tuple[float | None, int]:
+def _spearman(found: Sequence[_RunValue], changes: dict[str, float]) -> tuple[float | None, int]:
     """Spearman's rho, or None if one side is constant, and n."""
     x, y = [value for _, value in found], [changes[run] for run, _ in found]
     if len(set(x)) == 1 or len(set(y)) == 1:
@@ -109,7 +110,7 @@ def _rho(found: tuple[float | None, int]) -> str:
 
 def _draw(
     canvas: Canvas,
-    panels: dict[str, list[_Point]],
+    panels: dict[str, list[_RunValue]],
     changes: dict[str, float],
     rho: dict[str, tuple[float | None, int]],
     slots: dict[str, int],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ..findings import Row
 from .canvas import Canvas, Drawing
-from .material import Material, Row
+from .material import Material
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,10 +8,8 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
-from ..findings import Findings
+from ..findings import Findings, Row
 from ..svg import arm_slots, series_of
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..findings import Row
 from ..letters import fit
 from .canvas import Canvas, Drawing
-from .material import Material, Row, number, numbers
+from .material import Material, number, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

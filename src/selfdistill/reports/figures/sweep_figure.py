@@ -7,10 +7,11 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..findings import Row
 from ..letters import fit
 from ..svg import series_of
 from .canvas import Canvas, Drawing, geometric
-from .material import Material, Row, number
+from .material import Material, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
