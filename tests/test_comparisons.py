@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from support.comparisons import MARGIN, pair
 
-from selfdistill.measure.comparisons import Comparison, Pair, compare, during, runs_needed, word
+from selfdistill.measure.comparisons import Comparison, Pair, compare, runs_needed, word
 from selfdistill.measure.stats import Values
 
 
@@ -127,7 +127,6 @@ def test_each_word_follows_from_interval_and_margin() -> None:
     assert word(-0.04, 0.03, 0.5, 0.02) == "kept"
     assert word(-0.06, 0.03, 0.5, 0.03) == "can't tell"
     assert word(-0.2, -0.01, 0.06, 0.5) == "can't tell"
-    assert [during(runs) for runs in (1, 3)] == ["in this training run", "over 3 training runs"]
 
 
 def test_a_large_gain_that_is_not_significant_is_not_called_unchanged() -> None:

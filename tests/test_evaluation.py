@@ -204,7 +204,7 @@ def test_without_a_sandbox_the_task_is_refused_before_any_model(
     changes = ["sandbox=none", "rewrite.grader=python_asserts", "rewrite.min_accepted=0"]
     verdict = run(make_recipe(recipe.model_dump(), changes), tmp_path / "other")
     assert any("without a sandbox" in note for note in verdict["notes"])
-    assert any("it can fool them" in note for note in verdict["notes"])
+    assert any("can fool them" in note for note in verdict["notes"])
     graded = make_recipe(recipe.model_dump(), ["evaluate.tasks=[]", "rewrite.grader=python_asserts"])
     with pytest.raises(SelfDistillError, match="bubblewrap"):
         run(graded, tmp_path / "third")

@@ -16,11 +16,12 @@ from support.tiny import tiny_model
 from selfdistill import Experiment, gap, make_recipe, rewrite
 from selfdistill import pipeline as stages
 from selfdistill.backends.hf import HFBackend
-from selfdistill.measure.gap import RECORD, Gap, record_sentences
+from selfdistill.measure.gap import Gap
 from selfdistill.measure.likelihood import score
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.gap import gap_stage
 from selfdistill.recipe import ModelConfig
+from selfdistill.reports.gap_sentences import RECORD, record_sentences
 from selfdistill.types import Example, Rewrite
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +96,7 @@ def test_the_counts_are_those_of_the_rows(model: Path, data: Path, tmp_path: Pat
         assert list(found["quantiles"].values()) == sorted(found["quantiles"].values())
     assert counts["original"]["unscored"] == {"longer than the model's context": 1}
     by_id = {row["id"]: row["original"]["nll"] for row in rows if row["original"]["nll"] is not None}
-    assert counts["foreign"] == sorted(by_id, key=lambda name: -by_id[name])[:10]
+    assert counts["off_distribution"] == sorted(by_id, key=lambda name: -by_id[name])[:10]
     assert stages.report(experiment)["gap"] == counts
 
 
@@ -170,7 +171,7 @@ def test_a_conversation_counts_each_of_its_turns(model: Path, tmp_path: Path) ->
 def test_no_scored_row_is_no_figure() -> None:
     counts = Gap().to_json()
     assert counts["original"]["nll"] is None
-    assert counts["foreign"] == []
+    assert counts["off_distribution"] == []
     json.dumps(counts, allow_nan=False)
 
 
@@ -206,19 +207,19 @@ def test_the_gap_command_needs_no_experiment(model: Path, data: Path, command: C
     code, out, _ = command("gap", "--model", model, "--data", data, "model.dtype=float32", "model.device=cpu")
     assert code == 0
     assert "30 of 30 rows, 1 more can't be used" in " ".join(out.split())
-    assert f"{everything['token_nll']:.2f} nats: perplexity {everything['perplexity']:.4g}" in out
+    assert f"{everything['token_nll']:.2f} nats, perplexity {everything['perplexity']:.4g}" in out
     assert f"median {everything['median']:.2f}" in out
     assert "1 not scored: longer than the model's context." in out
     assert f"{everything['quantiles']['0.95']:.2f} at 95%" in out
     assert "one toy model" in out
-    assert "1.91 nats a token as it is, 0.06 rewritten" in out
+    assert "1.91 nats per token for the originals, 0.06 rewritten" in out
     assert sorted(data.parent.iterdir()) == before
     code, out, _ = command("gap", "--model", model, "--data", data, "--n", 5)
     assert (code, "5 of 30 rows" in out) == (0, True)
     assert "What is" in out
 
 
-def test_the_most_off_distribution_responses_come_first_on_one_line_each(
+def test_the_responses_furthest_off_the_distribution_come_first_and_take_one_line(
     model: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     path = tmp_path / "rows.jsonl"
@@ -255,6 +256,6 @@ def test_rewriting_says_what_the_gap_is(model: Path, data: Path, tmp_path: Path,
     before, after = counts["original"]["token_nll"], counts["chosen"]["token_nll"]
     assert code == 0
     assert (
-        f"gap: the originals cost the seed {before:.2f} nats a token, the responses SDFT trains on {after:.2f}; "
-        "of the originals 1 not scored (longer than the model's context)"
+        f"gap: under the seed, the originals cost {before:.2f} nats per token, the responses that SDFT trains on "
+        f"{after:.2f}; 1 of the originals not scored (longer than the model's context)"
     ) in " ".join(out.split())

@@ -46,7 +46,7 @@ def browser_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_page_tells_every_figure_of_the_verdict(demo: Path) -> None:
+def test_the_page_shows_every_number_of_the_verdict(demo: Path) -> None:
     text = Page(demo / "report.html").text
     verdict = verdict_of(demo)
     for task in verdict["tasks"]:
@@ -64,17 +64,17 @@ def test_the_page_tells_every_figure_of_the_verdict(demo: Path) -> None:
     assert "bitsandbytes" not in text  # not installed
 
 
-def test_the_headline_says_what_came_out_for_good_or_ill(demo: Path, tmp_path: Path) -> None:
+def test_the_headline_reports_good_and_bad_results(demo: Path, tmp_path: Path) -> None:
     swapped = {"seed": RATES["seed"], "vanilla": RATES["sdft"], "sdft": RATES["vanilla"]}
     write_report(write_experiment(tmp_path, swapped))
     good, bad = headline(demo), headline(tmp_path)
     assert good == (
-        "Of 5 other tasks, vanilla forgot 4 (1 can't tell, −46.0 points on average) and sdft forgot 1 (3 can't tell, "
-        "−1.7 points on average) in this training run. On gsm8k, vanilla lost 34.5 points and sdft gained 8.5 points "
-        "in this training run."
+        "In this training run, vanilla forgot 4 of 5 other tasks (can't tell for 1, −46.0 points on average) and sdft "
+        "forgot 1 (can't tell for 3, −1.7 points on average). On gsm8k, vanilla lost 34.5 points and sdft gained 8.5 "
+        "points in this training run."
     )
     assert re.match(
-        r"Of 5 other tasks, vanilla forgot 1 .* and sdft forgot 4 \(.*−.*\) in this .*\. On .* sdft lost .*\.", bad
+        r"In this .*, vanilla forgot 1 of 5 other tasks .* and sdft forgot 4 \(.*−.*\)\. On .* sdft lost .*\.", bad
     )
     # The same page, section by section: nothing is left out when SDFT does not help.
     headings = [re.findall(r"<h2>(.*?)</h2>", (d / "report.html").read_text()) for d in (demo, tmp_path)]
@@ -182,7 +182,7 @@ def test_plots_are_well_formed_labelled_and_take_the_pages_colours(demo: Path) -
 
 
 @pytest.mark.parametrize("kept", [(), ("recipe.yaml",), ("manifest.json",), ("verdict.json",), ("arms",)])
-def test_a_page_shows_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
+def test_missing_files_are_named_on_the_page(tmp_path: Path, kept: tuple[str, ...]) -> None:
     source = write_experiment(tmp_path / "whole")
     part = tmp_path / "part"
     part.mkdir()
@@ -191,8 +191,8 @@ def test_a_page_shows_what_is_there(tmp_path: Path, kept: tuple[str, ...]) -> No
     write_report(part)
     text = Page(part / "report.html").text
     assert "90.8 % of 400 rewrites were accepted" in text
-    assert "Not here yet" in text
-    assert ("Of 5 other tasks" in text) == ("verdict.json" in kept)
+    assert "Missing so far" in text
+    assert ("of 5 other tasks" in text) == ("verdict.json" in kept)
     assert ("evaluations" in text) == ("verdict.json" not in kept)
 
 
@@ -204,7 +204,7 @@ def test_without_rewrites_there_is_no_browser(tmp_path: Path) -> None:
     assert "rewrites.html" not in (source / "report.html").read_text()
 
 
-def test_a_score_that_could_not_be_judged_is_no_zero(tmp_path: Path) -> None:
+def test_an_unjudged_score_is_not_shown_as_zero(tmp_path: Path) -> None:
     write_experiment(tmp_path, rewrites=[])
     verdict = verdict_of(tmp_path)
     score = verdict["tasks"][0]["scores"]["sdft"]
@@ -226,7 +226,7 @@ def test_no_experiment_and_damaged_files_are_named(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_torn_and_foreign_lines_are_counted(tmp_path: Path) -> None:
+def test_damaged_lines_are_counted(tmp_path: Path) -> None:
     write_rewrites(tmp_path, made_rewrites(10))
     with (tmp_path / "rewrite" / "rewrites.jsonl").open("ab") as file:
         file.write(b'{"id": "x"}\n\xff\xfe\n{"id": "y", "exam')

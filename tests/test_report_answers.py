@@ -1,4 +1,4 @@
-"""The answers browser: what stands on it, and how it is used."""
+"""The browser of answers: its content and its use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def graded(item_id: str, bucket: str, **changes: Any) -> dict[str, Any]:
 
 
 def write_answers(directory: Path, task: str, items: Sequence[Example], buckets: dict[str, Sequence[str]]) -> None:
-    """The items of a task, and each arm's answers and verdicts, as the stages leave them; an item is asked once."""
+    """Writes the items of a task, and each arm's answers and grades, as the stages leave them."""
     write_rows(directory / "items" / f"{task}.jsonl", [item.to_json() for item in items])
     for arm, own in buckets.items():
         folder = directory / "arms" / arm / "evaluate" / task
@@ -80,7 +80,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_each_item_stands_with_what_every_arm_made_of_it(demo: Path) -> None:
+def test_each_item_is_shown_with_the_answers_of_every_arm(demo: Path) -> None:
     data = data_of(demo)
     assert [task["name"] for task in data["tasks"]] == [name for name, _, _ in TASKS[:3]]
     assert data["pairs"] == [["sdft", "vanilla"]]
@@ -109,7 +109,7 @@ def test_rows_are_joined_by_id_and_occurrence_never_by_position(tmp_path: Path) 
     write_json(tmp_path / "verdict.json", {})
     in_order = task_of(tmp_path, "maths")["rows"]
     assert [row["pattern"] for row in in_order] == ["01", "10", "10", "02"]
-    for name in ("answers", "verdicts"):
+    for name in ("answers", "grades"):
         path = tmp_path / "arms" / "vanilla" / "evaluate" / "maths" / f"{name}.jsonl"
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join([*lines[-1:], *lines[:-1]]))
@@ -148,7 +148,10 @@ def test_a_judged_task_shows_the_answers_that_were_judged_and_the_seeds(tmp_path
         judged, [graded(item.id, b, value=0.5) for item, b in zip(items, ("tied", "passed", "failed"), strict=True)]
     )
     tasks = [{"task": name, "role": "other", "answers_of": "alpaca"} for name in ("alpaca", "helpful")]
-    verdict = {"arms": ["seed", "sdft"], "tasks": [{**task, "scores": {}, "skill": "s", "n": 3} for task in tasks]}
+    verdict = {
+        "arms": ["seed", "sdft"],
+        "tasks": [{**task, "scores": {}, "runs": {}, "skill": "s", "n": 3} for task in tasks],
+    }
     write_json(tmp_path / "verdict.json", verdict)
     task = task_of(tmp_path, "helpful")
     assert task["runs"] == ["seed", "sdft"]
@@ -169,7 +172,7 @@ def test_several_samples_of_an_item_are_shown(tmp_path: Path) -> None:
     assert answer["more"] == 3
 
 
-def test_a_think_trace_stands_apart_from_its_answer(tmp_path: Path) -> None:
+def test_a_think_trace_is_separate_from_its_answer(tmp_path: Path) -> None:
     items = [make_item(0), make_item(1)]
     write_answers(tmp_path, "code", items, {"seed": ["passed", "unanswered"]})
     replies = ["<think>\nHm.\n</think>\n\nYes.", "<think>\nHm, or"]
@@ -181,13 +184,12 @@ def test_a_think_trace_stands_apart_from_its_answer(tmp_path: Path) -> None:
     assert [row["pattern"] for row in task_of(tmp_path, "code")["rows"]] == ["0", "4"]
 
 
-def test_runs_of_an_arm_stand_after_each_other_and_against_their_twins(tmp_path: Path) -> None:
+def test_runs_of_an_arm_follow_each_other_and_are_paired_with_the_baseline_arm(tmp_path: Path) -> None:
     runs = ["seed", "vanilla@0", "vanilla@1", "sdft@0", "sdft@1"]
     write_answers(tmp_path, "maths", [make_item(0)], {run: ["passed"] for run in reversed(runs)})
     pair = {"task": "maths", "arm": "sdft", "against": "vanilla", "word": "kept", "difference": 0.0}
-    write_json(
-        tmp_path / "verdict.json", {"arms": list(ARMS), "comparisons": [{**pair, "low": 0, "high": 0, "p_value": 1}]}
-    )
+    baselines = {"sdft": {"against": "vanilla", "equal": True}}
+    write_json(tmp_path / "verdict.json", {"arms": list(ARMS), "comparisons": [pair], "baseline_arms": baselines})
     (task,) = answered_tasks(tmp_path, json.loads((tmp_path / "verdict.json").read_text()))
     assert list(task.runs) == runs
     page = answers_page([task], read_experiment(tmp_path))
@@ -297,7 +299,7 @@ def test_the_same_experiment_gives_the_same_bytes(demo: Path) -> None:
     assert (demo / "answers.html").read_bytes() == before
 
 
-def test_every_score_on_the_page_says_where_its_items_went(tmp_path: Path) -> None:
+def test_every_score_on_the_page_lists_the_outcomes_of_its_items(tmp_path: Path) -> None:
     write_experiment(tmp_path, rewrites=[])
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     score = verdict["tasks"][0]["scores"]["vanilla"]
@@ -312,7 +314,7 @@ def test_every_score_on_the_page_says_where_its_items_went(tmp_path: Path) -> No
 
 
 def expected_items(pattern: Any, task: int = 0) -> set[str]:
-    """The items whose buckets pass a test, of a demo task, as the page names them."""
+    """The names on the page of a demo task's items whose buckets pass a test."""
     drawn = drawn_buckets(60, task)
     rows = zip(*(drawn[arm] for arm in ARMS), strict=True)
     return {f"row-{n}" for n, buckets in enumerate(rows, 1) if pattern(dict(zip(ARMS, buckets, strict=True)))}
@@ -339,7 +341,7 @@ FILTERS = {
 
 
 def shown_items(page: Any) -> set[str]:
-    """Every item that the filters let pass, from all pages."""
+    """The items on all pages that pass the filters."""
     found: list[str] = []
     while True:
         found += page.locator("article").evaluate_all("nodes => nodes.map((node) => node.id)")

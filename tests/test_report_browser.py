@@ -1,4 +1,4 @@
-"""Both pages in a real browser, opened from disk. Skipped where there is no Chromium."""
+"""Both pages in a real browser, opened from disk. Skipped without Chromium."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def scrolls_sideways(page: Any) -> bool:
+    wider: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    return wider
+
+
+def count_becomes(page: Any, text: str) -> None:
+    """Waits for the count: typing takes effect with a delay. (The content policy forbids `wait_for_function`.)"""
+    from playwright.sync_api import expect
+
+    expect(page.locator("#count")).to_have_text(text)
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_and_follow_the_colour_scheme(visit: Any, demo: Path, width: int, scheme: str) -> None:
@@ -68,7 +80,7 @@ def test_no_sideways_scroll_with_many_arms_and_hostile_names(visit: Any, hostile
 
 
 def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
-    """The fixture `visit` holds the assertions on what ran; here each text is shown as it is."""
+    """The fixture `visit` asserts that no script ran; this test asserts that each text is shown unchanged."""
     visit(hostile / "report.html")
     page = visit(hostile / "rewrites.html", 390)
     assert not scrolls_sideways(page)

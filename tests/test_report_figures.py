@@ -101,7 +101,7 @@ def test_the_verdicts_data_are_the_verdicts(whole: Path, files: Path) -> None:
     verdict = verdict_of(whole)
     scores = {task["task"]: task["scores"] for task in verdict["tasks"]}
     rows = rows_of(files / "verdict.csv")
-    # Of the sweep's arms the last of `mix` only: the others are in the sweep's figure.
+    # Only the last arm of the sweep over `mix`: the figure of the sweep shows the remaining arms.
     assert {row["arm"] for row in rows} == {"seed", "vanilla", "sdft", "mix=1"}
     assert len(rows) == 4 * len(TASKS)
     for row in rows:
@@ -186,14 +186,14 @@ def test_forgetting_against_shift_is_spearmans(whole: Path, files: Path) -> None
         assert float(row["mean change on other tasks"]) == pytest.approx(sum(changes) / len(changes), abs=0.01)
         saved = json.loads((whole / "shift" / f"{row['run']}.json").read_text())
         assert float(row["rouge_l"]) == saved["metrics"]["rouge_l"]["mean"]
-        assert float(row["agreement"]) == saved["metrics"]["agreement"]
+        assert float(row["agreement"]) == saved["metrics"]["agreement"]["mean"]
         assert float(row["relative"]) == saved["parameters"]["relative"]
     x, y = ([float(row[key]) for row in rows] for key in ("kl", "mean change on other tasks"))
     rho = f"ρ = {spearmanr(x, y).statistic:+.2f}, n = {len(rows)}".replace("-", "−")
-    assert f"KL, nats a token {rho}" in (whole / "report.html").read_text()
+    assert f"KL, nats per token {rho}" in (whole / "report.html").read_text()
 
 
-def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
+def test_two_runs_show_no_correlation(tmp_path: Path) -> None:
     write_analysis(tmp_path, seeds=(0,), sweeps=False)
     assert shown(tmp_path) == ALL - {"sweeps", "forgetting"}
 
@@ -201,27 +201,27 @@ def test_two_runs_are_no_correlation(tmp_path: Path) -> None:
 def test_the_gaps_data_are_the_rows(whole: Path, files: Path) -> None:
     gap = read_rows(whole / "rewrite" / "gap.jsonl")
     rows = rows_of(files / "gap.csv")
-    for name in ("original responses", "what SDFT trains on"):
+    for name in ("original responses", "responses SDFT trains on"):
         own = [row for row in rows if row["responses"] == name]
         assert sum(int(row["rows"]) for row in own) == len(gap)
         assert sum(float(row["share"]) for row in own) == pytest.approx(1)
     edge = float(rows[0]["nats to"])
     inside = sum(row[row["chosen"]]["nll"] < edge for row in gap)
-    first = next(row for row in rows if row["responses"] == "what SDFT trains on")
+    first = next(row for row in rows if row["responses"] == "responses SDFT trains on")
     assert int(first["rows"]) == inside
     mean = sum(row["original"]["nll"] for row in gap) / len(gap)
     assert f"original responses: mean {mean:.2f}" in (whole / "report.html").read_text()
 
 
-def test_the_most_foreign_rows_lead_into_the_browser(tmp_path: Path) -> None:
+def test_the_rows_furthest_off_the_distribution_link_to_the_browser(tmp_path: Path) -> None:
     rewrites = list(made_rewrites(5_400))
     write_rewrites(tmp_path, rewrites)
-    foreign = write_gap(tmp_path, rewrites)["foreign"]
-    write_json(tmp_path / "verdict.json", {"gap": {"foreign": foreign}})
+    furthest = write_gap(tmp_path, rewrites)["off_distribution"]
+    write_json(tmp_path / "verdict.json", {"gap": {"off_distribution": furthest}})
     page = Page(write_report(tmp_path))
-    assert {f"rewrites.html#q={row}" for row in foreign} <= {a.get("href") for tag, a in page.tags if tag == "a"}
+    assert {f"rewrites.html#q={row}" for row in furthest} <= {a.get("href") for tag, a in page.tags if tag == "a"}
     rows = json.loads(Page(tmp_path / "rewrites.html").raw["script"][0])
-    assert set(foreign) <= {row["id"] for row in rows}
+    assert set(furthest) <= {row["id"] for row in rows}
     assert len(rows) == 5_000
 
 
@@ -253,7 +253,7 @@ def test_layers_are_of_all_their_matrices(tmp_path: Path) -> None:
         ("manifest.json", set()),
     ],
 )
-def test_what_is_missing_is_absent(tmp_path: Path, removed: str, gone: set[str]) -> None:
+def test_a_figure_without_data_is_absent(tmp_path: Path, removed: str, gone: set[str]) -> None:
     write_analysis(tmp_path / "x")
     (tmp_path / "x" / removed).rename(tmp_path / "away")
     if removed == "shift":
@@ -276,7 +276,7 @@ def test_missing_measures_are_left_out_and_new_ones_shown(tmp_path: Path) -> Non
     assert "layers" not in {a.get("id", "")[7:] for tag, a in page.tags if tag == "figure"}
 
 
-def test_shift_of_older_settings_is_not_shown(tmp_path: Path) -> None:
+def test_shift_of_an_arm_that_the_recipe_no_longer_has_is_not_shown(tmp_path: Path) -> None:
     write_analysis(tmp_path, sweeps=False)
     write_shift(tmp_path, "gone@0", 0.5)
     assert "gone@0" not in Page(write_report(tmp_path)).text
@@ -328,7 +328,7 @@ def test_arms_of_a_sweep_look_like_their_series() -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", " =x", "\t=x", "=cmd|'/c calc'!A1"])
-def test_formulas_are_no_formulas_in_a_spreadsheet(text: str) -> None:
+def test_formulas_stay_text_in_a_spreadsheet(text: str) -> None:
     ((cell, number),) = list(csv.reader(io.StringIO(as_csv(["a", "b"], [[text, -1.5]]))))[1:]
     assert cell == f"'{text}"
     assert number == "-1.5"
@@ -386,8 +386,8 @@ def test_other_items_are_refused_and_named(tmp_path: Path) -> None:
     paths = experiments(tmp_path, a=range(200), b=range(100, 300), c=range(200))
     (refused,) = write_comparison(paths, tmp_path / "out" / "x.html")
     assert refused == (
-        "code is not compared in one column: other items of a, c (200 items, accuracy) and b (200 items, accuracy), "
-        "100 in common."
+        "code is not compared in one column: different items in a, c (200 items, accuracy) and b (200 items, "
+        "accuracy), 100 in common."
     )
     heads = columns(tmp_path / "out" / "x.html")
     assert heads[heads.index("tools") + 1 :][:2] == ["code as asked by a, c", "code as asked by b"]
@@ -430,7 +430,7 @@ def test_what_is_asked_in_another_way_is_another_column(tmp_path: Path) -> None:
         verdict["tasks"][0]["asked"] = {"system": None, "temperature": temperature}
         write_json(path / "verdict.json", verdict)
     (refused,) = write_comparison(paths, tmp_path / "x.html")
-    assert "asked or scored otherwise in a (200 items, " in refused
+    assert "asked or scored in different ways in a (200 items, " in refused
     assert refused.endswith("temperature 0.0) and b (200 items, accuracy, temperature 0.95).")
 
 

@@ -1,4 +1,4 @@
-"""The page of the analysis and the side by side one in a real browser: figures, sorting, keyboard, print."""
+"""report.html with all figures and compare.html in a real browser: figures, sorting, keyboard, print."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_verdicts_table_sorts_by_mouse_and_keyboard(visit: Any, plain: Path)
     assert head.get_attribute("aria-sort") is None
 
 
-def test_what_has_no_value_comes_last_either_way(visit: Any, tmp_path: Path) -> None:
+def test_cells_without_a_value_come_last_in_both_orders(visit: Any, tmp_path: Path) -> None:
     write_experiment(tmp_path, rewrites=[])
     verdict = verdict_of(tmp_path)
     for row in verdict["comparisons"]:

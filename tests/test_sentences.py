@@ -1,7 +1,9 @@
-"""The verdict's sentences name the training runs that they are about, and claim no more than the intervals do."""
+"""The sentences name the training runs that they are about, and claim no more than the intervals allow."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.comparisons import MARGIN, pair
@@ -10,18 +12,29 @@ from support.report_experiment import RATES, write_experiment, write_json
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
 from selfdistill.measure.stats import Values
-from selfdistill.pipeline.context import Context, make_context
-from selfdistill.recipe import make_recipe
+from selfdistill.pipeline.results import needed_runs
 from selfdistill.reports import verdict_table, write_comparison, write_report
 from selfdistill.reports.findings import Findings
-from selfdistill.reports.sentences import runs_note, summarise
+from selfdistill.reports.sentences import headline as headline_of
+from selfdistill.reports.sentences import notes, summary
+from selfdistill.reports.text import during
 
 TASKS = [{"task": name, "role": "other" if name != "gsm8k" else "target", "scores": {}} for name in ("gsm8k", "code")]
 
 
-@pytest.fixture(scope="module")
-def plan() -> Context:
-    return make_context(make_recipe({"model": "demo", "task": "gsm8k"}))
+def made(rows: Sequence[Comparison]) -> dict[str, Any]:
+    """The verdict of an experiment with these comparisons, and nothing to note besides."""
+    empty = {
+        key: {} for key in ("data", "items", "settings_left_out", "training", "not_evaluated", "shift", "trained_on")
+    }
+    nothing = {"note": None, "few_rows": [], "fake": False, "no_sandbox": False, "python_asserts": False,
+               "gap_unmeasured": False, "shift_unmeasured": []}  # fmt: skip
+    return {
+        "arms": ["seed", "vanilla", "sdft"], "seed_arm": "seed", "swept": [], "margin": MARGIN, "tasks": TASKS,
+        "comparisons": [row.to_json() for row in rows],
+        "baseline_arms": {"sdft": {"against": "vanilla", "equal": True}},
+        "acceptance": None, "sweeps": [], "runs_needed": needed_runs(rows, "seed", MARGIN), "caveats": nothing, **empty,
+    }  # fmt: skip
 
 
 def noisy(lost: int, shift: int) -> Values:
@@ -39,33 +52,33 @@ def family(runs: int, lost: int) -> list[Comparison]:
 
 @pytest.mark.parametrize(("runs", "said"), [(1, "this training run"), (3, "3 training runs")])
 @pytest.mark.parametrize("lost", [0, 400])
-def test_every_sentence_about_an_arm_names_the_runs(plan: Context, runs: int, said: str, lost: int) -> None:
-    rows = family(runs, lost)
-    sentences = summarise(plan, TASKS, rows, None, MARGIN)
+def test_every_sentence_about_an_arm_names_the_runs(runs: int, said: str, lost: int) -> None:
+    verdict = made(family(runs, lost))
+    sentences = summary(verdict)
     assert len(sentences) >= 4
     assert not [sentence for sentence in sentences if said not in sentence.lower()]
-    verdict = {"arms": ["seed", "vanilla", "sdft"], "tasks": TASKS, "comparisons": [row.to_json() for row in rows]}
-    told = Findings.of(verdict).headline()
-    assert told.count(said) == told.count(".") - len(re.findall(r"\d\.\d", told)) == 2
-    assert bool(runs_note(plan, rows, MARGIN)) == (runs == 1)
+    shown = headline_of(Findings.of(verdict))
+    assert shown.lower().count(said) == shown.count(".") - len(re.findall(r"\d\.\d", shown)) == 2
+    assert bool(list(notes(verdict))) == (runs == 1)
+    assert [during(number) for number in (1, 3)] == ["in this training run", "over 3 training runs"]
 
 
-def test_one_run_says_what_it_does_not_cover_and_how_many_runs_would(plan: Context) -> None:
-    (enough,) = runs_note(plan, compare([pair("code", 20, 20, 960)], MARGIN), MARGIN)
-    assert "not how far another training of the same arm would differ" in enough
+def test_the_note_on_a_single_run_says_what_it_does_not_cover_and_how_many_runs_would() -> None:
+    (enough,) = notes(made(compare([pair("code", 20, 20, 960)], MARGIN)))
+    assert "not how much another training of the same arm would differ" in enough
     assert re.search(
         r"differ by 2 points .*\d runs \(seeds: \[0, 1.*\]\) find a drop of 10 points in one task in 80 %", enough
     )
-    (few,) = runs_note(plan, compare([pair("code", 5, 5, 40)], MARGIN), MARGIN)
+    (few,) = notes(made(compare([pair("code", 5, 5, 40)], MARGIN)))
     assert "even 10 runs would not find a drop of 10 points" in few
 
 
-def test_no_change_is_not_printed_of_an_interval_without_zero(plan: Context, tmp_path: Path) -> None:
+def test_an_interval_without_zero_is_not_called_no_change(tmp_path: Path) -> None:
     """n = 1,319: −1.7 points, interval −3.0 to −0.5. Corrected over eight tasks it is neither forgot nor unchanged."""
     pairs = [pair(f"t{task}", 30, 30, 1259) for task in range(7)] + [pair("gsm8k", 21, 43, 1255)]
     rows = compare(pairs, MARGIN)
     assert (rows[-1].word, round(100 * rows[-1].low, 1), round(100 * rows[-1].high, 1)) == ("kept", -2.9, -0.5)
-    sentences = summarise(plan, TASKS, rows, None, MARGIN)
+    sentences = summary(made(rows))
     assert "no loss of 5 points or more on gsm8k (-1.7 points" in sentences[0]
     write_experiment(tmp_path, {arm: RATES[arm] for arm in ("seed", "vanilla")}, rewrites=[])
     verdict = verdict_of(tmp_path) | {"comparisons": [row.to_json() for row in rows], "summary": sentences}
@@ -85,7 +98,7 @@ def test_page_terminal_and_comparison_say_which_runs_and_which_margin(tmp_path: 
         write_json(tmp_path / name / "verdict.json", verdict)
         text = Page(write_report(tmp_path / name)).text
         said = "this training run" if runs == 1 else "3 training runs"
-        assert headline(tmp_path / name).count(said) == 2
+        assert headline(tmp_path / name).lower().count(said) == 2
         assert f"words are about {said} of each arm" in text
         assert ("another training would differ" in text) == (runs == 1)
         assert "a drop of 8 points or more is ruled out" in text

@@ -247,7 +247,7 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     pairs = {(row["arm"], row["against"]) for row in verdict["comparisons"]}
     assert {("sdft.n=8", "vanilla.n=8"), ("mix=0.5", "vanilla"), ("sdft.template=refer", "vanilla")} <= pairs
     assert any("template" in note and "one point" in note for note in verdict["notes"])
-    told_of = " ".join(verdict["summary"])
-    assert "Along n, vanilla: " in told_of
-    assert "Along mix: " in told_of
-    assert "vanilla.n=8:" not in told_of  # a curve is told as one
+    summary = " ".join(verdict["summary"])
+    assert "Sweep of n, vanilla: " in summary
+    assert "Sweep of mix: " in summary
+    assert "vanilla.n=8:" not in summary  # a curve is one sentence

@@ -87,7 +87,7 @@ def test_arms_with_other_responses_take_as_many_steps_and_unequal_ones_are_named
     assert steps == {"vanilla": 3, "sdft": 3, "self": 3, "half": 3, "replayed": 4}
     told = " ".join(verdict["notes"])
     assert "Optimiser steps are not equal: vanilla 3, sdft 3, self 3, half 3, replayed 4." in told
-    assert {arm: twin["equal"] for arm, twin in verdict["twins"].items()} == {
+    assert {arm: other["equal"] for arm, other in verdict["baseline_arms"].items()} == {
         "sdft": True, "self": True, "half": True, "replayed": False,
     }  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_equal_steps_are_said_and_rows_that_replay_leaves_out_are_counted(tmp_pa
     verdict = run(made, tmp_path / "run")
     told = " ".join(verdict["notes"])
     assert "Optimiser steps are equal: 2 in each of vanilla, old." in told
-    assert "old: of the rows to replay 0 can't be used and 2 ask what is held out" in told
+    assert "old: of the rows to replay, 0 can't be used and 2 ask what is held out" in told
 
 
 def test_check_says_which_arm_takes_more_steps(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A made-up experiment's directory, as `selfdistill run` leaves it, for the tests of the report."""
+"""Writes made-up experiments, as `selfdistill run` leaves them, for the tests of the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
 from support.rows import write_rows
 
+<<<<<<< HEAD:tests/support/report_experiment.py
 # Each has an effect if it reaches the page as markup or code, or the terminal as a control sequence.
+=======
+# Texts that are harmful if they reach the page as markup or code, or the terminal as an instruction.
+>>>>>>> reports:tests/report_experiment.py
 HOSTILE = (
     "</script><script>window.__xss = 1</script>",
     '<img src=x onerror="window.__xss = 1">',
@@ -50,7 +54,11 @@ def write_experiment(
     rewrites: Iterable[Rewrite] | None = None,
     n: int = 200,
 ) -> Path:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes every file of a finished experiment. Returns `directory`."""
+=======
+    """Writes the files of a finished experiment to `directory`, and returns it."""
+>>>>>>> reports:tests/report_experiment.py
     arms = list(rates)
     trained = arms[1:]
     values: dict[str, Any] = {"model": "demo", "task": "gsm8k", "arms": {"seed": {"data": "none"}}}
@@ -143,7 +151,10 @@ def made_verdict(
     for index, (task, skill, role) in enumerate(tasks):
         right = {arm: _answers(f"{task}{arm}", rates[arm][index], n) for arm in arms}
         scores = {arm: made_score(task, sum(right[arm]), n).to_json() for arm in arms}
-        scored.append({"task": task, "skill": skill, "role": role, "metric": "accuracy", "n": n, "scores": scores})
+        scored.append({
+            "task": task, "skill": skill, "role": role, "metric": "accuracy", "answers_of": task, "system": None,
+            "asked": {"temperature": 0.0}, "n": n, "scores": scores, "runs": {},
+        })  # fmt: skip
         pairs = [(arm, "seed") for arm in arms[1:]] + [(arm, "vanilla") for arm in arms[2:]]
         compared += [
             Pair(task, arm, other, [_values(right[arm])], [_values(right[other])], both_trained=other != "seed")
@@ -155,6 +166,7 @@ def made_verdict(
     reasons = {reason: refused.count(reason) for reason in dict.fromkeys(refused)}
     return {
         "model": "demo", "task": "gsm8k", "arms": arms, "seed_arm": "seed", "margin": 0.05, "tasks": scored,
+        "baseline_arms": {arm: {"against": "vanilla", "equal": True} for arm in arms[2:]},
         "comparisons": comparisons,
         "acceptance": {"rows": len(rewrites), "accepted": accepted, "rate": accepted / max(len(rewrites), 1),
                        "duplicates": 12, "reasons": reasons},
@@ -169,7 +181,11 @@ def _values(right: list[bool]) -> dict[int, float]:
 
 
 def _answers(salt: str, rate: float, n: int) -> list[bool]:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """An item is equally difficult in every arm."""
+=======
+    """Right or wrong for each item. An item is equally hard for every arm, as in real data."""
+>>>>>>> reports:tests/report_experiment.py
     hard, own = random.Random("items"), random.Random(salt)
     return [0.75 * hard.random() + 0.25 * own.random() < 0.125 + 0.75 * rate for _ in range(n)]
 
@@ -180,7 +196,7 @@ def made_manifest(arms: list[str], tasks: list[tuple[str, str, str]], rows: int)
         "rewrite": {"counts": {"rows": rows, "accepted": rows - 20, "duplicates": 12}, "seconds": 14.2},
     }
     for arm in arms[1:]:
-        counts = {"rows": rows, "steps": 188, "tokens": 142_336, "cut": 0, "dropped": 0}
+        counts = {"rows": rows, "steps": 188, "tokens": 142_336, "cut": 0, "dropped": 0, "masked_rows": 0}
         stages[f"train/{arm}"] = {"counts": counts, "seconds": 71.8}
     stages |= {f"evaluate/{arm}/{task}": {"counts": {"n": 200}, "seconds": 3.1} for arm in arms for task, _, _ in tasks}
     for stage in stages.values():
@@ -198,8 +214,13 @@ SWEPT = {"n": (500, 1000, 2000, 4000), "mix": (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 
 def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: bool = True, layers: int = 8) -> Path:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """`write_experiment` with a gap, several training seeds per arm, sweeps over sample size and mix ratio, and the
     shift of every run."""
+=======
+    """An experiment of `write_experiment` with a gap, arms with several training seeds, sweeps over sample size and mix
+    ratio, and the shift of every run."""
+>>>>>>> reports:tests/report_experiment.py
     how_far = {"vanilla": 1.0, "sdft": 0.12}
     rows: list[dict[str, Any]] = []
     for parameter, series in (("n", ("vanilla", "sdft")), ("mix", ("mix",))) if sweeps else ():
@@ -239,12 +260,18 @@ def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: 
 
 
 def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes rewrite/gap.jsonl and returns the counts. Originals are off-distribution, rewrites are not."""
+=======
+    """Writes rewrite/gap.jsonl and returns the counts. Originals are off the model's distribution, rewrites are not."""
+>>>>>>> reports:tests/report_experiment.py
     draw, rows = random.Random("gap"), []
     for rewrite in rewrites:
-        foreign, own = ({"nll": draw.lognormvariate(mean, 0.4), "tokens": draw.randint(20, 90)} for mean in (0.6, -0.9))
+        original, own = (
+            {"nll": draw.lognormvariate(mean, 0.4), "tokens": draw.randint(20, 90)} for mean in (0.6, -0.9)
+        )
         chosen = rewrite.source
-        row = {"id": rewrite.example.id, "original": foreign, "rewrite": own if chosen == "rewrite" else None}
+        row = {"id": rewrite.example.id, "original": original, "rewrite": own if chosen == "rewrite" else None}
         rows.append(row | {"chosen": chosen})
     write_rows(directory / "rewrite" / "gap.jsonl", rows)
     sides = {
@@ -255,11 +282,15 @@ def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
     return {
         name: {"nll": sum(score["nll"] for score in scores) / len(scores), "rows": len(scores)}
         for name, scores in sides.items()
-    } | {"foreign": [row["id"] for row in worst]}
+    } | {"off_distribution": [row["id"] for row in worst]}
 
 
 def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes shift/<run>.json of a run that moved `far` in [0, 1]."""
+=======
+    """Writes shift/RUN.json of a run that moved by `far` in [0, 1]."""
+>>>>>>> reports:tests/report_experiment.py
     draw = random.Random(run)
     alike = [min(max(draw.gauss(1 - 0.75 * far, 0.14), 0), 1) for _ in range(200)]
     close = [min(max(draw.gauss(1 - 0.45 * far, 0.1), -0.2), 1) for _ in range(200)]
@@ -280,9 +311,9 @@ def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
         "metrics": {
             "bleu4": mean([value**2 for value in alike]), "bleu4_char": mean([value**1.5 for value in alike]),
             "rouge_l": mean(alike), "cosine": mean(close), "kl": {"mean": 0.9 * far**1.5, "standard_error": 0.02},
-            "agreement": 1 - 0.6 * far, "length_ratio": 1 - 0.5 * far,
+            "agreement": {"mean": 1 - 0.6 * far}, "length_ratio": {"mean": 1 - 0.5 * far},
         },
-        "distributions": {"rouge_l": alike, "cosine": close},
+        "distributions": {"rouge_l": alike, "cosine": close}, "missing": {},
         "parameters": {"norm": 9 * far, "relative": 0.031 * far, "layers": changes},
     })  # fmt: skip
 
@@ -293,8 +324,13 @@ def write_items(directory: Path, task: str, numbers: Iterable[int]) -> None:
 
 
 def poisoned(value: Any, text: str) -> Any:
+<<<<<<< HEAD:tests/support/report_experiment.py
     """`value` with `text` appended to every string that is shown, names of tasks and arms included. Words, roles and
     outcomes stay, since they are not free text."""
+=======
+    """`value` with `text` appended to every string that is shown, including names of tasks and arms. Words, roles and
+    outcomes, which are not free text, stay."""
+>>>>>>> reports:tests/report_experiment.py
     fixed = {"target", "other", "seed", "gained", "kept", "forgot", "can't tell"}
     if isinstance(value, str):
         return value if value in fixed else value + text

@@ -42,6 +42,7 @@ def show_checked(found: Checked) -> None:
 
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     from ..reports.findings import Findings
+    from ..reports.sentences import headline
     from ..reports.terminal import acceptance_lines, verdict_table
 
     if verdict["acceptance"]:
@@ -49,15 +50,15 @@ def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     say_gap(verdict["gap"])
     if verdict["tasks"]:
         out.print(verdict_table(verdict))
-    if headline := Findings.of(verdict).headline():
-        say_heading(headline)
+    if said := headline(Findings.of(verdict)):
+        say_heading(said)
     for sentence in [*verdict["summary"], *verdict["notes"]]:
         say("- " + sentence)
     say(f"Report: {directory / 'report.html'}")
 
 
 def say_gap(counts: dict[str, Any] | None) -> None:
-    from ..measure.gap import gap_sentence
+    from ..reports.gap_sentences import gap_sentence
 
     if counts:
         say(f"gap: {gap_sentence(counts)}")

@@ -177,15 +177,6 @@ def word(low: float, high: float, p_holm: float, p_kept: float) -> Word:
     return "kept" if p_kept < LEVEL / 2 else "can't tell"
 
 
-def scope(runs: int) -> str:
-    """The scope of a claim: a claim from a single run is about that run, not about the arm."""
-    return "this training run" if runs == 1 else f"{runs} training runs"
-
-
-def during(runs: int) -> str:
-    return f"{'in' if runs == 1 else 'over'} {scope(runs)}"
-
-
 def _needed(difference: float, estimate: Estimate, margin: float, undecided: int, unkept: int) -> int | None:
     """The number of items that decides the comparison in 80 % of samples, if difference, disagreement and runs stay.
     `undecided` and `unkept` are the numbers of tasks that share the level in Holm's correction."""

@@ -1,4 +1,4 @@
-"""The gap: the negative log-likelihood of the training responses under the seed model, in nats, before any training."""
+"""The gap between a model and the responses that it will train on: their negative log-likelihood before training."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..types import Example, Rewrite, content_id, messages_json
 from .likelihood import Scored
 
 GapRow = dict[str, Any]
-"""A line of gap.jsonl: the example's id, `original` and `rewrite` as nll and tokens (null if the rewrite was not
-accepted), and `chosen`, the one of the two to train on."""
+"""A line of gap.jsonl: an example's id, `original` and `rewrite` as nll and tokens (null if the rewrite was not
+accepted), and which of the two is `chosen` for training."""
 
 OFF_DISTRIBUTION = 10
-"""The number of most off-distribution responses to list."""
+"""The number of responses that are listed as furthest off the model's distribution."""
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
 
 def responses(rewrite: Rewrite, model: str) -> list[Example]:
-    """The responses to score: the original, and the rewrite if it was accepted, both after the original prompt. An id
-    is a digest of prompt, response and `model`, the model's identity."""
+    """The responses to score: the original and, if it was accepted, the rewrite. Both follow the data's own earlier
+    turns. An id stands for prompt, text and `model`, the model's identity."""
     example = rewrite.example
     texts = [example.reference, *([rewrite.response] if rewrite.source == "rewrite" else [])]
     prompt = messages_json(example.prompt)
@@ -36,7 +36,7 @@ def responses(rewrite: Rewrite, model: str) -> list[Example]:
 
 
 def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[GapRow]:
-    """One row per rewrite, with the scores in `rows`. Raises StageError if a score is missing."""
+    """Yields the lines of gap.jsonl. Raises StageError if `rows` lacks a score."""
     for rewrite in rewrites:
         original, *rewritten = [_read(rows, example) for example in responses(rewrite, model)]
         yield {
@@ -56,8 +56,8 @@ def _read(rows: RowFile, example: Example) -> GapRow:
 
 @dataclass
 class Distribution:
-    """The likelihoods of one kind of response: the mean over tokens for each response, and for responses that could not
-    be scored a count per reason."""
+    """The scores of one kind of response. A row's score is the mean over its tokens; rows that could not be scored are
+    counted by reason."""
 
     nlls: array[float] = field(default_factory=lambda: array("d"))
     tokens: int = 0
@@ -73,7 +73,7 @@ class Distribution:
         self.nats += nll * tokens
 
     def to_json(self) -> dict[str, Any]:
-        """`nll`, `median` and `quantiles` are over responses; `token_nll` and `perplexity` are over tokens."""
+        """`nll`, `median` and `quantiles` are over rows; `token_nll` and `perplexity` are over tokens."""
         counts = {"rows": len(self.nlls), "tokens": self.tokens, "unscored": dict(self.unscored.most_common())}
         if not self.nlls:
             return {**dict.fromkeys(("nll", "median", "token_nll", "perplexity"), None), "quantiles": {}, **counts}
@@ -90,23 +90,22 @@ class Distribution:
 
 
 class Gap:
-    """The distributions of the originals, the accepted rewrites, and the responses that SDFT trains on."""
+    """Counts three kinds of responses: the originals, the accepted rewrites, and those chosen for training."""
 
     def __init__(self) -> None:
         self.original, self.rewritten, self.chosen = Distribution(), Distribution(), Distribution()
-        self._farthest: list[tuple[float, str]] = []
+        self._furthest: list[tuple[float, str]] = []
 
     def count(self, rows: Iterable[GapRow]) -> Iterator[GapRow]:
-        """Pass the rows through and count them."""
         for row in rows:
             self.original.add(**row["original"])
             if row["rewrite"]:
                 self.rewritten.add(**row["rewrite"])
             self.chosen.add(**row["original" if row["chosen"] == "original" else "rewrite"])
             if row["original"]["nll"] is not None:
-                heapq.heappush(self._farthest, (row["original"]["nll"], row["id"]))
-                if len(self._farthest) > OFF_DISTRIBUTION:
-                    heapq.heappop(self._farthest)
+                heapq.heappush(self._furthest, (row["original"]["nll"], row["id"]))
+                if len(self._furthest) > OFF_DISTRIBUTION:
+                    heapq.heappop(self._furthest)
             yield row
 
     def to_json(self) -> dict[str, Any]:
@@ -114,90 +113,17 @@ class Gap:
             "original": self.original.to_json(),
             "rewritten": self.rewritten.to_json(),
             "chosen": self.chosen.to_json(),
-            "foreign": [row_id for _, row_id in sorted(self._farthest, reverse=True)],
+            "off_distribution": [row_id for _, row_id in sorted(self._furthest, reverse=True)],
         }
 
 
 @dataclass(frozen=True)
 class DatasetGap:
-    """The gap of a dataset without rewriting: `rows` were drawn from `usable` rows, and `bad` rows can't be used.
-    `original` is a `Distribution` as JSON, `off_distribution` the responses with the highest nll, highest first."""
+    """The gap of an unchanged dataset: `rows` drawn from `usable` rows (`bad` rows can't be used), their distribution,
+    and the responses that are furthest off the model's distribution, the furthest first."""
 
     rows: int
     usable: int
     bad: int
     original: Mapping[str, Any]
     off_distribution: list[tuple[Scored, Example]]
-
-
-def distribution_lines(counts: Mapping[str, Any]) -> list[str]:
-    """A `Distribution` in words."""
-    lines = []
-    if counts["rows"]:
-        spread = ", ".join(f"{value:.2f} at {float(share):.0%}" for share, value in counts["quantiles"].items())
-        lines = [
-            f"A token costs the model {counts['token_nll']:.2f} nats: perplexity {counts['perplexity']:.4g} over "
-            f"{counts['tokens']:,} tokens of {counts['rows']:,} responses.",
-            f"A response's mean: {counts['nll']:.2f} on average, median {counts['median']:.2f}; {spread}.",
-        ]
-    return lines + [f"{number:,} not scored: {reason}." for reason, number in counts["unscored"].items()]
-
-
-def gap_sentence(counts: Mapping[str, Any]) -> str:
-    """What the manifest counts of the stage `gap` come to."""
-    original, chosen = counts["original"], counts["chosen"]
-    if original["rows"] and chosen["rows"]:
-        text = (
-            f"the originals cost the seed {original['token_nll']:.2f} nats a token, the responses SDFT trains on "
-            f"{chosen['token_nll']:.2f}"
-        )
-    else:
-        text = "no response could be scored"
-    for what, key in (("originals", "original"), ("rewrites", "rewritten")):
-        for reason, number in counts[key]["unscored"].items():
-            text += f"; of the {what} {number:,} not scored ({reason})"
-    return text
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A gap that was measured, in nats a token, and what training on these responses then cost on other tasks: how many
-    of them were forgotten and by how many points on average, on the originals and on the rewrites."""
-
-    model: str
-    data: str
-    original: float
-    rewritten: float
-    others: int = 0
-    vanilla: tuple[int, float] = (0, 0.0)
-    sdft: tuple[int, float] = (0, 0.0)
-
-
-# From docs/log.md: the gaps are in "The demo seed" (mean NLL of a target token), what was forgotten is in "The demo
-# with 800 rows". Nothing stands here that wasn't measured.
-RECORD = (
-    Recorded("the demo's seed", "demo-maths", 1.91, 0.06, others=8, vanilla=(8, 88.6), sdft=(4, 3.2)),
-    Recorded("the demo's seed", "demo-tool", 3.06, 0.26),
-)
-
-
-def record_sentences() -> list[str]:
-    """What such gaps have meant so far, and what that is worth."""
-    sentences = []
-    for run in RECORD:
-        said = f"{run.data} under {run.model}: {run.original} nats a token as it is, {run.rewritten} rewritten"
-        if run.others:
-            said += (
-                f". In one training run of each, after LoRA on the originals {run.vanilla[0]} of {run.others} other "
-                f"tasks were forgotten, with a loss of {run.vanilla[1]} points on average over all {run.others}; on "
-                f"the rewrites {run.sdft[0]} of {run.others}, with {run.sdft[1]} points over all {run.others}"
-            )
-        else:
-            said += "; no training on record"
-        sentences.append(said + " (docs/log.md).")
-    return [
-        *sentences,
-        "All of that is one toy model in a synthetic world. It shows a direction, and no threshold for your model.",
-        "The paper (arXiv 2402.13669, section 5.1, figures 7 and 8) finds that the larger the share of rewritten "
-        "responses, the less the tuned model moves from the seed and the less it forgets. It gives no gap in nats.",
-    ]

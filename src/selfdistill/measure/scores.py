@@ -154,22 +154,6 @@ def summarise(task: Task, runs: Sequence[Iterable[GradeRow]], spread: RunSpread 
     )
 
 
-def unanswered_note(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """A note on a task's replies without an answer, by arm, and the next step; empty if all replies have one."""
-    counts = []
-    for arm, score in scores.items():
-        if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
-            counts.append(f"{arm} {samples:,} samples")
-        elif score["unanswered"]:
-            counts.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
-    if not counts:
-        return ""
-    return (
-        f"{task}: replies that end inside their think trace have no answer and count as not passed "
-        f"({', '.join(counts)}); raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
-    )
-
-
 def values(graded: Iterable[Mapping[str, Any]]) -> Values:
     """The value in [0, 1] of each judged item, by its id and the number of earlier items with this id."""
     seen: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from ..backends import answering_class
 from ..backends.hf import HFBackend
 from ..data import iter_conversations, prepare
-from ..measure.gap import FOREIGN, Distribution, Gap, Measured, gap_rows, responses
+from ..measure.gap import OFF_DISTRIBUTION, DatasetGap, Distribution, Gap, gap_rows, responses
 from ..measure.likelihood import Scored, score, score_missing
 from ..models.loading import pick_device, pick_dtype
 from ..recipe import Recipe, make_recipe
@@ -100,8 +100,8 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
                 progress("gap", done, int(first.sum()))
         wanted = {scored.id for scored in found}
         texts = {example.id: example for example in examples() if example.id in wanted}
-    foreign = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
-    return Measured(counts.train, counts.rows, counts.bad, original.to_json(), foreign)
+    furthest = [(scored, texts[scored.id]) for scored in found if scored.nll is not None]
+    return DatasetGap(counts.train, counts.rows, counts.bad, original.to_json(), furthest)
 
 
 def _by_surprise(scored: Scored) -> tuple[float, str]:

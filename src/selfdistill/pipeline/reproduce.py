@@ -13,6 +13,7 @@ import yaml
 from .. import pipeline as stages
 from ..errors import RecipeError
 from ..recipe import RECIPES, Recipe, load_recipes, make_recipe, recipe_file
+from ..reports.terminal import PaperScore
 from ..store.rows import write_json
 from ..types import Progress, silent
 
@@ -37,27 +38,11 @@ _DEMO_NOTE = (
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of ours with its 95 % interval, and the paper's, in percent; None where there is none. At demo scale
-    `stands_for` is the task whose figure that is."""
-
-    experiment: str
-    arm: str
-    task: str
-    ours: float | None
-    low: float | None
-    high: float | None
-    n: int
-    paper: float | None
-    stands_for: str = ""
-
-
-@dataclass(frozen=True)
 class Reproduction:
     """What a table or figure came to: the figures, each experiment's verdict, and what to know when reading them."""
 
     title: str
-    figures: list[Figure]
+    figures: list[PaperScore]
     verdicts: dict[str, dict[str, Any]]
     notes: list[str]
     shift: bool
@@ -176,9 +161,9 @@ def beside_paper(name: str, verdicts: dict[str, dict[str, Any]]) -> Reproduction
 
 def _figure(
     known: Mapping[str, Mapping[str, float]], own: str, arm: str, task: Mapping[str, Any], demo: bool
-) -> Figure:
+) -> PaperScore:
     score, reported = task["scores"][arm], known.get(arm, {})
     ours, low, high = (None if score[key] is None else 100 * score[key] for key in ("value", "low", "high"))
     stands_for = next((name for name in reported if demo and DEMO_TASKS.get(name) == task["task"]), "")
     paper_s = reported.get(stands_for or task["task"])
-    return Figure(own, arm, task["task"], ours, low, high, score["n"], paper_s, stands_for)
+    return PaperScore(own, arm, task["task"], ours, low, high, score["n"], paper_s, stands_for)

@@ -1,4 +1,4 @@
-"""The answers browser: what the seed and each run answered to each item, side by side, in one static file."""
+"""The browser of answers: the answers of the seed and of each run to each item, side by side, in one static file."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
 from ..types import Example, Grade
-from .findings import Findings
+from .findings import Findings, Row
 from .html import embed_json, render
 from .saved import Saved, read_lines
 from .svg import arm_slots, marker_icon
 from .text import BUCKETS, MAX_TEXT, cut, shorten, visible
 
-MAX_ITEMS = 1_000  # of a task
-MAX_BYTES = 30_000_000  # of a page: no more than a browser opens at ease
-_MAX_SAMPLES = 10  # shown of an item
+MAX_ITEMS = 1_000  # per task
+MAX_BYTES = 30_000_000  # per page; browsers are slow to open larger pages
+_MAX_SAMPLES = 10  # per item
 _MAX_REASON = 160
-_TOGETHER = 100  # items that are read from each file before their rows are built
+_TOGETHER = 100  # items that are read from each file at a time
 _FILES = ("answers.jsonl", "grades.jsonl")
 _RIGHT_OR_WRONG = {"passed": "right", "failed": "wrong", "truncated": "wrong", "unanswered": "wrong", "tied": "tied"}
 
-_Key = tuple[str, int]  # an item may be there more than once: its id, and how many of it came before
-_Row = dict[str, Any]
+_Key = tuple[str, int]  # an item may occur more than once: its id, and the number of earlier occurrences
 
 
 class Rows:
-    """The rows of a JSONL file by id and occurrence. The file is read through once: of each row its place stays in
-    memory, and what `keep` returns for it.
+    """The rows of a JSONL file by id and occurrence. Only the place of each row and the result of `keep` stay in
+    memory.
 
-    `parse` raises on what is no such row; these lines are counted as `damaged`. A file that isn't there has no rows.
+    Lines on which `parse` raises are counted as `damaged`. A missing file has no rows.
     """
 
-    def __init__(self, path: Path, parse: Callable[[_Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
+    def __init__(self, path: Path, parse: Callable[[Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
         self.path, self.damaged = path, 0
         self._parse = parse
         self._places: dict[_Key, tuple[int, str]] = {}
@@ -61,11 +60,11 @@ class Rows:
         return iter(self._places)
 
     def kept(self, key: _Key) -> str | None:
-        """What `keep` returned for the row, or None."""
+        """The result of `keep` for the row, or None."""
         return self._places[key][1] if key in self._places else None
 
     def read(self, keys: Iterable[_Key]) -> dict[_Key, Any]:
-        """The parsed rows of those keys that there are."""
+        """The parsed rows of the keys that the file has."""
         places = sorted((self._places[key][0], key) for key in keys if key in self._places)
         if not places:
             return {}
@@ -79,8 +78,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """A task's rows on disk. `runs` are the folders of the arms' runs by the names shown, the seed first; `base` is the
-    task whose answers are graded, another one than `name` where a judge grades them."""
+    """The files of a task. `runs` are the folders of the runs by their shown names, the seed first. `base` is the task
+    whose answers are graded; it differs from `name` if a judge grades the answers of another task."""
 
     directory: Path
     name: str
@@ -96,7 +95,7 @@ class TaskFiles:
         paths = [self.directory / "items" / f"{name}.jsonl" for name in (self.name, self.base)]
         return Rows(next(filter(Path.is_file, paths), paths[0]), Example.from_json)
 
-    def verdicts(self) -> dict[str, Rows]:
+    def grades(self) -> dict[str, Rows]:
         paths = {run: path / "evaluate" / self.name / "grades.jsonl" for run, path in self.runs.items()}
         return {run: Rows(path, _graded, lambda graded: str(graded[0])) for run, path in paths.items()}
 
@@ -105,13 +104,13 @@ class TaskFiles:
         return {run: Rows(path, _said) for run, path in paths.items()}
 
 
-def answered_tasks(directory: Path, verdict: _Row) -> list[TaskFiles]:
-    """The tasks that some run has answered, in the verdict's order, then those that it doesn't name (yet)."""
+def answered_tasks(directory: Path, verdict: Row) -> list[TaskFiles]:
+    """The tasks with answers: those of the verdict in its order, then the tasks that the verdict does not name yet."""
     findings = Findings.of(verdict)
     order = {arm: place for place, arm in enumerate([findings.seed_arm, *findings.arms])}
     runs: dict[str, Path] = {visible(path.name): path for path in directory.glob("arms/*") if path.is_dir()}
     arms = sorted(runs, key=lambda run: (order.get(_arm(run), len(order)), run))
-    base = {task["task"]: str(task.get("answers_of") or task["task"]) for task in findings.tasks}
+    base = {task["task"]: task["answers_of"] for task in findings.tasks}
     found = {visible(path.parent.name) for path in directory.glob("arms/*/evaluate/*/*") if path.name in _FILES}
     tasks = []
     for name in [*(name for name in base if name in found), *sorted(found - set(base))]:
@@ -122,22 +121,22 @@ def answered_tasks(directory: Path, verdict: _Row) -> list[TaskFiles]:
 
 
 def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES) -> str:
-    """The page's HTML. Of a task with more than `max_items` items it holds a sample that depends on the items' ids
-    alone and takes those first on which the runs differ; no more than `max_bytes` of rows in all."""
+    """The HTML of the page, with at most `max_items` items per task and `max_bytes` of rows in all. The sample of a
+    larger task depends on the ids of the items alone and starts with the items on which the runs differ."""
     findings = Findings.of(saved.verdict)
-    shown: dict[str, _Row] = {}
+    shown: dict[str, Row] = {}
     for number, task in enumerate(sorted(tasks, key=lambda task: (task.size, task.name))):
-        share = max_bytes // (len(tasks) - number)  # what small tasks leave, large ones may use
+        share = max_bytes // (len(tasks) - number)  # large tasks may use the share that small tasks leave
         shown[task.name] = _task(task, max_items, share)
         max_bytes -= sum(map(_bytes, shown[task.name]["rows"]))
     runs = list(dict.fromkeys(run for task in tasks for run in task.runs))
-    twins = [(pair["arm"], pair["against"]) for pair in findings.pairs()]
+    pairs = [(pair["arm"], pair["against"]) for pair in findings.pairs()]
     data = {
         "seed": findings.seed_arm,
         "runs": runs,
         "buckets": BUCKETS,
         "kinds": [_RIGHT_OR_WRONG.get(bucket) for bucket in BUCKETS],
-        "pairs": [(run, run.replace(arm, twin, 1)) for arm, twin in twins for run in runs if _arm(run) == arm],
+        "pairs": [(run, run.replace(arm, other, 1)) for arm, other in pairs for run in runs if _arm(run) == arm],
         "tasks": [shown[task.name] for task in tasks],
     }
     return render(
@@ -151,17 +150,17 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
     )
 
 
-def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
-    """What the page shows of a task. `patterns` count all of its items: a digit for each run, the place in BUCKETS of
-    what became of its answer, or a minus where there is no verdict."""
-    items, verdicts, answers = task.items(), task.verdicts(), task.answers()
-    keys = dict.fromkeys([*items, *(key for rows in verdicts.values() for key in rows)])
+def _task(task: TaskFiles, max_items: int, max_bytes: int) -> Row:
+    """The part of the page about a task. `patterns` count all items by their outcomes: for each run the place of the
+    bucket in BUCKETS as a digit, or a minus without a grade."""
+    items, grades, answers = task.items(), task.grades(), task.answers()
+    keys = dict.fromkeys([*items, *(key for rows in grades.values() for key in rows)])
     keys = keys or dict.fromkeys(key for rows in answers.values() for key in rows)
-    patterns = {key: "".join(rows.kept(key) or "-" for rows in verdicts.values()) for key in keys}
+    patterns = {key: "".join(rows.kept(key) or "-" for rows in grades.values()) for key in keys}
     places = {key: place for place, key in enumerate(keys, 1)}
     ranked = sorted(keys, key=lambda key: _rank(key, patterns[key]))[:max_items]
-    rows: list[_Row] = []
-    for row in _shown(ranked, items, verdicts, answers):
+    rows: list[Row] = []
+    for row in _shown(ranked, items, grades, answers):
         row |= {"row": places[row["key"]], "pattern": patterns[row.pop("key")]}
         max_bytes -= _bytes(row)
         if max_bytes < 0:
@@ -171,20 +170,18 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> _Row:
         "name": task.name,
         "runs": list(task.runs),
         "items": len(keys),
-        "damaged": sum(rows.damaged for rows in (items, *verdicts.values(), *answers.values())),
+        "damaged": sum(rows.damaged for rows in (items, *grades.values(), *answers.values())),
         "patterns": dict(Counter(patterns.values()).most_common()),
         "rows": sorted(rows, key=lambda row: row["row"]),
     }
 
 
-def _shown(
-    keys: Sequence[_Key], items: Rows, verdicts: Mapping[str, Rows], answers: Mapping[str, Rows]
-) -> Iterator[_Row]:
-    """Each item with what every run answered. A few items at a time are read from each file."""
+def _shown(keys: Sequence[_Key], items: Rows, grades: Mapping[str, Rows], answers: Mapping[str, Rows]) -> Iterator[Row]:
+    """Each item with the answers of every run. A few items at a time are read from each file."""
     for start in range(0, len(keys), _TOGETHER):
         some = keys[start : start + _TOGETHER]
         asked = items.read(some)
-        graded = {run: rows.read(some) for run, rows in verdicts.items()}
+        graded = {run: rows.read(some) for run, rows in grades.items()}
         said = {run: rows.read(chain.from_iterable(_samples(key[0]) for key in some)) for run, rows in answers.items()}
         for key in some:
             own = [_answer(graded[run].get(key), said[run], rows, key[0]) for run, rows in answers.items()]
@@ -196,39 +193,40 @@ def _samples(item_id: str) -> list[_Key]:
 
 
 def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
-    """Items on which the runs differ come first; within each kind it is a draw."""
+    """Items on which the runs differ come first; the order is random otherwise."""
     kinds = {_RIGHT_OR_WRONG.get(BUCKETS[int(digit)]) for digit in pattern if digit != "-"} - {None}
     return len(kinds) < 2, hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
 
 
-def _item(item: Example | None) -> _Row:
+def _item(item: Example | None) -> Row:
     if item is None:
         return {"prompt": [], "reference": None}
     prompt = [[cut(message.role), cut(message.content)] for message in item.prompt]
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 
-def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> _Row:
-    """A run's verdict on an item, and its answers: one, or those of the samples that were drawn."""
-    row: _Row = {
+def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> Row:
+    """A run's grade of an item, and its answer or, with several samples, its answers."""
+    row: Row = {
         "texts": [said[place] for place in _samples(item_id) if place in said],
         "more": sum(1 for _ in takewhile(lambda n: (sample_id(item_id, n), 0) in answers, count(_MAX_SAMPLES))),
     }
     if graded:
-        verdict = graded[1]
-        row |= {"reason": shorten(visible(str(verdict.reason)), _MAX_REASON), "value": verdict.value}
-        row |= {"expected": cut(verdict.expected), "found": cut(verdict.found)}
+        grade = graded[1]
+        row |= {"reason": shorten(visible(str(grade.reason)), _MAX_REASON), "value": grade.value}
+        row |= {"expected": cut(grade.expected), "found": cut(grade.found)}
     return row
 
 
-def _graded(row: _Row) -> tuple[int, Grade]:
-    """The place of a verdict's bucket in BUCKETS, and the verdict. Raises where the row is no verdict's."""
+def _graded(row: Row) -> tuple[int, Grade]:
+    """The place of the bucket in BUCKETS, and the grade. Raises if the row is not a row of grades.jsonl."""
     return BUCKETS.index(row["bucket"]), Grade.from_json(row["grade"])
 
 
-def _said(row: _Row) -> tuple[str | None, ...]:
-    """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if it
-    has one; of a choice by likelihood all that could be chosen. Raises where the row is no answer's."""
+def _said(row: Row) -> tuple[str | None, ...]:
+    """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if there
+    is one. For a choice by likelihood, the answer lists all choices. Raises if the row is not a row of
+    answers.jsonl."""
     reply = split(row["text"])
     text = reply.answer
     if choices := row.get("choices"):
@@ -239,9 +237,9 @@ def _said(row: _Row) -> tuple[str | None, ...]:
 
 
 def _arm(run: str) -> str:
-    """The arm of a run: an arm that is trained with several seeds has the runs arm@seed."""
+    """The arm of a run. An arm that is trained with several seeds has the runs arm@seed."""
     return run.partition("@")[0]
 
 
-def _bytes(row: _Row) -> int:
+def _bytes(row: Row) -> int:
     return len(embed_json(row).encode())

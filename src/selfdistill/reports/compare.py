@@ -1,5 +1,5 @@
-"""compare.html: several experiments side by side, each arm's score on each task. Scores on different items, or
-of answers that were drawn otherwise, are never put into one column."""
+"""compare.html: the scores of several experiments side by side. A column holds only scores on the same items with
+answers that were drawn in the same way."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from ..store.rows import write_text
 from .findings import Findings, Row
 from .html import render
 from .saved import read_experiment, read_lines
+from .sentences import headline
 from .svg import arm_slots, marker_icon
 from .text import WORDS, count, visible
 
-_Items = frozenset[tuple[str, int]]  # each id, and how often it is asked
+_Items = frozenset[tuple[str, int]]  # each item id with its number of occurrences
 
 
 @dataclass(frozen=True)
 class _Entrant:
-    """An experiment as it is compared: `link` leads from the page to its report."""
+    """An experiment; `link` is the path from the page to the experiment's report."""
 
     name: str
     link: str
     verdict: Row
     findings: Findings
-    items: dict[str, _Items | None]  # by task; None where they aren't on file
+    items: dict[str, _Items | None]  # by task; None if the items are not on file
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A task with one set of items asked in one way, and the experiments that asked these."""
+    """A task with one set of items, asked in one way, and the experiments that did so."""
 
     task: str
     metric: str
@@ -46,24 +47,25 @@ class _Column:
 
 
 def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
-    """Writes the page to `path`; gives which tasks were not compared, and why. Reads verdict.json and items/ of each
-    experiment. Raises ExperimentError where a directory holds no experiment, is damaged or named twice."""
+    """Writes the page to `path`, and returns a sentence for each task that could not be compared. Reads verdict.json
+    and items/ of each experiment. Raises ExperimentError if a directory is no experiment, is damaged or is named
+    twice."""
     if len({directory.resolve() for directory in directories}) < len(directories):
         raise ExperimentError("An experiment is named twice; name each directory once.")
     path.parent.mkdir(parents=True, exist_ok=True)
     names = _names([directory.resolve() for directory in directories])
     entrants = [_read(directory, name, path.parent) for directory, name in zip(directories, names, strict=True)]
     columns = _columns(entrants)
-    refused = _refused(columns)
+    refused = _refused_sentences(columns)
     arms = list(dict.fromkeys(arm for entrant in entrants for arm in entrant.findings.arms))
     seed = entrants[0].findings.seed_arm
-    sweeps = [row for entrant in entrants for row in entrant.verdict.get("sweeps") or []]
+    sweeps = [row for entrant in entrants for row in entrant.verdict.get("sweeps", [])]
     page = render(
         "compare.html.jinja",
         styles=("base.css", "report.css", "compare.css"),
         scripts=("report.js",),
         entrants=entrants,
-        headlines={entrant.name: entrant.findings.headline() for entrant in entrants},
+        headlines={entrant.name: headline(entrant.findings) for entrant in entrants},
         columns=[(column, _label(column, columns)) for column in columns],
         rows=[(entrant, arm, _cells(entrant, arm, columns)) for entrant in entrants for arm in entrant.findings.arms],
         icons={arm: marker_icon(slot) for arm, slot in arm_slots(arms, seed, sweeps).items()},
@@ -84,14 +86,14 @@ def _read(directory: Path, name: str, home: Path) -> _Entrant:
 
 
 def _items(asked: dict[str, Path], task: Row) -> _Items | None:
-    path = asked.get(task["task"]) or asked.get(str(task.get("answers_of")))
+    path = asked.get(task["task"]) or asked.get(task["answers_of"])
     if path is None:
         return None
     return frozenset(Counter(str(row["id"]) for *_, row in read_lines(path) if row and "id" in row).items())
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
-    """The folders' names, with as many of those above as tell them apart."""
+    """The names of the folders, with as many parent folders as needed to make them different."""
     for depth in range(1, max(len(directory.parts) for directory in directories) + 1):
         names = ["/".join(directory.parts[-depth:]) for directory in directories]
         if len(set(names)) == len(names):
@@ -100,39 +102,36 @@ def _names(directories: Sequence[Path]) -> list[str]:
 
 
 def _columns(entrants: Sequence[_Entrant]) -> list[_Column]:
-    """Tasks in the order in which they are met. Items that aren't on file are like no others."""
+    """The columns in the order of their tasks. Items that are not on file get a separate column."""
     columns: dict[Any, _Column] = {}
     for entrant in entrants:
         for task in entrant.findings.tasks:
-            items, metric = entrant.items[task["task"]], str(task.get("metric") or "score")
-            asked = task.get("asked") or {}
+            items, metric, asked = entrant.items[task["task"]], task["metric"], task["asked"]
             key = (task["task"], metric, entrant.name if items is None else items, json.dumps(asked, sort_keys=True))
             columns.setdefault(key, _Column(task["task"], metric, items, asked, [])).entrants.append(entrant.name)
     order = list(dict.fromkeys(column.task for column in columns.values()))
     return sorted(columns.values(), key=lambda column: order.index(column.task))
 
 
-def _refused(columns: Sequence[_Column]) -> list[str]:
+def _refused_sentences(columns: Sequence[_Column]) -> list[str]:
     """A sentence for each task that has more than one column."""
     sentences = []
     for task in dict.fromkeys(column.task for column in columns):
         own = [column for column in columns if column.task == task]
         if len(own) > 1:
-            told = " and ".join(f"{', '.join(column.entrants)} ({_told(column, own)})" for column in own)
+            said = " and ".join(f"{', '.join(column.entrants)} ({_described(column, own)})" for column in own)
             known = [column.items for column in own if column.items is not None]
             same = len(known) == len(own) and len(set(known)) == 1
-            shared = "" if same or len(known) < len(own) else f", {_common(known)} in common"
-            how = "asked or scored otherwise in" if same else "other items of"
-            sentences.append(f"{task} is not compared in one column: {how} {told}{shared}.")
+            shared = (
+                "" if same or len(known) < len(own) else f", {count(len(frozenset.intersection(*known)))} in common"
+            )
+            how = "asked or scored in different ways in" if same else "different items in"
+            sentences.append(f"{task} is not compared in one column: {how} {said}{shared}.")
     return sentences
 
 
-def _common(known: Sequence[_Items]) -> str:
-    return count(len(frozenset.intersection(*known)))
-
-
-def _told(column: _Column, own: Sequence[_Column]) -> str:
-    """A column's items, and what differs among `own` in how they were asked."""
+def _described(column: _Column, own: Sequence[_Column]) -> str:
+    """A column's items, and the settings of their answers that differ among `own`."""
     if column.items is None:
         return "not on file"
     differing = [name for name in column.asked if len({json.dumps(other.asked.get(name)) for other in own}) > 1]
@@ -141,20 +140,20 @@ def _told(column: _Column, own: Sequence[_Column]) -> str:
 
 
 def _label(column: _Column, columns: Sequence[_Column]) -> str:
-    """What tells a column from others of its task: whose items they are."""
+    """The experiments of a column, if the task has several columns."""
     alone = sum(other.task == column.task for other in columns) == 1
     return "" if alone else f"as asked by {', '.join(column.entrants)}"
 
 
 def _cells(entrant: _Entrant, arm: str, columns: Sequence[_Column]) -> list[tuple[Row, Row | None, bool] | None]:
-    """Of each column the arm's score, its change against its seed, and whether the task is the target; None where the
+    """For each column the arm's score, its change against the seed, and whether the task is the target; None if the
     experiment has no such score."""
     tasks = {task["task"]: task for task in entrant.findings.tasks}
     cells: list[tuple[Row, Row | None, bool] | None] = []
     for column in columns:
         task = tasks.get(column.task) if entrant.name in column.entrants else None
         score = task["scores"].get(arm) if task else None
-        if task is None or score is None or score.get("value") is None:
+        if task is None or score is None or score["value"] is None:
             cells.append(None)
         else:
             cells.append((score, entrant.findings.change(task, arm), task["role"] == "target"))

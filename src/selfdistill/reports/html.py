@@ -1,4 +1,4 @@
-"""A template to one HTML file that opens from disk, loads nothing, and runs no script but its own."""
+"""Renders a template as one HTML file that opens from disk, loads nothing, and runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from typing import Any
 
 from markupsafe import Markup
 
-from . import text
+from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points
 
-# In a script element HTML ends at `</script` or `<!--`; the line separators end a line in old JavaScript.
+# `</script` and `<!--` would end a script element; line separators end a line in old JavaScript.
 _JSON_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
 def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), data: Any = None, **context: Any) -> str:
-    """The page, with its style sheets and scripts inline. The content policy allows just these, by their hashes; `data`
-    stands in the page as JSON, which the script reads. Everything else is escaped."""
+    """The page with its style sheets and scripts inline; the content policy allows them by their hashes. The script
+    reads `data` from the page as JSON. Everything else is escaped."""
     from jinja2 import Environment
 
     folder = files(__package__) / "templates"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        name: getattr(text, name)
-        for name in ("percent", "bounds", "points", "point_bounds", "figure", "p_value", "count", "duration")
-    }
+    filters = (percent, bounds, points, point_bounds, figure, p_value, count, duration)
+    environment.filters |= {function.__name__: function for function in filters}
     style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
     page: str = environment.from_string((folder / template).read_text(encoding="utf-8")).render(
@@ -41,7 +39,7 @@ def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), da
 
 
 def embed_json(value: Any) -> str:
-    """JSON that is safe inside a script element."""
+    """`value` as JSON that is safe inside a script element."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_JSON_ESCAPES)
 
 

@@ -1,4 +1,4 @@
-"""report.html: the verdict first, then what it rests on. Everything on it was read from the experiment's directory."""
+"""report.html: the verdict first, then the details behind it. All of it is read from the experiment's directory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 from ..store.rows import write_text
 from .answers import answered_tasks, answers_page
-from .figures import Material, measure, measures, name_of, page_figures, save_figures
+from .figures import page_figures, save_figures
+from .figures.forgetting_figure import measure, measures, name_of
+from .figures.material import Material
 from .findings import Findings
 from .html import render
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
+from .sentences import headline
 from .svg import marker_icon
 from .text import BUCKETS, WORDS, figure
 
@@ -20,27 +23,27 @@ _MAX_REASONS = 25
 
 
 def write_report(directory: Path) -> Path:
-    """Writes `directory`/report.html, which it gives, and as far as there are any, rewrites.html and answers.html.
+    """Writes report.html to `directory`, and rewrites.html and answers.html if there is anything to show. Returns the
+    path of report.html.
 
-    Reads the experiment's files and changes none; files that aren't there yet are named on the page. Raises
-    ExperimentError where `directory` holds no experiment or a damaged one, OSError where it can't be written.
+    Changes no other file of the experiment; the page names the files that are missing. Raises ExperimentError if
+    `directory` holds no experiment or a damaged one, OSError if a page can't be written.
     """
     saved = read_experiment(directory)
-    found = survey(directory, first=_foreign(saved))
+    found = survey(directory, first=_off_distribution(saved))
     if found is not None:
         write_text(directory / "rewrites.html", browser_page(directory, saved.name, found))
     tasks = answered_tasks(directory, saved.verdict)
     if tasks:
         write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
-    material = _material(saved, found)
-    write_text(path, _report(saved, material, found, {task.name: list(task.runs) for task in tasks}))
+    write_text(path, _report(saved, _material(saved, found), found, {task.name: list(task.runs) for task in tasks}))
     return path
 
 
 def write_figures(directory: Path, folder: Path) -> list[Path]:
-    """NAME.png, NAME.pdf and NAME.csv of each figure that the report of `directory` has, into `folder`; gives their
-    paths. Raises ExperimentError and OSError as `write_report` does."""
+    """Writes NAME.png, NAME.pdf and NAME.csv of each figure of the report to `folder`, and returns the paths. Raises
+    the errors of `write_report`."""
     saved = read_experiment(directory)
     return save_figures(_material(saved, survey(directory)), folder)
 
@@ -52,7 +55,7 @@ def _material(saved: Saved, found: Survey | None) -> Material:
         acceptance=_acceptance(saved.verdict.get("acceptance"), found),
         gap=saved.gap,
         shift=saved.shift,
-        sweeps=list(saved.verdict.get("sweeps") or []),
+        sweeps=saved.verdict.get("sweeps", []),
     )
 
 
@@ -71,14 +74,14 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         scripts=("figures.js", "report.js"),
         saved=saved,
         findings=findings,
-        headline=findings.headline(),
+        headline=headline(findings),
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
         figures=page_figures(material),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
-        foreign=_foreign(saved),
+        off_distribution=_off_distribution(saved),
         shift=_shift({run: saved.shift[run] for run in sorted(saved.shift, key=place)}),
         has_browser=found is not None,
         answered=answered,
@@ -88,38 +91,35 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
     )
 
 
-def _foreign(saved: Saved) -> list[str]:
-    """The ids of the rows that are most foreign to the seed model."""
-    found = (saved.verdict.get("gap") or {}).get("foreign")
-    return [str(row) for row in found] if isinstance(found, list) else []
+def _off_distribution(saved: Saved) -> list[str]:
+    """The ids of the rows whose originals are furthest off the seed's distribution."""
+    found: list[str] = (saved.verdict.get("gap") or {}).get("off_distribution", [])
+    return found
 
 
 def _shift(shift: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The table of shift: what is measured of some run, and of each run the values with their intervals. Why one is
-    missing is in the verdict's notes."""
+    """The table of shift: the names of the measures, and their values with intervals for each run. The verdict's notes
+    say why a measure is missing."""
     names = measures(shift.values())
     return {
         "metrics": {name: name_of(name) for name in names},
         "runs": {
-            run: [(measure(row, name), _bounds((row.get("metrics") or {}).get(name))) for name in names]
+            run: [(measure(row, name), _bounds(row["metrics"].get(name, {}))) for name in names]
             for run, row in shift.items()
         },
-        "on": sorted(
-            {(str(row["source"]), row.get("prompts")) for row in shift.values() if row.get("source")}, key=str
-        ),
+        "on": sorted({(row["source"], row["prompts"]) for row in shift.values()}),
     }
 
 
-def _bounds(value: Any) -> str:
+def _bounds(value: dict[str, Any]) -> str:
     """A measure's interval, or its standard error."""
-    known = value if isinstance(value, dict) else {}
-    if known.get("low") is not None and known.get("high") is not None:
-        return f"[{figure(known['low'])}, {figure(known['high'])}]"
-    return f"± {figure(known['standard_error'])}" if known.get("standard_error") is not None else ""
+    if value.get("low") is not None:
+        return f"[{figure(value['low'])}, {figure(value['high'])}]"
+    return f"± {figure(value['standard_error'])}" if value.get("standard_error") is not None else ""
 
 
 def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str]:
-    """What is not in the directory, in the order in which it comes to be."""
+    """The parts that the directory lacks, in the order in which a run writes them."""
     trained = sum(1 for name in saved.manifest.get("stages", {}) if name.startswith("train/"))
     parts = {
         "the recipe": saved.recipe_text is None,
@@ -133,26 +133,27 @@ def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str
 
 
 def _acceptance(acceptance: dict[str, Any] | None, found: Survey | None) -> dict[str, Any] | None:
-    """The verdict's figures, else those counted in the file; the reasons most frequent first, the rare ones in one."""
-    figures = acceptance or (found.acceptance() if found else None)
-    if not figures or not figures.get("rows"):
+    """The counts of the verdict, else the counts of the file. Frequent reasons come first; rare reasons are added
+    up."""
+    counts = acceptance or (found.acceptance() if found else None)
+    if not counts or not counts["rows"]:
         return None
-    reasons = sorted(figures.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
+    reasons = sorted(counts["reasons"].items(), key=lambda item: (-item[1], item[0]))
     rest = sum(number for _, number in reasons[_MAX_REASONS:])
-    return {**figures, "reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
+    return {**counts, "reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
 
 
-def _trained(arm: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> dict[str, Any]:
-    """A row of the training table; None where it isn't known."""
-    stage = manifest.get("stages", {}).get(f"train/{arm}", {})
+def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> dict[str, Any]:
+    """A row of the training table; None for an unknown value."""
+    stage = manifest.get("stages", {}).get(f"train/{run}", {})
     speeds = sorted(row["tokens_per_second"] for row in rows if row.get("tokens_per_second"))
     peaks = [row["peak_memory_gib"] for row in rows if row.get("peak_memory_gib")]
     counts = stage.get("counts", {})
     return {
-        "arm": arm,
+        "arm": run,
         "rows": counts.get("rows"),
         "left out": counts.get("dropped"),
-        "cut": counts.get("cut", counts.get("truncated")),
+        "cut": counts.get("cut"),
         "steps": counts.get("steps", rows[-1]["step"]),
         "tokens": counts.get("tokens"),
         "first": rows[0]["loss"],
@@ -165,7 +166,7 @@ def _trained(arm: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> 
 
 
 def _settings(saved: Saved) -> list[tuple[str, str]]:
-    """The settings that a reader asks for first, those the recipe has."""
+    """The main settings of the recipe, without those that are not set."""
 
     def get(path: str) -> Any:
         value: Any = saved.recipe
@@ -208,7 +209,7 @@ def _settings(saved: Saved) -> list[tuple[str, str]]:
 
 
 def _written(settings: dict[str, Any]) -> Iterator[str]:
-    """Each setting that is set, as `key value`, those of a group one by one."""
+    """Each setting that is set, as `key value`; the settings of a group one by one."""
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _written(value)

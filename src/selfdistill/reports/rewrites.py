@@ -1,4 +1,4 @@
-"""The rewrites browser: what the seed model made of each response, beside the original, in one static file."""
+"""The browser of rewrites: each rewrite next to the original response, in one static file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .saved import REWRITES, read_lines
 from .text import MAX_TEXT, cut, shorten, visible
 
 MAX_ROWS = 5_000
-_MAX_PAGE_TEXT = 30_000_000  # no more than a browser opens at ease
+_MAX_PAGE_TEXT = 30_000_000  # browsers are slow to open larger pages
 _MAX_REASON = 160
 _MAX_REASONS = 2_000
 
-_Place = tuple[int, int, int, int]  # rank (the highest are drawn), line number, byte offset, bytes
+_Place = tuple[int, int, int, int]  # rank (the highest ranks are drawn), line number, byte offset, bytes
 
 
 @dataclass
 class Survey:
-    """One pass over rewrites.jsonl, whatever its size. `places` are the (line number, byte offset) of the rows to
-    show, in the file's order. `reasons` counts the rows whose original was kept."""
+    """The result of one pass over rewrites.jsonl. `places` are the (line number, byte offset) of the rows to show, in
+    the file's order. `reasons` counts the rows whose original was kept."""
 
     rows: int = 0
     accepted: int = 0
@@ -36,14 +36,14 @@ class Survey:
     places: list[tuple[int, int]] = field(default_factory=list)
 
     def acceptance(self) -> dict[str, Any]:
-        """The same figures as verdict.json's, for an experiment that has none yet."""
+        """The counts of `acceptance` in verdict.json, for an experiment without that file."""
         rate = self.accepted / self.rows if self.rows else None
         return {"rows": self.rows, "accepted": self.accepted, "rate": rate, "reasons": dict(self.reasons.most_common())}
 
 
 def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) -> Survey | None:
-    """Counts the rewrites and draws `limit` of them: half of them kept, half not, as far as there are enough of each,
-    those with the ids in `first` among them. The draw depends on the rows' ids alone. None where nothing was rewritten
+    """Counts the rewrites and draws `limit` of them: half accepted and half not, if there are enough of each, starting
+    with the ids in `first`. The draw depends on the ids of the rows alone. Returns None if nothing was rewritten
     yet."""
     path = directory / REWRITES
     if not path.is_file():
@@ -70,7 +70,7 @@ def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) ->
 
 
 def browser_page(directory: Path, name: str, found: Survey) -> str:
-    """The page's HTML. `name` is the experiment's."""
+    """The HTML of the page; `name` is the name of the experiment."""
     rows = list(_rows(directory / REWRITES, found))
     return render(
         "rewrites.html.jinja",
@@ -86,13 +86,13 @@ def browser_page(directory: Path, name: str, found: Survey) -> str:
 
 
 def _reason(rewrite: Rewrite, known: Counter[str]) -> str:
-    """A grader of the user's own may write a new reason for each row: past a number of them they are one."""
+    """A custom grader may return a new reason for each row. After `_MAX_REASONS` reasons, new ones become one group."""
     text = shorten(visible(rewrite.grade.reason), _MAX_REASON)
     return text if rewrite.grade.passed or text in known or len(known) < _MAX_REASONS else "other reasons"
 
 
 def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple[int, int]]:
-    """Half of each where both have that many, as many as `_MAX_PAGE_TEXT` allows, in the file's order."""
+    """Half of each kind if both have enough rows, up to `_MAX_PAGE_TEXT`, in the file's order."""
     n_kept = min(len(kept), max(limit - limit // 2, limit - len(refused)))
     chosen = heapq.nlargest(n_kept, kept) + heapq.nlargest(limit - n_kept, refused)
     places, room = [], _MAX_PAGE_TEXT
@@ -104,7 +104,7 @@ def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple
 
 
 def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
-    """What the browser needs of each row to show; texts visible and cut."""
+    """The rows for the browser; all texts are visible and cut."""
     with path.open("rb") as file:
         for number, offset in found.places:
             file.seek(offset)

@@ -1,4 +1,4 @@
-"""What an experiment's directory holds, read for showing. Any file may not be there yet."""
+"""Reads the files of an experiment's directory for the report. Any of them may be missing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ GAP = Path("rewrite", "gap.jsonl")
 
 @dataclass(frozen=True)
 class Saved:
-    """The small files of an experiment. Every string in here is `visible` already. `training` maps an arm to the rows
-    of its train.jsonl by step; arms that train nothing, or haven't yet, are not in it. `gap` has of the responses
-    before and after rewriting (mean negative log-likelihood a token, tokens), `shift` the rows of shift/<run>.json."""
+    """The small files of an experiment. Every string is already `visible`.
+
+    `training` maps each trained run to the rows of its train.jsonl by step. `gap` lists (mean negative log-likelihood
+    per token, tokens) of the responses before and after rewriting. `shift` holds shift/RUN.json by run.
+    """
 
     name: str
     recipe_text: str | None
@@ -35,7 +37,7 @@ class Saved:
 
 
 def read_experiment(directory: Path) -> Saved:
-    """Raises ExperimentError where `directory` holds no experiment, or a file in it is damaged."""
+    """Reads `directory`. Raises ExperimentError if it holds no experiment or a damaged file."""
     found = [directory / name for name in ("recipe.yaml", "manifest.json", "verdict.json", REWRITES)]
     if not any(path.is_file() for path in found):
         raise ExperimentError(f"{directory} holds no experiment; name the directory that `selfdistill run` wrote.")
@@ -44,9 +46,8 @@ def read_experiment(directory: Path) -> Saved:
     try:
         recipe = plain(parse_yaml(recipe_text or "")) or {}
     except ValueError:
-        recipe = {}  # the page shows the text, just not the settings taken from it
+        recipe = {}  # the page shows the text without a table of settings
     verdict = _read_json(directory / "verdict.json")
-    known = verdict.get("shift")  # a file that isn't in it is of older settings
     shift = {visible(path.stem): _read_json(path) for path in sorted(directory.glob("shift/*.json"))}
     return Saved(
         name=visible(directory.resolve().name),
@@ -56,13 +57,14 @@ def read_experiment(directory: Path) -> Saved:
         verdict=verdict,
         training={visible(path.parent.name): _read_log(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
         gap=_read_gap(directory / GAP),
-        shift=shift if known is None else {run: shift.get(run, row) for run, row in known.items()},
+        # A file that the verdict does not list belongs to an arm that the recipe no longer has.
+        shift={run: shift.get(run, row) for run, row in verdict.get("shift", shift).items()},
     )
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, int, int, dict[str, Any] | None]]:
-    """Each line of a JSONL file as (line number from 1, byte offset, bytes, row); the row is None where the line is
-    damaged, as the last one is after a kill. Streams."""
+    """Streams a JSONL file as (line number from 1, byte offset, bytes, row). The row of a damaged line is None; the
+    last line may be damaged after a kill."""
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -80,15 +82,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ExperimentError(f"{path} is damaged ({error}); run the stage that writes it again.") from None
+        raise ExperimentError(f"{path} is damaged ({error}); write it again with `selfdistill run`.") from None
     if not isinstance(value, dict):
-        raise ExperimentError(f"{path} is damaged (it holds no object); run the stage that writes it again.")
+        raise ExperimentError(f"{path} is damaged (it holds no JSON object); write it again with `selfdistill run`.")
     shown: dict[str, Any] = visible_json(value)
     return shown
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The last row of each step that has a finite loss: a resumed run writes the steps since its checkpoint again."""
+    """The last row of each step with a finite loss. A resumed run writes the steps since its checkpoint a second
+    time."""
     rows = {
         row["step"]: row
         for *_, row in read_lines(path)
@@ -98,7 +101,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_gap(path: Path) -> dict[str, list[tuple[float, int]]]:
-    """Of each original, and of each response that SDFT trains on. Damaged rows are left out."""
+    """The scores of the originals and of the responses that SDFT trains on, without damaged rows."""
     found: dict[str, list[tuple[float, int]]] = {"original": [], "rewritten": []}
     for *_, row in read_lines(path) if path.is_file() else ():
         sides = row or {}

@@ -1,164 +1,304 @@
-"""The verdict in plain sentences: each claim rests on an interval, and names the training runs that it is about."""
+"""Every sentence about a study, composed from the numbers in verdict.json. Each claim about an arm rests on an interval
+and names the training runs that it covers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
-from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, during, runs_needed, scope
-from ..pipeline.context import Context
+from ..data import data_notes, item_notes
+from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
+from .findings import Findings, Row
+from .text import during, percent, points, scope
 
-# If the upper end of the seed's own interval is below this, keeping the score says nothing.
+# If the upper end of the seed's own interval is below this, there is little to forget.
 _FLOOR = 0.1
+# A note is due if more than this share of a task's answers is missing from its score.
+_MANY_LOST = 0.1
+_SOURCES = {
+    "self": "own answers of the seed",
+    "rewrite": "rewrites",
+    "original": "originals",
+    "replay": "rows of other data",
+}
 
 
-def runs_note(plan: Context, comparisons: Sequence[Comparison], margin: float) -> list[str]:
-    """For arms that were trained once: what the intervals do not cover, and how many runs would cover it."""
-    single = [row for row in comparisons if row.runs == 1 and row.against == plan.seed_arm]
-    if not single:
-        return []
-    runs, drop = runs_needed(single, 2 * margin), f"a drop of {200 * margin:g} points"
-    if runs is None:
-        advice = f"even {MOST_RUNS} runs would not find {drop} in 80 % of cases; evaluate on more items too."
-    else:
-        seeds = ", ".join(map(str, range(runs)))
-        advice = f"{runs} runs (seeds: [{seeds}]) find {drop} in one task in 80 % of cases with these items."
-    spread = f"{100 * ASSUMED_SPREAD:g} points"
-    return [
-        "Each arm was trained once, so the words and intervals are about this training run. They cover the draw of the "
-        f"items, not how far another training of the same arm would differ. If trainings differ by {spread} (standard "
-        f"deviation of the true score), {advice}"
-    ]
+def with_sentences(verdict: Row) -> Row:
+    """The verdict with its texts: `summary` and `notes`."""
+    return {**verdict, "summary": summary(verdict), "notes": list(notes(verdict))}
 
 
-def summarise(
-    plan: Context,
-    tasks: Sequence[Mapping[str, Any]],
-    comparisons: Sequence[Comparison],
-    acceptance: Mapping[str, Any] | None,
-    margin: float,
-) -> list[str]:
-    """Plain sentences, whatever came out; every claim rests on an interval. `margin` is the smallest drop that
-    matters."""
-    sentences = []
-    if acceptance and acceptance["rows"]:
+# ---- the headline
+
+
+def headline(findings: Findings) -> str:
+    """The verdict in one or two sentences: the first arm that differs from its baseline arm in its data alone, and that
+    baseline arm; without such a pair the first two arms."""
+    compared = [row["arm"] for row in findings.glance()]
+    equal = ((pair["against"], pair["arm"]) for pair in findings.pairs() if pair["equal"])
+    arms = [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
+    rows = findings.glance(arms)
+    if not rows:
+        return ""
+    runs, sentences = during(findings.runs), []
+    if total := max(row["total"] for row in rows):
+        of = f" of {total} other {'task' if total == 1 else 'tasks'}{' so far' if findings.is_partial(arms) else ''}"
+        said = [f"{row['arm']} forgot {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
+        sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
+    for task in dict.fromkeys(change["task"] for row in rows for change in row["targets"]):
+        changes = [(row["arm"], change) for row in rows for change in row["targets"] if change["task"] == task]
+        said = [f"{arm} {_moved(change, findings.margin)}" for arm, change in changes]
+        sentences.append(f"On {task}, {' and '.join(said)} {runs}.")
+    return " ".join(sentences)
+
+
+def _forgotten(row: Row, of: str) -> str:
+    """How many other tasks an arm forgot, and the mean change: a small loss and a collapse are both forgetting."""
+    count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
+    details = [f"can't tell for {unclear}"] if unclear else []
+    if row["mean"] is not None:
+        details.append(f"{points(row['mean'])} points on average")
+    return str(count or "none") + of + (f" ({', '.join(details)})" if details else "")
+
+
+def _moved(change: Row, margin: float) -> str:
+    size = points(change["difference"])
+    return {
+        "gained": f"gained {size[1:]} points",
+        "forgot": f"lost {size[1:]} points",
+        "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
+    }.get(change["word"], f"changed by {size} points (can't tell)")
+
+
+# ---- the summary
+
+
+def summary(verdict: Row) -> list[str]:
+    """What came out, good or bad. The arms of a sweep are summarised as curves."""
+    findings, sentences = Findings.of(verdict), []
+    if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
         sentences.append(
             f"{acceptance['accepted']} of {acceptance['rows']} rewrites were accepted ({acceptance['rate']:.1%}); the "
-            "other rows are trained on as they were."
+            "other rows keep their original responses."
         )
-    targets = [task["task"] for task in tasks if task["role"] == "target"]
-    others = [task["task"] for task in tasks if task["role"] == "other"]
-    by = {(row.task, row.arm, row.against): row for row in comparisons}
-    told = [arm for arm in plan.recipe.arms if arm not in plan.swept]  # a sweep's arms are told as a curve
-    for arm in told:
-        rows = [by[task, arm, plan.seed_arm] for task in targets if (task, arm, plan.seed_arm) in by]
-        rest = [by[task, arm, plan.seed_arm] for task in others if (task, arm, plan.seed_arm) in by]
-        if rows or rest:
-            on_target = [f"{_verb(row, margin)} on {row.task} ({_points(row)})" for row in rows]
-            runs = scope(min(row.runs for row in [*rows, *rest])).capitalize()
-            sentences.append(f"{runs} of {arm}: " + "; ".join([*on_target, *_tally(rest)]) + ".")
-    if low := [task["task"] for task in tasks if (task["scores"].get(plan.seed_arm, {}).get("high") or 1) < _FLOOR]:
-        sentences.append(f"The seed itself hardly does {_list(low)}, so there is little to forget in it.")
-    sentences += _curves(plan, targets, others, by)
-    for arm in told:
-        if twin := plan.baseline_arm(arm):
-            sentences += _does_it_help(arm, twin, plan.seed_arm, targets, others, by, margin)
+    arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
+    for arm in arms:
+        changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]
+        if changes:
+            targets, rest = ([row for role, row in changes if role == wanted] for wanted in ("target", "other"))
+            said = [f"{_verb(row, findings.margin)} on {row['task']} ({_size(row)})" for row in targets]
+            runs = scope(min(row["runs"] for _, row in changes)).capitalize()
+            sentences.append(f"{runs} of {arm}: {'; '.join([*said, *_tally(rest)])}.")
+    seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
+    if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
+        sentences.append(
+            f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
+        )
+    sentences += _curves(findings, verdict["sweeps"])
+    for arm in arms:
+        if baseline := findings.baseline_arms.get(arm):
+            sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
 
 
-def _curves(
-    plan: Context, targets: Sequence[str], others: Sequence[str], by: Mapping[tuple[str, str, str], Comparison]
-) -> list[str]:
-    """Each line of a sweep in a sentence: at each value the mean change to the seed, on the targets and on the rest."""
+def _curves(findings: Findings, sweeps: Sequence[Row]) -> list[str]:
+    """A sentence for each series of a sweep: at each value the mean change on the targets and on the other tasks."""
 
-    def mean(tasks: Sequence[str], arm: str) -> str:
-        changes = [100 * row.difference for task in tasks if (row := by.get((task, arm, plan.seed_arm)))]
+    def mean(role: str, arm: str) -> str:
+        tasks = [task for task in findings.tasks if task["role"] == role]
+        changes = [100 * row["difference"] for task in tasks if (row := findings.change(task, arm))]
         return f"{fmean(changes):+.1f}" if changes and len(changes) == len(tasks) else "–"
 
     lines: dict[str, list[str]] = {}
-    for point in plan.points:
-        line = point.parameter if point.parameter == point.series else f"{point.parameter}, {point.series}"
-        said = f"{mean(targets, point.arm)} / {mean(others, point.arm)}"
+    for point in sweeps:
+        same = point["parameter"] == point["series"]
+        line = point["parameter"] if same else f"{point['parameter']}, {point['series']}"
+        said = f"{mean('target', point['arm'])} / {mean('other', point['arm'])}"
         if said != "– / –":
-            lines.setdefault(line, []).append(f"{said} at {point.value}")
-    runs = scope(min((row.runs for row in by.values()), default=1))
+            lines.setdefault(line, []).append(f"{said} at {point['value']}")
     return [
-        f"Along {line}: change to the seed in points (target / mean of the other tasks), {runs} per value: "
-        f"{', '.join(said)}."
+        f"Sweep of {line}: change against the seed in points (target / mean of the other tasks), "
+        f"{during(findings.runs)} per value: {', '.join(said)}."
         for line, said in lines.items()
     ]
 
 
-def _does_it_help(
-    arm: str,
-    twin: str,
-    seed: str,
-    targets: Sequence[str],
-    others: Sequence[str],
-    by: Mapping[tuple[str, str, str], Comparison],
-    margin: float,
-) -> list[str]:
-    """Whether training on rewrites prevented what training on the originals did."""
-    versus = {task: by[task, arm, twin] for task in [*targets, *others] if (task, arm, twin) in by}
-    if not versus:
+def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
+    """Whether training on rewrites prevented the forgetting that training on the originals caused."""
+    rows = {row["task"]: row for row in findings.comparisons if (row["arm"], row["against"]) == (arm, baseline)}
+    if not rows:
         return []
-    sentences = []
-    over = during(min(row.runs for row in versus.values()))
-    forgotten = [
-        task for task in others if task in versus and (row := by.get((task, twin, seed))) and row.word == "forgot"
-    ]
-    better = [task for task in others if task in versus and versus[task].word == "gained"]
-    worse = [task for task in others if task in versus and versus[task].word == "forgot"]
-    if forgotten:
-        saved = [task for task in forgotten if task in better]
+    over, sentences = during(min(row["runs"] for row in rows.values())), []
+    others = [task for task in findings.tasks if task["role"] == "other"]
+    words = {task["task"]: (findings.change(task, baseline) or {}).get("word") for task in others}
+    compared = [task["task"] for task in others if task["task"] in rows]
+    if forgotten := [task for task in compared if words[task] == "forgot"]:
+        better = [task for task in forgotten if rows[task]["word"] == "gained"]
         sentences.append(
-            f"{twin} forgot {_list(forgotten)} {over}; {arm} does better than it on {len(saved)} of these "
+            f"{baseline} forgot {_list(forgotten)} {over}; {arm} is better than {baseline} on {len(better)} of "
             f"{len(forgotten)}."
         )
-    elif others and all((row := by.get((task, twin, seed))) and row.word in ("kept", "gained") for task in others):
+    elif others and all(word in ("kept", "gained") for word in words.values()):
         sentences.append(
-            f"{twin} lost {100 * margin:g} points or more on none of the other tasks {over}, so there was nothing for "
-            f"{arm} to prevent."
+            f"{baseline} lost {100 * findings.margin:g} points or more on none of the other tasks {over}, so there was "
+            f"nothing for {arm} to prevent."
         )
-    if worse:
-        sentences.append(f"{arm} does worse than {twin} on {_list(worse)} {over}.")
-    for task in targets:
-        if row := versus.get(task):
-            sentences.append(f"On {task} {arm} {_relation(row, margin)} {twin} {over} ({_points(row)}).")
+    if worse := [task for task in compared if rows[task]["word"] == "forgot"]:
+        sentences.append(f"{arm} is worse than {baseline} on {_list(worse)} {over}.")
+    for task in findings.tasks:
+        if task["role"] == "target" and (row := rows.get(task["task"])):
+            relation = _relation(row, findings.margin)
+            sentences.append(f"On {row['task']}, {arm} {relation} {baseline} {over} ({_size(row)}).")
     return sentences
 
 
-def _verb(row: Comparison, margin: float) -> str:
-    kept = "no change" if row.unchanged else f"no loss of {100 * margin:g} points or more"
-    return {"gained": "gained", "kept": kept, "forgot": "lost", "can't tell": "can't tell"}[row.word]
+def _verb(row: Row, margin: float) -> str:
+    kept = "no change" if row["unchanged"] else f"no loss of {100 * margin:g} points or more"
+    return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], "can't tell")
 
 
-def _relation(row: Comparison, margin: float) -> str:
-    kept = "is level with" if row.unchanged else f"is less than {100 * margin:g} points below"
-    return {"gained": "is above", "kept": kept, "forgot": "is below", "can't tell": "can't be told apart from"}[
-        row.word
-    ]
+def _relation(row: Row, margin: float) -> str:
+    kept = "is level with" if row["unchanged"] else f"is less than {100 * margin:g} points below"
+    return {"gained": "is above", "kept": kept, "forgot": "is below"}.get(row["word"], "can't be told apart from")
 
 
-def _points(row: Comparison) -> str:
-    return f"{100 * row.difference:+.1f} points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}"
+def _size(row: Row) -> str:
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"{100 * row['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
-def _tally(rows: Sequence[Comparison]) -> list[str]:
-    if not rows:
-        return []
-    parts = []
-    for word in ("forgot", "kept", "gained", "can't tell"):
-        named = [
-            row.task + (f": about {row.needed:,} items needed" if row.needed else "")
-            for row in rows
-            if row.word == word
-        ]
-        if named:
-            parts.append(f"{word} {len(named)} ({', '.join(named)})")
-    return [f"of {len(rows)} other tasks " + ", ".join(parts)]
+def _tally(rows: Sequence[Row]) -> list[str]:
+    """How many other tasks have each word, and which."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        needed = f": about {row['needed']:,} items needed" if row["needed"] else ""
+        named.setdefault(row["word"], []).append(row["task"] + needed)
+    order = [word for word in ("forgot", "kept", "gained", "can't tell") if word in named]
+    parts = [f"{word} {len(named[word])} ({', '.join(named[word])})" for word in order]
+    return [f"of {len(rows)} other tasks, {', '.join(parts)}"] if parts else []
 
 
 def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# ---- the notes
+
+
+def notes(verdict: Row) -> Iterator[str]:
+    """What a reader must know to read the numbers."""
+    caveats, data = verdict["caveats"], verdict["data"]
+    if verdict["runs_needed"]:
+        yield _single_run(**verdict["runs_needed"])
+    if caveats["note"]:
+        yield caveats["note"]
+    series = Counter((point["parameter"], point["series"]) for point in verdict["sweeps"])
+    if single := [f"{parameter} for {name}" for (parameter, name), count in series.items() if count == 1]:
+        yield f"A sweep with one point shows no curve: {', '.join(single)}."
+    if few := caveats["few_rows"]:
+        yield f"There are {data['train']} training rows, fewer than the n of {', '.join(few)}; all of them were used."
+    if caveats["fake"]:
+        yield "The fake backend made up answers, so the numbers describe no model."
+    if caveats["no_sandbox"]:
+        yield "sandbox: none. Programs that a model wrote ran without a sandbox."
+    yield from data_notes(data)
+    for task, counts in verdict["items"].items():
+        yield from item_notes(task, counts)
+    yield from _left_out(verdict["settings_left_out"])
+    if caveats["python_asserts"]:
+        yield (
+            "python_asserts: asserts about objects of a program's classes run inside the program's own process, which "
+            "can fool them. The reason of such a pass ends with 'run in its own process'."
+        )
+    if caveats["gap_unmeasured"]:
+        yield "The gap before training was not measured, because the seed is behind a server."
+    yield from _training(verdict["training"])
+    if absent := [f"{', '.join(arms)} on {task}" for task, arms in verdict["not_evaluated"].items()]:
+        yield f"Not evaluated yet: {'; '.join(absent)}."
+    for task in verdict["tasks"]:
+        yield from _unanswered(task)
+    for task in verdict["tasks"]:
+        yield from _items_missing(task)
+    if runs := caveats["shift_unmeasured"]:
+        yield f"The shift of {', '.join(runs)} is not measured. Evaluate them, then run `selfdistill shift`."
+    yield from dict.fromkeys(why for row in verdict["shift"].values() for why in row["missing"].values())
+    for arm, sources in verdict["trained_on"].items():
+        yield f"{arm} trains on " + ", ".join(f"{n} {_SOURCES[key]}" for key, n in sources.items()) + "."
+
+
+def _single_run(runs: int | None, most: int, drop: float, spread: float) -> str:
+    """For arms that were trained once: what the intervals do not cover, and how many runs would cover it."""
+    found = f"a drop of {100 * drop:g} points"
+    if runs is None:
+        advice = f"even {most} runs would not find {found} in 80 % of cases; evaluate on more items too."
+    else:
+        seeds = ", ".join(map(str, range(runs)))
+        advice = f"{runs} runs (seeds: [{seeds}]) find {found} in one task in 80 % of cases with these items."
+    return (
+        "Each arm was trained once, so the words and intervals are about this training run. They cover the draw of the "
+        "items, not how much another training of the same arm would differ. If training runs differ by "
+        f"{100 * spread:g} points (standard deviation of the true score), {advice}"
+    )
+
+
+def _left_out(left_out: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The sampling settings that servers rejected, with the stages whose answers were drawn without them."""
+    stages: dict[str, list[str]] = {}
+    for stage, settings in left_out.items():
+        stages.setdefault(", ".join(settings), []).append(stage)
+    for settings, names in stages.items():
+        where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more stages"
+        seed = " Without seed, another run draws other answers." if "seed" in settings.split(", ") else ""
+        yield f"{where}: the server did not accept {settings}, so its own defaults may apply.{seed}"
+
+
+def _training(training: Mapping[str, Row]) -> Iterator[str]:
+    """The optimiser steps of each run, and the rows that a training left out, cut or masked."""
+    steps = {run: counts["steps"] for run, counts in training.items()}
+    if len(set(steps.values())) > 1:
+        said = ", ".join(f"{run} {count:,}" for run, count in steps.items())
+        yield f"Optimiser steps are not equal: {said}. Arms with unequal steps differ in more than the data."
+    elif len(steps) > 1:
+        yield f"Optimiser steps are equal: {next(iter(steps.values())):,} in each of {', '.join(steps)}."
+    for run, counts in training.items():
+        if cut := counts["cut"]:
+            yield f"{run}: {cut} rows were cut at train.max_length; the end of their responses is not trained on."
+        if dropped := counts["dropped"]:
+            yield (
+                f"{run}: {dropped} rows were left out of training, because they can't be rendered or no token of their "
+                "response is within the limit."
+            )
+        if masked := counts["masked_rows"]:
+            yield f"{run}: {masked} rows have no loss on any token, because train.mask_above masks all of them."
+        replay = counts.get("replay", {"bad": 0, "held_out": 0})
+        if replay["bad"] or replay["held_out"]:
+            yield (
+                f"{run}: of the rows to replay, {replay['bad']} can't be used and {replay['held_out']} ask what is "
+                "held out; none of these rows is trained on."
+            )
+
+
+def _unanswered(task: Row) -> Iterator[str]:
+    """How many replies have no answer, by arm, and the next step."""
+    said = []
+    for arm, score in task["scores"].items():
+        if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
+            said.append(f"{arm} {samples:,} samples")
+        elif score["unanswered"]:
+            said.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
+    if said:
+        yield (
+            f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
+            f"({', '.join(said)}). Raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
+        )
+
+
+def _items_missing(task: Row) -> Iterator[str]:
+    """Whether many of a task's items are missing from its scores, and why."""
+    lost = [(arm, score["unjudged"] + score["errors"], score["n"]) for arm, score in task["scores"].items()]
+    if many := [f"{arm} {count} of {n}" for arm, count, n in lost if count > _MANY_LOST * n]:
+        yield f"{task['task']}: the scores leave out items that couldn't be judged ({', '.join(many)})."
+    shares = {arm: score["details"].get(IN_ALL_RUNS, 1.0) for arm, score in task["scores"].items()}
+    if few := [f"{arm} {share:.0%}" for arm, share in shares.items() if share < 1 - _MANY_LOST]:
+        yield f"{task['task']}: the scores cover only the items that were judged in every run ({', '.join(few)})."

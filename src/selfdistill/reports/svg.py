@@ -1,5 +1,7 @@
-"""The looks of arms, and matplotlib figures as inline SVG that follows the page's colours, light or dark, and its
-strict content policy."""
+"""The colours and markers of arms, and matplotlib figures as inline SVG.
+
+A figure is drawn in placeholder colours that become CSS variables, so one drawing serves the light and the dark page.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,12 @@ from .letters import text_width
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLORS = 12  # of arms, `--arm-0` ... in base.css
+_COLORS = 12  # the arms' colours: `--arm-0` to `--arm-11` in base.css
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a figure: it is drawn in no other."""
+    """All colours that a figure may use."""
 
     ink: str
     muted: str
@@ -37,7 +39,7 @@ class Palette:
         return self.arms[slot % len(self.arms)]
 
 
-# A figure for the page is drawn in these, which stand for the page's CSS variables.
+# Placeholders for the page's CSS variables.
 PAGE = Palette("#010101", "#020202", "#030303", "#040404", tuple(f"#0505{slot:02x}" for slot in range(_COLORS)))
 _VARIABLES = {value: f"var(--{name})" for name, value in vars(PAGE).items() if name != "arms"} | {
     value: f"var(--arm-{slot})" for slot, value in enumerate(PAGE.arms)
@@ -46,15 +48,15 @@ _VARIABLES = {value: f"var(--{name})" for name, value in vars(PAGE).items() if n
 
 @cache
 def light_palette() -> Palette:
-    """The page's light colours on white, for figures in files of their own."""
+    """The page's light colours on white, for figures in files."""
     css = (files(__package__) / "templates" / "base.css").read_text(encoding="utf-8").split("@media")[0]
     found = dict(re.findall(r"--([\w-]+): (#\w+)", css))
     arms = tuple(found[f"arm-{slot}"] for slot in range(_COLORS))
     return Palette(found["ink"], found["muted"], found["rule"], "#ffffff", arms)
 
 
-# One colour and one marker for each arm, so that it is not lost in grey or to the
-# colour-blind. The second figure makes their areas look alike.
+# Each arm has a marker in addition to its colour, for prints in grey and colour-blind readers. The number scales the
+# marker, so that all markers look equally large.
 _MARKERS = (
     ("o", 1.0), ("s", 0.95), ("D", 0.85), ("^", 1.15), ("v", 1.15), ("P", 1.15), ("X", 1.15), ("<", 1.15), (">", 1.15),
     ("p", 1.2), ("h", 1.15), ("*", 1.6),
@@ -64,14 +66,14 @@ _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 
 
 def marker_of(slot: int, size: float) -> tuple[str, float]:
-    """An arm's marker, as matplotlib calls it, and how large it is drawn to look `size` pixels wide."""
+    """An arm's marker by its name in matplotlib, and the size at which the marker looks `size` pixels wide."""
     marker, factor = _MARKERS[slot % len(_MARKERS)]
     return marker, size * factor
 
 
 def series_of(sweeps: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The series of each arm that a sweep made (`sdft.n=500`, `mix=0.25`); an arm of the recipe's own may be a point of
-    a sweep too."""
+    """The series of each arm that a sweep created, such as `sdft.n=500` or `mix=0.25`. Arms that the recipe names,
+    which may be points of a sweep too, are not included."""
     return {
         row["arm"]: row["series"]
         for row in sweeps
@@ -80,8 +82,8 @@ def series_of(sweeps: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def arm_slots(arms: list[str], seed_arm: str, sweeps: Sequence[dict[str, Any]] = ()) -> dict[str, int]:
-    """Which colour and marker an arm has: the seed's, vanilla's and sdft's are always the same, and the arms of a
-    sweep look like its series (`sweeps` as in verdict.json)."""
+    """The slot of each arm, which decides its colour and marker. The seed, vanilla and sdft always have the same slots;
+    the arms of a sweep share the slot of their series (`sweeps` as in verdict.json)."""
     slots = {seed_arm: 0, "vanilla": 1, "sdft": 2}
     looks = series_of(sweeps)
     for arm in arms:
@@ -90,7 +92,7 @@ def arm_slots(arms: list[str], seed_arm: str, sweeps: Sequence[dict[str, Any]] =
 
 
 def marker_icon(slot: int) -> Markup:
-    """The arm's marker for a line of text."""
+    """An arm's marker for a line of text."""
     from matplotlib.markers import MarkerStyle
 
     marker, factor = _MARKERS[slot % len(_MARKERS)]
@@ -108,14 +110,14 @@ def marker_icon(slot: int) -> Markup:
 
 
 def inline_svg(figure: Figure, name: str, label: str, css_class: str = "") -> Markup:
-    """The figure for an HTML page, the same bytes each time. `name` makes its ids its own, `label` says what it shows
-    to who can't see it."""
+    """The figure for an HTML page, reproducible byte by byte. `name` makes the ids unique on the page; `label`
+    describes the figure to readers who can't see it."""
     from matplotlib import rc_context
 
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
     file = io.StringIO()
     with rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a glyph that DejaVu lacks; the browser's fonts draw the text
+        warnings.simplefilter("ignore", UserWarning)  # DejaVu lacks a glyph; the browser's fonts draw the text
         figure.savefig(file, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
     for parent in root.iter():
@@ -134,7 +136,7 @@ def inline_svg(figure: Figure, name: str, label: str, css_class: str = "") -> Ma
 
 
 def _plain_attributes(element: ElementTree.Element, name: str, used: set[str]) -> None:
-    """No `style` (the content policy forbids it), no namespaces (HTML has none), ids of the figure's own."""
+    """Replaces `style` (the content policy forbids it), removes namespaces (HTML has none) and makes ids unique."""
     element.tag = element.tag.removeprefix(_SVG)
     if element.text and not element.text.strip():
         element.text = None
@@ -148,7 +150,7 @@ def _plain_attributes(element: ElementTree.Element, name: str, used: set[str]) -
         elif key != "id" or value in used:
             plain[key.removeprefix(_XLINK)] = value
     plain.pop("font-family", None)
-    if element.tag == "text" and element.text:  # the room that the layout has for it, see figures.js
+    if element.tag == "text" and element.text:  # the room in the layout, see figures.js
         size, bold = float(plain["font-size"].removesuffix("px")), plain.get("font-weight") in ("bold", "700")
         plain["data-width"] = f"{text_width(element.text, size, bold) + 0.5:.1f}"
     for key, value in plain.items():

@@ -1,7 +1,9 @@
-"""The page's figures for a terminal of 80 columns and up."""
+"""The tables of the terminal, for 80 columns and up."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -9,22 +11,20 @@ from .findings import Findings, Row
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
     from rich.text import Text
 
-    from ..pipeline.reproduce import Figure
-
-_MAX_COLUMNS = 3  # arms that stand side by side in 80 columns
+_MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
 _COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow"}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
-    """Scores in percent with their 95 % intervals, and what each arm gained, kept or forgot against the seed. Up to
-    three arms stand side by side; of more, each has a line of its own under its task. The caption names the training
-    runs that the words are about."""
+    """Scores in percent with 95 % intervals, and whether each arm gained, kept or forgot each task.
+
+    Up to three arms are columns; with more arms, each arm has its own line under its task. The caption names the
+    training runs that the words are about.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -56,55 +56,86 @@ def _cell(findings: Findings, task: Row, arm: str) -> tuple[Text, Text]:
 
     score, change = task["scores"].get(arm), findings.change(task, arm)
     if score is None:
-        itself = arm == findings.seed_arm and task["scores"]  # it is what the others are judged against
-        return Text("" if itself else "not yet", style="dim"), Text("")
-    value = (
-        f"{percent(score['value'])} {bounds(score['low'], score['high'])}" if score["value"] is not None else "unjudged"
-    )
+        is_reference = arm == findings.seed_arm and task["scores"]  # the other arms are judged against the seed
+        return Text("" if is_reference else "not yet", style="dim"), Text("")
+    known = score["value"] is not None
+    value = f"{percent(score['value'])} {bounds(score['low'], score['high'])}" if known else "unjudged"
     if change is None:
         return Text(value), Text("")
     word = change["word"]
-    said = f"{points(change['difference'])} {WORDS.get(word, ('?', ''))[0]} {word}"
-    return Text(value), Text(said, style=_COLORS.get(word, ""))
+    return Text(value), Text(f"{points(change['difference'])} {WORDS[word][0]} {word}", style=_COLORS.get(word, ""))
 
 
-def reproduction_table(figures: Sequence[Figure]) -> Table:
-    """Our figures with their 95 % intervals beside the paper's where it has any: by experiment and task, arm under
-    arm."""
+@dataclass(frozen=True)
+class PaperScore:
+    """A score of ours with its 95 % interval next to the paper's, in percent; None if there is none. At demo scale
+    `stands_for` is the paper's task that `task` replaces."""
+
+    experiment: str
+    arm: str
+    task: str
+    ours: float | None
+    low: float | None
+    high: float | None
+    n: int
+    paper: float | None
+    stands_for: str = ""
+
+
+def reproduction_table(scores: Sequence[PaperScore]) -> Table:
+    """Our scores next to the paper's, by experiment and task, with a line for each arm."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table, beside = Table(box=box.SIMPLE_HEAD, pad_edge=False), any(row.paper is not None for row in figures)
-    for name in ("tuned on", "task", "arm", "ours, in %", *(["the paper's"] if beside else [])):
+    table, has_paper = Table(box=box.SIMPLE_HEAD, pad_edge=False), any(row.paper is not None for row in scores)
+    for name in ("tuned on", "task", "arm", "ours, in %", *(["the paper's"] if has_paper else [])):
         table.add_column(name, overflow="fold")
     before = ""
-    for (own, task), group in groupby(figures, key=lambda row: (row.experiment, row.task)):
+    for (own, task), group in groupby(scores, key=lambda row: (row.experiment, row.task)):
         rows = list(group)
         for place, row in enumerate(rows):
-            ours = "unjudged" if row.ours is None else f"{row.ours:.1f}{_within(row)}"
+            interval = "" if row.low is None or row.high is None else f" [{row.low:.1f}, {row.high:.1f}]"
             named = task + (f" (for {row.stands_for})" if row.stands_for else "")
-            cells = [own if own != before else "", "" if place else named, row.arm, ours]
-            cells += ["–" if row.paper is None else f"{row.paper:.1f}"] if beside else []
+            cells = [own if own != before else "", "" if place else named, row.arm]
+            cells.append("unjudged" if row.ours is None else f"{row.ours:.1f}{interval}")
+            cells += ["–" if row.paper is None else f"{row.paper:.1f}"] if has_paper else []
             table.add_row(*map(Text, cells), end_section=row is rows[-1])
             before = own
     return table
 
 
-def _within(row: Figure) -> str:
-    return "" if row.low is None or row.high is None else f" [{row.low:.1f}, {row.high:.1f}]"
+def shift_table(shift: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row for each run and a column for the mean of each metric; the intervals are in shift/RUN.json. `weights` is
+    the relative norm of the change of the weights."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Distribution shift from the seed", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True)
+    metrics = list(dict.fromkeys(name for row in shift.values() for name in row["metrics"]))
+    for name in (*metrics, "weights"):
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+    for run, row in shift.items():
+        means = [row["metrics"].get(name, {}).get("mean") for name in metrics]
+        table.add_row(run, *map(_short, [*means, (row["parameters"] or {}).get("relative")]))
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if value == 0 or value >= 0.01 else f"{value:.2g}"
 
 
 def acceptance_lines(acceptance: dict[str, Any]) -> str:
-    """How many rewrites were accepted, and why the others were not, as rich markup."""
+    """How many rewrites were accepted, and why the other rewrites were not, as rich markup."""
     from rich.markup import escape
 
     rows, accepted = acceptance["rows"], acceptance["accepted"]
     share = f" ({100 * accepted / rows:.1f} %)" if rows else ""
     lines = [f"Rewrites accepted: {count(accepted)} of {count(rows)}{share}"]
     if acceptance.get("duplicates"):
-        lines[0] += f"; {count(acceptance['duplicates'])} duplicate rows share theirs"
-    reasons = sorted(acceptance.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
+        lines[0] += f"; {count(acceptance['duplicates'])} duplicate rows share a rewrite"
+    reasons = sorted(acceptance["reasons"].items(), key=lambda item: (-item[1], item[0]))
     for reason, number in reasons[:_MAX_REASONS]:
         lines.append(f"  {count(number):>7}  {percent(number / rows):>5} %  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:

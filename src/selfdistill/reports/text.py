@@ -1,4 +1,4 @@
-"""How numbers and foreign text are written, on the page and in the terminal alike."""
+"""How numbers, runs and untrusted text are written, both on the page and in the terminal."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MAX_TEXT = 8_000
 # Every item is in one of these buckets: see `types.Score`.
 BUCKETS = ("passed", "failed", "tied", "truncated", "unanswered", "unjudged", "errors")
 
-# What can't be seen, moves the text around it, or can't be encoded: C0 but tab and newline, DEL and C1, lone
-# surrogates, bidirectional overrides and isolates, line separators, invisible spaces. Joiners stay: emoji need them.
+# Characters that are invisible, move the text around them or can't be encoded: C0 except tab and newline, DEL and C1,
+# lone surrogates, bidirectional overrides and isolates, line separators, invisible spaces. Emoji need the joiners.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
-# A comparison's word, as `comparisons.word` returns it: an arrow for readers who see no colour, and its name if an arm
-# is compared with another trained arm instead of the seed.
+# For each word of `measure.comparisons.word`: a sign for readers who see no colour, and the word for a comparison with
+# another trained arm instead of the seed.
 WORDS = {
     "gained": ("↑", "better"),
     "kept": ("≥", "not worse"),
@@ -27,8 +27,17 @@ WORDS = {
 }
 
 
+def scope(runs: int) -> str:
+    """The subject of a claim: after a single run the claim is about that run, not about the arm."""
+    return "this training run" if runs == 1 else f"{runs} training runs"
+
+
+def during(runs: int) -> str:
+    return f"{'in' if runs == 1 else 'over'} {scope(runs)}"
+
+
 def visible(text: str) -> str:
-    """`text` with control characters shown: ␀ for NUL, ‹U+202E› for what has no picture."""
+    """`text` with control characters shown: ␀ for NUL, ‹U+202E› for a character without a picture."""
     return _HIDDEN.sub(_picture, text)
 
 
@@ -40,7 +49,7 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def visible_json(value: Any) -> Any:
-    """Plain JSON or YAML values, with every string in them (keys too) made `visible`."""
+    """Plain JSON or YAML values in which every string and key is `visible`."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -49,7 +58,7 @@ def visible_json(value: Any) -> Any:
 
 
 def cut(value: object) -> str | None:
-    """A value of the data as text for a page: `visible`, and no longer than a reader reads."""
+    """A value of the data as text for a page: `visible`, and at most `MAX_TEXT` characters long."""
     if value is None:
         return None
     text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -64,12 +73,12 @@ def shorten(text: str, limit: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """0.46 is 46.0."""
+    """46.0 for the share 0.46."""
     return "–" if share is None else f"{100 * share:.1f}"
 
 
 def bounds(low: float | None, high: float | None) -> str:
-    """[39.2, 52.9], of a share."""
+    """[39.2, 52.9] for two shares."""
     return "" if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
 
 
@@ -84,7 +93,7 @@ def point_bounds(low: float, high: float) -> str:
 
 
 def figure(value: float) -> str:
-    """A measure of any size: 0.873, 0.0031, 12.4."""
+    """A number of any size in three digits: 0.873, 0.0031, 12.4."""
     return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 10 else f"{value:.3g}"
 
 

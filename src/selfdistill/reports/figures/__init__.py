@@ -1,4 +1,4 @@
-"""Every figure of the report: for the page as inline SVG with its data, and for papers as files."""
+"""Every figure of the report: as inline SVG with its data for the page, and as files for papers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from markupsafe import Markup
 from ...store.rows import write_text
 from ..svg import PAGE, inline_svg, light_palette
 from .canvas import Canvas, Drawing
-from .forgetting import forgetting, measure, measures, name_of
+from .forgetting_figure import forgetting
+from .loss_figure import loss
 from .material import Material
-from .rewriting import acceptance, gap
-from .scores import verdict
-from .shift import layers, similarity
-from .sweeps import sweeps
-from .training import loss
+from .rewrite_figures import acceptance, gap
+from .score_figure import verdict
+from .shift_figures import layers, similarity
+from .sweep_figure import sweeps
 
 _WIDE, _NARROW, _PAPER = 940.0, 350.0, 640.0  # CSS pixels
 _UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
 
 
 class Figure(NamedTuple):
-    """`name` is that of its files, `section` where it stands on the page. The function gives None where the experiment
-    hasn't (yet) what it shows."""
+    """A figure by the `name` of its files and its `section` of the page. The function returns None if the experiment
+    lacks the data."""
 
     name: str
     section: str
@@ -50,7 +50,7 @@ FIGURES = (
 
 
 class Shown(NamedTuple):
-    """A figure on the page; `data` is a data: URI of its CSV."""
+    """A figure on the page; `data` is a data: URI of the CSV."""
 
     name: str
     section: str
@@ -61,12 +61,12 @@ class Shown(NamedTuple):
 
 
 def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
-    """The figures for which there is something to show."""
+    """The figures for which the experiment has data."""
     return [(figure, drawing) for figure in FIGURES if (drawing := figure.function(material))]
 
 
 def page_figures(material: Material) -> list[Shown]:
-    """Each figure as inline SVG, once for wide and once for narrow screens."""
+    """Each figure as inline SVG, in one layout for wide screens and one for narrow screens."""
     shown = []
     for figure, drawing in drawings(material):
         wide, narrow = (
@@ -79,17 +79,17 @@ def page_figures(material: Material) -> list[Shown]:
 
 
 def save_figures(material: Material, folder: Path) -> list[Path]:
-    """NAME.png, NAME.pdf and NAME.csv of each figure in `folder`; the same bytes each time. Raises OSError where it
-    can't be written."""
+    """Writes NAME.png, NAME.pdf and NAME.csv of each figure to `folder`, reproducible byte by byte, and returns the
+    paths. Raises OSError if a file can't be written."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for figure, drawing in drawings(material):
         picture = drawing.draw(Canvas(_PAPER, light_palette()))
-        # Text stays text in the PDF; `$` in a name is no formula.
+        # Type 42 fonts keep text as text in a PDF. A `$` in a name does not start a formula.
         with rc_context({"pdf.fonttype": 42, "text.parse_math": False}), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a glyph that DejaVu lacks
+            warnings.simplefilter("ignore", UserWarning)  # DejaVu lacks a glyph
             for kind, undated in _UNDATED.items():
                 paths.append(folder / f"{figure.name}.{kind}")
                 picture.savefig(paths[-1], facecolor="white", dpi=216, metadata=undated)
@@ -99,7 +99,7 @@ def save_figures(material: Material, folder: Path) -> list[Path]:
 
 
 def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """CSV with a header line. Text that a spreadsheet would take for a formula gets a ' in front
+    """CSV with a header line. Text that a spreadsheet would read as a formula is prefixed with '
     (https://owasp.org/www-community/attacks/CSV_Injection)."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -110,9 +110,3 @@ def as_csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@") and value.strip() else value
-
-
-__all__ = [
-    "FIGURES", "Figure", "Material", "Shown", "as_csv", "measure", "measures", "name_of", "page_figures",
-    "save_figures",
-]  # fmt: skip

@@ -1,5 +1,5 @@
-"""What a figure is drawn on: a width in CSS pixels and colours. A function of a canvas draws it for the page, wide and
-narrow (text that shrinks with its picture can't be read), and for files."""
+"""The canvas of a figure: its width and colours. Each figure has a function that draws it on any canvas: a wide and a
+narrow one for the page, where text must not shrink with the picture, and one for files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LINE = 21.0  # of a legend
-_ICON, _BETWEEN = 17.0, 21.0  # before an entry of the legend, and after it
+_ICON, _BETWEEN = 17.0, 21.0  # space before and after an entry of the legend
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, not drawn yet. `label` says what it shows to who can't see it, `caption` how to read it; `header` and
-    `rows` are its data."""
+    """A figure before it is drawn. `label` describes it to readers who can't see it; `caption` explains how to read it;
+    `header` and `rows` are its data."""
 
     draw: Callable[[Canvas], Figure]
     label: str
@@ -34,7 +34,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Canvas:
-    """`width` in CSS pixels. All lengths are in these, and down from the top."""
+    """All lengths are in CSS pixels, measured from the top."""
 
     width: float
     palette: Palette
@@ -44,7 +44,7 @@ class Canvas:
         return self.width < 500
 
     def start(self, height: float, legend: Mapping[str, int] | None = None) -> tuple[Figure, float]:
-        """A figure with a legend (name → look) on top and `height` below it, and where that begins."""
+        """A figure with a legend (name → slot) on top and `height` below the legend, and the height of the legend."""
         from matplotlib.figure import Figure
 
         places, top = self._flow(list(legend or {}))
@@ -54,7 +54,7 @@ class Canvas:
         return figure, top
 
     def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes at that place, drawn plainly: no frame, no tick marks."""
+        """Axes at this place, without a frame and tick marks."""
         across, down = figure.get_size_inches() * 72
         box = (left / across, 1 - (top + height) / down, width / across, height / down)
         axes = figure.add_axes(box, facecolor="none")
@@ -67,7 +67,7 @@ class Canvas:
         axes.grid(axis=axis, color=self.palette.rule, linewidth=1)
 
     def title(self, axes: Axes, text: str, room: float, note: str = "") -> None:
-        """Above the axes, from their left edge: bold text, wrapped to `room`, and under it a quiet line."""
+        """Bold text above the axes, wrapped to `room`, with an optional grey line under it."""
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
         if note:
             axes.annotate(note, (0, 1), (0, 9), color=self.palette.muted, fontsize=12, **place)
@@ -77,23 +77,23 @@ class Canvas:
             axes.annotate(line, (0, 1), (0, y), color=self.palette.ink, fontsize=13, fontweight="bold", **place)
 
     def note(self, axes: Axes, text: str, **place: Any) -> None:
-        """Quiet text below the axes or beside a value."""
+        """Grey text, for example next to a value."""
         axes.annotate(text, color=self.palette.muted, fontsize=12, annotation_clip=False, **place)
 
     def marker(self, slot: int, size: float) -> dict[str, Any]:
-        """What `Axes.plot` takes to draw an arm's marker, `size` pixels wide."""
+        """The arguments of `Axes.plot` for an arm's marker that is `size` pixels wide."""
         marker, drawn = marker_of(slot, size)
         color = self.palette.arm(slot)
         return {"marker": marker, "markersize": drawn, "markeredgecolor": self.palette.paper, "color": color}
 
     def columns(self, panels: int, most: int, gap: float = 46.0, left: float = 44.0) -> list[tuple[float, float, int]]:
-        """Of each panel its left edge, width and line, where up to `most` stand side by side."""
+        """The left edge, width and line of each panel, with up to `most` panels side by side."""
         across = min(most, panels)
         width = (self.width - left - 18 - gap * (across - 1)) / across
         return [(left + panel % across * (width + gap), width, panel // across) for panel in range(panels)]
 
     def _flow(self, names: list[str]) -> tuple[list[tuple[float, float, str]], float]:
-        """Where each name stands, line by line, and where the legend ends."""
+        """The place of each name in the legend, and the height of the legend."""
         places, x, y = [], 0.0, _LINE / 2
         for name in (fit(name, self.width - _ICON, 13) for name in names):
             width = _ICON + text_width(name, 13)
@@ -115,7 +115,7 @@ class Canvas:
 
 
 def geometric(values: Sequence[float]) -> bool:
-    """Whether values are spaced more evenly on a logarithmic axis than on a linear one."""
+    """Whether values are spaced more evenly on a logarithmic axis than on a linear axis."""
     ordered = sorted(set(values))
     if len(ordered) < 3 or ordered[0] <= 0 or ordered[-1] / ordered[0] < 4:
         return False
@@ -123,6 +123,6 @@ def geometric(values: Sequence[float]) -> bool:
 
 
 def _unevenness(ordered: Sequence[float]) -> float:
-    """The largest gap against the mean one."""
+    """The largest gap divided by the mean gap."""
     gaps = [after - before for before, after in pairwise(ordered)]
     return max(gaps) * len(gaps) / sum(gaps)

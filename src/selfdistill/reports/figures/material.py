@@ -1,4 +1,4 @@
-"""What the figures are drawn from, read from an experiment's directory."""
+"""The data of all figures, read from an experiment's directory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
-from ..findings import Findings
+from ..findings import Findings, Row
 from ..svg import arm_slots, series_of
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Material:
-    """`training` and `shift` are by run (of an arm that was trained with several seeds, `arm@seed`); `gap` has of each
-    response (mean negative log-likelihood a token in nats, tokens)."""
+    """`training` and `shift` are by run; the runs of an arm with several training seeds are called `arm@seed`. `gap`
+    lists (mean negative log-likelihood per token in nats, tokens) of the responses."""
 
     findings: Findings
     training: dict[str, list[Row]] = field(default_factory=dict)
@@ -28,7 +26,7 @@ class Material:
 
     @cached_property
     def slots(self) -> dict[str, int]:
-        """Every arm's look."""
+        """The slot of each arm, which decides its colour and marker."""
         arms = [*self.findings.arms, *map(self.arm_of, [*self.training, *self.shift])]
         return arm_slots(list(dict.fromkeys(arms)), self.findings.seed_arm, self.sweeps)
 
@@ -37,8 +35,8 @@ class Material:
 
     @cached_property
     def leading(self) -> dict[str, int]:
-        """Of the arms that look alike one, with its look: the recipe's own, else the last of a sweep's series. The
-        others are in the sweep's figure."""
+        """One arm for each slot: the arm that the recipe names, else the last arm of a sweep's series. The figure of
+        the sweep shows the remaining arms."""
         swept, chosen = series_of(self.sweeps), dict[int, str]()
         for arm, slot in self.slots.items():
             if slot not in chosen or chosen[slot] in swept:
@@ -46,7 +44,7 @@ class Material:
         return {arm: slot for arm, slot in self.slots.items() if chosen[slot] == arm}
 
     def legend(self, arms: Iterable[str]) -> dict[str, int]:
-        """The looks of arms, where those of a sweep's series have one."""
+        """The legend for these arms (name → slot). The arms of a sweep's series share one entry."""
         series = series_of(self.sweeps)
         names = {slot: series.get(arm, arm) for arm, slot in self.leading.items()}
         return {names[self.slots[arm]]: self.slots[arm] for arm in arms}
@@ -56,7 +54,7 @@ class Material:
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None: files hold null where there is none."""
+    """`value` as a finite number, else None."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     return float(value) if good else None
 

@@ -3,12 +3,12 @@ const TONES = { passed: "good", failed: "bad", truncated: "bad", unanswered: "ba
 const tasks = new Map(data.tasks.map((task) => [task.name, task]));
 let task = data.tasks[0];
 
-// A pattern is a string: of each run of the task the place of its answer's bucket in `data.buckets`, or "-".
+// A pattern is a string with a character for each run of the task: the place of the bucket in `data.buckets`, or "-".
 const bucket = (pattern, run) => data.buckets[pattern[task.runs.indexOf(run)]];
 const kind = (pattern, run) => data.kinds[pattern[task.runs.indexOf(run)]] || null;
 const differ = (pattern, runs) => new Set(runs.map((run) => kind(pattern, run)).filter(Boolean)).size > 1;
 
-// The filters of a task by what the address calls them: what they say, and which patterns they let pass.
+// The filters of a task by their names in the address: the label, and a test for patterns.
 function filters() {
   if (task.filters) return task.filters;
   const found = task.filters = new Map([["", ["all", () => true]]]);
@@ -32,7 +32,7 @@ const chosen = (state) => filters().get(state.filter) || filters().get("");
 const outcomes = (state, but) => task.runs.filter((run) => run !== but && state[`is:${run}`]);
 const named = (pattern, run) => bucket(pattern, run) || "none";
 
-// Whether the pattern passes the filter and the outcome chosen of each run but one.
+// Whether the pattern passes the filter and the chosen outcome of each run except `but`.
 function passes(state, pattern, but) {
   return chosen(state)[1](pattern) && outcomes(state, but).every((run) => named(pattern, run) === state[`is:${run}`]);
 }
@@ -46,7 +46,7 @@ const said = (state) => task.rows.filter((row) => holds(row, state.q, texts)
   && (!state.reason || row.answers.some((answer) => answer.reason === state.reason)));
 const find = (state) => said(state).filter((row) => passes(state, row.pattern));
 
-// How many items a test lets pass: of those on the page that are searched for; of the whole task where that is more.
+// How many items pass a test: among the items found on this page and, if the page is a sample, in the whole task.
 function counter(state) {
   const here = {};
   for (const { pattern } of said(state)) here[pattern] = (here[pattern] || 0) + 1;
@@ -79,8 +79,8 @@ function about() {
     const differing = (pattern) => differ(pattern, task.runs);
     const here = task.rows.filter((row) => differing(row.pattern)).length;
     parts.push(`This page holds a sample of ${number(task.rows.length)} of the ${number(task.items)} items: ${number(here)} of the `
-      + `${number(total(task.patterns, differing))} on which outcomes differ, and ${number(task.rows.length - here)} others. The draw is the `
-      + `same each time; all answers are in arms/*/evaluate/${task.name}.`);
+      + `${number(total(task.patterns, differing))} on which outcomes differ, and ${number(task.rows.length - here)} others. The sample is the `
+      + `same each time. All answers are in arms/*/evaluate/${task.name}.`);
   }
   if (task.damaged) parts.push(`${number(task.damaged)} lines of this task's files could not be read.`);
   return parts.join(" ");
@@ -115,7 +115,7 @@ function outcome(state, run, counted) {
   const names = [...data.buckets, "none"].filter((name) => Object.keys(task.patterns).some((pattern) => named(pattern, run) === name));
   fill(select, state[key], ["", "any"], ...names.map((name) => {
     const n = counted((pattern) => named(pattern, run) === name && passes(state, pattern, run));
-    return [name, `${SIGNS[name] || "no verdict"} (${n})`];
+    return [name, `${SIGNS[name] || "no grade"} (${n})`];
   }));
   select.addEventListener("change", () => browser.change({ [key]: select.value }));
   return select;
@@ -155,7 +155,7 @@ function side(row, place) {
     answer.more ? element("p", { className: "nothing" }, `and ${number(answer.more)} more samples`) : null);
 }
 
-// Up to four stand side by side; of more, as many in each line.
+// Up to four answers per line; more answers are spread evenly over several lines.
 function sides(row) {
   const node = element("div", { className: "sides" }, ...task.runs.map((_, place) => side(row, place)));
   node.style.setProperty("--sides", Math.ceil(task.runs.length / Math.ceil(task.runs.length / 4)));
@@ -169,10 +169,10 @@ function card(row) {
     sides(row));
 }
 
-// What is chosen, said in words beside the count.
+// The chosen filters in words, next to the count.
 function note(state) {
   const parts = [...(filters().has(state.filter) && state.filter ? [chosen(state)[0]] : []),
-    ...outcomes(state).map((run) => `${run} ${(SIGNS[state[`is:${run}`]] || "- no verdict").slice(2)}`)];
+    ...outcomes(state).map((run) => `${run} ${(SIGNS[state[`is:${run}`]] || "- no grade").slice(2)}`)];
   return parts.length ? `: ${parts.join(", ")}` : "";
 }
 

@@ -1,5 +1,5 @@
 "use strict";
-// What the browsers of rewrites and of answers share. Text from the data only ever becomes text nodes, never markup.
+// Shared by the browsers of rewrites and answers. Text from the data becomes text nodes, never markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const number = (n) => n.toLocaleString("en");
@@ -15,7 +15,7 @@ function shorten(text, limit) {
   return line.length > limit ? line.slice(0, limit) + "…" : line;
 }
 
-// What a grader read from the reference and from the answer; null where it read nothing.
+// What a grader read from the reference and from the answer; null if it read nothing.
 function values(row) {
   if (row.expected === null && row.found === null) return null;
   const code = (value) => value === null ? "nothing" : element("code", { dir: "auto" }, shorten(value, 160));
@@ -36,14 +36,14 @@ function folded(label, text, ...parts) {
     element("summary", {}, `${label} `, element("span", { dir: "auto" }, shorten(text, 220))), ...parts);
 }
 
-// Options as [value, label]; the first is what no choice is called.
+// Options as [value, label]; the first one stands for no choice.
 function fill(select, value, ...options) {
   select.replaceChildren(...options.map(([value, label]) => element("option", { value }, label)));
   select.value = value;
   if (select.selectedIndex < 0) select.value = "";
 }
 
-// The reasons in `counts`, the most frequent first.
+// The reasons in `counts`, most frequent first.
 function fillReasons(counts, chosen) {
   if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
   const sorted = [...counts].sort((a, b) => b[1] - a[1]).filter(([reason], place) => place < 300 || reason === chosen);
@@ -58,8 +58,8 @@ function holds(row, q, texts) {
   return haystacks.get(row).includes(wanted);
 }
 
-// Shows `find(state)` a page at a time, each row as `card(row)`. The address holds the state, so that a link leads to
-// what is shown; report.html has such links. `refill(state)` sets the controls, `note(state)` ends the line of the count.
+// Shows `find(state)` page by page, each row as `card(row)`. The address holds the state, so report.html can link to a
+// selection of rows. `refill(state)` updates the controls; `note(state)` ends the line with the count.
 function browse({ noun, keys, refill, find, card, note = () => "" }) {
   const PER_PAGE = 20;
   const state = { q: "", page: 1 };

@@ -1,5 +1,5 @@
-// The layout of a figure has room for the widths in `data-width`. In a font that is wider its text is condensed to them,
-// so that nothing is cut off or overlaps. What is hidden has no width, so it is fitted once it is shown.
+// `data-width` is the room for a text in the layout of its figure. Text in a wider font is condensed to that width, so
+// that nothing overlaps or is cut off. A hidden figure has no width; it is fitted when it is shown.
 function fitFigures() {
   for (const text of document.querySelectorAll("svg.plot text[data-width]")) {
     text.removeAttribute("textLength");

@@ -1,6 +1,6 @@
 "use strict";
-// Tables that sort by a column: a click, or Enter, on its heading; once more turns the order. A cell's value is its
-// `data-value` or its text; those without one come last.
+// A click or Enter on a heading sorts the table by its column; a second one reverses the order. A cell's value is its
+// `data-value` or its text. Cells without a value come last.
 function valueOf(row, column) {
   const cell = row.cells[column];
   return cell.dataset.value ?? cell.textContent.trim();
@@ -36,7 +36,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// On paper nothing can be opened.
+// Nothing can be opened on paper.
 const opened = [];
 addEventListener("beforeprint", () => {
   for (const node of document.querySelectorAll("details:not([open])")) {

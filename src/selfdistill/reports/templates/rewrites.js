@@ -1,10 +1,10 @@
 const MAX_CELLS = 4_000_000;
 
-// Words, numbers, single signs, spaces; scripts written without spaces by the character.
+// Words, numbers, single characters, spaces. Scripts without spaces are split by character.
 const TOKEN = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]|\d+(?:[.,]\d+)*|[\p{L}\p{M}\p{N}_]+|\s+|[^]/gu;
 const SPACE = /^\s/;
 
-// A longest common subsequence: two arrays that say which tokens both have. Null where the texts are too long.
+// Longest common subsequence: two arrays that mark the shared tokens. Null if the texts are too long.
 function common(a, b) {
   let start = 0, endA = a.length, endB = b.length;
   while (start < endA && start < endB && a[start] === b[start]) start++;
@@ -28,7 +28,7 @@ function common(a, b) {
   return [inA, inB];
 }
 
-// Runs of tokens as text nodes and marks. Spaces are marked only between two marked words.
+// Tokens as text nodes and marked elements. A space is marked only between two marked words.
 function marked(tokens, sharedWords, mark) {
   let word = 0;
   const own = tokens.map((token) => SPACE.test(token) ? null : !sharedWords[word++]);

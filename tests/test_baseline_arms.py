@@ -1,4 +1,4 @@
-"""Which arm on the originals an arm is compared with, and what the page says of arms that aren't all evaluated."""
+"""The baseline arm of each arm, and the headline about arms that are not all evaluated."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 from selfdistill import make_recipe
 from selfdistill.pipeline.context import make_context
 from selfdistill.reports.findings import Findings
+from selfdistill.reports.sentences import headline
 
 SEED = {"seed": {"data": "none"}}
 PAIR = {**SEED, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}}
@@ -15,7 +16,7 @@ DFT = {"extra": {"loss_type": "dft"}}
 
 
 @pytest.mark.parametrize(
-    ("changes", "arm", "twin", "equal"),
+    ("changes", "arm", "baseline", "equal"),
     [
         ({}, "sdft", "vanilla", True),
         ({}, "vanilla", None, False),
@@ -32,20 +33,27 @@ DFT = {"extra": {"loss_type": "dft"}}
         ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", None, False),
     ],
 )
+<<<<<<< HEAD:tests/test_twins.py
 def test_each_arm_is_compared_with_its_baseline(
     changes: dict[str, Any], arm: str, twin: str | None, equal: bool
 ) -> None:
     values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
     plan = make_context(make_recipe(values))
     assert plan.baseline_arm(arm) == twin
+=======
+def test_the_baseline_of_an_arm(changes: dict[str, Any], arm: str, baseline: str | None, equal: bool) -> None:
+    values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
+    plan = Plan(make_recipe(values))
+    assert plan.twin(arm) == baseline
+>>>>>>> reports:tests/test_baseline_arms.py
     assert (plan.equal_twin(arm) is not None) == equal
 
 
 def change(task: str, arm: str, word: str, difference: float) -> dict[str, Any]:
-    return {"task": task, "arm": arm, "against": "seed", "word": word, "difference": difference}
+    return {"task": task, "arm": arm, "against": "seed", "word": word, "difference": difference, "runs": 1}
 
 
-def test_arms_are_told_together_only_of_the_tasks_that_both_have() -> None:
+def test_the_headline_compares_arms_only_on_the_tasks_of_both() -> None:
     tasks = [
         {"task": "maths", "role": "target"},
         *({"task": name, "role": "other"} for name in ("code", "safe", "tool")),
@@ -57,18 +65,24 @@ def test_arms_are_told_together_only_of_the_tasks_that_both_have() -> None:
         :1
     ]
     verdict = {"arms": ["seed", "vanilla", "sdft"], "seed_arm": "seed", "tasks": tasks, "comparisons": rows}
-    said = Findings.of(verdict).headline()
-    assert said.startswith("Of 1 other task so far, vanilla forgot 1")
+    said = headline(Findings.of(verdict | {"baseline_arms": {"sdft": {"against": "vanilla", "equal": True}}}))
+    assert said.startswith("In this training run, vanilla forgot 1 of 1 other task so far")
     assert "-1.0 points on average" in said.replace("−", "-")
 
 
-def test_the_headline_is_of_an_arm_that_differs_in_its_data_alone() -> None:
+def test_the_headline_is_about_an_arm_that_differs_in_its_data_alone() -> None:
     tasks = [{"task": "maths", "role": "target"}, {"task": "code", "role": "other"}]
     arms = ("vanilla", "masked", "sdft")
     rows = [change(task["task"], arm, "kept", 0.0) for task in tasks for arm in arms]
     rows += [{**change("code", arm, "kept", 0.0), "against": "vanilla"} for arm in ("masked", "sdft")]
-    twins = {"masked": {"against": "vanilla", "equal": False}, "sdft": {"against": "vanilla", "equal": True}}
-    verdict = {"arms": ["seed", *arms], "seed_arm": "seed", "tasks": tasks, "comparisons": rows, "twins": twins}
-    said = Findings.of(verdict).headline()
+    baselines = {"masked": {"against": "vanilla", "equal": False}, "sdft": {"against": "vanilla", "equal": True}}
+    verdict = {
+        "arms": ["seed", *arms],
+        "seed_arm": "seed",
+        "tasks": tasks,
+        "comparisons": rows,
+        "baseline_arms": baselines,
+    }
+    said = headline(Findings.of(verdict))
     assert "sdft" in said
     assert "masked" not in said

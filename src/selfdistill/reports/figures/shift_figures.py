@@ -1,4 +1,4 @@
-"""How far training moved the model: answers against the seed's, and parameters."""
+"""The figures of how far training moved the model: its answers, and its parameters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..findings import Row
 from ..letters import fit
 from .canvas import Canvas, Drawing
-from .material import Material, Row, number, numbers
+from .material import Material, number, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,16 +19,17 @@ if TYPE_CHECKING:
 _SIMILARITIES = {"rouge_l": "ROUGE-L", "cosine": "embedding cosine"}
 _BINS = 32
 _RIDGE = 44.0
-_Values = dict[str, dict[str, list[float]]]  # metric → arm → one number a prompt and run
+_Values = dict[str, dict[str, list[float]]]  # metric → arm → one number per prompt and run
 
 
 def similarity(material: Material) -> Drawing | None:
-    """How alike each arm's answers are to the seed's on the same prompts (the paper's Figure 9), a ridge for each."""
+    """The similarity of each arm's answers to the seed's answers to the same prompts, as ridges (the paper's Figure
+    9)."""
     values: _Values = {}
     for metric in _SIMILARITIES:
         for arm in material.leading:
             runs = [material.shift[run] for run in material.runs_of(arm, material.shift)]
-            found = [value for row in runs for value in numbers((row.get("distributions") or {}).get(metric))]
+            found = [value for row in runs for value in numbers(row.get("distributions", {}).get(metric))]
             if found:
                 values.setdefault(metric, {})[arm] = found
     if not values:
@@ -39,9 +41,9 @@ def similarity(material: Material) -> Drawing | None:
     ]
     return Drawing(
         draw=lambda canvas: _draw_ridges(canvas, values, slots),
-        label=f"Similarity of answers to the seed's, means. {'; '.join(said)}.",
-        caption="Answers of each arm against the seed's to the same prompts: 1 is the same answer. Each ridge has its "
-        "own height; the marker is the mean.",
+        label=f"Mean similarity of the answers to the seed's answers. {'; '.join(said)}.",
+        caption="Answers of each arm compared with the seed's answers to the same prompts; 1 means the same answer. "
+        "The marker is the mean. Each ridge is scaled to the same height.",
         header=("metric", "arm", "from", "to", "answers", "share"),
         rows=[
             (metric, arm, low, high, round(share * len(found)), share)
@@ -53,7 +55,7 @@ def similarity(material: Material) -> Drawing | None:
 
 
 def _start(arms: dict[str, list[float]]) -> float:
-    """Where the axis begins: 0, or lower where an embedding's cosine is."""
+    """The start of the axis: 0, or lower if a cosine is negative."""
     return min(0.0, *map(min, arms.values())) if arms else 0.0
 
 
@@ -106,7 +108,7 @@ def _ridge(canvas: Canvas, axes: Axes, values: list[float], start: float, floor:
 
 
 def layers(material: Material) -> Drawing | None:
-    """The change of the parameters, layer by layer, relative to the seed's."""
+    """The change of the parameters by layer, relative to the seed's parameters."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for arm in material.leading:
         runs = [_by_layer(material.shift[run]) for run in material.runs_of(arm, material.shift)]
@@ -121,19 +123,19 @@ def layers(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw_layers(canvas, lines, slots),
         label=f"Relative change of the parameters by layer: {said}.",
-        caption="Frobenius norm of the change of a layer's weights that moved, in percent of the norm of the seed's: "
-        "with LoRA of those that it adapts, so methods are not to be compared. Of several training seeds the mean.",
+        caption="Frobenius norm of the change of a layer's weights, in percent of the norm of the seed's weights. With "
+        "LoRA only adapted weights count, so different methods can't be compared. Several training seeds are averaged.",
         header=("arm", "layer", "relative change"),
         rows=[(arm, *point) for arm, points in lines.items() for point in points],
     )
 
 
 def _by_layer(shift: Row) -> dict[int, float]:
-    """Of the matrices of a numbered layer together: the norm of their change, relative to that of their weights."""
+    """For each numbered layer: the norm of the change of all its matrices, relative to the norm of their weights."""
     changes: dict[int, list[tuple[float, float]]] = {}
-    for row in (shift.get("parameters") or {}).get("layers") or []:
-        layer = re.search(r"(?:^|[.\s])(\d+)(?:[.\s]|$)", str(row.get("name")))
-        norm, relative = number(row.get("norm")), number(row.get("relative"))
+    for row in (shift["parameters"] or {}).get("layers", []):
+        layer = re.search(r"(?:^|[.\s])(\d+)(?:[.\s]|$)", row["name"])
+        norm, relative = number(row["norm"]), number(row["relative"])
         if layer and norm is not None and relative is not None:
             weight = norm / relative if relative else 0.0
             changes.setdefault(int(layer[1]), []).append((norm, weight))

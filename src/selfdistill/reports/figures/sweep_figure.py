@@ -1,4 +1,4 @@
-"""What a setting does to target and other tasks, as it is swept."""
+"""The figure of a sweep: the scores on the target and the other tasks along each swept setting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ..findings import Row
 from ..letters import fit
 from ..svg import series_of
 from .canvas import Canvas, Drawing, geometric
-from .material import Material, Row, number
+from .material import Material, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ _NAMES = {"n": "training rows", "mix": "mix ratio", "train.lr": "learning rate"}
 
 @dataclass(frozen=True)
 class _Point:
-    """An arm of a sweep: where it stands, and its mean score over the target's or the other tasks, as shares."""
+    """An arm of a sweep: its place on the curve, and its mean score over the targets or the other tasks, as a share."""
 
     parameter: str
     series: str
@@ -51,8 +52,8 @@ def sweeps(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw(canvas, found, slots, legend, {side: mean[0] for side, mean in seed.items()}),
         label=f"Scores along each swept setting, in percent: {label}.",
-        caption="Scores in percent with 95 % bands; the dashed line is the seed. The band of a mean over tasks takes "
-        "their intervals as independent.",
+        caption="Scores in percent with 95 % bands. The dashed line is the seed. The band of a mean over several tasks "
+        "assumes that the tasks are independent.",
         header=("parameter", "series", "value", "arm", "of", "tasks", "score", "low", "high"),
         rows=[(p.parameter, p.series, p.value, p.arm, p.side, p.tasks, p.score, p.low, p.high) for p in found],
     )
@@ -68,10 +69,10 @@ def _point(material: Material, row: Row, side: str) -> _Point | None:
 
 
 def _mean(material: Material, arm: str, side: str) -> tuple[float, float, float, int] | None:
-    """An arm's mean score, its interval, and over how many tasks; None where one of them isn't scored yet, since means
-    over different tasks are no curve."""
+    """An arm's mean score, its interval and the number of tasks. None if a task is not scored yet: means over different
+    tasks can't be compared."""
     tasks = [task for task in material.findings.tasks if (task["role"] == "target") == (side == "target")]
-    scores = [task["scores"].get(arm, {}) for task in tasks if _told(task)]
+    scores = [task["scores"].get(arm, {}) for task in tasks if _is_scored(task)]
     values = [number(score.get("value")) for score in scores]
     found = [value for value in values if value is not None]
     if not found or len(found) < len(values):
@@ -83,7 +84,7 @@ def _mean(material: Material, arm: str, side: str) -> tuple[float, float, float,
     return mean, max(mean - down, 0.0), min(mean + up, 1.0), n
 
 
-def _told(task: Row) -> bool:
+def _is_scored(task: Row) -> bool:
     """Whether any arm has a score on the task."""
     return any(number(score.get("value")) is not None for score in task["scores"].values())
 
@@ -121,8 +122,8 @@ def _curve(canvas: Canvas, axes: Axes, points: list[tuple[float, float, float, f
 
 
 def _place(axes: Axes, values: list[Any], width: float) -> Any:
-    """Sets the x axis up for a setting's values, numbers on a line or logarithmic, others by name in their order; gives
-    where a value stands."""
+    """Sets up the x axis for the values of a setting: a linear or logarithmic axis for numbers, categories otherwise.
+    Returns the function from a value to its place."""
     known = list(dict.fromkeys(values))
     if any(number(value) is None for value in known):
         axes.set_xticks(range(len(known)), [fit(str(value), width / len(known) - 4, 12) for value in known])

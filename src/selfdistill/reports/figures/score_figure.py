@@ -1,4 +1,4 @@
-"""The verdict: what seed and arms score on each task."""
+"""The figure of the verdict: the scores of the seed and the arms on each task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _HEADER = (
 
 
 def verdict(material: Material) -> Drawing | None:
-    """A dumbbell for each arm and task: the seed's score, the arm's, and a band between, with 95 % intervals."""
+    """A dumbbell for each arm and task: the seed's score, the arm's score and a band between them, with 95 %
+    intervals."""
     arms, seed = material.leading, material.findings.seed_arm
     tasks = [task for task in material.findings.tasks if _scored(task, arms)]
     if not tasks:
@@ -41,13 +42,13 @@ def verdict(material: Material) -> Drawing | None:
         f"{task['task']}: " + ", ".join(f"{arm} {percent(task['scores'][arm]['value'])}" for arm in _scored(task, arms))
         for task in tasks
     )
-    runs = f" The arms are shown by {material.findings.scope} each." if material.findings.comparisons else ""
-    others = ". Of a sweep its last arm is here" if len(arms) < len(material.findings.arms) else ""
+    runs = f" The scores are from {material.findings.scope} of each arm." if material.findings.comparisons else ""
+    others = " Only the last arm of each sweep is shown." if len(arms) < len(material.findings.arms) else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, tasks, arms, seed),
         label=f"Scores in percent with 95 % intervals. {said}.",
-        caption=f"Percent of the items that could be judged, with the 95 % interval as a line. A band joins each arm "
-        f"to {seed}{others}.{runs}",
+        caption="Score in percent of the items that could be judged. The line is the 95 % interval. A band joins each "
+        f"arm to {seed}.{others}{runs}",
         header=_HEADER,
         rows=[_row(material, task, arm) for task in tasks for arm in _scored(task, arms)],
     )
@@ -56,7 +57,7 @@ def verdict(material: Material) -> Drawing | None:
 def _row(material: Material, task: Row, arm: str) -> list[Any]:
     score, change = task["scores"][arm], material.findings.change(task, arm) or {}
     return [
-        task["task"], task["role"], task.get("metric"), arm, score["n"], score["value"], score["low"], score["high"],
+        task["task"], task["role"], task["metric"], arm, score["n"], score["value"], score["low"], score["high"],
         *(change.get(key) for key in ("difference", "low", "high", "word", "runs")),
     ]  # fmt: skip
 
@@ -66,7 +67,7 @@ def _scored(task: Row, arms: dict[str, int]) -> list[str]:
 
 
 def _draw(canvas: Canvas, tasks: list[Row], arms: dict[str, int], seed: str) -> Figure:
-    """Tasks go down the page, y counts pixels; the task's name stands to the left, or on narrow screens above."""
+    """One block per task from top to bottom, y in pixels. The task's name is on the left, on narrow screens above."""
     pitch = 17.0 if len(arms) <= 4 else 13.0
     left, head, gap = (14.0, 22.0, 14.0) if canvas.narrow else (min(230.0, canvas.width / 3.4), 0.0, 18.0)
     plain = canvas.width - left - (14.0 if canvas.narrow else 24.0)
@@ -87,7 +88,7 @@ def _draw(canvas: Canvas, tasks: list[Row], arms: dict[str, int], seed: str) -> 
 
 
 def _name(canvas: Canvas, axes: Axes, task: Row, y: float, shift: float) -> None:
-    """The task's name at the left edge, its skill under it; on narrow screens (no shift) in one line above the arms."""
+    """The task's name at the left edge with its skill below; without `shift`, on narrow screens, both in one line."""
     ink, muted = canvas.palette.ink, canvas.palette.muted
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
     place["bbox"] = {"facecolor": canvas.palette.paper, "edgecolor": "none", "pad": 1.5}

@@ -1,4 +1,4 @@
-"""What became of the rewrites, and the distribution gap that they close."""
+"""The figures of the accepted rewrites and of the distribution gap that rewriting closes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _MAX_BARS = 12
 _BINS = 40
-# Originals look like the arm that trains on them, what SDFT trains on like sdft.
-_LOOKS = {"original": ("original responses", 1), "rewritten": ("what SDFT trains on", 2)}
+# The originals have the colour of vanilla, the responses that SDFT trains on have the colour of sdft.
+_LOOKS = {"original": ("original responses", 1), "rewritten": ("responses SDFT trains on", 2)}
 
 
 def acceptance(material: Material) -> Drawing | None:
-    """How many rewrites were accepted, and of the others how many for which reason."""
+    """How many rewrites were accepted, and how many were not for each reason."""
     figures = material.acceptance
     if not figures:
         return None
@@ -32,14 +32,14 @@ def acceptance(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw_bars(canvas, bars, total),
         label="Rewrites by outcome: " + ", ".join(f"{name} {number}" for name, number in bars) + ".",
-        caption=f"Of {count(total)} rewrites. The rows that were not accepted are trained on as they were.",
+        caption=f"{count(total)} rewrites. Rows without an accepted rewrite keep their original response.",
         header=("outcome", "rows", "share"),
         rows=[(name, number, number / total) for name, number in bars],
     )
 
 
 def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int) -> Figure:
-    """A line for each outcome; on narrow screens its name stands above its bar."""
+    """A line for each outcome; on narrow screens the name is above the bar."""
     pitch, left = (40.0, 2.0) if canvas.narrow else (27.0, min(270.0, canvas.width / 2.8))
     height = pitch * len(bars)
     figure, top = canvas.start(height + 8)
@@ -61,7 +61,7 @@ def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int) -> Figur
 
 
 def gap(material: Material) -> Drawing | None:
-    """How foreign the targets are to the seed model, before and after rewriting."""
+    """How unlikely the responses are under the seed model, before and after rewriting."""
     from numpy import histogram, linspace, percentile
 
     sides = {side: rows for side in _LOOKS if (rows := material.gap.get(side))}
@@ -78,8 +78,8 @@ def gap(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw_gap(canvas, shares, edges, means, legend),
         label=f"Negative log-likelihood under the seed model. {'; '.join(legend)}.",
-        caption="Share of the responses by their mean negative log-likelihood a token under the seed model, in nats; "
-        "a dotted line at the mean. The last bin holds all above it.",
+        caption="Share of the responses by their mean negative log-likelihood per token under the seed model, in nats. "
+        "The dotted lines are the means. The last bin also holds all larger values.",
         header=("responses", "nats from", "nats to", "rows", "share"),
         rows=[
             (_LOOKS[side][0], low, high, round(share * len(sides[side])), share)
@@ -116,5 +116,5 @@ def _draw_gap(
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     axes.locator_params(axis="y", nbins=5)
     axes.tick_params(axis="x", pad=8)
-    axes.set_xlabel("nats a token", color=canvas.palette.muted, fontsize=13)
+    axes.set_xlabel("nats per token", color=canvas.palette.muted, fontsize=13)
     return figure

@@ -1,4 +1,4 @@
-"""Forgetting against distribution shift: the paper's Figures 5 to 8 in one view."""
+"""The figure of forgetting against distribution shift: the paper's Figures 5 to 8 in one view."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ..findings import Row
 from ..text import points
 from .canvas import Canvas, Drawing
-from .material import Material, Row, number
+from .material import Material, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,18 +19,18 @@ _NAMES = {
     "bleu4_char": "BLEU-4, characters",
     "rouge_l": "ROUGE-L",
     "cosine": "embedding cosine",
-    "kl": "KL, nats a token",
+    "kl": "KL, nats per token",
     "kl_target": "KL, target's prompts",
     "agreement": "same answers",
     "length_ratio": "length ratio",
     "relative": "parameter change",
 }
-_Point = tuple[str, float]  # a run and its value
+_RunValue = tuple[str, float]  # a run and its value
 
 
 def forgetting(material: Material) -> Drawing | None:
-    """A point for each run, of three at least: the mean change on the other tasks against each measure of shift, with
-    Spearman's rho."""
+    """The mean change on the other tasks against each measure of shift, with a point for each of at least three runs,
+    and Spearman's rho."""
     changes = {run: change for run in material.shift if (change := _change(material, run)) is not None}
     panels = {
         metric: found
@@ -43,12 +44,12 @@ def forgetting(material: Material) -> Drawing | None:
     legend = material.legend([material.arm_of(run) for run in changes])
     said = ", ".join(f"{name_of(metric)} {_rho(value)}" for metric, value in rho.items())
     unfinished = len(material.shift) - len(changes)
-    left_out = f" {unfinished} without all of the other tasks are left out." if unfinished else ""
+    left_out = f" {unfinished} runs that lack some of the other tasks are left out." if unfinished else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, panels, changes, rho, slots, legend),
         label=f"Mean change on the other tasks against measures of shift, Spearman's rho: {said}.",
-        caption="A point for each training: its mean change on the other tasks, in points, against how far its answers "
-        f"or parameters moved. ρ is Spearman's rank correlation over n trainings.{left_out}",
+        caption="Each point is a training run: its mean change on the other tasks, in points, against the shift of its "
+        f"answers or parameters. ρ is Spearman's rank correlation over n runs.{left_out}",
         header=("arm", "run", "mean change on other tasks", *panels),
         rows=[
             (material.arm_of(run), run, change, *(dict(found).get(run) for found in panels.values()))
@@ -58,9 +59,9 @@ def forgetting(material: Material) -> Drawing | None:
 
 
 def measures(shift: Iterable[Row]) -> list[str]:
-    """What is measured of any run, each metric and the change of the parameters."""
+    """The measures of shift that at least one run has: the metrics, and the change of the parameters."""
     shift = list(shift)
-    found = [metric for row in shift for metric in row.get("metrics") or {}]
+    found = [metric for row in shift for metric in row["metrics"]]
     names = [metric for metric in _NAMES if metric in found or metric == "relative"]
     return [name for name in dict.fromkeys([*names, *found]) if any(measure(row, name) is not None for row in shift)]
 
@@ -70,31 +71,30 @@ def name_of(metric: str) -> str:
 
 
 def measure(shift: Row, metric: str) -> float | None:
-    """A run's value of a measure; None where there is none."""
+    """The value of a measure in a row of shift, or None."""
     if metric == "relative":
-        return number((shift.get("parameters") or {}).get("relative"))
-    value = (shift.get("metrics") or {}).get(metric)
-    return number(value.get("mean") if isinstance(value, dict) else value)
+        return number((shift["parameters"] or {}).get("relative"))
+    return number(shift["metrics"].get(metric, {}).get("mean"))
 
 
 def _change(material: Material, run: str) -> float | None:
-    """A run's mean change on the other tasks: its arm's, and by how much it differs from its arm. None unless it is
-    compared on all of these tasks that any arm is compared on."""
+    """A run's mean change on the other tasks: the change of its arm plus the run's difference from the arm. None if the
+    arm lacks a task on which some other arm is compared."""
     arm, found = material.arm_of(run), material.findings
     changes = []
     for task in found.tasks:
         if task["role"] == "target" or not any(found.change(task, other) for other in found.arms):
             continue
         row, score = found.change(task, arm), task["scores"].get(arm, {}).get("value")
-        own = (task.get("runs") or {}).get(arm, {}).get(run, score)
+        own = task["runs"].get(arm, {}).get(run, score)
         if row is None or own is None or score is None:
             return None
         changes.append(row["difference"] + own - score)
     return fmean(changes) if changes else None
 
 
-def _spearman(found: Sequence[_Point], changes: dict[str, float]) -> tuple[float | None, int]:
-    """Spearman's rho and n; no rho where one side doesn't vary."""
+def _spearman(found: Sequence[_RunValue], changes: dict[str, float]) -> tuple[float | None, int]:
+    """Spearman's rho, or None if one side is constant, and n."""
     x, y = [value for _, value in found], [changes[run] for run, _ in found]
     if len(set(x)) == 1 or len(set(y)) == 1:
         return None, len(x)
@@ -110,7 +110,7 @@ def _rho(found: tuple[float | None, int]) -> str:
 
 def _draw(
     canvas: Canvas,
-    panels: dict[str, list[_Point]],
+    panels: dict[str, list[_RunValue]],
     changes: dict[str, float],
     rho: dict[str, tuple[float | None, int]],
     slots: dict[str, int],

@@ -1,12 +1,13 @@
-"""The loss curves."""
+"""The figure of the training loss."""
 
 from __future__ import annotations
 
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ..findings import Row
 from .canvas import Canvas, Drawing
-from .material import Material, Row
+from .material import Material
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ _MAX_POINTS = 100
 
 
 def loss(material: Material) -> Drawing | None:
-    """Training loss by step, a line for each run, thinned to means of neighbouring steps."""
+    """Training loss by step, with a line for each run, thinned to means of neighbouring steps."""
     curves = {
         run: _thin(rows)
         for arm in material.leading
@@ -27,12 +28,12 @@ def loss(material: Material) -> Drawing | None:
     slots = {run: material.slots[material.arm_of(run)] for run in curves}
     legend = {material.arm_of(run): slot for run, slot in slots.items()}
     ends = ", ".join(f"{run} from {points[0][1]:.2f} to {points[-1][1]:.2f}" for run, points in curves.items())
-    several = " A line for each training seed." if len(curves) > len(legend) else ""
-    hidden = " Of a sweep its last arm is here." if len(material.training) > len(curves) else ""
+    several = " Each training seed has its own line." if len(curves) > len(legend) else ""
+    hidden = " Only the last arm of each sweep is shown." if len(material.training) > len(curves) else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, curves, slots, legend),
         label=f"Training loss by step: {ends}.",
-        caption=f"Mean loss a response token, in nats.{several}{hidden}",
+        caption=f"Mean loss per response token, in nats.{several}{hidden}",
         header=("arm", "run", "step", "loss"),
         rows=[(material.arm_of(run), run, *point) for run, points in curves.items() for point in points],
     )
@@ -63,7 +64,7 @@ def _draw(
 
 
 def _thin(rows: list[Row]) -> list[tuple[float, float]]:
-    """Steps and losses; where there are many, the means of as many neighbours as bring them to `_MAX_POINTS`."""
+    """Steps and losses, averaged over neighbouring steps so that at most `_MAX_POINTS` points remain."""
     size = -(-len(rows) // _MAX_POINTS)
     bins = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [(fmean(row["step"] for row in part), fmean(row["loss"] for row in part)) for part in bins]
