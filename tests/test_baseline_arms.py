@@ -33,20 +33,11 @@ DFT = {"extra": {"loss_type": "dft"}}
         ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", None, False),
     ],
 )
-<<<<<<< HEAD:tests/test_twins.py
-def test_each_arm_is_compared_with_its_baseline(
-    changes: dict[str, Any], arm: str, twin: str | None, equal: bool
-) -> None:
-    values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
-    plan = make_context(make_recipe(values))
-    assert plan.baseline_arm(arm) == twin
-=======
 def test_the_baseline_of_an_arm(changes: dict[str, Any], arm: str, baseline: str | None, equal: bool) -> None:
     values = {"model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 8}, "arms": PAIR, **changes}
-    plan = Plan(make_recipe(values))
-    assert plan.twin(arm) == baseline
->>>>>>> reports:tests/test_baseline_arms.py
-    assert (plan.equal_twin(arm) is not None) == equal
+    context = make_context(make_recipe(values))
+    assert context.baseline_arm(arm) == baseline
+    assert (baseline is not None and context.baselines[arm].equal) == equal
 
 
 def change(task: str, arm: str, word: str, difference: float) -> dict[str, Any]:

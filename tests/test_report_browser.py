@@ -40,18 +40,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def scrolls_sideways(page: Any) -> bool:
-    wider: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    return wider
-
-
-def count_becomes(page: Any, text: str) -> None:
-    """Waits for the count: typing takes effect with a delay. (The content policy forbids `wait_for_function`.)"""
-    from playwright.sync_api import expect
-
-    expect(page.locator("#count")).to_have_text(text)
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_and_follow_the_colour_scheme(visit: Any, demo: Path, width: int, scheme: str) -> None:

@@ -14,7 +14,6 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
-import make_licences
 import pytest
 from packaging.utils import canonicalize_name
 

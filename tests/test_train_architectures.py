@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from selfdistill.training.unpadded import KNOWN, fits, register_attention, response_loss
 from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -15,7 +16,6 @@ from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.models.renderer import TrainingRow
 from selfdistill.recipe import ModelConfig, TrainConfig
 from selfdistill.training import train, unpadded
-from selfdistill.training.unpadded import KNOWN, fits, register_attention, response_loss
 from selfdistill.types import Example, Message
 
 ROWS = [Example.of((Message("user", f"Count to {i}"),), " ".join(map(str, range(i + 1)))) for i in range(8)]

@@ -17,11 +17,7 @@ from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
 from support.rows import write_rows
 
-<<<<<<< HEAD:tests/support/report_experiment.py
 # Each has an effect if it reaches the page as markup or code, or the terminal as a control sequence.
-=======
-# Texts that are harmful if they reach the page as markup or code, or the terminal as an instruction.
->>>>>>> reports:tests/report_experiment.py
 HOSTILE = (
     "</script><script>window.__xss = 1</script>",
     '<img src=x onerror="window.__xss = 1">',
@@ -54,11 +50,7 @@ def write_experiment(
     rewrites: Iterable[Rewrite] | None = None,
     n: int = 200,
 ) -> Path:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes every file of a finished experiment. Returns `directory`."""
-=======
-    """Writes the files of a finished experiment to `directory`, and returns it."""
->>>>>>> reports:tests/report_experiment.py
     arms = list(rates)
     trained = arms[1:]
     values: dict[str, Any] = {"model": "demo", "task": "gsm8k", "arms": {"seed": {"data": "none"}}}
@@ -181,11 +173,7 @@ def _values(right: list[bool]) -> dict[int, float]:
 
 
 def _answers(salt: str, rate: float, n: int) -> list[bool]:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """An item is equally difficult in every arm."""
-=======
-    """Right or wrong for each item. An item is equally hard for every arm, as in real data."""
->>>>>>> reports:tests/report_experiment.py
     hard, own = random.Random("items"), random.Random(salt)
     return [0.75 * hard.random() + 0.25 * own.random() < 0.125 + 0.75 * rate for _ in range(n)]
 
@@ -214,13 +202,8 @@ SWEPT = {"n": (500, 1000, 2000, 4000), "mix": (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 
 def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: bool = True, layers: int = 8) -> Path:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """`write_experiment` with a gap, several training seeds per arm, sweeps over sample size and mix ratio, and the
     shift of every run."""
-=======
-    """An experiment of `write_experiment` with a gap, arms with several training seeds, sweeps over sample size and mix
-    ratio, and the shift of every run."""
->>>>>>> reports:tests/report_experiment.py
     how_far = {"vanilla": 1.0, "sdft": 0.12}
     rows: list[dict[str, Any]] = []
     for parameter, series in (("n", ("vanilla", "sdft")), ("mix", ("mix",))) if sweeps else ():
@@ -260,11 +243,7 @@ def write_analysis(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), sweeps: 
 
 
 def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes rewrite/gap.jsonl and returns the counts. Originals are off-distribution, rewrites are not."""
-=======
-    """Writes rewrite/gap.jsonl and returns the counts. Originals are off the model's distribution, rewrites are not."""
->>>>>>> reports:tests/report_experiment.py
     draw, rows = random.Random("gap"), []
     for rewrite in rewrites:
         original, own = (
@@ -286,11 +265,7 @@ def write_gap(directory: Path, rewrites: list[Rewrite]) -> dict[str, Any]:
 
 
 def write_shift(directory: Path, run: str, far: float, layers: int = 8) -> None:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """Writes shift/<run>.json of a run that moved `far` in [0, 1]."""
-=======
-    """Writes shift/RUN.json of a run that moved by `far` in [0, 1]."""
->>>>>>> reports:tests/report_experiment.py
     draw = random.Random(run)
     alike = [min(max(draw.gauss(1 - 0.75 * far, 0.14), 0), 1) for _ in range(200)]
     close = [min(max(draw.gauss(1 - 0.45 * far, 0.1), -0.2), 1) for _ in range(200)]
@@ -324,13 +299,8 @@ def write_items(directory: Path, task: str, numbers: Iterable[int]) -> None:
 
 
 def poisoned(value: Any, text: str) -> Any:
-<<<<<<< HEAD:tests/support/report_experiment.py
     """`value` with `text` appended to every string that is shown, names of tasks and arms included. Words, roles and
     outcomes stay, since they are not free text."""
-=======
-    """`value` with `text` appended to every string that is shown, including names of tasks and arms. Words, roles and
-    outcomes, which are not free text, stay."""
->>>>>>> reports:tests/report_experiment.py
     fixed = {"target", "other", "seed", "gained", "kept", "forgot", "can't tell"}
     if isinstance(value, str):
         return value if value in fixed else value + text

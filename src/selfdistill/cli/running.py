@@ -57,7 +57,7 @@ def reproduce(
     say_heading(f"{name}: {made.title}")
     out.print(reproduction_table(made.figures))
     if made.shift:
-        from ..reports.shift import shift_table
+        from ..reports.terminal import shift_table
 
         for own, verdict in made.verdicts.items():
             say_heading(own)
@@ -116,7 +116,7 @@ def evaluate(target: Target, overrides: Overrides = None, directory: Directory =
 def shift(target: Target, overrides: Overrides = None, directory: Directory = None, arm: Arms = None) -> None:
     """Measure how far the evaluated arms moved from the seed: answers, distributions, weights."""
     from .. import pipeline
-    from ..reports.shift import shift_table
+    from ..reports.terminal import shift_table
 
     experiment = open_experiment(target, overrides, directory)
     with show_progress() as progress:

@@ -57,9 +57,9 @@ def gap(
     overrides: Overrides = None,
 ) -> None:
     """Measure how far a dataset's responses are from a model's distribution; rewrites and trains nothing."""
-    from ..measure.gap import distribution_lines, record_sentences
     from ..pipeline.gap import gap as measure
     from ..pipeline.gap import gap_recipe
+    from ..reports.gap_sentences import distribution_lines, record_sentences
     from ..reports.text import shorten
 
     with show_progress() as progress:
@@ -68,9 +68,9 @@ def gap(
     say_heading(f"{data} under {model}: {found.rows:,} of {found.usable:,} rows{unusable}")
     for line in distribution_lines(found.original):
         say("  " + line)
-    if found.foreign:
+    if found.off_distribution:
         say_heading("The most off-distribution responses, in nats per token")
-    for scored, example in found.foreign:
+    for scored, example in found.off_distribution:
         say(f"  {scored.nll:5.2f}  {shorten(example.instruction, 44)} → {shorten(example.reference, 60)}")
     say_heading("Results of earlier runs with such values")
     for sentence in record_sentences():

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
-from ..models.source import pinned
 from ..models.loading import out_of_memory
+from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
@@ -27,7 +27,6 @@ from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
 from .needs import missing_here
-from .results import make_verdict
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
@@ -186,8 +185,10 @@ def _check_sandbox(context: Context) -> None:
 
 def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
     from ..reports import write_report
+    from ..reports.sentences import with_sentences
+    from .results import results
 
-    verdict = make_verdict(experiment, context)
+    verdict = with_sentences(results(experiment, context))
     write_json(experiment.path("verdict.json"), verdict)
     write_report(experiment.directory)
     return verdict

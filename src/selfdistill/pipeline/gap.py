@@ -74,7 +74,7 @@ def measure_gap(experiment: Experiment, context: Context, progress: Progress) ->
 # ---- of a dataset alone: `selfdistill gap`
 
 
-def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
+def gap(recipe: Recipe, progress: Progress = silent) -> DatasetGap:
     """How likely the model finds the recipe's original responses. Nothing is rewritten or kept; exact duplicates count
     once. Raises RecipeError, DataError and ModelError as a run would."""
     context = make_context(recipe)
@@ -96,7 +96,7 @@ def gap(recipe: Recipe, progress: Progress = silent) -> Measured:
             scores = score(compress(examples(), first), *backend.loaded(), model.batch_tokens)
             for done, scored in enumerate(scores, 1):
                 original.add(scored.nll, scored.tokens, scored.error)
-                found = heapq.nlargest(FOREIGN, [*found, scored], key=_by_surprise)
+                found = heapq.nlargest(OFF_DISTRIBUTION, [*found, scored], key=_by_surprise)
                 progress("gap", done, int(first.sum()))
         wanted = {scored.id for scored in found}
         texts = {example.id: example for example in examples() if example.id in wanted}

@@ -8,57 +8,64 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends import answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
-from ..measure.scores import Row, summarise, values
+from ..measure.scores import GradeRow, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
-from ..recipe import TaskEntry
 from ..store.experiment import Experiment
 from ..store.rows import read_lines
 from ..tasks import Task
 from ..types import Score
-from .plan import Plan
+from .context import Context
+from .entries import EvaluatedTask
+from .evaluate import grade_stage, items_stage
+from .gap import gap_stage
+from .rewrite import needs_rewrites
+from .shift import shift_stage
 
 # The counts of a training that the verdict repeats. Speed and memory differ from run to run, so they are left out.
 _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "replay")
 
 
-def results(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Scores, paired comparisons and counts of everything that is evaluated so far: verdict.json without its texts."""
-    recipe, arms = plan.recipe, plan.recipe.arms
-    measured = [_TaskResults.read(experiment, plan, entry) for entry in plan.evaluation.entries]
+    recipe, arms = context.recipe, context.recipe.arms
+    measured = [_TaskResults.read(experiment, context, task) for task in context.tasks.values()]
     measured = [task for task in measured if task.rows]
     spreads = {arm: _spread(measured, arm) for arm in arms}
     margin = recipe.evaluate.margin / 100
-    comparisons = compare([pair for task in measured for pair in task.pairs(plan)], margin)
+    comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
     return {
         "model": recipe.model.path,
         "task": recipe.task,
         "arms": list(arms),
-        "seed_arm": plan.seed_arm,
-        "swept": [arm for arm in arms if arm in plan.swept],
+        "seed_arm": context.seed_arm,
+        "swept": [arm for arm in arms if arm in context.swept],
         "seeds": recipe.seeds,
         "margin": margin,
-        "baseline_arms": _baseline_arms(experiment, plan),
-        "tasks": [task.to_json(plan, spreads) for task in measured],
+        "baseline_arms": _baseline_arms(experiment, context),
+        "tasks": [task.to_json(context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
-        "runs_needed": needed_runs(comparisons, plan.seed_arm, margin),
-        "not_evaluated": {task.task.name: missing for task in measured if (missing := task.missing_arms(plan))},
+        "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
+        "not_evaluated": {task.task.name: missing for task in measured if (missing := task.missing_arms(context))},
         "acceptance": experiment.counts("verify") or None,
-        "sweeps": [point.to_json() for point in plan.points],
+        "sweeps": [point.to_json() for point in context.points],
         "gap": experiment.counts("gap") or None,
-        "shift": _shift(experiment, plan),
+        "shift": _shift(experiment, context),
         "data": experiment.counts("data"),
         "items": {
-            entry.name: experiment.counts(plan.evaluation.items_stage(entry).name) for entry in plan.evaluation.asked
+            task.name: experiment.counts(items_stage(context, task).name)
+            for task in context.tasks.values()
+            if task.asked
         },
-        "training": {run: counts for run in plan.runs if "steps" in (counts := _training(experiment, run))},
-        "trained_on": _trained_on(experiment, plan),
+        "training": {run: counts for run in context.runs if "steps" in (counts := _training(experiment, run))},
+        "trained_on": _trained_on(experiment, context),
         "settings_left_out": {
             stage: left_out
             for stage, record in experiment.manifest["stages"].items()
             if (left_out := record.get("counts", {}).get("settings_left_out"))
         },
-        "caveats": _caveats(experiment, plan),
+        "caveats": _caveats(experiment, context),
     }
 
 
@@ -71,22 +78,20 @@ def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float)
     return {"runs": runs_needed(single, 2 * margin), "most": MOST_RUNS, "drop": 2 * margin, "spread": ASSUMED_SPREAD}
 
 
-def _baseline_arms(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def _baseline_arms(experiment: Experiment, context: Context) -> dict[str, Any]:
     """The arm on the originals that each arm is compared with; `equal` if the two differ in their data alone."""
 
     def steps(arm: str) -> list[tuple[Any, ...] | None]:
-        runs = [plan.interpolated_from(run) if plan.runs[run].of else run for run in plan.runs_of(arm)]
-        counts = [_training(experiment, run) for run in runs]
+        counts = [_training(experiment, run.towards or run.name) for run in context.runs_of(arm)]
         return [(found.get("steps"), found.get("sequences")) if found else None for found in counts]
 
     return {
         arm: {
-            "against": other,
-            "equal": other == plan.equal_twin(arm)
-            and all(a == b for a, b in zip(steps(arm), steps(other), strict=False) if a and b),
+            "against": baseline.arm,
+            "equal": baseline.equal
+            and all(a == b for a, b in zip(steps(arm), steps(baseline.arm), strict=False) if a and b),
         }
-        for arm in plan.recipe.arms
-        if (other := plan.twin(arm))
+        for arm, baseline in context.baselines.items()
     }
 
 
@@ -95,41 +100,41 @@ def _training(experiment: Experiment, run: str) -> dict[str, Any]:
     return {key: counts[key] for key in _TRAINING_COUNTS if key in counts}
 
 
-def _trained_on(experiment: Experiment, plan: Plan) -> dict[str, dict[str, int]]:
+def _trained_on(experiment: Experiment, context: Context) -> dict[str, dict[str, int]]:
     """The sources of the training rows, for each arm that chooses among several answers or mixes in other data."""
     return {
         name: sources
-        for name, arm in plan.recipe.arms.items()
-        if ("self" in arm.uses or arm.best_of or arm.replay or arm.template)
-        and (sources := experiment.counts(f"train/{plan.runs_of(name)[0]}").get("sources"))
+        for name, arm in context.recipe.arms.items()
+        if ("self" in arm.answers or arm.best_of or arm.replay or arm.template)
+        and (sources := experiment.counts(f"train/{context.runs_of(name)[0].name}").get("sources"))
     }
 
 
-def _shift(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def _shift(experiment: Experiment, context: Context) -> dict[str, Any]:
     """How far each measured run moved from the seed, without the values of single prompts."""
-    stages = {run: stage for run in plan.runs if (stage := plan.shift.stage(run)) and experiment.finished(stage)}
+    every = {name: shift_stage(context, run) for name, run in context.runs.items()}
+    stages = {name: stage for name, stage in every.items() if stage and experiment.finished(stage)}
     for stage in stages.values():
         experiment.check_files(stage)
     measured = {run: _read_json(experiment.path(stage.output)) for run, stage in stages.items()}
     return {run: {key: row[key] for key in row if key != "distributions"} for run, row in measured.items()}
 
 
-def _caveats(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def _caveats(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Facts that limit how the numbers may be read."""
-    recipe, rows = plan.recipe, experiment.counts("data").get("train")
+    recipe, rows = context.recipe, experiment.counts("data").get("train")
     settings = [record["settings"] for record in experiment.manifest["stages"].values()]
     graders = [own["grader"] for own in settings if isinstance(own.get("grader"), dict)]
-    measured = [run for run in plan.runs if (stage := plan.shift.stage(run)) and experiment.finished(stage)]
+    shifts = {name: stage for name, run in context.runs.items() if (stage := shift_stage(context, run))}
+    unmeasured = [name for name, stage in shifts.items() if not experiment.finished(stage)]
     return {
         "note": recipe.note,
         "few_rows": [name for name, arm in recipe.arms.items() if rows and arm.n and arm.n > rows],
-        "fake": "fake" in map(recipe.model.answering, (recipe.rewrite.backend, recipe.evaluate.backend)),
+        "fake": any(answering_class(backend, model).invents for model, backend in context.engines[:2]),
         "no_sandbox": any(own.get("sandbox") == "none" for own in [*settings, *graders]),
         "python_asserts": any("python_asserts" in str(grader.get("grader")) for grader in graders),
-        "gap_unmeasured": bool(recipe.gap and plan.gap_stage is None and plan.needs_rewrites),
-        "shift_unmeasured": [run for run in plan.runs if plan.shift.stage(run) and run not in measured]
-        if measured
-        else [],
+        "gap_unmeasured": bool(recipe.gap and gap_stage(context) is None and needs_rewrites(context)),
+        "shift_unmeasured": unmeasured if len(unmeasured) < len(shifts) else [],
     }
 
 
@@ -137,48 +142,49 @@ def _caveats(experiment: Experiment, plan: Plan) -> dict[str, Any]:
 class _TaskResults:
     """The graded rows and scores of a task, for each arm that is scored in all its runs: arm → one entry per run."""
 
-    entry: TaskEntry
-    task: Task
-    answers_of: str
-    rows: dict[str, list[list[Row]]]
+    evaluated: EvaluatedTask
+    rows: dict[str, list[list[GradeRow]]]
     scores: dict[str, list[Score]]
 
     @classmethod
-    def read(cls, experiment: Experiment, plan: Plan, entry: TaskEntry) -> _TaskResults:
-        evaluation = plan.evaluation
-        rows: dict[str, list[list[Row]]] = {}
+    def read(cls, experiment: Experiment, context: Context, task: EvaluatedTask) -> _TaskResults:
+        rows: dict[str, list[list[GradeRow]]] = {}
         scores: dict[str, list[Score]] = {}
-        for arm in plan.recipe.arms:
-            stages = [evaluation.score_stage(run, entry) for run in plan.runs_of(arm)]
+        for arm in context.recipe.arms:
+            stages = [grade_stage(context, run, task) for run in context.runs_of(arm)]
             if all(stage and experiment.finished(stage) for stage in stages):
                 for stage in filter(None, stages):
                     experiment.check_files(stage)
                 folders = [experiment.path(stage.output).parent for stage in stages if stage]
                 rows[arm] = [list(read_lines(folder / "grades.jsonl")) for folder in folders]
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
-        return cls(entry, evaluation.task(entry), evaluation.base(entry).name, rows, scores)
+        return cls(task, rows, scores)
+
+    @property
+    def task(self) -> Task:
+        return self.evaluated.task
 
     def judged(self, arm: str) -> list[Values]:
         return [values(rows) for rows in self.rows.get(arm, [])]
 
-    def missing_arms(self, plan: Plan) -> list[str]:
+    def missing_arms(self, context: Context) -> list[str]:
         """The arms without a score. The seed is not one of them if the other arms are judged against it."""
-        stage = plan.evaluation.score_stage
-        return [a for a in plan.recipe.arms if a not in self.rows and stage(plan.runs_of(a)[0], self.entry)]
+        absent = [arm for arm in context.recipe.arms if arm not in self.rows]
+        return [arm for arm in absent if grade_stage(context, context.runs_of(arm)[0], self.evaluated)]
 
-    def to_json(self, plan: Plan, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
+    def to_json(self, context: Context, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
-            "role": "target" if plan.evaluation.is_target(self.entry) else "other",
+            "role": "target" if self.evaluated.is_target else "other",
             "metric": self.task.metric,
-            "answers_of": self.answers_of,
-            "system": self.entry.system,
-            "asked": plan.evaluation.manner(self.entry),
+            "answers_of": self.evaluated.answers_of,
+            "system": self.evaluated.entry.system,
+            "asked": self.evaluated.conditions(),
             "n": max(score.n for scores in self.scores.values() for score in scores),
             "scores": {arm: self._score(arm, spreads[arm]).to_json() for arm in self.rows},
             "runs": {
-                arm: {run: score.value for run, score in zip(plan.runs_of(arm), scores, strict=True)}
+                arm: {run.name: score.value for run, score in zip(context.runs_of(arm), scores, strict=True)}
                 for arm, scores in self.scores.items()
                 if len(scores) > 1
             },
@@ -190,16 +196,16 @@ class _TaskResults:
             return self.scores[arm][0]
         return summarise(self.task, self.rows[arm], spread)
 
-    def pairs(self, plan: Plan) -> list[Pair]:
+    def pairs(self, context: Context) -> list[Pair]:
         """Each arm against the seed, and each arm against its baseline arm, which trains on the originals."""
         judged = {arm: self.judged(arm) for arm in self.rows}
         if self.task.judge and self.task.judge.against == "seed":
             # The seed against itself is a tie on every item.
             shared = {key for runs in judged.values() for run in runs for key in run}
-            judged[plan.seed_arm] = [dict.fromkeys(shared, 0.5)]
-        trained = {arm for arm in judged if plan.recipe.arms[arm].data != "none"}
-        pairs = [(arm, plan.seed_arm) for arm in judged if arm != plan.seed_arm]
-        pairs += [(arm, baseline) for arm in judged if (baseline := plan.twin(arm))]
+            judged[context.seed_arm] = [dict.fromkeys(shared, 0.5)]
+        trained = {arm for arm in judged if context.recipe.arms[arm].kind.weights != "seed"}
+        pairs = [(arm, context.seed_arm) for arm in judged if arm != context.seed_arm]
+        pairs += [(arm, context.baselines[arm].arm) for arm in judged if arm in context.baselines]
         return [
             Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained={arm, other} <= trained)
             for arm, other in pairs

@@ -13,7 +13,7 @@ from ..backends import answering_class
 from ..data import draw
 from ..errors import ExperimentError, RecipeError
 from ..grading.traces import answer_of
-from ..measure.shift import Compared, Pair, Sample, check_same_prompts, measure
+from ..measure.shift import AnswerPair, Compared, Sample, check_same_prompts, measure
 from ..models.loading import free_memory
 from ..store.experiment import Experiment
 from ..store.identity import path_identity
@@ -124,7 +124,7 @@ def _measure(experiment: Experiment, context: Context, run: Run) -> dict[str, An
     sampled = engine.has_weights and not engine.classifies
     compared = Compared(
         pairs=[
-            Pair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
+            AnswerPair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
             for item in answered
         ],
         seed=recipe.model,

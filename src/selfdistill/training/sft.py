@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, StageError
 from ..measure.likelihood import loaded_to_score, score_tokens
+from ..models.cpu import TRAIN_ATTENTION, fits, response_loss
 from ..models.loading import load_config, load_context_length, pick_device, pick_dtype
 from ..models.renderer import Renderer
 from ..recipe import ModelConfig, TrainConfig
 from ..types import Example
 from .guard import process_count, refuse_leaks
 from .sequences import IGNORED, TrainingData, mask_unlikely, prepare
-from .unpadded import ATTENTION, fits, response_loss
 from .weights import load_weights, lora_config
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SFT:
     """Implements `Trainer`."""
 
     def settings(self, settings: TrainConfig) -> dict[str, Any]:
-        return settings.deciding
+        return settings.deciding("train")
 
     def lacks(self, settings: TrainConfig) -> list[str]:
         if settings.method == "qlora" and find_spec("bitsandbytes") is None:
@@ -194,7 +194,7 @@ def response_trainer() -> Any:
         ) -> Any:
             config, args = self.model.config, self.args
             plain = args.loss_type == "nll" and not args.label_smoothing_factor and not self.aux_loss_enabled
-            if config._attn_implementation == ATTENTION and plain and num_items_in_batch is not None:
+            if config._attn_implementation == TRAIN_ATTENTION and plain and num_items_in_batch is not None:
                 vocabulary = config.get_text_config().vocab_size
                 loss = response_loss(model, inputs, num_items_in_batch, vocabulary)
                 if loss is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, StageError
+from ..models.cpu import register_attention
 from ..models.loading import copy_generation_settings, load_model, load_renderer, without_generation_settings
 from ..recipe import Adapter, ModelConfig, TrainConfig
-from .unpadded import register_attention
 
 if TYPE_CHECKING:
     import torch

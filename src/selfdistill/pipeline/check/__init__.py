@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
+from ...training import TRAINERS
 from ...types import Conversation, Example, Grade, Progress, silent
 from ..context import Context, make_context
 from ..entries import HELDOUT, has_grader
@@ -230,8 +230,5 @@ def _prerequisites(context: Context, found: Checked) -> None:
     own = context.recipe.model.device
     if own.startswith("cuda") and pick_device("auto") != "cuda":
         found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
-    methods = {
-        context.recipe.arm_train(arm).method for arm in context.recipe.arms.values() if arm.kind.weights != "seed"
-    }
-    if "qlora" in methods and find_spec("bitsandbytes") is None:
-        found.missing.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")
+    trained = [run.train for run in context.runs.values() if not run.is_seed]
+    found.missing += dict.fromkeys(lack for settings in trained for lack in TRAINERS["sft"].lacks(settings))
