@@ -7,17 +7,16 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import CHATML, tiny_tokenizer
+from support.server import HANG, KEY, RESET, Raw, Server, refusal, reply
+from support.tiny import CHATML, tiny_tokenizer
 
 from selfdistill.backends import endpoint, open_backend, openai
 from selfdistill.backends.endpoint import retry_after
@@ -33,113 +32,7 @@ from selfdistill.types import Completion, Message, Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-KEY = "sk-secret-0123456789"
-
-
-def reply(text: Any = "Hello", finish: str | None = "stop", tokens: int = 3) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": finish}
-    return {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}}
-
-
-def refusal(message: str, **more: Any) -> dict[str, Any]:
-    return {"error": {"message": message, **more}}
-
-
-class Raw:
-    """Bytes in place of JSON, promised to be `length` long."""
-
-    def __init__(self, body: bytes, length: int | None = None) -> None:
-        self.body, self.length = body, len(body) if length is None else length
-
-
 LARGE = gzip.compress(bytes((64 << 20) + 1))  # 64 kB on the way
-RESET = object()
-HANG = object()
-
-
-class Server:
-    """Answers each request with what `script(body, number)` gives: JSON, (status, JSON), (status, JSON, headers),
-    `Raw`, RESET or HANG. Like vLLM's, an answer's id is made of its request's. Keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.script: Callable[[dict[str, Any], int], Any] = lambda body, number: reply()
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        self.paths: list[str] = []
-        self.connections: set[Any] = set()
-        self.in_flight = self.most_in_flight = 0
-        self.lock = threading.Lock()
-        self.released = threading.Event()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server.lock:
-                    number = len(server.bodies)
-                    server.bodies.append(body)
-                    server.headers.append(self.headers)
-                    server.paths.append(self.path)
-                    server.connections.add(self.client_address)
-                    server.in_flight += 1
-                    server.most_in_flight = max(server.most_in_flight, server.in_flight)
-                try:
-                    self.act(server.script(body, number))
-                finally:
-                    with server.lock:
-                        server.in_flight -= 1
-
-            def act(self, action: Any) -> None:
-                if action is HANG:
-                    server.released.wait(30)
-                    self.close_connection = True
-                elif action is RESET:
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    self.connection.close()
-                    self.close_connection = True
-                else:
-                    status, content, headers = (*action, {})[:3] if isinstance(action, tuple) else (200, action, {})
-                    raw = content if isinstance(content, Raw) else Raw(json.dumps(content).encode())
-                    self.send_response(status)
-                    for name, value in {"Content-Length": raw.length, **headers}.items():
-                        self.send_header(name, str(value))
-                    self.end_headers()
-                    self.wfile.write(raw.body)
-                    if raw.length != len(raw.body):
-                        self.close_connection = True
-
-            def finish(self) -> None:
-                with suppress(OSError):
-                    super().finish()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(openai, "_FIRST_WAIT", 0.001)
-    monkeypatch.setenv("TEST_KEY", KEY)
-    running = Server()
-    thread = threading.Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield running
-    running.released.set()
-    running.http.shutdown()
-    running.http.server_close()
 
 
 def config(server: Server, path: str = "judge", chat_template: str = "chat", **settings: Any) -> ModelConfig:
@@ -392,7 +285,7 @@ def test_a_neutral_setting_that_the_server_rejects_is_left_out_and_shown_once(
         assert caplog.text.count(f"`{name}`") == 1, caplog.text
 
 
-def test_several_settings_in_one_refusal(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_several_settings_in_one_refusal_are_all_left_out(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     unknown = {"min_p", "repetition_penalty", "repeat_penalty", "skip_special_tokens", "top_k"}
     told = f"Unrecognized request arguments supplied: {', '.join(sorted(unknown))}"
     server.script = lambda body, _: (400, refusal(told, param=None)) if "min_p" in body else reply()
@@ -402,7 +295,7 @@ def test_several_settings_in_one_refusal(server: Server, caplog: pytest.LogCaptu
     assert "--generation-config vllm" in caplog.text
 
 
-def test_settings_that_exclude_each_other(server: Server) -> None:
+def test_of_settings_that_exclude_each_other_one_is_sent(server: Server) -> None:
     told = "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
     server.script = lambda body, _: (400, refusal(told)) if "top_p" in body else reply()
     assert ask_one(config(server)).finish == "stop"
@@ -428,7 +321,7 @@ def test_a_rejected_seed_is_shown_and_recorded(
     assert caplog.text.count("does not accept `seed`") == 1
     assert experiment.counts("rewrite")["settings_left_out"] == ["seed"]
     verdict = evaluate(experiment, arms=["seed"])
-    assert [note for note in verdict["notes"] if note.startswith("rewrite: the server did not accept seed")]
+    assert [note for note in verdict["notes"] if note.startswith("rewrite: the server did not take seed")]
     greedy = experiment.counts("answer/seed/demo-lists")
     assert greedy["items"] == 2
     assert "settings_left_out" not in greedy
@@ -512,7 +405,7 @@ def test_tgi_is_refused_where_a_neutral_setting_would_change_its_answers(server:
         ask_one(config(server))
 
 
-def test_how_an_answer_ended(server: Server) -> None:
+def test_the_finish_reason_says_how_an_answer_ended(server: Server) -> None:
     def finish(**changes: Any) -> Completion:
         server.script = lambda _, number: {**reply(), **changes}
         return ask_one(config(server))

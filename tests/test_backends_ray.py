@@ -375,7 +375,7 @@ def test_a_ray_of_our_own_ends_with_the_command_when_it_is_interrupted(recipe: P
     os.killpg(run.pid, signal.SIGINT)
     said, _ = run.communicate(timeout=60)
     assert run.returncode == 2, said
-    assert "Stopped. Finished work is kept" in said
+    assert "Stopped: what was done is kept" in said
     assert "ray" not in said.lower().replace("rays", ""), said
     assert len(started) > 3
     assert psutil.wait_procs(started, timeout=20)[1] == []

@@ -7,15 +7,13 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import absl.logging  # noqa: F401  (its handler keeps stderr, and closes it where it has been replaced)
 import pytest
-from conftest import demo_prompts
+from support.demo import demo_prompts, make_adapter
 
 from selfdistill.backends import open_backend
 from selfdistill.backends.cache import EngineCache
-from selfdistill.demo import SEED
 from selfdistill.errors import ModelError, StageError
 from selfdistill.pipeline import run
 from selfdistill.pipeline.check import check
@@ -46,22 +44,6 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         make_adapter(tmp_path_factory.mktemp("one") / "model", 4, "all-linear"),
         make_adapter(tmp_path_factory.mktemp("two") / "model", 12, ["q_proj", "v_proj"]),
     ]
-
-
-def make_adapter(folder: Path, rank: int, targets: Any) -> str:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(rank)
-        model = AutoModelForCausalLM.from_pretrained(SEED, dtype=torch.float32)
-        adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
-        for name, weights in adapted.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(weights, std=0.3)
-    adapted.save_pretrained(str(folder))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Evaluation as part of an experiment: judged tasks, programs, several samples and training seeds, end to end."""
 
+import importlib
 import json
 import os
 import re
@@ -20,10 +21,13 @@ from selfdistill.backends import open_backend
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, RecipeError, SelfDistillError
 from selfdistill.measure.scores import grade
-from selfdistill.pipeline import evaluation, rewriting
 from selfdistill.store.rows import RowFile, read_lines
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Example, Grade, Message
+
+# By the name alone they are the functions.
+evaluation_step = importlib.import_module("selfdistill.pipeline.evaluate")
+rewriting_step = importlib.import_module("selfdistill.pipeline.rewrite")
 
 TRAIN = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 PROGRAMS = [
@@ -109,7 +113,7 @@ def test_replies_that_end_in_their_trace_are_told_with_the_next_step(
                 cut = number % 5 == 0 and said.finish != "error"
                 yield replace(said, text="<think>\nLet me see") if cut else said
 
-    monkeypatch.setattr(evaluation, "open_backend", lambda _, config, adapter=None: Thinking(config, adapter))
+    monkeypatch.setattr(evaluation_step, "open_backend", lambda _, config, adapter=None: Thinking(config, adapter))
     values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 20}], arms={"seed": {"data": "none"}})
     verdict = evaluate(Experiment(tmp_path / "run", make_recipe(values)))
     score = task_of(verdict, "demo-lists")["scores"]["seed"]
@@ -169,13 +173,13 @@ def test_programs_are_run_and_several_samples_make_pass_at_k(model: Path, tmp_pa
 def test_an_answer_is_graded_once(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is a program, grading runs it."""
     graded = Counter[str]()
-    real = evaluation.grade
+    real = evaluation_step.grade
 
     def counted(task: Any, *rest: Any) -> Any:
         graded[task.name] += 1
         return real(task, *rest)
 
-    monkeypatch.setattr(evaluation, "grade", counted)
+    monkeypatch.setattr(evaluation_step, "grade", counted)
     tasks = [{"task": "gsm8k", "path": str(tmp_path / "rows.jsonl"), "n": 4}]
     values = recipe_of(model, tmp_path, tasks, arms={"seed": {"data": "none"}})
     run(make_recipe(values), tmp_path / "run")
@@ -302,7 +306,7 @@ def test_a_stage_that_was_stopped_after_its_settings_changed_is_not_taken_for_do
     before = path.read_bytes()
     changed = make_recipe(recipe.model_dump(), ["rewrite.grader=exact", "rewrite.min_accepted=0"])
     with monkeypatch.context() as patched:
-        patched.setattr(rewriting, "write_lines", _stopped)
+        patched.setattr(rewriting_step, "write_lines", _stopped)
         with pytest.raises(KeyboardInterrupt):
             rewrite(Experiment(tmp_path / "run", changed))
     assert path.read_bytes() == before
@@ -351,7 +355,7 @@ def test_scores_follow_answers_that_were_asked_again_before_an_interruption(
     def opened(name: str, config: Any, adapter: str | None = None) -> Any:
         return Answering(config, adapter) if config.path == str(model) else open_backend(name, config, adapter)
 
-    monkeypatch.setattr(evaluation, "open_backend", opened)
+    monkeypatch.setattr(evaluation_step, "open_backend", opened)
     found: list[Any] = []
     for folder, state in (("run", "down"), ("run", "up"), ("run", "well"), ("whole", "well")):  # noqa: B007
         try:

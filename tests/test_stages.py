@@ -1,5 +1,6 @@
 """The whole recipe, end to end, through public functions and the command: what a user does, and does wrong."""
 
+import importlib
 import json
 import os
 import random
@@ -23,13 +24,15 @@ from support.tiny import tiny_model
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, StageError
-from selfdistill.pipeline import rewriting
 from selfdistill.pipeline.check import check
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
 from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import RECIPES
 from selfdistill.types import Completion
+
+# By the name alone they are the functions.
+rewriting_step = importlib.import_module("selfdistill.pipeline.rewrite")
 
 TRAIN = {"max_steps": 3, "batch_size": 4, "micro_batch_size": 4, "max_length": 256}
 COMMAND = [sys.executable, "-m", "selfdistill"]
@@ -522,7 +525,7 @@ def test_what_is_made_of_rewrites_follows_those_that_were_asked_again(
     def read(name: str) -> list[dict[str, Any]]:
         return read_rows(tmp_path / "run" / "rewrite" / name)
 
-    monkeypatch.setattr(rewriting, "open_backend", lambda name, *rest: Answering(*rest))
+    monkeypatch.setattr(rewriting_step, "open_backend", lambda name, *rest: Answering(*rest))
     originals = []
     for down in (True, False):  # noqa: B007 (the backend reads it)
         rewrite(Experiment(tmp_path / "run", recipe))

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from selfdistill.training.unpadded import KNOWN, fits, register_attention, response_loss
 from tiny import tiny_model, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfdistill.errors import RecipeError, StageError
+from selfdistill.models import cpu
+from selfdistill.models.cpu import KNOWN, fits, register_attention, response_loss
 from selfdistill.models.loading import load_model, load_renderer
 from selfdistill.models.renderer import TrainingRow
 from selfdistill.recipe import ModelConfig, TrainConfig
-from selfdistill.training import train, unpadded
+from selfdistill.training import train
 from selfdistill.types import Example, Message
 
 ROWS = [Example.of((Message("user", f"Count to {i}"),), " ".join(map(str, range(i + 1)))) for i in range(8)]
@@ -86,7 +87,7 @@ def test_another_architecture_is_padded_and_packing_refused(kind: str, tmp_path:
     """Attention with a bias (ALiBi), positions counted from a mask, and no attention at all."""
     odd = architecture(kind, tmp_path / kind, **ODD[kind])
     result = train(ROWS, odd, settings(max_steps=1), tmp_path / "run")
-    assert result.attention != unpadded.ATTENTION
+    assert result.attention != cpu.TRAIN_ATTENTION
     weights: Any = load_model(odd, dtype=torch.float32).train()
     rows = [load_renderer(odd).response_row(row.prompt, row.reference) for row in ROWS]
     cost = sum(summed_loss(weights, row) for row in rows)
@@ -125,11 +126,11 @@ def summed_loss(weights: Any, row: TrainingRow) -> float:
 
 def test_rows_laid_end_to_end_are_compared_with_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a library no longer passed on where rows begin."""
-    whole = unpadded.attend_within_rows
+    whole = cpu.attend_within_rows
 
     def one_row(*arguments: Any, cu_seq_lens_q: Any = None, **rest: Any) -> Any:
         return whole(*arguments, **rest)
 
-    monkeypatch.setattr(unpadded, "attend_within_rows", one_row)
+    monkeypatch.setattr(cpu, "attend_within_rows", one_row)
     with pytest.raises(StageError, match=r"packed rows would attend to each other.*train\.packing=false"):
         train(ROWS, ModelConfig(path=str(tiny_model(tmp_path / "m")), device="cpu"), settings(), tmp_path / "run")

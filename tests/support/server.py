@@ -77,8 +77,6 @@ class Server:
                     self.close_connection = True
                 else:
                     status, content, headers = (*action, {})[:3] if isinstance(action, tuple) else (200, action, {})
-                    if isinstance(content, dict) and "choices" in content:
-                        content = {"id": f"chatcmpl-{self.headers['X-Request-Id']}", **content}
                     raw = content if isinstance(content, Raw) else Raw(json.dumps(content).encode())
                     self.send_response(status)
                     for name, value in {"Content-Length": raw.length, **headers}.items():
