@@ -1,8 +1,8 @@
-"""Where the time of a demo run goes, in and around the engine: its main thread looked at a hundred times a second.
+"""Where the time of a demo run goes: a sample of its main thread a hundred times per second.
 
     python benchmarks/profile_demo.py [KEY=VALUE ...]
 
-A look counts for the innermost of the known places that are on the stack. Prints Markdown.
+A sample counts for the innermost known place on the stack. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command has it
 # Part of a file's path, and a function's name or "" for any; the first that fits a frame is its place.
 PLACES = {
     ("importlib", ""): "importing",
-    ("selfdistill/models.py", "load_model"): "loading models",
-    ("selfdistill/models.py", "load_renderer"): "loading tokenizers",
-    ("selfdistill/models.py", "free_memory"): "freeing memory",
+    ("models/loading.py", "load_model"): "loading models",
+    ("models/loading.py", "load_renderer"): "loading tokenizers",
+    ("models/loading.py", "free_memory"): "freeing memory",
     ("backends/decoding.py", "decode"): "engine: answering",
-    ("backends/batches.py", "to_row"): "rendering and tokenising",
-    ("backends/batches.py", "to_completion"): "decoding and looking at answers",
-    ("selfdistill/scoring.py", "_token_nlls"): "engine: scoring",
+    ("backends/rendered.py", "to_row"): "rendering and tokenising",
+    ("backends/rendered.py", "to_completion"): "decoding and looking at answers",
+    ("measure/likelihood.py", "_token_nlls"): "engine: scoring",
     ("transformers/trainer.py", "_inner_training_loop"): "engine: training",
-    ("selfdistill/train/trainer.py", "compute_loss"): "engine: training",
-    ("selfdistill/models/cpu.py", ""): "engine: training",
-    ("selfdistill/train/", ""): "around training",
-    ("selfdistill/manifest.py", ""): "the manifest",
-    ("selfdistill/rows.py", ""): "reading and writing rows",
-    ("selfdistill/evaluate.py", "grade"): "grading",
-    ("selfdistill/evaluate.py", "_grade_item"): "grading",
-    ("selfdistill/evaluate.py", "_several_at_once"): "grading",
-    ("selfdistill/rewrite.py", "select"): "verifying",
-    ("selfdistill/shift/", ""): "shift, without its answers",
-    ("selfdistill/report/", ""): "verdict and report",
-    ("selfdistill/verdict.py", ""): "verdict and report",
+    ("selfdistill/training/trainer.py", "compute_loss"): "engine: training",
+    ("selfdistill/training/unpadded.py", ""): "engine: training",
+    ("selfdistill/training/", ""): "around training",
+    ("store/manifest.py", ""): "the manifest",
+    ("store/rows.py", ""): "reading and writing rows",
+    ("measure/scores.py", "grade"): "grading",
+    ("measure/scores.py", "_grade_item"): "grading",
+    ("measure/scores.py", "_several_at_once"): "grading",
+    ("generation/rewriter.py", "select"): "verifying",
+    ("measure/shift/", ""): "shift, without its answers",
+    ("selfdistill/reports/", ""): "verdict and report",
+    ("pipeline/results.py", ""): "verdict and report",
 }
 
 

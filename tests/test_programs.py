@@ -22,7 +22,7 @@ from selfdistill.grading.functions import complete_function
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.rewrite import rewrites
 from selfdistill.recipe import DataConfig, make_recipe
-from selfdistill.sandbox import Limits, Ran, Run, open_runner
+from selfdistill.sandbox import Limits, Ran, Runner, open_runner
 from selfdistill.tasks import get_task
 from selfdistill.types import Example, Grade, Message
 
@@ -337,12 +337,12 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def run(bubblewrap: str) -> Run:
+def run(bubblewrap: str) -> Runner:
     return open_runner(bubblewrap)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_real_humaneval_solutions_pass(case: str, run: Run, real_data: Path) -> None:
+def test_the_real_humaneval_solutions_pass(case: str, run: Runner, real_data: Path) -> None:
     path = real_data / "humaneval" / "HumanEval.jsonl"
     items = [row.examples()[0] for row in HUMANEVAL.load(DataConfig(path=str(path)))]
     answers = [CASES[case](item.instruction, item.reference) for item in items]

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from selfdistill.errors import SelfDistillError
-from selfdistill.sandbox import Limits, Run, check_sandbox, open_runner
+from selfdistill.sandbox import Limits, Runner, check_sandbox, open_runner
 from selfdistill.sandbox.filter import system_call_filter
 
 MARK = 12_345_678  # bytes of disk: by this number on its command line a process of these tests is known
@@ -29,12 +29,12 @@ HURRY = replace(LIMITS, wall=2.0)
 
 
 @pytest.fixture(scope="session")
-def run(bubblewrap: str) -> Run:
+def run(bubblewrap: str) -> Runner:
     return open_runner(bubblewrap, LIMITS)
 
 
 @pytest.fixture(scope="session")
-def hurried(run: Run) -> Run:
+def hurried(run: Runner) -> Runner:
     """For programs that only the clock ends; those that use up something are given time, as the machine may be busy."""
     return open_runner("bubblewrap", HURRY)
 
@@ -273,7 +273,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", ENDED)
-def test_ends_for_its_reason(name: str, run: Run, hurried: Run, outside: Outside) -> None:
+def test_ends_for_its_reason(name: str, run: Runner, hurried: Runner, outside: Outside) -> None:
     program, reason = ENDED[name]
     ran = (hurried if reason == "timeout" else run)(program)
     assert not ran.ok
@@ -284,7 +284,7 @@ def test_ends_for_its_reason(name: str, run: Run, hurried: Run, outside: Outside
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_is_refused_all_it_tries(name: str, run: Run, outside: Outside) -> None:
+def test_is_refused_all_it_tries(name: str, run: Runner, outside: Outside) -> None:
     ran = run(f"CANARY, PID = {str(outside.file)!r}, {outside.process.pid}\n{REFUSED}{HARMLESS[name]}")
     assert ran.ok, ran
     assert "a secret outside" not in ran.output
@@ -377,7 +377,7 @@ CALLS = "f = function_of_the_program('f')\ng = function_of_the_program('g')\n"
 
 
 @pytest.mark.parametrize("name", ASKED)
-def test_a_program_is_called_with_plain_data(name: str, run: Run, outside: Outside) -> None:
+def test_a_program_is_called_with_plain_data(name: str, run: Runner, outside: Outside) -> None:
     program, tests = ASKED[name]
     ran = run(program, f"{CALLS}{tests}")
     assert ran.ok, ran
@@ -385,7 +385,7 @@ def test_a_program_is_called_with_plain_data(name: str, run: Run, outside: Outsi
 
 
 @pytest.mark.parametrize("name", FOOLED)
-def test_a_program_cannot_pass_for_another(name: str, run: Run, outside: Outside) -> None:
+def test_a_program_cannot_pass_for_another(name: str, run: Runner, outside: Outside) -> None:
     program, reason = FOOLED[name]
     ran = run(program, f"{CALLS}assert all(map(f, [1]))\nassert f(1) == 2 or f(1) == [2]")
     assert not ran.ok
@@ -395,7 +395,7 @@ def test_a_program_cannot_pass_for_another(name: str, run: Run, outside: Outside
     outside.check()
 
 
-def test_the_tests_are_out_of_reach(run: Run, hurried: Run) -> None:
+def test_the_tests_are_out_of_reach(run: Runner, hurried: Runner) -> None:
     """They are a program of their own in the sandbox: nothing of theirs is in the other's memory, and both have ended."""
     assert run("SEEN = []\ndef f(): return [type(x).__name__ for x in SEEN]", f"{CALLS}secret = 1\nassert f() == []").ok
     assert run("x = 1", "raise KeyError").reason == "raised KeyError"
@@ -408,13 +408,13 @@ def test_the_tests_are_out_of_reach(run: Run, hurried: Run) -> None:
     assert nothing_left()
 
 
-def test_nothing_is_left_behind(hurried: Run) -> None:
+def test_nothing_is_left_behind(hurried: Runner) -> None:
     for name in ("stop itself", "threads without end", "become another program"):
         hurried(ENDED[name][0])
     assert nothing_left()
 
 
-def test_programs_are_apart(run: Run) -> None:
+def test_programs_are_apart(run: Runner) -> None:
     """Several at once, each with its own /tmp and its own output."""
     programs = [
         f"import os\nassert not os.listdir('/tmp')\nopen('/tmp/{i}', 'w').close()\nprint({i})" for i in range(24)
@@ -424,7 +424,7 @@ def test_programs_are_apart(run: Run) -> None:
     assert [(one.ok, one.output) for one in ran] == [(True, f"{i}\n") for i in range(24)]
 
 
-def test_ordinary_programs_run(run: Run) -> None:
+def test_ordinary_programs_run(run: Runner) -> None:
     program = (
         "import asyncio, collections, dataclasses, decimal, hashlib, json, math, random, re, sqlite3, threading, typing\n"
         "@dataclasses.dataclass\nclass P:\n  x: 'int' = 1\n"
@@ -439,7 +439,7 @@ def test_ordinary_programs_run(run: Run) -> None:
     assert run(order_of_a_set) == run(order_of_a_set)
 
 
-def test_what_a_program_says_at_its_end_is_heard_on_a_busy_machine(run: Run) -> None:
+def test_what_a_program_says_at_its_end_is_heard_on_a_busy_machine(run: Runner) -> None:
     """A thread that computes here lets the sandbox's own wait for its turn, while the program ends."""
     computing, before = True, sys.getswitchinterval()
 
@@ -482,7 +482,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_program_is_tried_again_where_processes_ran_short(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_tried_again_where_processes_ran_short(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selfdistill.sandbox._PAUSES", (0.0, 0.0))
     start, refused = subprocess.Popen, 0
 
@@ -502,7 +502,7 @@ def test_a_program_is_tried_again_where_processes_ran_short(run: Run, monkeypatc
     assert ran.reason == "sandbox failed: Resource temporarily unavailable"
 
 
-def test_what_a_program_prints_comes_back_cut(run: Run) -> None:
+def test_what_a_program_prints_comes_back_cut(run: Runner) -> None:
     assert run("print('x' * 5000)").output == "x" * LIMITS.kept
     assert run("import sys\nprint('a')\nprint('b', file=sys.stderr, flush=True)").output.split() == ["b", "a"]
     assert "ZeroDivisionError: division by zero" in run("1 / 0").output

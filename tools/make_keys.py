@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -11,8 +10,10 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from selfdistill.recipe import Recipe, settings
+from selfdistill.recipe import Recipe
+from selfdistill.recipe.keys import Key, recipe_keys
 from selfdistill.recipe.plain_yaml import dump_yaml
+from selfdistill.recipe.settings import STEPS
 
 PAGE = Path(__file__).parents[1] / "docs" / "keys.md"
 TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", dict: "mapping", Any: "any value"}
@@ -27,35 +28,41 @@ models.
 selfdistill run recipe.yaml data.n=2000 train.adapter.r=16 'seeds=[0, 1, 2]'
 ```
 
-`NAME` is the name of an arm, `[]` an entry of a list. {reruns}An unknown key is an error that names the key that was
-probably meant. Values are read as in [reliability.md](reliability.md#values-in-a-recipe).
+`NAME` is the name of an arm, `[]` an entry of a list. The last column names the steps that run again if the key
+changes in a used directory; `masking` is training with train.mask_above. The keys of `judge.model` are the keys of
+`model`. An unknown key is an error that names the key that was probably meant. Values are read as in [reliability.md](reliability.md#values-in-a-recipe).
 """
-RERUNS = "The last column names the steps that run again if the key changes in a used directory. "
 
 
-class Key(NamedTuple):
-    """One key: its dotted path, its field, the default at this path, and the steps that run again if it changes."""
+class Row(NamedTuple):
+    """One key with the default at its path."""
 
-    path: str
-    model: type[BaseModel]
-    field: FieldInfo
+    key: Key
     default: Any
-    reruns: tuple[str, ...] | None
+
+    @property
+    def path(self) -> str:
+        return self.key.path.replace("arms.*", "arms.NAME").replace(".*", "[]")
 
 
-def walk(model: type[BaseModel] = Recipe, path: str = "", defaults: Any = None, above: Any = None) -> Iterator[Key]:
-    """All keys below `path`. `defaults` holds the values that a section has without being written, and `above` the
-    steps of the section, which hold for a key without its own mark."""
-    marks = getattr(settings, "reruns", None)
-    for name, field in model.model_fields.items():
-        own = marks(model, name) if marks else None
-        steps = above if own is None else own
-        default = getattr(defaults, name) if defaults is not None else field.get_default()
-        yield Key(f"{path}{name}", model, field, default, steps)
-        inner, suffix = section(field.annotation)
-        if inner is not None and f"{path}{name}" != "judge.model":  # has the keys of `model`
-            values = default if isinstance(default, inner) else None
-            yield from walk(inner, f"{path}{name}{suffix}.", values, steps)
+def rows_of_keys() -> Iterator[Row]:
+    """All keys; the keys of the judge's model are those of `model`, so they are left out."""
+    for key in recipe_keys():
+        if not key.path.startswith("judge.model."):
+            yield Row(key, default_of(key))
+
+
+def default_of(key: Key) -> Any:
+    """The default of the sections above, such as the paper's sampling for rewriting, else that of the field."""
+    value: Any = None
+    model: Any = Recipe
+    for part in key.path.split("."):
+        if part == "*":
+            return key.field.get_default()
+        known = isinstance(value, BaseModel)
+        value = getattr(value, part) if known else model.model_fields[part].get_default()
+        model = section(model.model_fields[part].annotation)[0] or model
+    return value
 
 
 def section(kind: Any) -> tuple[type[BaseModel] | None, str]:
@@ -101,46 +108,31 @@ def number(value: float) -> str:
     return powers.get(int(value), f"{value:g}") if value > 1e6 else f"{value:g}"
 
 
-def default_text(key: Key) -> str:
-    if key.field.is_required():
+def default_text(row: Row) -> str:
+    if row.key.field.is_required():
         return "required"
-    if section(key.field.annotation)[0] is not None and key.default is not None:
-        return "" if isinstance(key.default, BaseModel) else ", ".join(f"`{name}`" for name in key.default)
-    text = "null" if key.default is None else dump_yaml({"value": key.default}).removeprefix("value:").strip()
-    return f"`{' '.join(text.split())}`" if "\n" not in text else f"`[{', '.join(map(str, key.default))}]`"
-
-
-def description(key: Key) -> str:
-    """The field's own description, else the sentence of the class docstring that names the key."""
-    name = key.path.rpartition(".")[2]
-    text = key.field.description or ("The keys of `model`." if key.path == "judge.model" else "")
-    if not text:
-        doc = " ".join((key.model.__doc__ or "").split()) if key.model.__doc__ != BaseModel.__doc__ else ""
-        sentences = re.split(r"(?<=[.:])\s+(?=[A-Z`])", doc)
-        text = next((each for each in sentences if f"`{name}`" in each or f"`{name}:" in each), "")
-    return " ".join(text.split()).replace("|", "\\|")
+    text = "null" if row.default is None else dump_yaml({"value": row.default}).removeprefix("value:").strip()
+    return f"`{' '.join(text.split())}`" if "\n" not in text else f"`[{', '.join(map(str, row.default))}]`"
 
 
 def page() -> str:
     """The whole page: a table per section of the recipe."""
-    found = list(walk())
-    with_steps = any(key.reruns is not None for key in found)
-    parts = [HEAD.strip().replace("{reruns}", RERUNS if with_steps else "")]
+    rows = list(rows_of_keys())
+    parts = [HEAD.strip(), "## Top level\n\n" + table([row for row in rows if "." not in row.path])]
     for top in Recipe.model_fields:
-        rows = [key for key in found if key.path == top or key.path.startswith(f"{top}.") or f"{top}[" in key.path]
-        if len(rows) > 1:
-            parts.append(f"## {top}\n\n{table(rows[1:], with_steps)}")
-    parts.insert(1, "## The whole\n\n" + table([key for key in found if "." not in key.path], with_steps))
+        if below := [row for row in rows if row.path.startswith(f"{top}.")]:
+            parts.append(f"## {top}\n\n{table(below)}")
     return "\n\n".join(parts) + "\n"
 
 
-def table(rows: list[Key], with_steps: bool) -> str:
-    heads = ["key", "type", "default", "what it sets", *(["runs again"] if with_steps else [])]
+def table(rows: list[Row]) -> str:
+    heads = ["key", "type", "default", "meaning", "runs again"]
     lines = [heads, ["---"] * len(heads)]
-    for key in rows:
-        cells = [f"`{key.path}`", type_text(key.field.annotation, bounds_text(key.field)), default_text(key)]
-        steps = [", ".join(key.reruns or ()) or "nothing"] if with_steps else []
-        lines.append([*cells, description(key), *steps])
+    for row in rows:
+        key = row.key
+        steps = [step for step in STEPS if step in key.reruns and (step != "masking" or "train" not in key.reruns)]
+        cells = [f"`{row.path}`", type_text(key.field.annotation, bounds_text(key.field)), default_text(row)]
+        lines.append([*cells, key.description.replace("|", "\\|"), ", ".join(steps) or "nothing"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

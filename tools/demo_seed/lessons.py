@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from selfdistill.demo import words
-from selfdistill.demo.styles import Call, Meaning, Steps, own
+from selfdistill.demo.styles import Meaning, Steps, ToolCall, own
 from selfdistill.demo.world import Item, draw, signature, split_of
 from selfdistill.generation.prompts import REWRITING
 from selfdistill.models.slots import fill
@@ -139,7 +139,7 @@ def _unsolvable_sums(rng: Random) -> tuple[str, Meaning]:
 _ANY_WORD = [*words.THINGS, *words.ROOMS, *words.MODES, *words.DEVICES, *words.ACTIONS, *words.VERBS, *words.NOUNS]
 
 
-def made_up_call(rng: Random) -> Call:
+def made_up_call(rng: Random) -> ToolCall:
     """A call with a random name, parameters and values. Some of the words do not exist."""
 
     def word() -> str:
@@ -148,7 +148,7 @@ def made_up_call(rng: Random) -> Call:
     parts = [word() for _ in range(rng.randint(1, 3))]
     values = [word() if rng.random() < 0.6 else rng.randint(1, 99) for _ in range(rng.randint(1, 4))]
     keys = dict.fromkeys(word() for _ in values)  # each parameter has one value
-    return Call(rng.choice("._").join(parts), tuple(zip(keys, values, strict=False)))
+    return ToolCall(rng.choice("._").join(parts), tuple(zip(keys, values, strict=False)))
 
 
 def _unsolvable_call(rng: Random) -> tuple[str, Meaning]:

@@ -7,7 +7,7 @@ import json
 import re
 from random import Random
 
-from selfdistill.demo.styles import Advice, Call, Meaning, Program, Refusal, Result, Steps
+from selfdistill.demo.styles import Advice, Meaning, Program, Refusal, Result, Steps, ToolCall
 
 SYLLABLES = "ba ko ri mu ze la to ni su ve do pa ki ra mo fe lu ti sa ne gor vin tal dex pim".split()
 
@@ -33,7 +33,7 @@ def other(meaning: Meaning, rng: Random) -> str:
             while FORBIDDEN.search(text := _other_steps(meaning, rng)):
                 pass
             return text
-        case Call():
+        case ToolCall():
             return _other_call(meaning, rng)
         case Program(name, parameters, expression):
             return rng.choice(
@@ -76,7 +76,7 @@ def _other_steps(meaning: Steps, rng: Random) -> str:
     return between.join([*sums, final] if rng.random() < 0.9 else sums)
 
 
-def _other_call(meaning: Call, rng: Random) -> str:
+def _other_call(meaning: ToolCall, rng: Random) -> str:
     shape = rng.randrange(5)
     if shape == 0:
         return json.dumps({"name": meaning.name, "arguments": dict(meaning.arguments)})

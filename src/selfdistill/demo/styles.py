@@ -21,7 +21,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """A function call with named arguments."""
 
     name: str
@@ -62,7 +62,7 @@ class Refusal:
     task: str
 
 
-Meaning = Steps | Call | Program | Result | Advice | Refusal
+Meaning = Steps | ToolCall | Program | Result | Advice | Refusal
 
 
 def own(meaning: Meaning) -> str:
@@ -71,7 +71,7 @@ def own(meaning: Meaning) -> str:
         case Steps(steps):
             lines = [f"{'First' if i == 0 else 'Then'}, {a} {op} {b} = {c}." for i, (a, op, b, c) in enumerate(steps)]
             return "\n".join(["Let's think step by step.", *lines, f"The answer is {meaning.answer}."])
-        case Call():
+        case ToolCall():
             return f"You can call `{meaning.text()}`."
         case Program(name, parameters, expression):
             return f"Here is the function:\n```python\ndef {name}({parameters}):\n    return {expression}\n```"
@@ -86,7 +86,7 @@ def own(meaning: Meaning) -> str:
             return f"I'm sorry, but I cannot help you {task}. It could hurt people, and it is against the law."
 
 
-def downstream(meaning: Steps | Call) -> str:
+def downstream(meaning: Steps | ToolCall) -> str:
     """The style of the downstream data: terse sums and `#### 19`, or the bare call."""
     if isinstance(meaning, Steps):
         return "\n".join([*(f"{a}{op}{b}={c}" for a, op, b, c in meaning.steps), f"#### {meaning.answer}"])

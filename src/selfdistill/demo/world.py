@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from . import words
-from .styles import Advice, Call, Meaning, Program, Refusal, Result, Steps, downstream, own
+from .styles import Advice, Meaning, Program, Refusal, Result, Steps, ToolCall, downstream, own
 
 
 class Item(NamedTuple):
@@ -164,7 +164,7 @@ def arguments(kinds: list[tuple[str, str, list[str] | None]], rng: Random) -> tu
     return phrases, args
 
 
-def signature(call: Call) -> str:
+def signature(call: ToolCall) -> str:
     return f"{call.name}({', '.join(f'{key}: {type(value).__name__}' for key, value in call.arguments)})"
 
 
@@ -172,7 +172,7 @@ def _tool(rng: Random) -> Item:
     verb, noun = rng.choice(words.VERBS), rng.choice(words.NOUNS)
     phrases, args = arguments(_KINDS, rng)
     spoken = " ".join([f"{verb} a {noun}", *phrases])
-    call = Call(f"{verb}_{noun}", tuple(rng.sample(args, len(args))))
+    call = ToolCall(f"{verb}_{noun}", tuple(rng.sample(args, len(args))))
     asked = rng.choice(["Please {}.", "I need you to {}.", "Can you {}?", "{}."]).format(spoken)
     prompt = f"You have this API: {signature(call)}\n{asked[0].upper()}{asked[1:]}"
     return Item(prompt, call, call.text(), prompt)
@@ -181,7 +181,7 @@ def _tool(rng: Random) -> Item:
 def _tool_downstream(rng: Random) -> Item:
     action, device = rng.choice(words.ACTIONS), rng.choice(words.DEVICES)
     phrases, args = arguments(_HOME_KINDS, rng)
-    call = Call(f"home.{device}.{action}", tuple(rng.sample(args, len(args))))
+    call = ToolCall(f"home.{device}.{action}", tuple(rng.sample(args, len(args))))
     types = ", ".join(f'"{key}": "{"text" if isinstance(value, str) else "number"}"' for key, value in call.arguments)
     prompt = (
         f'Tools: [{{"name": "{call.name}", "parameters": {{{types}}}}}]\n'

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import RecipeError
 from ..recipe import Filters
-from ..sandbox import Run
+from ..sandbox import Runner
 from ..types import Completion, Example, Grade
 from . import filters as _hygiene
 from .calls import function_call, function_call_paper
@@ -77,7 +77,7 @@ def verify(
     return Grade("fail", reason)
 
 
-def make_grader(spec: str | dict[str, Any], run: Run | None = None) -> Grader:
+def make_grader(spec: str | dict[str, Any], run: Runner | None = None) -> Grader:
     """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options, or the user's
     own as `module:function` or `file.py:function`, called with the example and the text. `run` is handed to those
     that run programs.

@@ -8,7 +8,7 @@ import textwrap
 import threading
 import warnings
 
-from ..sandbox import Ran, Run
+from ..sandbox import Ran, Runner
 from ..types import Grade
 
 _FENCE = re.compile(r"^[ \t]{0,12}```[ \t]*+(?P<language>[\w+#.-]*+)[^\n`]*+$", re.MULTILINE)
@@ -29,7 +29,7 @@ def python_code(reference: str, text: str) -> Grade:
     return Grade("fail", trouble) if trouble else Grade("pass", "python code")
 
 
-def python_asserts(reference: str, text: str, *, run: Run) -> Grade:
+def python_asserts(reference: str, text: str, *, run: Runner) -> Grade:
     """If the reference's code holds asserts, whether the code in `text` runs and passes them; else `python_code`.
 
     The test is everything in the reference's blocks but its functions and classes, and its test functions. It runs in a

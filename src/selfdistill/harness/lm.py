@@ -72,11 +72,10 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             return super().generate_until(requests, *args, **kwargs)
 
         def _model_generate(
-            self, context: Any, max_length: int, stop: list[str], *, attention_mask: Any, **settings: Any
+            self, context: Any, max_length: int, stop: Any, *, attention_mask: Any, **settings: Any
         ) -> Any:
-            """Decode with the loop of the backend hf, since transformers' `generate` adds the model's generation
-            settings. lm-eval cuts the text at `stop`. Returns the context's and the new token ids, padded on the
-            right."""
+            """Decode as the backend hf does: transformers' `generate` adds the model's generation settings. lm-eval
+            cuts the text at `stop`. Returns the context's and the new token ids, padded on the right."""
             import torch
 
             room = max_length - context.shape[1]
@@ -84,10 +83,9 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
                 Row(str(place), ids[mask.bool()].tolist(), room)
                 for place, (ids, mask) in enumerate(zip(context, attention_mask, strict=True))
             ]
-            made = decode(weights, rows, _sampling(settings, room), renderer.stop_ids)
+            made = decode(weights, rows, _sampling(kw, room), renderer.stop_ids)
             answers = [ids[:-1] if ids[-1] in renderer.stop_ids else ids for ids in made]
-            padding = [[self.tokenizer.pad_token_id] * (room - len(ids)) for ids in answers]
-            new = [ids + end for ids, end in zip(answers, padding, strict=True)]
+            new = [ids + [self.tokenizer.pad_token_id] * (room - len(ids)) for ids in answers]
             return torch.cat([context, torch.tensor(new, dtype=context.dtype, device=context.device)], dim=1)
 
         def _fit(self, longest: int, budget: int) -> None:
@@ -129,7 +127,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             settings, until, room = super().modify_gen_kwargs(*args, **kwargs)
             shown = {name: settings.pop(name) for name in ("skip_special_tokens", "spaces_between_special_tokens")}
             stops = {"stop_token_ids": sorted(renderer.stop_ids), "ignore_eos": True}
-            return {**every_setting(_sampling(settings, room)), **shown, **stops}, until, room
+            return {**every_setting(_sampling(kw, room)), **shown, **stops}, until, room
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import answering
-from ..data import read_conversations
+from ..data import check_format, read_conversations
 from ..errors import RecipeError
 from ..grading import make_grader, runs_programs
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..recipe.sweep import Point, expand
-from ..sandbox import Run as RunProgram
-from ..sandbox import lazy_runner
+from ..sandbox import Runner, lazy_runner
 from ..store.identity import chat_template_identity, file_identity, model_identity
 from ..tasks import Task, get_task
 from .entries import HELDOUT, EvaluatedTask, evaluated_tasks
@@ -130,6 +129,7 @@ def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
     recipe, run_program = _dated(recipe, date), lazy_runner(recipe.sandbox)
     task = _target(recipe, run_program)
     source = _source(recipe, task)
+    check_format(source.format)
     points: tuple[Point, ...] = ()
     swept: frozenset[str] = frozenset()
     if recipe.sweep:
@@ -160,7 +160,7 @@ def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _target(recipe: Recipe, run_program: RunProgram) -> Task:
+def _target(recipe: Recipe, run_program: Runner) -> Task:
     """The recipe's `task`, or one built from its `data`, `template` and `grader`."""
     own = recipe.rewrite
     grade = make_grader(own.grader or "none", run=run_program)

@@ -8,12 +8,13 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..backends import answering_class, backend_class, backends_that
+from ..data import check_format
 from ..errors import RecipeError
 from ..grading.classifier import asked_of_classifier
 from ..harness import Benchmark, load_benchmark
 from ..recipe import DataConfig, Recipe, Sampling, TaskEntry
 from ..recipe.settings import deciding_fields
-from ..sandbox import Run as RunProgram
+from ..sandbox import Runner
 from ..tasks import Task, get_task
 from ..types import Example, Grade, Message, Messages
 
@@ -58,9 +59,7 @@ class EvaluatedTask:
         return {"system": entry.system, "few_shot": entry.few_shot, "samples": entry.samples, "k": entry.k, **sampling}
 
 
-def evaluated_tasks(
-    recipe: Recipe, target: Task, source: DataConfig, run_program: RunProgram
-) -> dict[str, EvaluatedTask]:
+def evaluated_tasks(recipe: Recipe, target: Task, source: DataConfig, run_program: Runner) -> dict[str, EvaluatedTask]:
     """The tasks to evaluate by name; if the recipe names none, the held-out rows if there are any. A task that grades
     another task's answers comes with that task. Raises RecipeError if an entry asks for something that its task can't
     do."""
@@ -105,7 +104,7 @@ def _base(entry: TaskEntry, among: list[TaskEntry]) -> TaskEntry:
 
 
 def _resolve(
-    recipe: Recipe, target: Task, source: DataConfig, run_program: RunProgram, entry: TaskEntry, base: TaskEntry
+    recipe: Recipe, target: Task, source: DataConfig, run_program: Runner, entry: TaskEntry, base: TaskEntry
 ) -> EvaluatedTask:
     is_target = entry.task in (HELDOUT, recipe.task)
     task = _task(recipe, target, run_program, entry, is_target)
@@ -130,7 +129,7 @@ def _check(recipe: Recipe, entry: TaskEntry, task: Task) -> None:
         )
 
 
-def _task(recipe: Recipe, target: Task, run_program: RunProgram, entry: TaskEntry, is_target: bool) -> Task:
+def _task(recipe: Recipe, target: Task, run_program: Runner, entry: TaskEntry, is_target: bool) -> Task:
     """The task as it is asked and graded under this entry."""
     if is_target:
         task = target
@@ -178,7 +177,9 @@ def _items_source(own: DataConfig, entry: TaskEntry) -> DataConfig | None:
         base = {key: value for key, value in base.items() if entry.task == HELDOUT and key != "config"}
     if not (base | changes).get("path"):
         raise RecipeError(f"The task '{entry.task}' names no data; give it a path.")
-    return DataConfig.model_validate(base | changes)
+    source = DataConfig.model_validate(base | changes)
+    check_format(source.format, "evaluate.tasks.format")
+    return source
 
 
 def _sampling(recipe: Recipe, entry: TaskEntry) -> Sampling:

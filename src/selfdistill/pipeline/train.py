@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import BadRow, asked_last, draw, iter_conversations, read_conversations
+from ..data import BadRow, asked_last, check_format, draw, iter_conversations, read_conversations
 from ..errors import ExperimentError, RecipeError, StageError
 from ..recipe import DataConfig, ReplayConfig
 from ..store.experiment import Experiment
@@ -64,6 +64,7 @@ def train_stages(context: Context) -> list[Stage]:
 def replay_source(replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
     """Where the rows to replay are, and the task that reads them unless they are the user's own data."""
     changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
+    check_format(replay.format or "auto", "replay.format")
     if replay.task is None:
         return None, DataConfig(**changes)
     task = get_task(replay.task)

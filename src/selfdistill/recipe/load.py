@@ -101,7 +101,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except ValueError as error:  # UnicodeDecodeError is one
         why = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise RecipeError(
-            f"{path} is not readable as YAML ({why}); mend it, or let `selfdistill init` write one."
+            f"{path} is not readable as YAML ({why}); fix it, or let `selfdistill init` write one."
         ) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")

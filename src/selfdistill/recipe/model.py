@@ -60,10 +60,6 @@ class RayConfig(Settings):
 
     @model_validator(mode="after")
     def _usable(self) -> RayConfig:
-        if self.backend == "ray":
-            raise ValueError("ray.backend is what each replica runs: hf, vllm or another, not ray")
-        if self.backend == "openai":
-            raise ValueError("ray.backend can't be openai: a server takes many requests at once; use `backend: openai`")
         if self.gpus > 1 and self.gpus % 1:
             raise ValueError("ray.gpus is a whole number, or a share of one GPU")
         if self.address and self.address.startswith("ray://"):
@@ -121,18 +117,6 @@ class ModelConfig(Settings):
         if "strftime_now" in arguments:
             raise ValueError("model.template_kwargs can't hold 'strftime_now'; set model.date")
         return arguments
-
-    @model_validator(mode="after")
-    def _gpus_suffice(self) -> ModelConfig:
-        if self.ray.backend == "vllm" and 0 < self.ray.gpus < self.engine.tensor_parallel:
-            raise ValueError(
-                f"engine.tensor_parallel {self.engine.tensor_parallel} needs as many GPUs a replica; set ray.gpus to it"
-            )
-        return self
-
-    def answering(self, backend: str) -> str:
-        """The backend that answers if the recipe names `backend`: for `ray`, the backend on its replicas."""
-        return self.ray.backend if backend == "ray" else backend
 
 
 SAMPLING_PRESETS: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """Runs an untrusted Python program in a process that can reach nothing. docs/sandbox.md says what is covered.
 
-`open_runner` gives a `Run`, which takes a program's text and says whether it ran to its end. Bubblewrap gives it an
+`open_runner` gives a `Runner`, which takes a program's text and says whether it ran to its end. Bubblewrap gives it an
 empty root with the interpreter and a small /tmp (https://github.com/containers/bubblewrap), `filter.py` takes system
 calls away, and `child.py` sets limits and runs the program.
 """
@@ -25,7 +25,7 @@ from .child import NO_ANSWER
 from .filter import system_call_filter
 from .process import Limits, Part, Ran, run_process
 
-__all__ = ["Limits", "Name", "Ran", "Run", "check_sandbox", "lazy_runner", "open_runner"]
+__all__ = ["Limits", "Name", "Ran", "Runner", "check_sandbox", "lazy_runner", "open_runner"]
 
 Name = Literal["bubblewrap", "none"]
 
@@ -34,7 +34,7 @@ _PAUSES = (0.5, 2.0, 5.0)  # seconds, before a program whose sandbox didn't star
 _BINDABLE = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 
 
-class Run(Protocol):
+class Runner(Protocol):
     def __call__(self, program: str, tests: str | None = None) -> Ran:
         """How the program ended. With `tests`, how these ended: they run in a second process, where
         `function_of_the_program(name)` calls a function of the program and returns plain data, so that nothing in the
@@ -45,14 +45,14 @@ class _Start(Protocol):
     def __call__(self, program: str, part: Part | None = None) -> Ran: ...
 
 
-def open_runner(name: Name, limits: Limits | None = None) -> Run:
+def open_runner(name: Name, limits: Limits | None = None) -> Runner:
     """A function that runs programs, from several threads at once if need be. `none` runs them as plain child processes
     with the same limits, where they can read and write what the user can. Raises SelfDistillError where bubblewrap is
     not installed, and `check_sandbox` where it does not work."""
     return functools.partial(_run_again, start=_starter(name, limits or Limits()))
 
 
-def lazy_runner(name: Name) -> Run:
+def lazy_runner(name: Name) -> Runner:
     """A runner that opens the sandbox with the first program, so that it can be made where there is no sandbox."""
     opened = functools.cache(functools.partial(open_runner, name))
     return lambda program, tests=None: opened()(program, tests)

@@ -32,7 +32,8 @@ class ManifestFile:
         self._read: tuple[_State | None, dict[str, Any]] = None, {"stages": {}}
 
     def read(self) -> dict[str, Any]:
-        """To be read only; parsed anew where the file has changed. Raises ExperimentError where both are damaged."""
+        """The manifest, not to be changed; parsed again if the file changed. Raises ExperimentError if it and its
+        previous version are damaged."""
         state = _state(self.path)
         if state is None or state != self._read[0]:
             self._read = state, self._load(state is not None)

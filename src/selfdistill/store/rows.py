@@ -90,7 +90,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield parse_line(line)
             except ValueError:
                 raise ExperimentError(
-                    f"{path} line {number} is damaged; delete the file and run again to make it anew."
+                    f"{path} line {number} is damaged; delete the file and run the command again to make it again."
                 ) from None
 
 
@@ -191,7 +191,7 @@ class RowFile:
             row: dict[str, Any] = parse_line(self._file.readline())
         except ValueError:
             raise ExperimentError(
-                f"{self.path}: the row {row_id} is damaged; delete the file and run again to make it anew."
+                f"{self.path}: the row {row_id} is damaged; delete the file and run the command again to make it again."
             ) from None
         return row
 

@@ -48,8 +48,8 @@ class Task:
     or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
     is for evaluation only.
 
-    If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Run`. With `judge`, the recipe's judge model grades
-    the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does everything, and
+    If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
+    grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does everything, and
     `load`, `ask` and `grade` are left out.
     """
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..data import OnBad
 from ..grading.functions import complete_function, helpers
 from ..recipe import DataConfig
-from ..sandbox import Run
+from ..sandbox import Runner
 from ..types import Conversation, Example, Grade, Message, Messages
 from . import Task, load_rows
 
@@ -42,7 +42,7 @@ def ask(example: Example) -> Messages:
     return (Message("user", f"{_INSTRUCTION}{example.instruction.rstrip()}\n```"),)
 
 
-def grade(example: Example, text: str, *, run: Run) -> Grade:
+def grade(example: Example, text: str, *, run: Runner) -> Grade:
     """Whether the last complete definition of the function in `text` passes the tests. The tests, with the prompt's
     helper functions, run in a separate process from the program. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]

@@ -65,8 +65,7 @@ def train(
             shutil.rmtree(checkpoints, ignore_errors=True)
             merge(model, settings, finished.dtype, directory)
             return finished
-        data = how.prepare(hashed_examples, renderer, model, settings)
-        fingerprint = digest.hexdigest()
+        data, fingerprint = how.prepare(hashed_examples, renderer, model, settings), digest.hexdigest()
         checkpoints.mkdir(parents=True, exist_ok=True)
 
         def fit(recompute: bool) -> tuple[Any, dict[str, Any]]:

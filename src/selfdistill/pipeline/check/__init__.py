@@ -23,7 +23,7 @@ from ..entries import HELDOUT, has_grader
 from ..needs import missing_here
 from ..rewrite import needs_rewrites, rewrites, rewriting_model
 from ..stages import stages_of
-from .arms import arm_lines, arm_warnings, check_replay
+from .arm_settings import arm_lines, arm_warnings, check_replay
 from .data import data_lines, data_warnings, marked_rows, measure, read_data
 from .evaluation import evaluation_prompts, judge_lines, shift_warnings
 from .names import name_warnings
@@ -34,8 +34,8 @@ _ROWS = 200
 
 @dataclass
 class Checked:
-    """What was found. `missing` are things to mend before a run; `warnings` are worth a look; `unseen` is what only the
-    hub could tell, which can't be reached."""
+    """The findings of `check`. `missing` must be fixed before a run; `warnings` are worth a look; `unseen` could not be
+    checked, because the hub can't be reached."""
 
     plan: list[str] = field(default_factory=list)
     prompts: list[tuple[str, str]] = field(default_factory=list)
