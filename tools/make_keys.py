@@ -28,9 +28,10 @@ models.
 selfdistill run recipe.yaml data.n=2000 train.adapter.r=16 'seeds=[0, 1, 2]'
 ```
 
-`NAME` is the name of an arm, `[]` an entry of a list. The last column names the steps that run again if the key
-changes in a used directory; `masking` is training with train.mask_above. The keys of `judge.model` are the keys of
-`model`. An unknown key is an error that names the key that was probably meant. Values are read as in [reliability.md](reliability.md#values-in-a-recipe).
+`NAME` is the name of an arm, `[]` an entry of a list. The last column names the steps that run again if the key changes
+in a used directory; `masking` is training with train.mask_above. The keys of `judge.model` are the keys of `model`. An
+unknown key is an error that names the key that was probably meant. Values are read as in
+[reliability.md](reliability.md#values-in-a-recipe).
 """
 
 

@@ -83,7 +83,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
                 Row(str(place), ids[mask.bool()].tolist(), room)
                 for place, (ids, mask) in enumerate(zip(context, attention_mask, strict=True))
             ]
-            made = decode(weights, rows, _sampling(kw, room), renderer.stop_ids)
+            made = decode(weights, rows, _sampling(settings, room), renderer.stop_ids)
             answers = [ids[:-1] if ids[-1] in renderer.stop_ids else ids for ids in made]
             new = [ids + [self.tokenizer.pad_token_id] * (room - len(ids)) for ids in answers]
             return torch.cat([context, torch.tensor(new, dtype=context.dtype, device=context.device)], dim=1)
@@ -127,7 +127,7 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             settings, until, room = super().modify_gen_kwargs(*args, **kwargs)
             shown = {name: settings.pop(name) for name in ("skip_special_tokens", "spaces_between_special_tokens")}
             stops = {"stop_token_ids": sorted(renderer.stop_ids), "ignore_eos": True}
-            return {**every_setting(_sampling(kw, room)), **shown, **stops}, until, room
+            return {**every_setting(_sampling(settings, room)), **shown, **stops}, until, room
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)

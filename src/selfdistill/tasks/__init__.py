@@ -49,8 +49,8 @@ class Task:
     is for evaluation only.
 
     If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
-    grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does everything, and
-    `load`, `ask` and `grade` are left out.
+    grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
+    everything, and `load`, `ask` and `grade` are left out.
     """
 
     name: str
