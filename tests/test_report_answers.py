@@ -461,7 +461,8 @@ class TestInABrowser:
         arms = ["seed-" + "x" * 60, *(f"arm-{'y' * 60}{n}" for n in range(11))]
         write_answers(tmp_path, "maths", [make_item(0), make_item(1)], {arm: ["passed", "failed"] for arm in arms})
         pair = {"task": "maths", "arm": arms[2], "against": arms[1], "word": "kept"}
-        saved = {"arms": arms, "seed_arm": arms[0], "comparisons": [pair]}
+        baselines = {arms[2]: {"against": arms[1], "equal": True}}
+        saved = {"arms": arms, "seed_arm": arms[0], "comparisons": [pair], "baseline_arms": baselines}
         write_json(tmp_path / "verdict.json", saved)
         path = tmp_path / "answers.html"
         path.write_text(answers_page(answered_tasks(tmp_path, saved), read_experiment(tmp_path)), encoding="utf-8")
