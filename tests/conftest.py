@@ -26,7 +26,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The modules that `make check` runs: a few seconds each, and no model is loaded.
 FAST = {
     "test_alpacaeval", "test_backends_fake", "test_check_data", "test_config", "test_data_columns", "test_data_files",
-    "test_data_formats", "test_data_leaks", "test_demo_seed", "test_grading_choices", "test_judge", "test_progress",
+    "test_data_formats", "test_data_leaks", "test_grading_choices", "test_init", "test_judge", "test_progress",
     "test_prompts", "test_rows", "test_sentences", "test_shape", "test_stats", "test_tasks", "test_training_tasks",
     "test_baseline_arms",
 }  # fmt: skip
