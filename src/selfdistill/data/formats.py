@@ -233,7 +233,16 @@ SHAREGPT = Format(
     "sharegpt", lambda fields: fields.chat("conversations"), {"conversations": ("conversation",)}, _SYSTEM
 )
 
-FORMATS = {form.name: form for form in (ALPACA, PROMPT_COMPLETION, QUESTION_ANSWER, MESSAGES, SHAREGPT)}
+FORMATS = {
+    form.name: form
+    for form in (
+        ALPACA,
+        PROMPT_COMPLETION,
+        QUESTION_ANSWER,
+        MESSAGES,
+        SHAREGPT,
+    )
+}
 
 
 def check_format(name: str, key: str = "data.format") -> None:

@@ -31,7 +31,9 @@ from .sigterm import saving_on_sigterm
 from .trainer import Trainer
 from .weights import export, merge
 
-TRAINERS: dict[str, Trainer] = {"sft": SFT()}
+TRAINERS: dict[str, Trainer] = {
+    "sft": SFT(),
+}
 
 
 def train(
