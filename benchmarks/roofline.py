@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from selfdistill.backends.batches import Row
+from selfdistill.backends.batches import TokenRow
 
 
 def parameters(config: Any) -> int:
@@ -17,7 +17,7 @@ def parameters(config: Any) -> int:
     return int(config.num_hidden_layers * layer + config.vocab_size * config.hidden_size)
 
 
-def bandwidth_bound(config: Any, batches: Iterable[list[Row]], device: str, quick: bool) -> float:
+def bandwidth_bound(config: Any, batches: Iterable[list[TokenRow]], device: str, quick: bool) -> float:
     """New tokens per second in bfloat16 if only reading weights and cache took time, once per step of every batch,
     at the measured bandwidth."""
     cached = 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim  # bytes a token

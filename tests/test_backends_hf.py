@@ -17,7 +17,7 @@ import torch
 from support.tiny import tiny_model
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.batches import Row, batches
+from selfdistill.backends.batches import TokenRow, batches
 from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend, Task, side_by_side
 from selfdistill.backends.sampling import choose, distribution, uniforms
@@ -109,7 +109,8 @@ def test_other_architectures_match_transformers_too(kind: str, own_attention: bo
     }[kind]()
     model.eval()
     rows = [
-        Row(str(i), [3 + (5 * i + j) % 60 for j in range(n)], 16 - 3 * (i % 4)) for i, n in enumerate([5, 20, 9, 13])
+        TokenRow(str(i), [3 + (5 * i + j) % 60 for j in range(n)], 16 - 3 * (i % 4))
+        for i, n in enumerate([5, 20, 9, 13])
     ]
     alone = []
     for row in rows:
@@ -247,7 +248,7 @@ def test_who_leaves_early_waits_for_no_batch(folder: Path, three_threads: None) 
     abandoned = Event()
     abandoned.set()
     model = load_model(config(folder)).eval()
-    assert decode(model, [Row("a", [1, 2, 3], 400)], Sampling(max_new_tokens=400), (), abandoned) == [[ANY]]
+    assert decode(model, [TokenRow("a", [1, 2, 3], 400)], Sampling(max_new_tokens=400), (), abandoned) == [[ANY]]
 
 
 def test_an_error_beside_others_is_raised(folder: Path, three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +260,7 @@ def test_an_error_beside_others_is_raised(folder: Path, three_threads: None, mon
 
 
 def test_batches_stay_under_the_budget_and_lose_no_row() -> None:
-    rows = [Row(str(i), [1] * (i * 37 % 90 + 1), 10 + i % 5) for i in range(200)]
+    rows = [TokenRow(str(i), [1] * (i * 37 % 90 + 1), 10 + i % 5) for i in range(200)]
     parts = list(batches(rows, 400))
     assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in rows)
     for part in parts:
@@ -419,7 +420,7 @@ def test_what_is_done_leaves_batches_as_they_were(
     prompts = [Prompt(f"{n:016x}", prompt.messages) for n, prompt in enumerate(PROMPTS)]
     formed: list[tuple[str, ...]] = []
 
-    def watched(model: Any, batch: list[Row], *rest: Any) -> list[list[int]]:
+    def watched(model: Any, batch: list[TokenRow], *rest: Any) -> list[list[int]]:
         formed.append(tuple(row.id for row in batch))
         return decode(model, batch, *rest)
 

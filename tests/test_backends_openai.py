@@ -321,7 +321,7 @@ def test_a_rejected_seed_is_shown_and_recorded(
     assert caplog.text.count("does not accept `seed`") == 1
     assert experiment.counts("rewrite")["settings_left_out"] == ["seed"]
     verdict = evaluate(experiment, arms=["seed"])
-    assert [note for note in verdict["notes"] if note.startswith("rewrite: the server did not take seed")]
+    assert [note for note in verdict["notes"] if note.startswith("rewrite: the server did not accept seed")]
     greedy = experiment.counts("answer/seed/demo-lists")
     assert greedy["items"] == 2
     assert "settings_left_out" not in greedy

@@ -248,7 +248,7 @@ def test_a_batch_that_kills_fails_whole_and_others_are_answered(cluster: Any) ->
 
 def test_a_replica_that_always_dies_is_told(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selfdistill.backends.ray.pool._DEATHS", 2)
-    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*; answers that came are kept"):
+    with pytest.raises(ModelError, match=r"given up, having died 2 times in a row .*The answers that came are kept"):
         answers("ray", on_replicas("telling", replicas=1), asked(*["die"] * 64), GREEDY)
 
 
@@ -375,7 +375,7 @@ def test_a_ray_of_our_own_ends_with_the_command_when_it_is_interrupted(recipe: P
     os.killpg(run.pid, signal.SIGINT)
     said, _ = run.communicate(timeout=60)
     assert run.returncode == 2, said
-    assert "Stopped: what was done is kept" in said
+    assert "Stopped. Finished work is kept" in said
     assert "ray" not in said.lower().replace("rays", ""), said
     assert len(started) > 3
     assert psutil.wait_procs(started, timeout=20)[1] == []

@@ -386,8 +386,8 @@ def _unscored() -> Any:
 
 
 def test_without_masking_a_training_is_what_it_was(model: Path) -> None:
-    assert TrainConfig().deciding["mask_above"] is None
-    assert TrainConfig(mask_above=1.0).deciding["mask_above"] == 1.0
+    assert TrainConfig().deciding("train")["mask_above"] is None
+    assert TrainConfig(mask_above=1.0).deciding("train")["mask_above"] == 1.0
 
 
 def test_dft_weights_each_token_by_its_own_probability(model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,15 @@ import typer
 from selfdistill.cli import app
 from selfdistill.recipe import Recipe, make_recipe
 from selfdistill.recipe.plain_yaml import parse_yaml
+from tools import make_keys
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-sys.path.insert(0, str(ROOT))
-from tools import make_keys  # noqa: E402
-
-KEYS = {key.path for key in make_keys.walk()}
+ROWS = [row.path for row in make_keys.rows_of_keys()]
+KEYS = {path.rsplit(".", n)[0] for path in ROWS for n in range(path.count(".") + 1)}
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

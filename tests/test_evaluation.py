@@ -113,7 +113,7 @@ def test_replies_that_end_in_their_trace_are_told_with_the_next_step(
                 cut = number % 5 == 0 and said.finish != "error"
                 yield replace(said, text="<think>\nLet me see") if cut else said
 
-    monkeypatch.setattr(evaluation_step, "open_backend", lambda _, config, adapter=None: Thinking(config, adapter))
+    monkeypatch.setattr(evaluation_step, "open_backend", lambda _, *rest, cache: Thinking(*rest))
     values = recipe_of(model, tmp_path, [{"task": "demo-lists", "n": 20}], arms={"seed": {"data": "none"}})
     verdict = evaluate(Experiment(tmp_path / "run", make_recipe(values)))
     score = task_of(verdict, "demo-lists")["scores"]["seed"]
@@ -352,7 +352,7 @@ def test_scores_follow_answers_that_were_asked_again_before_an_interruption(
                 yield replace(answer, text="", finish="error", error="down", transient=True) if failed else answer
             state = {"up": "stopped"}.get(state, state)
 
-    def opened(name: str, config: Any, adapter: str | None = None) -> Any:
+    def opened(name: str, config: Any, adapter: str | None = None, cache: Any = None) -> Any:
         return Answering(config, adapter) if config.path == str(model) else open_backend(name, config, adapter)
 
     monkeypatch.setattr(evaluation_step, "open_backend", opened)

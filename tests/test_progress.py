@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from selfdistill.backends.batches import Row, batches
+from selfdistill.backends.batches import TokenRow, batches
 from selfdistill.cli import progress as module
 from selfdistill.cli.progress import show_progress
 
@@ -130,7 +130,7 @@ def test_a_bar_says_the_same(size: int, every: float, clock: SimpleNamespace, mo
 
 def test_on_the_way_through_a_window_a_row_costs_what_it_costs_on_average() -> None:
     """What the `hf` backend's time left rests on: it does neither the long rows first nor the short ones."""
-    rows = [Row(str(n), [1] * (20 + n * 7919 % 700), 64) for n in range(1024)]
+    rows = [TokenRow(str(n), [1] * (20 + n * 7919 % 700), 64) for n in range(1024)]
     parts = list(batches(rows, 8192))
     assert max(len(row.ids) for row in parts[0]) == max(len(row.ids) for row in rows)
     done = 0

@@ -309,7 +309,7 @@ def test_a_model_that_is_no_classifier_of_one_label_is_refused(tmp_path: Path) -
     several = classifier(tmp_path / "several", problem_type="multi_label_classification")
     score = classifier(tmp_path / "score", labels={0: "score"})
     for path in (several, score):
-        with pytest.raises(ModelError, match="no classifier with one label"):
+        with pytest.raises(ModelError, match="not a classifier with one label"):
             classified(path, "No.")
     with pytest.raises(ModelError, match="no model folder"):
         classified(str(tmp_path / "nowhere"), "No.")

@@ -525,7 +525,7 @@ def test_what_is_made_of_rewrites_follows_those_that_were_asked_again(
     def read(name: str) -> list[dict[str, Any]]:
         return read_rows(tmp_path / "run" / "rewrite" / name)
 
-    monkeypatch.setattr(rewriting_step, "open_backend", lambda name, *rest: Answering(*rest))
+    monkeypatch.setattr(rewriting_step, "open_backend", lambda name, *rest, cache: Answering(*rest))
     originals = []
     for down in (True, False):  # noqa: B007 (the backend reads it)
         rewrite(Experiment(tmp_path / "run", recipe))

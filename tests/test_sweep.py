@@ -98,7 +98,7 @@ def test_seeds_that_come_later_change_no_stage_that_is_done() -> None:
     """A run's name and fingerprints depend on its own seed alone."""
 
     def stages(**settings: Any) -> dict[str, str]:
-        return {stage.name: stage.fingerprint for stage in plan_of({}, **settings).stages}
+        return {stage.name: stage.fingerprint for stage in stages_of(plan_of({}, **settings))}
 
     alone, with_seed = stages(), stages(seeds=[0])
     assert alone == with_seed
@@ -151,7 +151,7 @@ def test_names_are_safe_as_file_names(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(sweep: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as error:
-        _ = plan_of(sweep).stages
+        stages_of(plan_of(sweep))
     assert "\n" not in str(error.value)
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.tiny import tiny_tokenizer
 
-from selfdistill.backends.batches import Row, to_completion
+from selfdistill.backends.batches import TokenRow, to_completion
 from selfdistill.data.annotations import write_outputs
 from selfdistill.generation.resume import sample_id
 from selfdistill.grading import make_grader, verify
@@ -321,7 +321,7 @@ def test_alpaca_eval_gets_answers_and_an_empty_one_for_none(tmp_path: Path) -> N
 @pytest.mark.parametrize(("opening", "closing"), [("[THINK]", "[/THINK]"), ("<think>", "</think>")])
 def test_marks_that_are_special_tokens_stay_in_the_text(opening: str, closing: str) -> None:
     renderer = Renderer(tiny_tokenizer(special=(opening, closing)))
-    prompt = Row("0", renderer.ids((Message("user", "Hi"),)), 99)
+    prompt = TokenRow("0", renderer.ids((Message("user", "Hi"),)), 99)
     ids = renderer.tokenizer.encode(f"{opening}Hm.{closing}4<|im_end|>", add_special_tokens=False)
     assert split(to_completion(prompt, ids, renderer).text) == Trace("Hm.", "4")
     assert split(to_completion(prompt, ids[:3], renderer).text).answer is None
@@ -329,7 +329,7 @@ def test_marks_that_are_special_tokens_stay_in_the_text(opening: str, closing: s
 
 def test_a_trace_that_the_prompt_opens_is_one_when_it_is_cut_off() -> None:
     renderer = Renderer(tiny_tokenizer())
-    prompt = Row("0", renderer.ids((Message("user", "Hi"), Message("assistant", "<think>\n"))), 99)
+    prompt = TokenRow("0", renderer.ids((Message("user", "Hi"), Message("assistant", "<think>\n"))), 99)
     cut = to_completion(prompt, renderer.tokenizer.encode("I'm sorry", add_special_tokens=False), renderer)
     assert (cut.finish, split(cut.text)) == ("length", Trace("I'm sorry", None))
     whole = renderer.tokenizer.encode("Hm.\n</think>\n\n4<|im_end|>", add_special_tokens=False)

@@ -109,7 +109,7 @@ def test_the_router_loss_of_a_mixture_of_experts_is_a_setting(tmp_path: Path) ->
     assert AutoConfig.from_pretrained(tmp_path / "plain" / "model").output_router_logits
     routed = train(ROWS, seed, settings(router_loss=0.1), tmp_path / "routed")
     assert routed.loss - plain.loss == pytest.approx(0.1 * 2, rel=0.2)  # two layers, each about 1 if it is balanced
-    assert "micro_batch_size" in settings(router_loss=0.1).deciding
+    assert "micro_batch_size" in settings(router_loss=0.1).deciding("train")
     dense = ModelConfig(path=str(tiny_model(tmp_path / "dense")), device="cpu")
     with pytest.raises(RecipeError, match="not a Mixture-of-Experts model"):
         train(ROWS, dense, settings(router_loss=0.1), tmp_path / "run")

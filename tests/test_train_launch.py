@@ -171,7 +171,7 @@ def test_an_epoch_has_every_row_once_and_blanks_to_share_it_out(rows):
 
 
 def test_how_it_is_launched_is_no_part_of_what_is_trained():
-    assert settings(2).deciding == settings().deciding
+    assert settings(2).deciding("train") == settings().deciding("train")
 
 
 def test_a_model_that_is_to_be_shared_out_is_not_put_on_one_gpu_before(model, monkeypatch):

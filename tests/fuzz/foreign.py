@@ -114,7 +114,7 @@ def check_reply(made: tuple[str, int, bytes]) -> None:
     with suppress(RecipeError, FaultError):
         backend._accepted.adapt({"seed": 1, "top_k": 5}, response, backend._endpoint.reason(response))
     with suppress(RecipeError, FaultError):
-        completion, _ = backend._completion("0" * 16, "request", response, {"prompt": "Hi"})
+        completion = backend._completion("0" * 16, response, {"prompt": "Hi"})
         assert completion.finish in ("stop", "length", "error")
         completion.text.encode()  # no half surrogate pair, which no tokenizer takes
         assert Completion.from_json(parse_line(dump_line(completion.to_json()))) == completion

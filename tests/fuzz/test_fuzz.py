@@ -196,5 +196,5 @@ def test_an_invalid_adapter_configuration_is_a_model_error(tmp_path: Path, confi
 
 @pytest.mark.parametrize("url", ["http://[", "http://localhost:99999", "http://[::1", "http://a:b"])
 def test_an_invalid_address_is_refused(url: str) -> None:
-    with pytest.raises(RecipeError, match="no address"):
+    with pytest.raises(RecipeError, match="not an address"):
         Endpoint(ServerConfig(url=url))

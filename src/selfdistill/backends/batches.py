@@ -25,7 +25,7 @@ _TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a thi
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """The token ids of a prompt, and the largest number of new tokens."""
 
     id: str
@@ -34,18 +34,18 @@ class Row:
 
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=TokenRow)
 
 
 def rows_of(
     prompts: Iterable[Prompt], renderer: Renderer, sampling: Sampling, context: int | None
-) -> tuple[list[Row], list[Completion]]:
+) -> tuple[list[TokenRow], list[Completion]]:
     """Return the rows of `prompts`, and an error for each prompt that cannot be asked, see `to_row`."""
     found = [to_row(prompt, renderer, sampling, context) for prompt in prompts]
-    return [row for row in found if isinstance(row, Row)], [row for row in found if isinstance(row, Completion)]
+    return [row for row in found if isinstance(row, TokenRow)], [row for row in found if isinstance(row, Completion)]
 
 
-def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int | None) -> Row | Completion:
+def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int | None) -> TokenRow | Completion:
     """Return the prompt's token ids, or an error if it cannot be rendered or `context` has no room for an answer."""
     try:
         ids = renderer.ids(prompt.messages)
@@ -56,10 +56,10 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
         return failure(prompt.id, "the prompt is empty")
     if room < 1:
         return failure(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}")
-    return Row(prompt.id, ids, room)
+    return TokenRow(prompt.id, ids, room)
 
 
-def to_completion(row: Row, ids: list[int], renderer: Renderer) -> Completion:
+def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completion:
     """Return the new tokens `ids` as an answer: the text before the stop token.
 
     Other special tokens are shown, so that the filters see a leaked marker and a think trace keeps its marks. If the
@@ -101,7 +101,7 @@ def batches(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
         yield batch
 
 
-def _tokens(batch: Sequence[Row]) -> int:
+def _tokens(batch: Sequence[TokenRow]) -> int:
     return len(batch) * (max(len(row.ids) for row in batch) + max(row.limit for row in batch))
 
 

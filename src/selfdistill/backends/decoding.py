@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.cpu import ANSWER_ATTENTION
 from ..recipe import Sampling
-from .batches import Row
+from .batches import TokenRow
 from .sampling import choose, uniforms
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ROOM = 64  # positions by which the cache grows
 
 def decode(
     model: PreTrainedModel,
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     sampling: Sampling,
     stop_ids: Collection[int],
     abandoned: Event | None = None,
@@ -74,7 +74,7 @@ def decode(
     return [answer[:count] for answer, count in zip(answers.tolist(), counts.tolist(), strict=True)]
 
 
-def padded(rows: Sequence[Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded(rows: Sequence[TokenRow], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return token ids padded on the left, their mask, and positions counted from each prompt's start, each of shape
     (rows, longest prompt)."""
     import torch

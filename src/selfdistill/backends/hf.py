@@ -18,7 +18,7 @@ from ..models.loading import context_length, free_memory, load_model, load_rende
 from ..recipe import Sampling
 from ..types import Completion, Prompt
 from . import Backend
-from .batches import Row, batches, rows_of, to_completion, windows
+from .batches import TokenRow, batches, rows_of, to_completion, windows
 from .decoding import decode
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class HFBackend(Backend):
             return 1
         return min(torch.get_num_threads(), _MOST_AT_ONCE)
 
-    def _answer(self, batch: list[Row], sampling: Sampling, abandoned: Event) -> list[Completion]:
+    def _answer(self, batch: list[TokenRow], sampling: Sampling, abandoned: Event) -> list[Completion]:
         model, renderer = self.loaded()
         try:
             answers = decode(model, batch, sampling, renderer.stop_ids, abandoned)

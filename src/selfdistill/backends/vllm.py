@@ -9,7 +9,7 @@ from ..models.loading import load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend
-from .batches import Row, failure, to_completion, to_row
+from .batches import TokenRow, failure, to_completion, to_row
 from .cache import EngineCache
 from .vllm_engine import LARGEST_RANK, Engine, needs_of, vllm_missing
 
@@ -55,7 +55,7 @@ class VLLMBackend(Backend):
     ) -> Iterator[Completion]:
         """See `Backend`. A few hundred prompts are rendered ahead, so that the engine never waits for one."""
         engine, renderer = self._opened()
-        waiting: dict[str, Row] = {}
+        waiting: dict[str, TokenRow] = {}
         try:
             for prompt in prompts:
                 if prompt.id in done:
@@ -75,7 +75,7 @@ class VLLMBackend(Backend):
         finally:
             engine.forget(waiting)
 
-    def _finished(self, waiting: dict[str, Row]) -> Iterator[Completion]:
+    def _finished(self, waiting: dict[str, TokenRow]) -> Iterator[Completion]:
         """Yield the answers that the engine's next step finished, and take them out of `waiting`."""
         engine, renderer = self._opened()
         for name, ids, reason in engine.finished():

@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..models.loading import pick_dtype
 from ..models.source import model_source
 from ..recipe import EngineConfig, ModelConfig, Sampling
-from .batches import Row
+from .batches import TokenRow
 from .sampling import every_setting, row_seed
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Engine:
             self._adapters[folder, changed] = request
         return self._adapters[folder, changed]
 
-    def ask(self, row: Row, sampling: Sampling, stop_ids: Collection[int], adapter: LoRARequest | None) -> str:
+    def ask(self, row: TokenRow, sampling: Sampling, stop_ids: Collection[int], adapter: LoRARequest | None) -> str:
         """Put a prompt in the queue and return the name of its request. Raises ValueError if vLLM refuses the prompt,
         ModelError if the engine is gone."""
         from vllm.inputs import tokens_input
@@ -200,7 +200,7 @@ class Engine:
         )
 
 
-def _params(row: Row, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
+def _params(row: TokenRow, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

@@ -28,7 +28,7 @@ class BadRow:
         return {"where": self.where, "reason": self.reason, "text": self.text}
 
 
-Row = tuple[str, dict[str, Any] | BadRow]
+PlacedRow = tuple[str, dict[str, Any] | BadRow]
 """The place of a row (file and line, or index), and the row."""
 OnBad = Callable[[BadRow], None]
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DataError
-from .bad_rows import BadRow, Row, first_line
+from .bad_rows import BadRow, PlacedRow, first_line
 from .formats import FORMATS
 from .json_rows import MAX_ROW, read_json
 
@@ -35,7 +35,7 @@ def has_data_suffix(name: str) -> bool:
     return _unpacked(Path(name)).suffix.lower() in _KINDS
 
 
-def read_file(path: Path) -> Iterator[Row]:
+def read_file(path: Path) -> Iterator[PlacedRow]:
     """The rows of a file with their places. Raises DataError if the kind is not known or the file is broken."""
     try:
         kind = file_kind(path)
@@ -104,7 +104,7 @@ def _open_text(path: Path) -> io.BufferedReader:
     return file
 
 
-def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[Row]:
+def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[PlacedRow]:
     """CSV, or TSV with `tabs`."""
     csv.field_size_limit(MAX_ROW)
     with io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="") as text:
@@ -157,7 +157,7 @@ def _table_row(where: str, header: list[str], values: list[str], delimiter: str)
     return dict(zip(header, values, strict=True))
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Path) -> Iterator[PlacedRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -170,7 +170,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} can't be read as Parquet ({first_line(error)}); write the file again.") from error
 
 
-def _read_arrow(path: Path) -> Iterator[Row]:
+def _read_arrow(path: Path) -> Iterator[PlacedRow]:
     """An Arrow IPC file (Feather), or an IPC stream, as in the cache of `datasets`."""
     import pyarrow as pa
 
@@ -210,6 +210,6 @@ def with_names(rows: Iterable[dict[str, Any]], names: Mapping[str, list[str]]) -
         yield row
 
 
-def numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[Row]:
+def numbered(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[PlacedRow]:
     for index, row in enumerate(rows):
         yield f"{name} index {index}", row

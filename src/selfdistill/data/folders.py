@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..recipe import DataConfig
-from .bad_rows import Row, first_line
+from .bad_rows import PlacedRow, first_line
 from .files import BATCH, file_kind, has_data_suffix, numbered, read_file, with_names
 
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json")
@@ -19,7 +19,7 @@ _SPLITS = {
 }  # fmt: skip
 
 
-def read_folder(path: Path, config: DataConfig) -> Iterator[Row]:
+def read_folder(path: Path, config: DataConfig) -> Iterator[PlacedRow]:
     """The rows of a folder that `save_to_disk` of `datasets` wrote, or of the data files in it, in the order of their
     names. Raises DataError."""
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
@@ -74,7 +74,7 @@ def _split_of(path: Path) -> str | None:
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)
 
 
-def _read_saved(path: Path, config: DataConfig) -> Iterator[Row]:
+def _read_saved(path: Path, config: DataConfig) -> Iterator[PlacedRow]:
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -88,7 +88,7 @@ def _read_saved(path: Path, config: DataConfig) -> Iterator[Row]:
     return numbered(path.name, _dataset_rows(dataset))
 
 
-def read_hub(config: DataConfig) -> Iterator[Row]:
+def read_hub(config: DataConfig) -> Iterator[PlacedRow]:
     """The rows of a hub dataset. It is downloaded once into the cache of `datasets`. Raises DataError."""
     from datasets import load_dataset
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DataError
-from .bad_rows import BadRow, Row
+from .bad_rows import BadRow, PlacedRow
 
 MAX_ROW = 1 << 26
 """The longest row, in characters. A longer row means a broken file, and could fill the memory."""
@@ -25,7 +25,7 @@ _CUT_OFF = "the file ends inside the array, as if cut off"
 _TOO_LONG = f"is longer than {MAX_ROW >> 20} Mi characters"
 
 
-def read_json(file: BufferedReader, path: Path) -> Iterator[Row]:
+def read_json(file: BufferedReader, path: Path) -> Iterator[PlacedRow]:
     """The rows of an array (with their index), of an object per line (with its line), or of an object of columns.
 
     Raises DataError if an array or an object of columns is broken, because the rows after the error can't be found.
@@ -55,7 +55,7 @@ def _is_chat(cells: list[Any]) -> bool:
     return any(isinstance(cell, dict) and {"role", "from"} & cell.keys() for cell in cells)
 
 
-def _read_object(file: BufferedReader, path: Path) -> Iterator[Row]:
+def _read_object(file: BufferedReader, path: Path) -> Iterator[PlacedRow]:
     """One object over several lines: an object of columns, or a single row. It is held in memory."""
     text = file.read().decode("utf-8", "surrogateescape")
     try:
@@ -69,12 +69,12 @@ def _read_object(file: BufferedReader, path: Path) -> Iterator[Row]:
     yield from _numbered(path.name, rows) if rows else [_row(f"{path.name} index 0", value, text)]
 
 
-def _numbered(name: str, rows: list[dict[str, Any]]) -> Iterator[Row]:
+def _numbered(name: str, rows: list[dict[str, Any]]) -> Iterator[PlacedRow]:
     for index, row in enumerate(rows):
         yield _row(f"{name} index {index}", row, json.dumps(row, ensure_ascii=False))
 
 
-def _read_lines(file: BufferedReader, name: str) -> Iterator[Row]:
+def _read_lines(file: BufferedReader, name: str) -> Iterator[PlacedRow]:
     number = 0
     while line := file.readline(MAX_ROW):
         number += 1
@@ -107,7 +107,7 @@ def _ends(file: BufferedReader) -> bool:
     return True
 
 
-def _read_array(file: BinaryIO, path: Path) -> Iterator[Row]:
+def _read_array(file: BinaryIO, path: Path) -> Iterator[PlacedRow]:
     array, index = _Array(file), 0
     try:
         array.skip("[")
@@ -193,7 +193,7 @@ class _Array:
         self._text, self._place = rest + self._decode(chunk, self._ended), 0
 
 
-def _row(where: str, value: Any, text: str) -> Row:
+def _row(where: str, value: Any, text: str) -> PlacedRow:
     """The row, or a bad row if `value` is not an object or holds text that UTF-8 can't hold."""
     if not _is_utf8(text):
         return where, BadRow.of(where, "not UTF-8", text)

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..errors import DataError
 from ..recipe import DataConfig
-from .bad_rows import OnBad, Row, good_rows
+from .bad_rows import OnBad, PlacedRow, good_rows
 from .files import has_data_suffix, read_file
 from .folders import read_folder, read_hub
 
 
-def read_rows(config: DataConfig) -> Iterator[Row]:
+def read_rows(config: DataConfig) -> Iterator[PlacedRow]:
     """Every row with its place (file and line, or index), in order. Memory doesn't grow with the number of rows.
 
     Raises DataError if the source can't be read.

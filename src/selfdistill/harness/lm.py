@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, backend_class, backends_that
-from ..backends.batches import Row
+from ..backends.batches import TokenRow
 from ..backends.decoding import decode
 from ..backends.sampling import every_setting
 from ..backends.vllm import VLLMBackend
@@ -39,8 +40,6 @@ def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend]) -> An
 
 
 def _hf(model: ModelConfig, backend: Any) -> Any:
-    import copy
-
     from lm_eval.models.huggingface import HFLM
 
     weights, renderer = backend.loaded()
@@ -80,7 +79,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
 
             room = max_length - context.shape[1]
             rows = [
-                Row(str(place), ids[mask.bool()].tolist(), room)
+                TokenRow(str(place), ids[mask.bool()].tolist(), room)
                 for place, (ids, mask) in enumerate(zip(context, attention_mask, strict=True))
             ]
             made = decode(weights, rows, _sampling(settings, room), renderer.stop_ids)
@@ -102,7 +101,6 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
 
 
 def _vllm(model: ModelConfig, backend: Any) -> Any:
-    import copy
     from importlib import metadata
     from unittest.mock import patch
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
 
-from ..backends.batches import Row, batches, windows
+from ..backends.batches import TokenRow, batches, windows
 from ..backends.hf import HFBackend
 from ..errors import RenderError, StageError
 from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
@@ -45,7 +45,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _Scorable(Row):
+class _Scorable(TokenRow):
     """The token ids of prompt and response; `start` is the index of the first token to score."""
 
     start: int

@@ -25,7 +25,7 @@ from ..types import Example, Progress, Rewrite, content_id
 from .context import Context
 from .rewrite import answer_sets, verify_settings
 
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 """A row of rewrites.jsonl. `source` says which answer it is; `original` if it failed."""
 
 
@@ -66,12 +66,12 @@ def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: 
     with experiment.run_stage(stage) as run, ExitStack() as stack:
         paths = [experiment.path(answers.verifying.output) for answers in sets]
         files = [stack.enter_context(RowFile(path, reading=True)) for path in paths]
-        choose: Callable[[Sequence[Row]], Row] = cascade
+        choose: Callable[[Sequence[AnswerRow]], AnswerRow] = cascade
         if arm.best_of:
             scores = experiment.path(*stage.row_files)
             choose = _best(context, files, scores, partial(progress, stage.name), stack)
 
-        def chosen() -> Iterator[Row]:
+        def chosen() -> Iterator[AnswerRow]:
             for row in map(choose, _rows(files)):
                 sources[row["source"]] += 1
                 if "sample" in row:
@@ -84,7 +84,7 @@ def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: 
             run.counts["samples"] = dict(sorted(samples.items()))
 
 
-def _rows(files: Sequence[RowFile]) -> Iterator[list[Row]]:
+def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
     """The rows of each example, one per file. Raises ExperimentError if a file lacks one."""
     for example_id in (row["id"] for row in read_lines(files[0].path)):
         rows = []
@@ -98,7 +98,7 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[Row]]:
 
 def _best(
     context: Context, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
-) -> Callable[[Sequence[Row]], Row]:
+) -> Callable[[Sequence[AnswerRow]], AnswerRow]:
     """Scores the answers that have no score in `path` yet. Returns the choice of the likeliest."""
     model = content_id(_scoring_settings(context))
 
@@ -113,12 +113,12 @@ def _best(
 # ---- the choice among the rows of one example
 
 
-def cascade(rows: Sequence[Row]) -> Row:
+def cascade(rows: Sequence[AnswerRow]) -> AnswerRow:
     """The first row whose answer passed, else the last, which stands for the original (arXiv 2509.15157)."""
     return next((row for row in rows if row["source"] != "original"), rows[-1])
 
 
-def best(rows: Sequence[Row], scores: RowFile, model: str) -> Row:
+def best(rows: Sequence[AnswerRow], scores: RowFile, model: str) -> AnswerRow:
     """Of the answers that passed, the one with the lowest mean nats per token in `scores`, with `nll` and `sample`. The
     first drawn wins a tie; an answer without a score comes last."""
     passed = [(sample, row) for sample, row in enumerate(rows) if row["source"] != "original"]
@@ -129,17 +129,17 @@ def best(rows: Sequence[Row], scores: RowFile, model: str) -> Row:
     return {**row, "sample": sample, "nll": nll}
 
 
-def to_score(rows: Sequence[Row], model: str) -> list[Example]:
+def to_score(rows: Sequence[AnswerRow], model: str) -> list[Example]:
     """The answers that `best` chooses among, under the ids that their scores have."""
     passed = [row for row in rows if row["source"] != "original"]
     return [_answer(row, model) for row in passed] if len(passed) > 1 else []
 
 
-def _nll(row: Row, scores: RowFile, model: str) -> float | None:
+def _nll(row: AnswerRow, scores: RowFile, model: str) -> float | None:
     score = scores.get(_answer(row, model).id)
     nll: float | None = score["nll"] if score else None
     return nll
 
 
-def _answer(row: Row, model: str) -> Example:
+def _answer(row: AnswerRow, model: str) -> Example:
     return responses(Rewrite.from_json(row), model)[-1]

@@ -14,7 +14,7 @@ from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
 from ..types import Example, Grade
-from .findings import Findings, Row
+from .findings import Findings, JsonRow
 from .html import embed_json, render
 from .saved import Saved, read_lines
 from .svg import arm_slots, marker_icon
@@ -38,7 +38,9 @@ class Rows:
     Lines on which `parse` raises are counted as `damaged`. A missing file has no rows.
     """
 
-    def __init__(self, path: Path, parse: Callable[[Row], Any], keep: Callable[[Any], str] = lambda row: "") -> None:
+    def __init__(
+        self, path: Path, parse: Callable[[JsonRow], Any], keep: Callable[[Any], str] = lambda row: ""
+    ) -> None:
         self.path, self.damaged = path, 0
         self._parse = parse
         self._places: dict[_Key, tuple[int, str]] = {}
@@ -104,7 +106,7 @@ class TaskFiles:
         return {run: Rows(path, _said) for run, path in paths.items()}
 
 
-def answered_tasks(directory: Path, verdict: Row) -> list[TaskFiles]:
+def answered_tasks(directory: Path, verdict: JsonRow) -> list[TaskFiles]:
     """The tasks with answers: those of the verdict in its order, then the tasks that the verdict does not name yet."""
     findings = Findings.of(verdict)
     order = {arm: place for place, arm in enumerate([findings.seed_arm, *findings.arms])}
@@ -124,7 +126,7 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
     """The HTML of the page, with at most `max_items` items per task and `max_bytes` of rows in all. The sample of a
     larger task depends on the ids of the items alone and starts with the items on which the runs differ."""
     findings = Findings.of(saved.verdict)
-    shown: dict[str, Row] = {}
+    shown: dict[str, JsonRow] = {}
     for number, task in enumerate(sorted(tasks, key=lambda task: (task.size, task.name))):
         share = max_bytes // (len(tasks) - number)  # large tasks may use the share that small tasks leave
         shown[task.name] = _task(task, max_items, share)
@@ -150,7 +152,7 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
     )
 
 
-def _task(task: TaskFiles, max_items: int, max_bytes: int) -> Row:
+def _task(task: TaskFiles, max_items: int, max_bytes: int) -> JsonRow:
     """The part of the page about a task. `patterns` count all items by their outcomes: for each run the place of the
     bucket in BUCKETS as a digit, or a minus without a grade."""
     items, grades, answers = task.items(), task.grades(), task.answers()
@@ -159,7 +161,7 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> Row:
     patterns = {key: "".join(rows.kept(key) or "-" for rows in grades.values()) for key in keys}
     places = {key: place for place, key in enumerate(keys, 1)}
     ranked = sorted(keys, key=lambda key: _rank(key, patterns[key]))[:max_items]
-    rows: list[Row] = []
+    rows: list[JsonRow] = []
     for row in _shown(ranked, items, grades, answers):
         row |= {"row": places[row["key"]], "pattern": patterns[row.pop("key")]}
         max_bytes -= _bytes(row)
@@ -176,7 +178,9 @@ def _task(task: TaskFiles, max_items: int, max_bytes: int) -> Row:
     }
 
 
-def _shown(keys: Sequence[_Key], items: Rows, grades: Mapping[str, Rows], answers: Mapping[str, Rows]) -> Iterator[Row]:
+def _shown(
+    keys: Sequence[_Key], items: Rows, grades: Mapping[str, Rows], answers: Mapping[str, Rows]
+) -> Iterator[JsonRow]:
     """Each item with the answers of every run. A few items at a time are read from each file."""
     for start in range(0, len(keys), _TOGETHER):
         some = keys[start : start + _TOGETHER]
@@ -198,16 +202,16 @@ def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
     return len(kinds) < 2, hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
 
 
-def _item(item: Example | None) -> Row:
+def _item(item: Example | None) -> JsonRow:
     if item is None:
         return {"prompt": [], "reference": None}
     prompt = [[cut(message.role), cut(message.content)] for message in item.prompt]
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 
-def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> Row:
+def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> JsonRow:
     """A run's grade of an item, and its answer or, with several samples, its answers."""
-    row: Row = {
+    row: JsonRow = {
         "texts": [said[place] for place in _samples(item_id) if place in said],
         "more": sum(1 for _ in takewhile(lambda n: (sample_id(item_id, n), 0) in answers, count(_MAX_SAMPLES))),
     }
@@ -218,12 +222,12 @@ def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers:
     return row
 
 
-def _graded(row: Row) -> tuple[int, Grade]:
+def _graded(row: JsonRow) -> tuple[int, Grade]:
     """The place of the bucket in BUCKETS, and the grade. Raises if the row is not a row of grades.jsonl."""
     return BUCKETS.index(row["bucket"]), Grade.from_json(row["grade"])
 
 
-def _said(row: Row) -> tuple[str | None, ...]:
+def _said(row: JsonRow) -> tuple[str | None, ...]:
     """Answer (None if the reply ends inside its think trace), finish and error of a reply, and its think trace if there
     is one. For a choice by likelihood, the answer lists all choices. Raises if the row is not a row of
     answers.jsonl."""
@@ -241,5 +245,5 @@ def _arm(run: str) -> str:
     return run.partition("@")[0]
 
 
-def _bytes(row: Row) -> int:
+def _bytes(row: JsonRow) -> int:
     return len(embed_json(row).encode())

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ..errors import ExperimentError
 from ..store.rows import write_text
-from .findings import Findings, Row
+from .findings import Findings, JsonRow
 from .html import render
 from .saved import read_experiment, read_lines
 from .sentences import headline
@@ -30,7 +30,7 @@ class _Entrant:
 
     name: str
     link: str
-    verdict: Row
+    verdict: JsonRow
     findings: Findings
     items: dict[str, _Items | None]  # by task; None if the items are not on file
 
@@ -42,7 +42,7 @@ class _Column:
     task: str
     metric: str
     items: _Items | None
-    asked: Row
+    asked: JsonRow
     entrants: list[str]
 
 
@@ -85,7 +85,7 @@ def _read(directory: Path, name: str, home: Path) -> _Entrant:
     return _Entrant(name, link, verdict, findings, items)
 
 
-def _items(asked: dict[str, Path], task: Row) -> _Items | None:
+def _items(asked: dict[str, Path], task: JsonRow) -> _Items | None:
     path = asked.get(task["task"]) or asked.get(task["answers_of"])
     if path is None:
         return None
@@ -145,11 +145,13 @@ def _label(column: _Column, columns: Sequence[_Column]) -> str:
     return "" if alone else f"as asked by {', '.join(column.entrants)}"
 
 
-def _cells(entrant: _Entrant, arm: str, columns: Sequence[_Column]) -> list[tuple[Row, Row | None, bool] | None]:
+def _cells(
+    entrant: _Entrant, arm: str, columns: Sequence[_Column]
+) -> list[tuple[JsonRow, JsonRow | None, bool] | None]:
     """For each column the arm's score, its change against the seed, and whether the task is the target; None if the
     experiment has no such score."""
     tasks = {task["task"]: task for task in entrant.findings.tasks}
-    cells: list[tuple[Row, Row | None, bool] | None] = []
+    cells: list[tuple[JsonRow, JsonRow | None, bool] | None] = []
     for column in columns:
         task = tasks.get(column.task) if entrant.name in column.entrants else None
         score = task["scores"].get(arm) if task else None

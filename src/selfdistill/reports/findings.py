@@ -11,7 +11,7 @@ from typing import Any
 
 from .text import scope
 
-Row = dict[str, Any]
+JsonRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Findings:
 
     arms: list[str]
     seed_arm: str
-    tasks: list[Row]
-    comparisons: list[Row]
-    baseline_arms: dict[str, Row]
+    tasks: list[JsonRow]
+    comparisons: list[JsonRow]
+    baseline_arms: dict[str, JsonRow]
     margin: float
 
     @classmethod
-    def of(cls, verdict: Row) -> Findings:
+    def of(cls, verdict: JsonRow) -> Findings:
         """Reads a verdict; one that is not written yet is an empty dict."""
         return cls(
             arms=list(verdict.get("arms", [])),
@@ -46,16 +46,16 @@ class Findings:
     def scope(self) -> str:
         return scope(self.runs)
 
-    def change(self, task: Row, arm: str) -> Row | None:
+    def change(self, task: JsonRow, arm: str) -> JsonRow | None:
         """The comparison of an arm with the seed on a task."""
         wanted = (task["task"], arm, self.seed_arm)
         found = (row for row in self.comparisons if (row["task"], row["arm"], row["against"]) == wanted)
         return next(found, None)
 
-    def pairs(self) -> list[Row]:
+    def pairs(self) -> list[JsonRow]:
         """Each arm that is compared with its baseline arm: the rows, targets first, and how often each word occurs."""
         order = {task["task"]: place for place, task in enumerate(self.tasks)}
-        groups: dict[tuple[str, str], list[Row]] = {}
+        groups: dict[tuple[str, str], list[JsonRow]] = {}
         for row in self.comparisons:
             if row["against"] != self.seed_arm:
                 groups.setdefault((row["arm"], row["against"]), []).append(row)
@@ -70,7 +70,7 @@ class Findings:
             for (arm, against), rows in groups.items()
         ]
 
-    def by_seed(self) -> list[Row]:
+    def by_seed(self) -> list[JsonRow]:
         """For each task and each arm that was trained with several seeds: the score of each run, their mean and
         standard deviation."""
         rows = []
@@ -82,7 +82,7 @@ class Findings:
                 rows.append({"task": task["task"], "arm": arm, "runs": runs.values(), "mean": mean, "spread": spread})
         return rows
 
-    def glance(self, shared_by: Sequence[str] = ()) -> list[Row]:
+    def glance(self, shared_by: Sequence[str] = ()) -> list[JsonRow]:
         """For each compared arm: its changes on the targets, and the other tasks by word (word → task names). With
         `shared_by`, only these arms on the tasks that all of them are evaluated on."""
         rows = []

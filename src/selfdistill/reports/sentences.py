@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
-from .findings import Findings, Row
+from .findings import Findings, JsonRow
 from .text import during, percent, points, scope
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -24,7 +24,7 @@ _SOURCES = {
 }
 
 
-def with_sentences(verdict: Row) -> Row:
+def with_sentences(verdict: JsonRow) -> JsonRow:
     """The verdict with its texts: `summary` and `notes`."""
     return {**verdict, "summary": summary(verdict), "notes": list(notes(verdict))}
 
@@ -53,7 +53,7 @@ def headline(findings: Findings) -> str:
     return " ".join(sentences)
 
 
-def _forgotten(row: Row, of: str) -> str:
+def _forgotten(row: JsonRow, of: str) -> str:
     """How many other tasks an arm forgot, and the mean change: a small loss and a collapse are both forgetting."""
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
     details = [f"can't tell for {unclear}"] if unclear else []
@@ -62,7 +62,7 @@ def _forgotten(row: Row, of: str) -> str:
     return str(count or "none") + of + (f" ({', '.join(details)})" if details else "")
 
 
-def _moved(change: Row, margin: float) -> str:
+def _moved(change: JsonRow, margin: float) -> str:
     size = points(change["difference"])
     return {
         "gained": f"gained {size[1:]} points",
@@ -74,7 +74,7 @@ def _moved(change: Row, margin: float) -> str:
 # ---- the summary
 
 
-def summary(verdict: Row) -> list[str]:
+def summary(verdict: JsonRow) -> list[str]:
     """What came out, good or bad. The arms of a sweep are summarised as curves."""
     findings, sentences = Findings.of(verdict), []
     if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
@@ -102,7 +102,7 @@ def summary(verdict: Row) -> list[str]:
     return sentences
 
 
-def _curves(findings: Findings, sweeps: Sequence[Row]) -> list[str]:
+def _curves(findings: Findings, sweeps: Sequence[JsonRow]) -> list[str]:
     """A sentence for each series of a sweep: at each value the mean change on the targets and on the other tasks."""
 
     def mean(role: str, arm: str) -> str:
@@ -153,22 +153,22 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
     return sentences
 
 
-def _verb(row: Row, margin: float) -> str:
+def _verb(row: JsonRow, margin: float) -> str:
     kept = "no change" if row["unchanged"] else f"no loss of {100 * margin:g} points or more"
     return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], "can't tell")
 
 
-def _relation(row: Row, margin: float) -> str:
+def _relation(row: JsonRow, margin: float) -> str:
     kept = "is level with" if row["unchanged"] else f"is less than {100 * margin:g} points below"
     return {"gained": "is above", "kept": kept, "forgot": "is below"}.get(row["word"], "can't be told apart from")
 
 
-def _size(row: Row) -> str:
+def _size(row: JsonRow) -> str:
     low, high = 100 * row["low"], 100 * row["high"]
     return f"{100 * row['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
-def _tally(rows: Sequence[Row]) -> list[str]:
+def _tally(rows: Sequence[JsonRow]) -> list[str]:
     """How many other tasks have each word, and which."""
     named: dict[str, list[str]] = {}
     for row in rows:
@@ -186,7 +186,7 @@ def _list(names: Sequence[str]) -> str:
 # ---- the notes
 
 
-def notes(verdict: Row) -> Iterator[str]:
+def notes(verdict: JsonRow) -> Iterator[str]:
     """What a reader must know to read the numbers."""
     caveats, data = verdict["caveats"], verdict["data"]
     if verdict["runs_needed"]:
@@ -253,7 +253,7 @@ def _left_out(left_out: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"{where}: the server did not accept {settings}, so its own defaults may apply.{seed}"
 
 
-def _training(training: Mapping[str, Row]) -> Iterator[str]:
+def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
     """The optimiser steps of each run, and the rows that a training left out, cut or masked."""
     steps = {run: counts["steps"] for run, counts in training.items()}
     if len(set(steps.values())) > 1:
@@ -279,7 +279,7 @@ def _training(training: Mapping[str, Row]) -> Iterator[str]:
             )
 
 
-def _unanswered(task: Row) -> Iterator[str]:
+def _unanswered(task: JsonRow) -> Iterator[str]:
     """How many replies have no answer, by arm, and the next step."""
     said = []
     for arm, score in task["scores"].items():
@@ -294,7 +294,7 @@ def _unanswered(task: Row) -> Iterator[str]:
         )
 
 
-def _items_missing(task: Row) -> Iterator[str]:
+def _items_missing(task: JsonRow) -> Iterator[str]:
     """Whether many of a task's items are missing from its scores, and why."""
     lost = [(arm, score["unjudged"] + score["errors"], score["n"]) for arm, score in task["scores"].items()]
     if many := [f"{arm} {count} of {n}" for arm, count, n in lost if count > _MANY_LOST * n]:

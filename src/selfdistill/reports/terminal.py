@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .findings import Findings, Row
+from .findings import Findings, JsonRow
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def verdict_table(verdict: dict[str, Any]) -> Table:
     return table
 
 
-def _cell(findings: Findings, task: Row, arm: str) -> tuple[Text, Text]:
+def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
     from rich.text import Text
 
     score, change = task["scores"].get(arm), findings.change(task, arm)

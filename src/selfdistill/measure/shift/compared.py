@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ...backends.batches import Row
+from ...backends.batches import TokenRow
 from ...backends.decoding import padded
 from ...errors import ExperimentError, SelfDistillError
 from ...models.loading import load_model, load_renderer
@@ -53,7 +53,7 @@ class BothModels:
         self.tuned: Any = load_model(tuned, adapter).eval()
         self.seed: Any = None if adapter else load_model(seed).eval()
 
-    def logits(self, rows: Sequence[Row], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def logits(self, rows: Sequence[TokenRow], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The seed's and the tuned model's logits at the last `keep` positions of each row, each of shape (rows, keep,
         vocabulary)."""
         import torch

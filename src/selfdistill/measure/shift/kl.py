@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ...backends.batches import Row, batches
+from ...backends.batches import TokenRow, batches
 from ...errors import ModelError
 from ...grading.traces import opened
 from ...models.loading import context_length, out_of_memory
@@ -84,7 +84,7 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
         # Position i predicts token i + 1; the last position predicts the end of turn.
         after, cut = len(ids) - len(prompt) + 1, sample.answer.finish != "stop"
         if after - cut > 0:
-            rows.append(Row(sample.prompt.id, ids, 0))
+            rows.append(TokenRow(sample.prompt.id, ids, 0))
             counts[sample.prompt.id] = (after, after - cut)
     budget = min(models.config.batch_tokens, _LOGITS // models.tuned.config.get_text_config().vocab_size)
     for batch in batches(rows, budget):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ..findings import Row
+from ..findings import JsonRow
 from ..text import points
 from .canvas import Canvas, Drawing
 from .material import Material, number
@@ -58,7 +58,7 @@ def forgetting(material: Material) -> Drawing | None:
     )
 
 
-def measures(shift: Iterable[Row]) -> list[str]:
+def measures(shift: Iterable[JsonRow]) -> list[str]:
     """The measures of shift that at least one run has: the metrics, and the change of the parameters."""
     shift = list(shift)
     found = [metric for row in shift for metric in row["metrics"]]
@@ -70,7 +70,7 @@ def name_of(metric: str) -> str:
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
-def measure(shift: Row, metric: str) -> float | None:
+def measure(shift: JsonRow, metric: str) -> float | None:
     """The value of a measure in a row of shift, or None."""
     if metric == "relative":
         return number((shift["parameters"] or {}).get("relative"))

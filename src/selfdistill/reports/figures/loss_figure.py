@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ..findings import Row
+from ..findings import JsonRow
 from .canvas import Canvas, Drawing
 from .material import Material
 
@@ -63,7 +63,7 @@ def _draw(
     return figure
 
 
-def _thin(rows: list[Row]) -> list[tuple[float, float]]:
+def _thin(rows: list[JsonRow]) -> list[tuple[float, float]]:
     """Steps and losses, averaged over neighbouring steps so that at most `_MAX_POINTS` points remain."""
     size = -(-len(rows) // _MAX_POINTS)
     bins = [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
-from ..findings import Findings, Row
+from ..findings import Findings, JsonRow
 from ..svg import arm_slots, series_of
 
 
@@ -18,11 +18,11 @@ class Material:
     lists (mean negative log-likelihood per token in nats, tokens) of the responses."""
 
     findings: Findings
-    training: dict[str, list[Row]] = field(default_factory=dict)
-    acceptance: Row | None = None
+    training: dict[str, list[JsonRow]] = field(default_factory=dict)
+    acceptance: JsonRow | None = None
     gap: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    shift: dict[str, Row] = field(default_factory=dict)
-    sweeps: list[Row] = field(default_factory=list)
+    shift: dict[str, JsonRow] = field(default_factory=dict)
+    sweeps: list[JsonRow] = field(default_factory=list)
 
     @cached_property
     def slots(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..findings import Row
+from ..findings import JsonRow
 from ..letters import fit
 from ..text import percent
 from .canvas import Canvas, Drawing
@@ -54,7 +54,7 @@ def verdict(material: Material) -> Drawing | None:
     )
 
 
-def _row(material: Material, task: Row, arm: str) -> list[Any]:
+def _row(material: Material, task: JsonRow, arm: str) -> list[Any]:
     score, change = task["scores"][arm], material.findings.change(task, arm) or {}
     return [
         task["task"], task["role"], task["metric"], arm, score["n"], score["value"], score["low"], score["high"],
@@ -62,11 +62,11 @@ def _row(material: Material, task: Row, arm: str) -> list[Any]:
     ]  # fmt: skip
 
 
-def _scored(task: Row, arms: dict[str, int]) -> list[str]:
+def _scored(task: JsonRow, arms: dict[str, int]) -> list[str]:
     return [arm for arm in arms if task["scores"].get(arm, {}).get("value") is not None]
 
 
-def _draw(canvas: Canvas, tasks: list[Row], arms: dict[str, int], seed: str) -> Figure:
+def _draw(canvas: Canvas, tasks: list[JsonRow], arms: dict[str, int], seed: str) -> Figure:
     """One block per task from top to bottom, y in pixels. The task's name is on the left, on narrow screens above."""
     pitch = 17.0 if len(arms) <= 4 else 13.0
     left, head, gap = (14.0, 22.0, 14.0) if canvas.narrow else (min(230.0, canvas.width / 3.4), 0.0, 18.0)
@@ -87,7 +87,7 @@ def _draw(canvas: Canvas, tasks: list[Row], arms: dict[str, int], seed: str) -> 
     return figure
 
 
-def _name(canvas: Canvas, axes: Axes, task: Row, y: float, shift: float) -> None:
+def _name(canvas: Canvas, axes: Axes, task: JsonRow, y: float, shift: float) -> None:
     """The task's name at the left edge with its skill below; without `shift`, on narrow screens, both in one line."""
     ink, muted = canvas.palette.ink, canvas.palette.muted
     place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
@@ -105,7 +105,7 @@ def _name(canvas: Canvas, axes: Axes, task: Row, y: float, shift: float) -> None
 
 
 def _dumbbells(
-    canvas: Canvas, axes: Axes, task: Row, arms: dict[str, int], seed: str, top: float, pitch: float
+    canvas: Canvas, axes: Axes, task: JsonRow, arms: dict[str, int], seed: str, top: float, pitch: float
 ) -> None:
     scored = _scored(task, arms)
     start = 100 * task["scores"][seed]["value"] if seed in scored else None

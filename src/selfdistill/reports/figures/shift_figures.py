@@ -7,7 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ..findings import Row
+from ..findings import JsonRow
 from ..letters import fit
 from .canvas import Canvas, Drawing
 from .material import Material, number, numbers
@@ -130,7 +130,7 @@ def layers(material: Material) -> Drawing | None:
     )
 
 
-def _by_layer(shift: Row) -> dict[int, float]:
+def _by_layer(shift: JsonRow) -> dict[int, float]:
     """For each numbered layer: the norm of the change of all its matrices, relative to the norm of their weights."""
     changes: dict[int, list[tuple[float, float]]] = {}
     for row in (shift["parameters"] or {}).get("layers", []):

@@ -7,7 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ..findings import Row
+from ..findings import JsonRow
 from ..letters import fit
 from ..svg import series_of
 from .canvas import Canvas, Drawing, geometric
@@ -59,7 +59,7 @@ def sweeps(material: Material) -> Drawing | None:
     )
 
 
-def _point(material: Material, row: Row, side: str) -> _Point | None:
+def _point(material: Material, row: JsonRow, side: str) -> _Point | None:
     mean = _mean(material, row["arm"], side)
     value = row["value"]
     known = (
@@ -84,7 +84,7 @@ def _mean(material: Material, arm: str, side: str) -> tuple[float, float, float,
     return mean, max(mean - down, 0.0), min(mean + up, 1.0), n
 
 
-def _is_scored(task: Row) -> bool:
+def _is_scored(task: JsonRow) -> bool:
     """Whether any arm has a score on the task."""
     return any(number(score.get("value")) is not None for score in task["scores"].values())
 
