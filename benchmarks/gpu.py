@@ -24,7 +24,7 @@ from pairs import Row, alternate, collect, rate, ratios, rewriting_prompts, tabl
 from rewrite_hf import one_by_one
 from roofline import bandwidth_bound, parameters, peak_flops
 
-from selfdistill.backends.batches import Row as Prepared
+from selfdistill.backends.batches import TokenRow as Prepared
 from selfdistill.backends.batches import batches
 from selfdistill.backends.hf import HFBackend
 from selfdistill.models.loading import load_model, load_renderer, pick_device
