@@ -1,4 +1,4 @@
-"""Digests of files' content. A file is read once, and then known by its path, inode, size and times."""
+"""Digests of files. A file is read once; after that its path, inode, size and times identify it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _KEPT_FROM = 16 << 20
 """Bytes from which a digest is kept for other processes; smaller files are read again in no time."""
 _TOLD_FROM = 4 << 30
-"""Bytes whose reading takes long enough to be told."""
+"""Bytes from which a warning says that reading takes a while."""
 _SETTLED = 50_000_000
 """Nanoseconds after which another change of a file would show in its times."""
 

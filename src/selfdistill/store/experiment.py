@@ -1,4 +1,4 @@
-"""One directory: recipe, manifest, stages, arms. It knows what is done and with which settings; it holds no model."""
+"""An experiment's directory: recipe, manifest, and which stages are finished with which settings. It holds no model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Experiment:
-    """An experiment's directory. Use `locked` around whatever writes to it."""
+    """An experiment's directory. Hold `locked` while you write to it."""
 
     def __init__(self, directory: Path | str, recipe: Recipe) -> None:
         self.directory = Path(directory)
@@ -34,7 +34,7 @@ class Experiment:
 
     @classmethod
     def open(cls, directory: Path | str, overrides: Sequence[str] = ()) -> Experiment:
-        """An experiment that exists. Raises ExperimentError where there is none."""
+        """An existing experiment. Raises ExperimentError if there is none."""
         directory = Path(directory)
         if not (directory / "recipe.yaml").is_file():
             raise ExperimentError(
@@ -43,8 +43,8 @@ class Experiment:
         return cls(directory, load_recipe(directory / "recipe.yaml", overrides))
 
     def read_only(self) -> Experiment:
-        """Another object for the same directory that takes every finished stage for finished, whatever its settings
-        are now, and leaves recipe.yaml as it is."""
+        """The same directory, with every finished stage counted as finished whatever its settings are now. recipe.yaml
+        is not written."""
         other = copy.copy(self)
         other._read_only = True
         return other
@@ -54,8 +54,8 @@ class Experiment:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Versions, hardware, and of each stage fingerprint, settings, counts, seconds and its files' checksums. To be
-        read only."""
+        """Versions and hardware, and for each stage its fingerprint, settings, counts, seconds and checksums. Not to
+        be changed."""
         return self._manifest.read()
 
     @cached_property
@@ -68,8 +68,8 @@ class Experiment:
         return self.recipe.model.date or datetime.date.fromisoformat(now()[:10])
 
     def finished(self, stage: Stage) -> bool:
-        """Whether the stage was done with these settings, and what it made is still there as it was written. A cheap
-        stage is done again where its inputs' files are others now: rows that had failed were asked again."""
+        """Whether the stage finished with these settings and its files are unchanged. A stage that reruns on change
+        also depends on its inputs' files, since failed rows may have been asked again."""
         record = self.manifest["stages"].get(stage.name, {})
         if "finished" not in record or not self.path(stage.output).exists():
             return False
@@ -80,14 +80,14 @@ class Experiment:
         return same and not self._changed_files(record)
 
     def _read(self, stage: Stage) -> str | None:
-        """What a cheap stage reads now, as it is recorded; None for the others, which are not made anew for it."""
+        """A digest of the inputs' files for a stage that reruns on change; None for other stages."""
         if stage.on_change == "refuse":
             return None
         records = self.manifest["stages"]
         return content_id([records.get(source.name, {}).get("files") for source in stage.inputs])
 
     def check_files(self, stage: Stage) -> None:
-        """Raises ExperimentError where a file of a finished stage is not as it was written."""
+        """Raises ExperimentError if a file of a finished stage has changed."""
         if changed := self._changed_files(self.manifest["stages"].get(stage.name, {})):
             raise ExperimentError(
                 f"{self.path(changed[0])} is not as it was written: damaged, or changed by hand. `selfdistill run` "
@@ -95,12 +95,12 @@ class Experiment:
             )
 
     def _changed_files(self, record: Mapping[str, Any]) -> list[str]:
-        """The files of a finished stage that are gone, or not as they were written."""
+        """The files of a finished stage that are missing or changed."""
         files: Mapping[str, str] = record.get("files", {})
         return [name for name, checksum in files.items() if self._checksums.of(self.path(name)) != checksum]
 
     def _files(self, stage: Stage) -> dict[str, str]:
-        """The files that a stage has made, with their checksums."""
+        """The files of a stage with their checksums."""
         paths = [self.path(name) for name in (stage.output, *stage.other_outputs)]
         found = [each for path in paths for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
         return {
@@ -110,11 +110,11 @@ class Experiment:
         }
 
     def _put_changed_aside(self, stage: Stage, record: Mapping[str, Any]) -> None:
-        """Before a stage is done again: what it would overwrite, though someone may have changed it, is kept."""
+        """Before a stage runs again: renames changed files that it would overwrite."""
         for name in self._changed_files(record) if record.get("fingerprint") == stage.fingerprint else []:
             path, output = self.path(name), self.path(stage.output)
             if path.parent != output.parent and output.exists():
-                put_aside(output)  # it says that a folder is whole
+                put_aside(output)  # this file marks a folder as complete
             if not path.exists():
                 _log.warning("%s is gone, and made again.", path)
             elif name in stage.row_files:
@@ -123,21 +123,21 @@ class Experiment:
                 _log.warning("%s is not as it was written; put aside as %s and made again.", path, put_aside(path).name)
 
     def same_settings(self, stage: Stage) -> bool:
-        """Whether the stage was last done with the settings of its own that it has now, whatever its inputs."""
+        """Whether the stage last ran with its present settings, whatever its inputs."""
         record = self.manifest["stages"].get(stage.name)
         return record is not None and record["settings"] == plain(stage.settings)
 
     def counts(self, name: str) -> dict[str, Any]:
-        """What a finished stage counted, empty where it isn't finished."""
+        """The counts of a finished stage; empty if it isn't finished."""
         counts: dict[str, Any] = self.manifest["stages"].get(name, {}).get("counts", {})
         return counts
 
     def to_retry(self, stage: Stage) -> bool:
-        """Whether a finished stage holds failures that lay with the engine, which another run asks again."""
+        """Whether a finished stage has transient failures of the engine, which another run asks again."""
         return bool(self.counts(stage.name).get("transient"))
 
     def check(self, stages: Sequence[Stage]) -> None:
-        """Raises ExperimentError that names the differing keys where work was done with other settings."""
+        """Raises ExperimentError that names the changed keys if expensive work was done with other settings."""
         records = self.manifest["stages"]
         for stage in stages:
             record = records.get(stage.name)
@@ -146,7 +146,7 @@ class Experiment:
             if stage.resumable and "finished" not in record:
                 continue
             changed = changed_settings(record["settings"], stage.settings)
-            # What a cheap input changes is made anew there, but this stage has read what it was.
+            # An input that reruns on change will be made again, but this stage has read the old one.
             for source in stage.inputs:
                 if (
                     source.on_change == "rerun"
@@ -161,8 +161,8 @@ class Experiment:
                 )
 
     def begin(self, stages: Sequence[Stage]) -> None:
-        """Checks all of `stages`, and saves the recipe unless it is only read. Raises ExperimentError if the directory
-        is another's."""
+        """Checks all of `stages` and saves the recipe, unless read-only. Raises ExperimentError if the directory holds
+        other files."""
         self.check(stages)
         if not self.manifest.get("selfdistill"):
             ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
@@ -171,21 +171,23 @@ class Experiment:
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
             self._manifest.write(new_manifest(self.date.isoformat()))
-        if trusted := set(self.recipe.trusted) - set(self.manifest.get("trusted", ())):  # said once, it stays there
+        if trusted := set(self.recipe.trusted) - set(
+            self.manifest.get("trusted", ())
+        ):  # kept even if the recipe drops it later
             self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
         if not self._read_only:
             write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
     def record_commits(self, commits: Mapping[str, str]) -> None:
-        """Records which commits the names of hub models stand for, in this run and in later ones."""
+        """Records the commits of hub models, for this run and later ones."""
         if commits != self.manifest.get("commits", {}):
             self._manifest.write({**self.manifest, "commits": dict(commits)})
 
     @contextmanager
     def run_stage(self, stage: Stage) -> Iterator[StageRun]:
-        """Records that `stage` began, and if the block ends without an error that it finished, with its counts.
+        """Records that `stage` began, and that it finished with its counts if the block ends without an error.
 
-        A stage that ends at once with advice to change a setting is forgotten, so that the advice can be followed.
+        A new stage that fails with an error for the user is not recorded, so that its settings can still be changed.
         """
         record = self.manifest["stages"].get(stage.name, {})
         seconds = record.get("seconds", 0.0)
@@ -206,7 +208,7 @@ class Experiment:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the directory for one process; the lock ends with the process, however it ends."""
+        """Locks the directory for this process. The lock ends with the process, however it ends."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             file = self.path("lock").open("w")

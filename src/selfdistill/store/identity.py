@@ -1,4 +1,4 @@
-"""What a model, a file or a dataset is, in a short text that changes when its content does."""
+"""Identities of models, files and datasets: short texts that change when the content does."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..models.source import model_source
 from ..recipe import DataConfig, ModelConfig
 from .digests import file_digests
 
-# What transformers, tokenizers and vLLM read of a model's folder, vocabularies among them.
+# The files of a model folder that transformers, tokenizers and vLLM read, vocabularies included.
 _READ = {
     ".json", ".safetensors", ".model", ".jinja", ".bin", ".gguf", ".txt", ".py", ".tiktoken", ".bpe", ".vocab", ".spm",
 }  # fmt: skip
 
 
 def model_identity(model: ModelConfig) -> str:
-    """A short text that changes when the model does: a digest of the whole content of every file that loading reads,
-    or of a hub model the name and its revision, which in an experiment is a commit (see `models.source`)."""
+    """The digest of every file that loading reads. For a hub model its name and revision, which is a commit in an
+    experiment (see `models.source`)."""
     folder = Path(model_source(model))
     if not folder.is_dir():
         return f"{model.path}@{model.revision or 'main'}"
@@ -29,8 +29,8 @@ def model_identity(model: ModelConfig) -> str:
 
 
 def _files_read(folder: Path) -> list[Path]:
-    """The files of a model's folder, templates and code in folders below, shards that an index names, and of an
-    adapter's folder those of its base model."""
+    """The files of a model's folder, templates and code in subfolders, and shards that an index names. For an adapter
+    also the files of its base model."""
     files = {path for path in folder.iterdir() if path.suffix in _READ and path.is_file()}
     for pattern in ("*/**/*.py", "*/**/*.jinja"):
         below = (path for path in folder.glob(pattern) if path.is_file())
@@ -38,11 +38,11 @@ def _files_read(folder: Path) -> list[Path]:
     for index in folder.glob("*.index.json"):
         shards = _json(index).get("weight_map")
         for name in {str(shard) for shard in shards.values()} if isinstance(shards, dict) else ():
-            with suppress(OSError):  # no usable name of a file, so no shard
+            with suppress(OSError):  # not a usable file name, so not a shard
                 files |= {folder / name} if (folder / name).is_file() else set()
     base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
     if isinstance(base, str) and base:
-        with suppress(OSError):  # a hub name, or no usable path
+        with suppress(OSError):  # a hub name, or not a usable path
             files |= {path for path in Path(base).iterdir() if path.suffix in _READ and path.is_file()}
     return sorted(files)
 
@@ -70,19 +70,19 @@ def path_identity(name: str) -> str:
 
 
 def chat_template_identity(model: ModelConfig) -> str:
-    """The chat template's name, or the identity of the template file. A name of our own never means a file."""
+    """The chat template's name, or the identity of the template file. A built-in name never means a file."""
     return (
         model.chat_template if model.chat_template in ("chat", *CHAT_TEMPLATES) else file_identity(model.chat_template)
     )
 
 
 def source_identity(source: DataConfig) -> str:
-    """A short text that changes when the data does; of a hub dataset its name."""
+    """The identity of a file or folder; for a hub dataset its name."""
     return path_identity(source.path)
 
 
 def _together(folder: Path, files: Iterable[Path]) -> str:
-    """The digest of a folder's files: their names and content. Of files outside of it, the content alone."""
+    """The digest of names and content of a folder's files; for files outside the folder, of the content alone."""
     paths = sorted(files)
     names = [str(path.relative_to(folder)) if path.is_relative_to(folder) else "" for path in paths]
     lines = json.dumps(list(zip(names, file_digests(paths), strict=True)))

@@ -1,4 +1,4 @@
-"""manifest.json: what an experiment was made with and what of it is done. Checked when read, kept twice."""
+"""manifest.json: versions, hardware and finished stages of an experiment. It is checked when read, and kept twice."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 class ManifestFile:
-    """The manifest of a directory. Beside it is the one that was before, which is taken where this one is damaged: the
-    stage done last is then looked at again."""
+    """The manifest of a directory. The previous version is kept as a fallback in case this one is corrupt: then the
+    last stage runs again."""
 
     def __init__(self, directory: Path) -> None:
         self.path, self.previous = directory / "manifest.json", directory / "manifest.previous.json"
@@ -52,23 +52,23 @@ class ManifestFile:
             manifest = _parse(self.previous)
             _log.warning("%s is taken instead of manifest.json.", self.previous)
         elif manifest is None:
-            return {"stages": {}}  # before the second was written nothing was done
+            return {"stages": {}}  # nothing is finished before the second version is written
         if manifest is None:
             raise ExperimentError(
-                f"{self.path} is damaged, and so is the one before it; use another directory with --dir, or delete "
-                "this one."
+                f"{self.path} is damaged, and so is its previous version; use another directory with --dir, or "
+                "delete this one."
             )
         return manifest
 
 
 class Checksums:
-    """Of files, read once for as long as a file stays what it is."""
+    """Checksums of files. A file is read once, until it changes."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[_State | None, str]] = {}
 
     def of(self, path: Path) -> str:
-        """Empty where there is no such file."""
+        """The checksum; empty if there is no such file."""
         state, known = _state(path), self._known.get(path)
         if known is None or known[0] != state:
             known = self._known[path] = state, file_checksum(path) if state else ""
@@ -98,7 +98,7 @@ def now() -> str:
 
 
 def gpus() -> list[str]:
-    """Those that torch sees; none before it is loaded, as what doesn't load it uses none."""
+    """The GPUs that torch sees; none if torch isn't loaded, since nothing uses a GPU then."""
     torch = sys.modules.get("torch")
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else []
 
@@ -111,7 +111,7 @@ def _version(package: str) -> str | None:
 
 
 def _state(path: Path) -> _State | None:
-    """What changes when a file does; None where there is none."""
+    """Time, size and inode, which change with the file; None if there is no such file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -120,8 +120,8 @@ def _state(path: Path) -> _State | None:
 
 
 def _lines(manifest: Mapping[str, Any]) -> str:
-    """A key a line, and of the stages a stage a line: it is written twice a stage, and Python's JSON is nearly three
-    times as slow where it indents."""
+    """JSON with one key per line, and one stage per line. It is written twice per stage, and Python's JSON is nearly
+    three times as slow with indentation."""
     parts = {key: json.dumps(value, ensure_ascii=False) for key, value in manifest.items() if key != "stages"}
     stages = (
         f" {json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in manifest["stages"].items()
@@ -131,10 +131,10 @@ def _lines(manifest: Mapping[str, Any]) -> str:
 
 
 def _parse(path: Path) -> dict[str, Any] | None:
-    """None where it is damaged. One without a checksum is of an older version."""
+    """The manifest, None if it is damaged."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        right = manifest["stages"] is not None and manifest.get("checksum") in (None, _checksum(manifest))
+        right = manifest["stages"] is not None and manifest["checksum"] == _checksum(manifest)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return manifest if right else None

@@ -1,4 +1,4 @@
-"""Append-only JSONL files keyed by id: what makes every stage resumable, in bounded memory."""
+"""Append-only JSONL files keyed by id, in bounded memory. They make every stage resumable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ID_END = len(_ID_PREFIX) + 16
 _SEAL = b', "crc": "'
 _SEAL_SIZE = len(_SEAL) + 8 + len(b'"}\n')
 _BLOCK = 1 << 20
-_LISTED = 10  # so many damaged lines are named
+_LISTED = 10  # damaged lines that a message names
 
 _log = logging.getLogger(__name__)
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -40,7 +40,7 @@ def seal_line(row: dict[str, Any]) -> bytes:
 
 
 def parse_line(line: bytes) -> Any:
-    """A row as `dump_line` or `seal_line` wrote it, without its checksum. Raises ValueError where it is damaged."""
+    """The row of a line from `dump_line` or `seal_line`, without its checksum. Raises ValueError if it is damaged."""
     if _is_sealed(line):
         line = line[:-_SEAL_SIZE] + b"}"
     # `json.loads` of bytes would guess the encoding first.
@@ -55,11 +55,11 @@ def _seal(body: bytes) -> bytes:
 
 
 def _is_sealed(line: bytes) -> bool:
-    """False for a line without a checksum: of an older version, or changed by hand. Raises ValueError where there is
-    one that is not the line's."""
+    """False for a line without a checksum, as in files that are written at once or changed by hand. Raises ValueError
+    if the checksum is not the line's."""
     if line[-_SEAL_SIZE:] == _seal(line[:-_SEAL_SIZE]):
         return True
-    # Whether there was one: either its key or its digits may be what is damaged.
+    # A line had a checksum if its key or its digits are still there: the other of the two may be damaged.
     end, body = line[-_SEAL_SIZE - 1 :], line[: max(line.rfind(b', "'), 0)]
     if _SEAL[3:] in end or b"%08x" % zlib.crc32(body) in end:
         raise ValueError("another checksum")
@@ -76,14 +76,14 @@ def file_checksum(path: Path) -> str:
 
 
 def put_aside(path: Path) -> Path:
-    """Renames a file that is not as it was written, so that it can be made again and nothing is destroyed."""
+    """Renames a changed file, so that it can be made again and nothing is destroyed. Returns the new path."""
     aside = path.with_name(path.name + ".damaged")
     os.replace(path, aside)
     return aside
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file that a stage has finished. A line that is no JSON names itself in an ExperimentError."""
+    """The rows of a finished file. Raises ExperimentError that names the line if it is not JSON."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -95,7 +95,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], bytes] = dump_line) -> int:
-    """Writes all of `rows`, or leaves `path` as it was; gives the number of rows."""
+    """Writes all of `rows`, or leaves `path` unchanged. Returns the number of rows."""
     count = 0
     with _replacing(path) as file:
         for row in rows:
@@ -105,19 +105,19 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value`, or leaves `path` as it was."""
+    """Writes `value`, or leaves `path` unchanged."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str, previous: Path | None = None) -> None:
-    """Writes `text`, or leaves `path` as it was. What it was before is kept as `previous`, where one is named."""
+    """Writes `text`, or leaves `path` unchanged. With `previous`, the old version is kept under that path."""
     with _replacing(path, previous) as file:
         file.write(text.encode("utf-8", "surrogatepass"))
 
 
 @contextmanager
 def _replacing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when it is whole and on disk."""
+    """A file that replaces `path` when it is complete and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -139,12 +139,11 @@ def id_number(row_id: str) -> int:
 
 
 class RowFile:
-    """An append-only file of rows whose first key is `id`, a content id. Rows are flushed as they are appended, so
-    that a kill loses at most the line being written, which the next opening cuts off. Sixteen bytes of memory a row.
+    """An append-only file of rows whose first key is `id`, a content id. Each row is flushed, so a kill loses at most
+    the line being written, which the next opening cuts off. Memory: 16 bytes per row.
 
-    A row is written with its checksum. Those that are damaged are moved to a file beside this one, named in a warning,
-    and not in this file any more, so that they are made again. With `reading`, the file is there and stays as it is;
-    raises ExperimentError where it is missing or a row is damaged.
+    Rows are written with a checksum. Damaged rows are moved to a separate file and named in a warning, so that they are
+    made again. With `reading` the file is not changed: raises ExperimentError if it is missing or a row is damaged.
     """
 
     def __init__(self, path: Path, reading: bool = False) -> None:
@@ -201,13 +200,13 @@ class RowFile:
         return position if position < len(self._ids) and self._ids[position] == number else None
 
     def _scan(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-        """Ids in order with the offsets of their lines; cuts off a last line that was not written to its end."""
+        """The sorted ids with the offsets of their lines. Cuts off an incomplete last line."""
         from array import array
 
         ids, offsets = array("Q"), array("q")
         damaged: dict[int, int] = {}
         offset = 0
-        # Without checksums it is a finished file, of which the manifest has one: then not every row is parsed.
+        # The manifest has the checksum of a finished file without checksums in its rows: no need to parse every row.
         strict = self._file.writable() or self._has_checksums()
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
@@ -230,7 +229,7 @@ class RowFile:
         return numbers[order], places[order]
 
     def _has_checksums(self) -> bool:
-        """By the first line and the last."""
+        """Whether the first or the last line has a checksum."""
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(end - _SEAL_SIZE, 0))
         last = self._file.read()
@@ -238,7 +237,7 @@ class RowFile:
         return any(line[-_SEAL_SIZE:].startswith(_SEAL) for line in (last, self._file.readline()))
 
     def _take_out(self, damaged: dict[int, int]) -> None:
-        """Moves the lines at these offsets, with their numbers, to a file beside this one."""
+        """Moves the damaged lines (offset to line number) to a separate file."""
         numbers = ", ".join(map(str, [*damaged.values()][:_LISTED])) + (" …" if len(damaged) > _LISTED else "")
         what = f"{self.path}: line{'s' * (len(damaged) > 1)} {numbers} damaged"
         if not self._file.writable():
@@ -259,16 +258,17 @@ class RowFile:
 
 
 def _line_id(line: bytes, strict: bool) -> int:
-    """Raises ValueError where the line is damaged; of one without a checksum only `strict` looks at all."""
+    """The id of a line, as a number. Raises ValueError if the line is damaged; without a checksum only `strict` parses
+    the whole line."""
     if not line.startswith(_ID_PREFIX) or not line.endswith(b"}\n"):
-        raise ValueError("no row")
+        raise ValueError("not a row")
     if not _is_sealed(line) and strict:
         parse_line(line)
     return int(line[len(_ID_PREFIX) : _ID_END], 16)
 
 
 def first_occurrences(ids: Iterable[str]) -> npt.NDArray[np.bool_]:
-    """For each of `ids`, in their order, whether it is the first of its kind. Memory: about 24 bytes an id."""
+    """For each of `ids`, in order, whether it is the first occurrence. Memory: about 24 bytes per id."""
     numbers = np.fromiter((id_number(row_id) for row_id in ids), dtype=np.uint64)
     first = np.zeros(len(numbers), dtype=np.bool_)
     first[np.unique(numbers, return_index=True)[1]] = True
