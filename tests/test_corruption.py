@@ -17,6 +17,7 @@ from support.tiny import tiny_model
 from selfdistill import Experiment, make_recipe, regrade, report, rewrite, run
 from selfdistill.errors import ExperimentError
 from selfdistill.recipe import ModelConfig, Recipe, TrainConfig
+from selfdistill.store.manifest import ManifestFile
 from selfdistill.store.rows import file_checksum
 from selfdistill.training import train
 from selfdistill.types import Example, Message
@@ -290,13 +291,11 @@ def test_rows_of_other_settings_are_not_taken_for_those_that_are_missing(
     whole, where = made[1], tmp_path / "run"
     shutil.copytree(whole, where)
     other = make_recipe(values(whole.parent), ["rewrite.sampling.top_k=7"])
-    for name in ("manifest.json", "manifest.previous.json"):
-        manifest = json.loads((where / name).read_text())
-        del manifest["checksum"]
-        stages = manifest["stages"]
-        manifest["stages"] = {"data": stages["data"], "rewrite": stages["rewrite"]}
-        stages["rewrite"].pop("finished", None)
-        (where / name).write_text(json.dumps(manifest))
+    file = ManifestFile(where)
+    stages = {name: dict(file.read()["stages"][name]) for name in ("data", "rewrite")}
+    del stages["rewrite"]["finished"]
+    for _ in range(2):  # the second time the first becomes the previous version
+        file.write({**file.read(), "stages": stages})
     shutil.rmtree(where / "arms")
     before = len((where / "rewrite/completions.jsonl").read_text().splitlines())
     rewrite(Experiment(where, other))

@@ -559,4 +559,4 @@ def test_likelihoods_that_are_no_numbers_are_unjudged(tmp_path: Path) -> None:
             load("truthfulqa-mc1", write_rows(tmp_path / "rows.jsonl", ROWS["truthfulqa-mc1"])), lm, tmp_path
         )
     assert (score.value, score.unjudged) == (None, len(ROWS["truthfulqa-mc1"]))
-    assert score.reasons["the model's likelihoods are no numbers"] == score.n
+    assert score.reasons["the model's likelihoods are not numbers"] == score.n

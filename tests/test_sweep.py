@@ -141,7 +141,7 @@ def test_names_are_safe_as_file_names(tmp_path: Path) -> None:
         ({"n": [None]}, "sweep.n holds an empty value"),
         ({"n": [{"a": 1}]}, "sweep.n: .* is not usable"),
         ({"mix": [1.5]}, "a mix ratio between 0 and 1, not 1.5"),
-        ({"mix": ["rewrites"]}, "sweep.mix: 'rewrites' is no ratio"),
+        ({"mix": ["rewrites"]}, "sweep.mix: 'rewrites' is not a ratio"),
         ({"template": ["usin"]}, "no rewriting template 'usin'"),
         ({"train.lr": [-1]}, "sweep.train.lr: -1 is not usable"),
         ({"train.batch_size": [7]}, "batch_size 7 is not a multiple"),

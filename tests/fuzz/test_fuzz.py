@@ -144,7 +144,7 @@ def test_an_invalid_schema_is_refused(schema: dict[str, Any]) -> None:
         ("a: &a\n  <<: *a", "inside the value that it stands for"),
         ("a: !!int x", "not readable"),
         ("a: " + "9" * 5000, "not readable"),
-        ("a: \ud800", "no text in UTF-8"),
+        ("a: \ud800", "not UTF-8 text"),
         ("#" * 2_000_000, "longer than"),
     ],
 )

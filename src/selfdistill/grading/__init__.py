@@ -167,7 +167,7 @@ def _load_function(name: str) -> Callable[..., Any]:
             "from this folder, or a file, as in my_grader.py:grade."
         ) from error
     if not callable(function):
-        raise RecipeError(f"The grader '{name}' is no function; write one that takes the example and the text.")
+        raise RecipeError(f"The grader '{name}' is not a function; write one that takes the example and the text.")
     loaded: Callable[..., Any] = function
     return loaded
 

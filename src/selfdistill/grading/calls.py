@@ -35,7 +35,7 @@ def function_call(reference: str, text: str, *, instruction: str = "") -> Grade:
     Calls are read as Python: the order of named arguments is free, literals are equal by value (1 and 1.0, 'a' and "a",
     but not True and 'True'), JSON's true, false and null are Python's, and a positional argument is the parameter that
     has its place in the instruction's "Parameters:" list, or else in the reference. Prose, backticks and fences around
-    the call are no matter; a second call, be it the same, fails, and so does one whose result is used (`f(1).x`). A
+    the call are no matter; a second call fails, even the same one, and so does one whose result is used (`f(1).x`). A
     reference that isn't Python (`path=<path>`) is compared as text, but for white space and quotes.
     """
     expected = read_call(reference)
@@ -75,7 +75,7 @@ def signature(instruction: str) -> list[str]:
 
 
 def read_call(source: str) -> Call | None:
-    """`source` as one Python call to a plain or dotted name, None where it isn't that."""
+    """`source` as one Python call to a plain or dotted name, None if it isn't one."""
     source = source.strip()
     node = _parse(source)
     name = _dotted(node.func) if isinstance(node, ast.Call) else None

@@ -111,7 +111,7 @@ def script(text: str) -> str | None:
 
 @lru_cache(maxsize=10_000)
 def _script_of(sign: str) -> str | None:
-    """The script of a letter, None for what is no letter: the first word of its Unicode name, near enough."""
+    """The script of a letter, None for other signs: the first word of its Unicode name is near enough."""
     if not sign.isalpha():
         return None
     name = unicodedata.name(sign, "?").split()[0].split("-")[0]

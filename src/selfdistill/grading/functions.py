@@ -169,7 +169,7 @@ def _returns(tree: ast.Module, name: str) -> bool:
 
 def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module | None:
     """The prompt and a text that goes on where it ends. The text's first line, or all, may have lost their indentation,
-    and prose may stand before it: the reading counts that gives the function most lines."""
+    and prose may stand before it: the reading with the most lines of the function counts."""
     lines = [line for line in text.split("\n") if not line.lstrip().startswith("```")]
     while lines and not lines[0].strip():
         lines.pop(0)
@@ -188,7 +188,7 @@ def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module |
 
 
 def _body_lines(tree: ast.Module, name: str) -> int:
-    """How many lines the function `name` has, 0 where there is none, or its head alone."""
+    """How many lines the function `name` has, 0 if there is none, or only its head."""
     known = {n for s in tree.body if isinstance(s, (*_FUNCTION, ast.Import, ast.ImportFrom)) for n in _given(s)}
     inside = [ast.iter_child_nodes(s) if isinstance(s, ast.If | ast.Try) else [s] for s in tree.body]
     for node in reversed([node for nodes in inside for node in nodes]):
@@ -235,7 +235,7 @@ def _needed(statements: Sequence[ast.stmt], name: str, names: Set[str] | None = 
 
 
 def _given(statement: ast.stmt) -> set[str]:
-    """The names that a statement of the top level gives a value."""
+    """The names that a top-level statement assigns."""
     if isinstance(statement, (*_FUNCTION, ast.ClassDef)):
         return {statement.name}
     if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":

@@ -184,7 +184,7 @@ _PAPER_NUMBER = re.compile(r"-?\d+(?:[,\s]\d+)*(?:\.\d+)?")
 
 
 def final_number_paper(reference: str, text: str) -> Grade:
-    """The rule of the paper's code: the last integer of each text, where "18 9" is 189 and a decimal is no number.
+    """The rule of the paper's code: the last integer of each text, where "18 9" is 189 and a decimal is not a number.
 
     Unlike there, a reference without an integer is unjudged; the code passed a text that had none either.
     https://github.com/sail-sg/sdft (eval/utils.py)

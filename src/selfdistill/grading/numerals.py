@@ -25,7 +25,7 @@ class Numeral(NamedTuple):
 CURRENCY = "$€£¥₹"
 _MOST_DIGITS = 1000
 
-# `x2`, `v1.2` and `3rd` are no numbers.
+# `x2`, `v1.2` and `3rd` are not numbers.
 _DIGITS = r"(?:[1-9]\d{0,2}(?: \d{3})++(?![\d'])(?:[.,]\d++)?+|\d++(?:[.,:']\d++)*+)"
 _NUMERAL = re.compile(
     r"(?<![A-Za-z_./^\d])(?:(?P<whole>\d{1,9})(?: | and |-)(?=\d{1,3}/\d{1,3}(?![/.,]?\d)))?+"
@@ -110,7 +110,7 @@ def numerals(text: str) -> Iterator[Numeral]:
 
 def _numerals(text: str, start: int, end: int) -> Iterator[Numeral]:
     for match in _NUMERAL.finditer(text, start, end):
-        if len(match[0]) <= _MOST_DIGITS:  # longer ones are no answers
+        if len(match[0]) <= _MOST_DIGITS:  # longer ones are not answers
             yield Numeral(match.start(), match.end(), _value(match))
 
 

@@ -17,7 +17,7 @@ _REPEAT = re.compile(r"(\))?\{(\d{1,4000})")
 
 @lru_cache
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Syntax as in Python's `re`; search with `timeout`. Raises RecipeError where it is no regular expression, or one
+    """Syntax as in Python's `re`; search with `timeout`. Raises RecipeError if it is not a regular expression, or one
     that takes long or much memory to compile: repeats are unrolled there, those of groups each within the others."""
     counts = [(bool(group), max(1, int(least))) for group, least in _REPEAT.findall(pattern)]
     unrolled = prod(n for group, n in counts if group) * max((n for group, n in counts if not group), default=1)
@@ -29,4 +29,4 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     try:
         return regex.compile(pattern)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
-        raise RecipeError(f"The grader's pattern {pattern!r} is no regular expression: {error}.") from None
+        raise RecipeError(f"The grader's pattern {pattern!r} is not a regular expression: {error}.") from None

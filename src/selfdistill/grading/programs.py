@@ -67,7 +67,7 @@ def _joined(text: str) -> str:
 
 
 def _asserts(reference: str) -> str | None:
-    """The part of the reference's code that tests the rest, None where it asserts nothing."""
+    """The part of the reference's code that tests the rest, None if it asserts nothing."""
     try:
         statements = parse(_joined(reference)).body
     except SyntaxError:  # blocks that parse alone but not together

@@ -27,7 +27,7 @@ def validator(schema: Any) -> Any:
     try:
         kind.check_schema(schema)
     except jsonschema.SchemaError as error:
-        raise RecipeError(f"The grader's `schema` is no JSON Schema: {error.message}.") from None
+        raise RecipeError(f"The grader's `schema` is not a JSON Schema: {error.message}.") from None
     except RecursionError:
         raise RecipeError("The grader's `schema` is nested too deeply; write it flatter.") from None
     extend: Any = jsonschema.validators.extend

@@ -36,7 +36,7 @@ def regular_expression(reference: str, text: str, *, pattern: str) -> Grade:
     """Whether `pattern` occurs in the text; with a group in it, whether the group of its last occurrence is the same in
     both texts (white space at its ends apart). Syntax as in Python's `re`; a search ends after a second.
 
-    Raises RecipeError where the pattern is no regular expression.
+    Raises RecipeError if the pattern is not a regular expression.
     """
     compiled = patterns.compiled(str(pattern))
     try:
@@ -105,7 +105,7 @@ def _against(valid: Any, value: Any, shown: str) -> Grade:
 
 def _read_json(text: str) -> tuple[Any, str] | None:
     """The JSON value of `text`, or of its only fenced block, and its canonical spelling."""
-    block = _FENCED.search(text)  # to the last fence: two blocks together are no JSON
+    block = _FENCED.search(text)  # to the last fence: two blocks together are not JSON
     for source in (text, block[1] if block else ""):
         try:
             value = json.loads(source, parse_constant=_refuse)

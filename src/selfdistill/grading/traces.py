@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ..types import Completion
 
 # Per family: the opening mark, the closing mark, and models that write them. The names are those of vLLM's reasoning
-# parsers and TRL's chat templates, where there are any.
+# parsers and TRL's chat templates, if there are any.
 _FAMILIES = (
     (r"<thinking>", r"</thinking>"),  # Reflection, models that are prompted to think
     (r"<thought>", r"</thought>"),  # EXAONE Deep

@@ -130,7 +130,7 @@ def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -
         return Grade("fail" if broken else "pass", reason)
     right = str(part.doc_to_choice(sample["doc"])[gold(part, sample["doc"])])
     if any(math.isnan(likelihood) for likelihood, _ in sample["filtered_resps"]):  # argmax would take the first
-        return Grade("unjudged", "the model's likelihoods are no numbers", right, text)
+        return Grade("unjudged", "the model's likelihoods are not numbers", right, text)
     if math.isnan(value):  # mc2, if the probability of every candidate is 0 in floating point
         return Grade("unjudged", "probabilities underflow", right, text)
     if benchmark.harness.task == "truthfulqa_mc2":

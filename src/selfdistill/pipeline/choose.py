@@ -119,7 +119,7 @@ def cascade(rows: Sequence[AnswerRow]) -> AnswerRow:
 
 
 def best(rows: Sequence[AnswerRow], scores: RowFile, model: str) -> AnswerRow:
-    """Of the answers that passed, the one with the lowest mean nats per token in `scores`, with `nll` and `sample`. The
+    """The answer with the lowest mean nats per token in `scores` among those that passed, with `nll` and `sample`. The
     first drawn wins a tie; an answer without a score comes last."""
     passed = [(sample, row) for sample, row in enumerate(rows) if row["source"] != "original"]
     if len(passed) < 2:

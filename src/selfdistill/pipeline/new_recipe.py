@@ -62,7 +62,7 @@ class _Guess:
 
 
 def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
-    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`; gives what was
+    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`. Returns what was
     recognised, a sentence each.
 
     Raises RecipeError where `out` is there and not `force`, DataError where a data file can't be read. A folder or hub
@@ -155,7 +155,7 @@ def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str,
 
 
 def _labels(references: Sequence[str]) -> list[str]:
-    """The few short texts that all references are, each five times on average; empty where they are not."""
+    """The labels, if the references are a few short texts, each five times on average; else empty."""
     found: dict[str, str] = {}
     for text in references:
         label = text.strip().rstrip(".")
@@ -202,7 +202,7 @@ def _one_line(text: str) -> str:
 
 
 _RECIPE = """\
-# A recipe of selfdistill. Look at what it comes to: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
+# A recipe of selfdistill. See what it does: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 
 model:
@@ -234,12 +234,12 @@ train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by
 
 # Equal but for the data. Without this the arms are the first three.
 arms:
-  seed: {data: none}          # the model as it is: what every comparison is made with
+  seed: {data: none}          # the model unchanged: every comparison is made with it
   vanilla: {data: original}
   sdft: {data: rewrites}
   # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
   # mix-0.5: {data: 0.5}      # half of the rows rewritten
-  # self: {data: self}        # the model's own answers where they pass, without a look at the reference
+  # self: {data: self}        # the model's own answers if they pass, written without the reference
   # half-way: {data: interpolate, of: vanilla, alpha: 0.5}   # weights between seed and vanilla; more: docs/baselines.md
 
 # seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread

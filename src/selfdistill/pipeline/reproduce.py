@@ -1,4 +1,4 @@
-"""The paper's tables and figures by name: their recipes run, one directory each, and our figures beside the paper's."""
+"""The paper's tables and figures by name: runs their recipes, one directory each, and compares with the paper."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def reproduce(
     directory: Path | str,
     progress: Callable[[str], Progress] = lambda _own: silent,
 ) -> Reproduction:
-    """Runs the experiments that aren't done yet, and puts them beside the paper; written to NAME.json in `directory`.
+    """Runs the experiments that aren't finished, and writes their figures next to the paper's to NAME.json.
 
-    `progress` gives the progress of an experiment by its name. Raises what `stages.run` raises: what is done is kept.
+    `progress` returns the progress callback of an experiment by its name. Raises the errors of `pipeline.run`.
     """
     verdicts = {
         own: stages.run(recipe, folder(Path(directory), own, recipe), progress(own)) for own, recipe in recipes.items()
@@ -137,7 +137,7 @@ def reproduce(
 
 
 def beside_paper(name: str, verdicts: dict[str, dict[str, Any]]) -> Reproduction:
-    """Each score of the verdicts (experiment → verdict.json) beside the paper's, where its text has it."""
+    """Each score of the verdicts (experiment → verdict.json) with the paper's score, if its text has one."""
     # A user's own file may have the name of a table.
     known = paper().get(Path(name).stem, {}) if recipe_file(name).absolute().parent == RECIPES else {}
     rows = [

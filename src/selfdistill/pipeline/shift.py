@@ -35,7 +35,7 @@ def shift_source(context: Context) -> EvaluatedTask | None:
     named, answered = context.recipe.shift.task, _answered(context)
     if named is not None and named not in answered:
         raise RecipeError(
-            f"shift.task: '{named}' is no task with answers of its own among evaluate.tasks; "
+            f"shift.task: '{named}' is not a task with its own answers in evaluate.tasks; "
             + (f"choose one of {', '.join(answered)}." if answered else "name some there.")
         )
     name = named or (_PAPERS if _PAPERS in answered else None)

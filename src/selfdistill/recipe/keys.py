@@ -29,7 +29,7 @@ class Key:
 
 
 def recipe_keys() -> Iterator[Key]:
-    """Every key that is no section, in the order of the recipe."""
+    """Every key, without the sections themselves, in the order of the recipe."""
     yield from _keys(Recipe, "", frozenset(STEPS))
 
 

@@ -99,7 +99,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
     except ValueError as error:  # UnicodeDecodeError is one
-        why = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise RecipeError(
             f"{path} is not readable as YAML ({why}); fix it, or let `selfdistill init` write one."
         ) from None
@@ -142,7 +142,7 @@ def _written_out(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(value: Any, kind: Any) -> Any:
-    """The value of a setting of the type `kind`: for a text a scalar as it is written, else as YAML reads it."""
+    """The value of a setting of the type `kind`: a text stays as it is written, other values as YAML reads them."""
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if isinstance(value, Scalar):
         return value.text if str in options and not {bool, int, float} & {*options} else value.value
@@ -164,7 +164,7 @@ _SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "
 def _nested(override: str) -> dict[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"'{override}' is no override; write key=value, for example train.lr=2e-5.")
+        raise RecipeError(f"'{override}' is not an override; write key=value, for example train.lr=2e-5.")
     try:
         values = parse_yaml(f"value: {text}")  # so that it is read as in a file
         if not isinstance(values, dict) or values.keys() != {"value"}:

@@ -33,7 +33,7 @@ class Mark:
 
 
 def reruns(*steps: str, resolved: bool = False) -> Mark:
-    """Of the section's steps only `steps` run again."""
+    """Only those of the section's steps that are in `steps` run again."""
     return Mark(lambda inherited, _section: inherited & frozenset(steps), resolved)
 
 

@@ -1,8 +1,8 @@
-"""Sweeps: a parameter and a list of values, made into arms. Each sweep is a line of points; several are no grid.
+"""Sweeps: a parameter and a list of values become arms. Each parameter is one line of points; several are not a grid.
 
-`n`, `template` and `train.*` make an arm of each trained arm and value (`sdft.n=500`), `mix` one a ratio (`mix=0.25`).
-An arm that sets the parameter itself isn't swept. Arms that are equal in settings are made once: a mix of 0 is the
-vanilla arm, and a value that the arm has anyway is the arm.
+`n`, `template` and `train.*` add an arm per trained arm and value (`sdft.n=500`); `mix` adds an arm per ratio
+(`mix=0.25`). An arm that sets the parameter itself isn't swept. Arms with equal settings are made once: a mix of 0 is
+the vanilla arm, and the value that an arm already has is that arm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .root import Recipe
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a curve: at `value` of the parameter the series (an arm, or `mix`) is what `arm` is."""
+    """One point of a curve: `arm` is the series (an arm, or `mix`) at `value` of the parameter."""
 
     parameter: str
     series: str
@@ -37,14 +37,14 @@ class Point:
 
 
 def expand(recipe: Recipe, template: str | None, rows: int | None) -> tuple[Recipe, tuple[Point, ...]]:
-    """The recipe with its sweep as arms, and where they stand on the curves.
+    """The recipe with its sweep as arms, and the points of the curves.
 
     `template` is the rewriting template and `rows` the number of rows of an arm that names none. Raises RecipeError.
     """
     arms, points = dict(recipe.arms), dict[Point, None]()
 
     def key(arm: ArmConfig) -> Any:
-        """Equal for arms that come to the same model."""
+        """Equal for arms that result in the same model."""
         own = arm.template or template if arm.answers else None
         rest = arm.model_dump(exclude={"data", "n", "template", "train"})
         return arm.answers, arm.share, arm.n or rows, own, rest, recipe.arm_train(arm).deciding("train")
@@ -69,11 +69,11 @@ def expand(recipe: Recipe, template: str | None, rows: int | None) -> tuple[Reci
 
 
 def _check(parameter: str, values: list[Any], rows: int | None) -> None:
-    """Raises RecipeError where there is no such parameter, or a value is none of it."""
+    """Raises RecipeError if the parameter does not exist or has an impossible value."""
     train = {key.path: key for key in recipe_keys() if key.path.startswith("train.") and key.path != "train.extra"}
     known = ["n", MIX, "template", *(path for path, key in train.items() if "train" in key.reruns)]
     if parameter in ("seed", "seeds", "train.seed"):
-        raise RecipeError("sweep: seeds are no sweep; write `seeds: [0, 1, 2]` in the recipe, and every arm has each.")
+        raise RecipeError("sweep: seeds are not swept; write `seeds: [0, 1, 2]` in the recipe, and every arm has each.")
     if parameter in train and parameter not in known:
         raise RecipeError(f"sweep.{parameter} changes how the weights are reached, not which; take it out.")
     if parameter not in known and not parameter.startswith("train.extra."):
@@ -86,13 +86,13 @@ def _check(parameter: str, values: list[Any], rows: int | None) -> None:
     if any(value is None for value in values) and not parameter.startswith("train."):
         raise RecipeError(f"sweep.{parameter} holds an empty value; name one, or take it out.")
     if parameter == MIX and (words := [value for value in values if isinstance(value, str)]):
-        raise RecipeError(f"sweep.{MIX}: {words[0]!r} is no ratio; write numbers from 0 (vanilla) to 1 (SDFT).")
+        raise RecipeError(f"sweep.{MIX}: {words[0]!r} is not a ratio; write numbers from 0 (vanilla) to 1 (SDFT).")
     if parameter == "n" and rows and (over := [n for n in values if isinstance(n, int | float) and n > rows]):
         raise RecipeError(f"sweep.n: {over[0]} rows are more than data.n = {rows}; raise that, or lower this.")
 
 
 def _bases(recipe: Recipe, parameter: str) -> list[tuple[str, ArmConfig]]:
-    """The arms that are swept, which don't set the parameter themselves. Raises RecipeError where there are none."""
+    """The arms to sweep: those that don't set the parameter. Raises RecipeError if there are none."""
     if parameter == MIX:
         return [(MIX, ArmConfig(data=0.5))]
     trained = [(name, arm) for name, arm in recipe.arms.items() if arm.trained]

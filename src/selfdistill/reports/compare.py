@@ -48,7 +48,7 @@ class _Column:
 
 def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
     """Writes the page to `path`, and returns a sentence for each task that could not be compared. Reads verdict.json
-    and items/ of each experiment. Raises ExperimentError if a directory is no experiment, is damaged or is named
+    and items/ of each experiment. Raises ExperimentError if a directory is not an experiment, is damaged or is named
     twice."""
     if len({directory.resolve() for directory in directories}) < len(directories):
         raise ExperimentError("An experiment is named twice; name each directory once.")

@@ -1,7 +1,7 @@
-"""Runs an untrusted Python program in a process that can reach nothing. docs/sandbox.md says what is covered.
+"""Runs an untrusted Python program in a process that can reach nothing. docs/sandbox.md lists what is covered.
 
-`open_runner` gives a `Runner`, which takes a program's text and says whether it ran to its end. Bubblewrap gives it an
-empty root with the interpreter and a small /tmp (https://github.com/containers/bubblewrap), `filter.py` takes system
+`open_runner` returns a `Runner`, which takes a program's text and returns how it ended. Bubblewrap provides an empty
+root with the interpreter and a small /tmp (https://github.com/containers/bubblewrap), `filter.py` takes system
 calls away, and `child.py` sets limits and runs the program.
 """
 
@@ -36,7 +36,7 @@ _BINDABLE = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 
 class Runner(Protocol):
     def __call__(self, program: str, tests: str | None = None) -> Ran:
-        """How the program ended. With `tests`, how these ended: they run in a second process, where
+        """How the program ended. With `tests`, how the tests ended: they run in a second process, where
         `function_of_the_program(name)` calls a function of the program and returns plain data, so that nothing in the
         program decides whether it passes."""
 
@@ -47,8 +47,8 @@ class _Start(Protocol):
 
 def open_runner(name: Name, limits: Limits | None = None) -> Runner:
     """A function that runs programs, from several threads at once if need be. `none` runs them as plain child processes
-    with the same limits, where they can read and write what the user can. Raises SelfDistillError where bubblewrap is
-    not installed, and `check_sandbox` where it does not work."""
+    with the same limits, which can read and write what the user can. Raises SelfDistillError if bubblewrap is not
+    installed; `check_sandbox` raises it if bubblewrap does not work."""
     return functools.partial(_run_again, start=_starter(name, limits or Limits()))
 
 
@@ -170,7 +170,7 @@ def _arguments(limits: Limits) -> list[str]:
             bound.append(path)
     found += ["--ro-bind", _executable(), _executable()]
     for packages in (f"{stdlib}/site-packages", f"{stdlib}/dist-packages", "/usr/lib/python3/dist-packages"):
-        if os.path.isdir(packages):  # installed packages are no part of the interpreter
+        if os.path.isdir(packages):  # installed packages are not part of the interpreter
             found += ["--tmpfs", packages, "--remount-ro", packages]
     found += ["--dev-bind", "/dev/null", "/dev/null", "--ro-bind", "/dev/urandom", "/dev/urandom"]
     return [*found, "--size", str(limits.disk), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]

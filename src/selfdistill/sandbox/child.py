@@ -145,7 +145,7 @@ def limit(cpu: int, memory: int, disk: int, threads: int) -> None:
     for name, values in limits.items():
         try:
             resource.setrlimit(getattr(resource, name), values)
-        except ValueError:  # macOS has no limit on address space; a limit below ours is no harm
+        except ValueError:  # macOS has no limit on address space; a lower limit does no harm
             continue
 
 
@@ -234,7 +234,7 @@ class Remote:
 
 
 def restore(old: Any, new: Any) -> None:
-    """Gives an argument of the tests the content that the program left it with."""
+    """Copies into an argument of the tests the content that the program left in it."""
     old.clear()
     if isinstance(old, (list, bytearray)):
         old.extend(new)
@@ -279,8 +279,8 @@ def answer(names: dict[str, Any], request: tuple[Any, ...], iterators: list[Any]
 
 
 def run(source: bytes, task: str = "", requests: int = -1, replies: int = -1) -> str:
-    """How the program ended: nothing where it ran to its end."""
-    program = types.ModuleType("program")  # another name than __main__: what a model shows beside its code stays unrun
+    """How the program ended; empty if it ran to its end."""
+    program = types.ModuleType("program")  # another name than __main__: so code under `if __name__` stays unrun
     sys.modules["program"] = program
     try:
         code = compile(source.decode("utf-8", "surrogatepass"), "<program>", "exec", dont_inherit=True)

@@ -12,7 +12,7 @@ import platform
 import struct
 import sys
 
-# Name: number on x86_64, on aarch64 (None where it has no such call).
+# Name: number on x86_64, on aarch64 (None if it has no such call).
 _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fork": (57, None),
     "vfork": (58, None),

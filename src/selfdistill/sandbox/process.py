@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a program ended: `ok` where it ran to its end, else with a reason that can be counted, such as "timeout" or
+    """How a program ended: `ok` if it ran to its end, else with a reason that can be counted, such as "timeout" or
     "raised AssertionError". `started` is False where the sandbox itself failed, which says nothing of the program."""
 
     ok: bool

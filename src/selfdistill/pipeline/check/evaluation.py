@@ -30,8 +30,8 @@ _STAND_IN = (
 def evaluation_prompts(
     context: Context, rows: list[Conversation], missing: list[str], unread: Callable[[SelfDistillError], None]
 ) -> Iterator[tuple[str, Messages]]:
-    """Of each task that is asked the prompt of its first item; what isn't there is added to `missing`, what can't be
-    read given to `unread`. `rows` stand in for those that will be held out."""
+    """The prompt of the first item of each task. Adds sentences about tasks without items to `missing`, and passes
+    errors to `unread`. `rows` stand for the rows that will be held out."""
     for task in context.tasks.values():
         if task.task.harness or not task.asked:
             continue

@@ -13,7 +13,7 @@ _NAMED = 3
 
 
 def template_warnings(context: Context, renderer: Renderer) -> list[str]:
-    """What a user should know of the template: an ending that is no token, a date, a date that has no effect."""
+    """Warnings about the template: an end of turn that is not a token, a date, a date without effect."""
     warnings, template = list(renderer.warnings), renderer.template
     if context.recipe.model.date is not None and not template.formats:
         warnings.append(
