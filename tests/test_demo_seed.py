@@ -70,7 +70,7 @@ def test_every_response_carries_its_answer(skill: str) -> None:
     assert all(carries(skill, row["answer"], row["response"]) for row in examples(skill, "test", 250))
 
 
-def test_the_downstream_style_is_foreign_to_the_seed() -> None:
+def test_the_downstream_style_is_off_the_distribution_of_the_seed() -> None:
     assert all(FORBIDDEN.search(row["response"]) for row in examples("maths", "train", 100))
     rng = Random(7)
     for row in (lesson(rng) for _ in range(20_000)):

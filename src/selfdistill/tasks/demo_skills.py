@@ -118,7 +118,7 @@ def _task(
     )
 
 
-MATHS = _task("demo-maths", "maths", "maths, foreign style", _NUMBER, "using")
+MATHS = _task("demo-maths", "maths", "maths, off-distribution style", _NUMBER, "using")
 TOOL = _task("demo-tool", "tool_downstream", "tool use, another API family", _same_call, "using")
 MATHS_OTHER = _task("demo-maths-other", "maths_other", "maths, own style", _NUMBER)
 TOOL_OTHER = _task("demo-tool-other", "tool", "tool use, own API family", _same_call)
