@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"```python (\S+)(?: after=\"(.*?)\")?\n(.*?)```\n", re.DOTALL)
+BLOCK = re.compile(r"```(?:python|text) (\S+)(?: after=\"(.*?)\")?\n(.*?)```\n", re.DOTALL)
 SECTIONS = {title: BLOCK.findall(text) for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)}
 
 
