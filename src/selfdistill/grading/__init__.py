@@ -58,8 +58,8 @@ GRADERS: dict[str, Callable[..., Grade]] = {
 def verify(
     example: Example, completion: Completion, filters: Filters, grade: Grader, headings: Set[str] = frozenset()
 ) -> Grade:
-    """The grade on a rewrite (eq. 4): the first check of filters that fails, else what the grader says. `headings`
-    are those of the rewriting template, which no rewrite may repeat.
+    """The grade on a rewrite (eq. 4): the first check of filters that fails, else the grader's grade. `headings`
+    are the headings of the rewriting template, which no rewrite may repeat.
 
     A rewrite with a think trace is refused: training on it would teach the trace as if it were the answer, and training
     on its answer alone would teach the model not to think."""

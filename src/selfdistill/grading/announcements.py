@@ -1,4 +1,4 @@
-"""Where a text announces its answer: "The answer is", "Final answer:", `####`, `\\boxed{}`."""
+"""The places at which a text announces its answer: "The answer is", "Final answer:", `####`, `\\boxed{}`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARK = re.compile(
 
 
 class Announced(NamedTuple):
-    """What follows a mark, up to the next mark. A verb such as "is" announces the rest of its sentence alone."""
+    """The text after a mark, up to the next mark. A verb such as "is" announces the rest of its sentence alone."""
 
     text: str
     boxed: bool
@@ -44,7 +44,7 @@ def announced(text: str) -> Iterator[Announced]:
 
 
 def _braced(text: str) -> str:
-    """What stands in the braces that `text` opens with; without braces, the first word."""
+    """The content of the braces that `text` opens with; without braces, the first word."""
     if not text.startswith("{"):
         return text.lstrip(" ").partition("$")[0].partition("\n")[0].partition(" ")[0]
     depth = 0

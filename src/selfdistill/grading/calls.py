@@ -1,4 +1,4 @@
-"""Function calls: ours, which compares what a call says, and the paper's, which compares how it is written."""
+"""Function calls: our grader compares the values of a call, the paper's compares its text."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _dotted(node: ast.expr) -> str | None:
 
 
 def _arguments(call: ast.Call, parameters: Sequence[str] = ()) -> Hashable:
-    """What a call's arguments say: equal for two calls that differ in spelling alone. Raises RecursionError."""
+    """The values of a call's arguments: equal for two calls that differ in spelling alone. Raises RecursionError."""
     named: list[tuple[str, Hashable]] = [(keyword.arg or "**", _value(keyword.value)) for keyword in call.keywords]
     placed: list[Hashable] = []
     for place, argument in enumerate(call.args):

@@ -174,7 +174,7 @@ def _supposed(match: re.Match[str]) -> bool:
 
 
 def _names(match: re.Match[str], rules: _Rules) -> set[str]:
-    """What a match names, together with what "or" adds to it; nothing if it is negated."""
+    """The choices that a match names, with those that "or" adds; nothing if it is negated."""
     group = match.lastindex or 0
     start, end = match.span(group)
     text = match.string
@@ -198,7 +198,7 @@ def _alone(text: str, rules: _Rules) -> str | None:
 
 
 def _option(text: str) -> str:
-    """What is announced, else the whole text or its first paragraph, without marks around it."""
+    """The announced text, else the whole text or its first paragraph, without marks around it."""
     for said in announced(text):
         return said.text.strip(_FRAME).partition("\n")[0].strip(_FRAME).casefold()
     return text.strip(_FRAME).partition("\n\n")[0].strip(_FRAME).casefold()

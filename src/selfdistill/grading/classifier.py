@@ -1,4 +1,4 @@
-"""A judge that is a classifier: what it is shown, in place of a chat model's question."""
+"""A judge that is a classifier: the text that it reads in place of a chat model's question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no rewrite may do, whatever its answer: the checks that come before a grader's."""
+"""Checks of every rewrite, whatever its answer. They come before the grader."""
 
 from __future__ import annotations
 

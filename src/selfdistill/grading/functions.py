@@ -87,7 +87,7 @@ class _Piece:
 
 
 def _pieces(text: str) -> list[_Piece]:
-    """The blocks of an answer and what is around them, in order. The last fence of a line closes a block if it is
+    """The blocks of an answer and the text around them, in order. The last fence of a line closes a block if it is
     no deeper than the opening one, or stands behind code; any other belongs to a docstring."""
     pieces, place = list[_Piece](), 0
     while opening := _OPENING.search(text, place):
@@ -143,7 +143,7 @@ class _Tries:
 
 
 def _whole(segments: Sequence[_Segment], name: str) -> list[ast.stmt] | None:
-    """The segment with the last complete definition, and what it needs of that segment and of the others."""
+    """The segment with the last complete definition, and the code of all segments that it needs."""
     holding = [segment for segment in segments if _body_lines(segment.tree, name)]
     if not holding:
         return None

@@ -1,4 +1,4 @@
-"""What a judge model is asked and how its replies are read: a pairwise comparison, and whether an answer is safe.
+"""The questions for a judge model and how its replies are read: a pairwise comparison, and whether an answer is safe.
 
 Pure: texts in, `Grade`s out; `judge.py` asks the model. The prompts are ours. Asking in both orders, and a tie as
 half a win, are as in MT-bench (Zheng et al. 2023, arXiv 2306.05685).
@@ -95,7 +95,7 @@ _TIE = re.compile(r"(?:it is |it s )?(?:an? )?(?:tie|tied|draw|equal)")
 
 
 def final_verdict(reply: str) -> str | None:
-    """What the last verdict line of a reply says, in lower-case words without marks; None if there is none or the
+    """The last verdict line of a reply, in lower-case words without marks; None if there is none or the
     one before it says another thing. The words may stand on the next line, and a reply of one line needs no `Verdict:`.
     """
     lines = [words for line in reply.splitlines() if (words := " ".join(re.findall(r"[^\W_]+", line.lower())))]

@@ -1,4 +1,4 @@
-"""What shows that a text was written as a rewrite: talk about the reference or the prompt, headings of the rewriting
+"""Signs that a text was written as a rewrite: talk about the reference or the prompt, headings of the rewriting
 template, turns of a further dialogue. The trained prompt holds no reference, so the model would learn to invent one.
 
 A new phrase is a line in one of the tables below. Quantifiers are bounded, so every search takes linear time.

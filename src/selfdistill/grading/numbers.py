@@ -165,7 +165,7 @@ def _meant(sentence: str) -> list[Numeral]:
 
 
 def _without_asides(sentence: str) -> str:
-    """Without what is in brackets, unless the only numbers are there."""
+    """The text without brackets and their content, unless the only numbers are there."""
     without = _ASIDE.sub(" ", sentence)
     return without if _has_numeral(without) else sentence
 

@@ -37,7 +37,8 @@ def validator(schema: Any) -> Any:
 
 
 def _check_patterns(schema: Any) -> None:
-    """Compiles every pattern. What is named so within `enum` or `properties` is compiled too, and seldom no pattern."""
+    """Compiles every pattern. Keys of this name within `enum` or `properties` are compiled too; they rarely are
+    something else."""
     found = {"unevaluatedProperties": False, "patternProperties": False}
     waiting = [schema]
     while waiting:

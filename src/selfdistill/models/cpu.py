@@ -1,4 +1,4 @@
-"""What only a CPU needs: attention for answering, and attention and loss for training without padding.
+"""Code that only a CPU needs: attention for answering, and attention and loss for training without padding.
 
 On a GPU, FlashAttention and TRL's fused head do this work. Neither exists for a CPU.
 

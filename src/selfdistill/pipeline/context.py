@@ -53,7 +53,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Context:
-    """What a recipe resolves to. `task` is the target; `source` is where the training rows are; `baselines` holds the
+    """A resolved recipe. `task` is the target; `source` is where the training rows are; `baselines` holds the
     arms that use answers of the seed. `points` are the arms' places on the curves of a sweep, and `swept` the arms that
     the sweep made. `date` is the experiment's date."""
 
@@ -229,7 +229,7 @@ def _baselines(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
 
 
 def _training(recipe: Recipe, source: DataConfig, arm: ArmConfig, plain: bool = False) -> tuple[Any, ...]:
-    """What the training of an arm depends on except the responses; `plain` with all tokens alike and no replay."""
+    """The settings of an arm's training, without its responses; `plain` treats all tokens alike and has no replay."""
     train = recipe.arm_train(arm)
     if plain:
         extra = {key: value for key, value in train.extra.items() if key != "loss_type"}

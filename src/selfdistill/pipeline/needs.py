@@ -1,4 +1,4 @@
-"""What a run needs and is missing here: engines, a sandbox, a judge, lm-eval."""
+"""The things that a run needs and that are missing here: engines, a sandbox, a judge, lm-eval."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _look(data: str) -> _Look:
 
 
 def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
-    """What of the rows is not shown to the model or not trained on, and what needs a look."""
+    """Notes on content of the rows that is not shown to the model or not trained on."""
     if unused := unused_sentence(unused_columns(rows), len(rows), form):
         yield unused
     marks = [mark for row in rows if (mark := chat_markup(row))]

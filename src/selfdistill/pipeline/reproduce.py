@@ -39,7 +39,7 @@ _DEMO_NOTE = (
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a table or figure came to: the figures, each experiment's verdict, and what to know when reading them."""
+    """A reproduced table or figure: its figures, each experiment's verdict, and notes for the reader."""
 
     title: str
     figures: list[PaperScore]
@@ -50,7 +50,7 @@ class Reproduction:
 
 @cache
 def paper() -> dict[str, Any]:
-    """What the paper reports, from paper.yaml."""
+    """The paper's figures, from paper.yaml."""
     known: dict[str, Any] = yaml.safe_load(PAPER.read_text(encoding="utf-8"))
     return known
 
@@ -113,7 +113,7 @@ def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
 
 
 def folder(directory: Path, own: str, recipe: Recipe) -> Path:
-    """Where an experiment is kept: a directory for each model, in it one for each experiment."""
+    """The directory of an experiment: one per model, with one per experiment in it."""
     return directory / Path(recipe.model.path).name / own
 
 

@@ -12,7 +12,7 @@ from .settings import Mark, Settings
 
 @dataclass(frozen=True)
 class ArmKind:
-    """What an arm with `data: NAME` is.
+    """A kind of arm: `data: NAME` in the recipe.
 
     `answers` are the answers of the seed that it trains on if they pass, preferred first: `self` (to the prompt alone)
     and `rewrites`; rows without one keep the original response. `weights`: the seed's own, trained, or interpolated

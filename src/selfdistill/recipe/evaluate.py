@@ -1,4 +1,4 @@
-"""What is measured of every arm: tasks, the judge, the shift against the seed."""
+"""The measurements of every arm: tasks, the judge, the shift against the seed."""
 
 from __future__ import annotations
 

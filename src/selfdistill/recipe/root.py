@@ -86,7 +86,7 @@ class Recipe(Settings):
         return self
 
     def _arm_fits(self, name: str, arm: ArmConfig) -> None:
-        """What an arm requires of the rest of the recipe. Raises ValueError."""
+        """Checks an arm against the rest of the recipe. Raises ValueError."""
         trained = [other for other, its in self.arms.items() if its.trained]
         if arm.of is not None and arm.of not in trained:
             raise ValueError(f"arm {name}: `of: {arm.of}` names no arm that is trained; choose {', '.join(trained)}")

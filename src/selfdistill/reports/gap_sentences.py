@@ -58,7 +58,7 @@ RECORD = (
 
 
 def record_sentences() -> list[str]:
-    """What such gaps have meant in recorded runs, and how far that can be trusted."""
+    """The consequences of such gaps in recorded runs, and how far they can be trusted."""
     sentences = []
     for run in RECORD:
         said = (

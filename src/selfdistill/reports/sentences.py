@@ -75,7 +75,7 @@ def _moved(change: JsonRow, margin: float) -> str:
 
 
 def summary(verdict: JsonRow) -> list[str]:
-    """What came out, good or bad. The arms of a sweep are summarised as curves."""
+    """The results in sentences, good or bad. The arms of a sweep are summarised as curves."""
     findings, sentences = Findings.of(verdict), []
     if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
         sentences.append(
@@ -187,7 +187,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def notes(verdict: JsonRow) -> Iterator[str]:
-    """What a reader must know to read the numbers."""
+    """Notes that a reader needs to read the numbers."""
     caveats, data = verdict["caveats"], verdict["data"]
     if verdict["runs_needed"]:
         yield _single_run(**verdict["runs_needed"])

@@ -1,4 +1,4 @@
-"""What runs inside the sandbox: it sets limits, then runs the program that comes on its standard input.
+"""The program inside the sandbox. It sets limits, then runs the program that comes on its standard input.
 
 It is passed to the interpreter as text, and imports nothing of this package. It reports on standard error: "ready",
 then one line on how the program ended. Both of the program's streams go to standard output.

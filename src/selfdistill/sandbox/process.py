@@ -1,4 +1,4 @@
-"""One process of the sandbox: what it is given, how long it is let run, and how it ended."""
+"""One process of the sandbox: its input, its time, and how it ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK = 0.05  # seconds between looks at a silent child
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use. `cpu` and `wall` are seconds, `memory` (address space), `disk` (/tmp, and a file's
+    """The limits of one program. `cpu` and `wall` are seconds, `memory` (address space), `disk` (/tmp, and a file's
     size) and `printed` are bytes, and `kept` is how much of what it prints comes back. Wall time is the looser of the
     two, so that a busy machine fails no program. There is one process, of up to `threads` threads."""
 
@@ -37,7 +37,7 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Ran:
     """How a program ended: `ok` if it ran to its end, else with a reason that can be counted, such as "timeout" or
-    "raised AssertionError". `started` is False where the sandbox itself failed, which says nothing of the program."""
+    "raised AssertionError". `started` is False if the sandbox itself failed, which says nothing of the program."""
 
     ok: bool
     reason: str
@@ -47,8 +47,8 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one of two joined processes does, "serve" or "test", and its two ends of the pipes between them; `over` is
-    set when nobody waits for its result any more."""
+    """The role of one of two joined processes, "serve" or "test", and its ends of the pipes between them; `over` is
+    set on cancellation."""
 
     task: str
     pipes: tuple[int, int]
@@ -96,8 +96,8 @@ def run_process(
 
 
 class _Exchange:
-    """Gives the child its input and takes what it prints, keeping little, until it ends or passes a limit; then kills
-    whatever is left of it."""
+    """Writes the child's input and reads its output, keeping little, until it ends or passes a limit; then kills
+    the rest."""
 
     def __init__(self, process: subprocess.Popen[bytes], text: bytes, limits: Limits, over: threading.Event) -> None:
         self.process, self.text, self.limits, self.over = process, memoryview(text), limits, over
@@ -181,7 +181,7 @@ def _read(exchange: _Exchange, returncode: int, secret: bytes) -> Ran:
 
 
 def _end(returncode: int) -> str:
-    """What the exit status says, where the child wrote nothing: bubblewrap adds 128 to a signal's number."""
+    """The reason in the exit status, if the child wrote nothing: bubblewrap adds 128 to a signal's number."""
     number = -returncode if returncode < 0 else returncode - 128
     if number == signal.SIGXCPU:
         return "cpu time"

@@ -1,4 +1,4 @@
-"""What a training writes while it runs: rows of train.jsonl, and checkpoints that are verified before a resume."""
+"""Files written during a training: rows of train.jsonl, and checkpoints that are verified before a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trainer is: one object that turns responses into weights, with one line in `TRAINERS`."""
+"""The interface of a trainer: one object that turns responses into weights, with one line in `TRAINERS`."""
 
 from __future__ import annotations
 

@@ -46,12 +46,12 @@ class Checked:
 
     def add(self, error: SelfDistillError) -> None:
         """Takes note of something that can't be read."""
-        lines = self.unseen if _for_want_of_a_network(error) else self.missing
+        lines = self.unseen if _is_network_error(error) else self.missing
         lines += [str(error)] if str(error) not in lines else []
 
 
-def _for_want_of_a_network(error: BaseException | None) -> bool:
-    """Whether the hub could not be reached, which says nothing of what is asked from it. Libraries wrap such errors."""
+def _is_network_error(error: BaseException | None) -> bool:
+    """Whether the hub could not be reached. Libraries wrap such errors, so causes are searched too."""
     from httpx import TransportError
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -116,7 +116,7 @@ def _engine(model: ModelConfig, backend: str) -> str:
 
 
 def _first_rows(context: Context, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:
-    """Reads all rows into `folder`, and tells of them. Returns the first."""
+    """Reads all rows into `folder` and reports the counts. Returns the first rows."""
     try:
         counts = read_data(context, folder, progress)
     except SelfDistillError as error:

@@ -65,7 +65,7 @@ def arm_warnings(context: Context) -> Iterator[str]:
 
 
 def _longer_arms(context: Context) -> Iterator[str]:
-    """Arms that take more optimiser steps than the arm they are compared with: those that mix in other rows."""
+    """Warnings about arms that replay rows and so take more optimiser steps than their baseline arm."""
     for name, arm in context.recipe.arms.items():
         baseline = context.baseline_arm(name)
         if baseline is None or arm.replay is None or context.recipe.arm_train(arm).max_steps:
@@ -78,7 +78,7 @@ def _longer_arms(context: Context) -> Iterator[str]:
 
 
 def check_replay(context: Context, missing: Callable[[SelfDistillError], None], warnings: list[str]) -> None:
-    """Reads all rows that may be replayed: why they can't be read goes to `missing`, what is left out to `warnings`."""
+    """Reads all rows that may be replayed. Passes errors to `missing`, and adds counts of unused data to `warnings`."""
     for name, arm in context.recipe.arms.items():
         if arm.replay is None:
             continue

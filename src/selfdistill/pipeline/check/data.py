@@ -34,7 +34,7 @@ def data_lines(counts: DataCounts, folder: Path) -> Iterator[str]:
 
 
 def data_warnings(counts: DataCounts, folder: Path) -> Iterator[str]:
-    """What a run will leave out, and what needs a look."""
+    """Warnings about rows that a run will leave out, and about other properties of the data."""
     if counts.bad:
         first = next(read_lines(folder / "bad_rows.jsonl"))
         yield (

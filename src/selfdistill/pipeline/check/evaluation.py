@@ -63,7 +63,7 @@ def shift_warnings(context: Context) -> Iterator[str]:
 
 
 def judge_lines(context: Context) -> list[str]:
-    """What the judge will be asked, and what that costs at most: with the references in place of answers."""
+    """The number of questions for the judge and their greatest cost, estimated with the references as answers."""
     config = context.recipe.judge
     if config is None:
         return []
