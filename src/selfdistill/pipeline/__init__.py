@@ -78,7 +78,7 @@ def train_commands(
     experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()
 ) -> dict[str, list[str]]:
     """For a job scheduler: the command of each arm that isn't trained yet (of all arms, or those named). Rewrites first
-    if one needs rewrites. `train` and `run` use what the command has finished. Raises RecipeError without
+    if one needs rewrites. `train` and `run` use the weights that the command writes. Raises RecipeError without
     `train.launch`."""
     with _working(experiment) as (_, context):
         _make_responses(experiment, context, progress)
@@ -103,7 +103,7 @@ def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
 
 
 def regrade(experiment: Experiment) -> dict[str, Any]:
-    """Grades the saved answers again, with the graders as they are now, without a model. Returns the verdict."""
+    """Grades the saved answers again with the current graders, without a model. Returns the verdict."""
     with _working(experiment, read_only=True) as (experiment, context):
         _check_sandbox(context)
         grade_again(experiment, context)
@@ -111,7 +111,7 @@ def regrade(experiment: Experiment) -> dict[str, Any]:
 
 
 def report(experiment: Experiment) -> dict[str, Any]:
-    """Writes verdict.json, report.html and rewrites.html from the files that are there. Returns the verdict."""
+    """Writes verdict.json, report.html and rewrites.html from the existing files. Returns the verdict."""
     with _working(experiment, read_only=True) as (experiment, context):
         return _report(experiment, context)
 

@@ -99,7 +99,7 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
 def _best(
     context: Context, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
 ) -> Callable[[Sequence[AnswerRow]], AnswerRow]:
-    """Scores the answers that have no score in `path` yet. Returns the choice of the likeliest."""
+    """Scores the answers that have no score in `path` yet. Returns a function that chooses the likeliest."""
     model = content_id(_scoring_settings(context))
 
     def examples() -> Iterator[Example]:
@@ -114,7 +114,7 @@ def _best(
 
 
 def cascade(rows: Sequence[AnswerRow]) -> AnswerRow:
-    """The first row whose answer passed, else the last, which stands for the original (arXiv 2509.15157)."""
+    """The first row whose answer passed, else the last row, which falls back to the original (arXiv 2509.15157)."""
     return next((row for row in rows if row["source"] != "original"), rows[-1])
 
 
@@ -130,7 +130,7 @@ def best(rows: Sequence[AnswerRow], scores: RowFile, model: str) -> AnswerRow:
 
 
 def to_score(rows: Sequence[AnswerRow], model: str) -> list[Example]:
-    """The answers that `best` chooses among, under the ids that their scores have."""
+    """The answers that `best` chooses among, each with the id under which its score is filed."""
     passed = [row for row in rows if row["source"] != "original"]
     return [_answer(row, model) for row in passed] if len(passed) > 1 else []
 

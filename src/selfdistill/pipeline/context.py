@@ -1,6 +1,6 @@
 """A recipe as resolved values: the task, where the rows are, the arms' runs, their baselines, and the evaluated tasks.
 
-Every step reads its settings from a `Context`. Making one reads no data and no weights.
+Every step reads its settings from a `Context`. Creating a `Context` reads neither data nor weights.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Context:
     # ---- settings that several steps share
 
     def model_settings(self, model: ModelConfig, step: str, backend: str | None = None) -> dict[str, Any]:
-        """The settings of a model on which `step` depends, its files by their content. The experiment's date is left
-        out: it is the same in all steps."""
+        """The settings of a model on which `step` depends, with its files identified by content. The experiment's date
+        is left out: it is the same in all steps."""
         settings = model.deciding(step) | {
             "model": model_identity(model),
             "chat_template": chat_template_identity(model),
@@ -115,7 +115,7 @@ class Context:
         return settings | ({"backend": answering(backend, model)} if backend else {})
 
     def grader_settings(self) -> dict[str, Any]:
-        """The recipe's grader, or the task whose grader it is; a grader in a file by the file's content."""
+        """The recipe's grader, or the task that brings the grader; a grader in a file is identified by its content."""
         grader = self.recipe.rewrite.grader
         if grader is None:
             return {"task": self.recipe.task}
@@ -208,8 +208,8 @@ def _runs(recipe: Recipe) -> dict[str, Run]:
 
 
 def _baselines(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
-    """For each arm that trains on answers of the seed, or is interpolated from such an arm: the arm on the originals
-    with the same training, else the plain one (for arms that weigh tokens in their own way, or replay)."""
+    """The baseline of each arm that trains on answers of the seed, or is interpolated from such an arm: the arm on the
+    originals with the same training, else (for arms that mask or weight tokens or replay) the plain one."""
     originals = [name for name, arm in recipe.arms.items() if arm.trained and not arm.answers]
     found: dict[str, Baseline] = {}
     for name, arm in recipe.arms.items():

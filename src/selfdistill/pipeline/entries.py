@@ -44,12 +44,12 @@ class EvaluatedTask:
 
     @property
     def asked(self) -> bool:
-        """Whether the entry has answers of its own."""
+        """Whether the model is asked for this entry; False if another entry's answers are graded."""
         return self.answers_of == self.name
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The items that lm-eval asks, read once for all runs: MMLU takes a while."""
+        """The items that lm-eval asks, read once for all runs: reading MMLU is slow."""
         return load_benchmark(self.task, self.entry)
 
     def conditions(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _resolve(
 
 
 def _check(recipe: Recipe, entry: TaskEntry, task: Task) -> None:
-    """Raises RecipeError if an entry has a key that its task has no use for."""
+    """Raises RecipeError if an entry has a key that its task does not use."""
     if (entry.samples > 1 or entry.k > 1) and (task.harness or task.judge):
         raise RecipeError(f"The task '{entry.name}' takes one answer per item; leave samples and k out.")
     if entry.few_shot is not None and not task.harness:

@@ -64,7 +64,7 @@ def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
 
 
 def judge_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None:
-    """None if no judge is asked: for a task without a judge, and for the seed against itself."""
+    """The stage that asks the judge; None for a task without a judge, and for the seed against itself."""
     judging = task.task.judge
     if judging is None or (judging.against == "seed" and run.is_seed):
         return None
@@ -152,7 +152,7 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
 
 
 def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, int]]:
-    """The items, with `drop` without those that ask a trained question, and the count of these."""
+    """The items, and how many ask a question that is trained on; `drop` removes these items."""
     asked = {prompt_key(item.prompt) for item in items}
     path = experiment.path(TRAIN)
     rows = iter_conversations(path) if path.is_file() else iter(())
@@ -172,7 +172,7 @@ def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) ->
 
 
 def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
-    """Answers, judges and grades with `runs`, or if none are named with all trained runs. Raises ExperimentError if a
+    """Answers, judges and grades with `runs`, or with all trained runs if none are named. Raises ExperimentError if a
     named run isn't trained."""
     prepare_items(experiment, context)
     models = {run.name: context.weights_of(run, experiment.directory) for run in _trained(experiment, context, runs)}
@@ -207,7 +207,7 @@ def _trained(experiment: Experiment, context: Context, named: Sequence[Run]) -> 
 
 
 def grade_again(experiment: Experiment, context: Context) -> None:
-    """Grades all answers on file again, with the graders as they are now and without asking a model."""
+    """Grades all answers on file again with the current graders, without asking a model."""
     for run in context.runs.values():
         for task in context.tasks.values():
             judged = judge_stage(context, run, task)
@@ -275,7 +275,7 @@ def _answer_files(
 
 
 def _grade(experiment: Experiment, context: Context, run: Run, task: EvaluatedTask, force: bool = False) -> None:
-    """Grades the answers of a run if all of them are there; again with `force`."""
+    """Grades the answers of a run if all of them are on file. With `force`, finished grades are computed again."""
     stage = grade_stage(context, run, task)
     if stage is None or task.task.harness or not all(experiment.finished(source) for source in stage.inputs):
         return

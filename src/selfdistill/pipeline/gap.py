@@ -29,7 +29,7 @@ from .rewrite import check_templates, rewrites
 
 
 def gap_stage(context: Context) -> Stage | None:
-    """None if the recipe turns the gap off, or if the seed is only known through a server."""
+    """The stage that measures the gap; None if the recipe turns it off, or if the seed is behind a server."""
     recipe = context.recipe
     if not recipe.gap or answering_class(recipe.rewrite.backend, recipe.model).needs_server:
         return None
@@ -46,8 +46,8 @@ def gap_stage(context: Context) -> Stage | None:
 
 
 def measure_gap(experiment: Experiment, context: Context, progress: Progress) -> None:
-    """Scores originals and accepted rewrites under the seed in one pass. Scores are filed by content, so after another
-    verification only new responses are scored."""
+    """Scores originals and accepted rewrites under the seed in one pass. Scores are filed by content, so if
+    rewrites are verified again, only new responses are scored."""
     stage = gap_stage(context)
     if stage is None or experiment.finished(stage) or not experiment.finished(stage.inputs[0]):
         return

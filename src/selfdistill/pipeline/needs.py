@@ -15,7 +15,7 @@ from .context import Context
 
 
 def missing_here(context: Context) -> list[str]:
-    """A sentence for each thing that a run would stop for. Starts and loads nothing."""
+    """A sentence for each missing requirement that would stop a run. Starts no engine and loads no weights."""
     missing = list(_engine_needs(context))
     tasks = [each.task for each in context.tasks.values()]
     if context.needs_sandbox:

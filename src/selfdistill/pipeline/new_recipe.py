@@ -42,8 +42,8 @@ _LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
 
 @dataclass(frozen=True)
 class _Look:
-    """What the first rows show: `notes` are what is not read of them. `problem` says why there is nothing to see;
-    `columns` is then the line that may help."""
+    """The result of reading the first rows. `notes` report the parts of the rows that are not used. `problem` is the
+    reason if no rows could be read; `columns` is then the line of the recipe that may help."""
 
     format: str = "auto"
     rows: int = 0
@@ -62,11 +62,11 @@ class _Guess:
 
 
 def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
-    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`. Returns what was
-    recognised, a sentence each.
+    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`. Returns
+    sentences that report what was recognised.
 
-    Raises RecipeError where `out` is there and not `force`, DataError where a data file can't be read. A folder or hub
-    name that can't be read, and columns that fit no format, are left to the user: the recipe is written all the same.
+    Raises RecipeError if `out` exists and `force` is off, DataError if a data file can't be read. The recipe is written
+    even if a folder or hub name can't be read or the columns fit no format; the user then completes it.
     """
     out = Path(out)
     if out.exists() and not force:
@@ -131,7 +131,7 @@ def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
 
 
 def _guess_grader(examples: Sequence[Example]) -> _Guess:
-    """The first kind whose mark nearly all references bear, and whose grader passes them as their own rewrite."""
+    """The first grader whose mark nearly all references contain, and which passes each as a rewrite of itself."""
     for spec, template, what, has_mark in _candidates(examples):
         grade = make_grader(spec)
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
@@ -155,7 +155,7 @@ def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str,
 
 
 def _labels(references: Sequence[str]) -> list[str]:
-    """The labels, if the references are a few short texts, each five times on average; else empty."""
+    """The labels, if the references are a few short texts that occur five times on average; else empty."""
     found: dict[str, str] = {}
     for text in references:
         label = text.strip().rstrip(".")
@@ -180,7 +180,7 @@ def _found(look: _Look, guess: _Guess, heldout: int) -> list[str]:
 
 
 def _scalar(text: str) -> str:
-    """`text` as YAML: plain where that is safe, else in double quotes."""
+    """`text` as YAML: plain if that is safe, else in double quotes."""
     if re.fullmatch(r"[A-Za-z0-9_./~-]+", text) and yaml.safe_load(text) == text:
         return text
     return _flow_yaml([text], quotes='"')[1:-1]

@@ -65,7 +65,7 @@ def experiments(
 ) -> dict[str, Recipe]:
     """The recipes of a table or figure, or of a file with `experiments`, by the folder in which each is kept.
 
-    `model` stands in for the recipes' own, `demo` for model and data, at a scale of seconds. Raises RecipeError.
+    `model` replaces the recipes' model. `demo` replaces model and data; a run takes seconds. Raises RecipeError.
     """
     if not recipe_file(name).exists():
         raise RecipeError(f"There is no '{name}' to reproduce; choose {', '.join(names())}, or name a recipe.")
@@ -84,8 +84,8 @@ def experiments(
 
 
 def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
-    """The same experiment, as plain values, with the demo's seed model and skills, and few rows: of each dataset of the
-    paper a draw of its own."""
+    """The same experiment, as plain values, with the demo's seed model and skills, and few rows. Each dataset of the
+    paper gets a separate draw of rows."""
     values = recipe.model_dump(mode="json", exclude={"shift"})
     task = DEMO_TRAIN.get(recipe.task or "", recipe.task or "demo-maths")
     small = {

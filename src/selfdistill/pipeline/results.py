@@ -1,4 +1,4 @@
-"""The numbers of the verdict: what each arm gained, kept and forgot against the seed. Sentences are in `reports`."""
+"""The numbers of the verdict: the tasks each arm gained, kept or forgot against the seed. `reports` writes the text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "repl
 
 
 def results(experiment: Experiment, context: Context) -> dict[str, Any]:
-    """Scores, paired comparisons and counts of everything that is evaluated so far: verdict.json without its texts."""
+    """Scores, paired comparisons and counts of all tasks evaluated so far: verdict.json without its texts."""
     recipe, arms = context.recipe, context.recipe.arms
     measured = [_TaskResults.read(experiment, context, task) for task in context.tasks.values()]
     measured = [task for task in measured if task.rows]
@@ -197,7 +197,7 @@ class _TaskResults:
         return summarise(self.task, self.rows[arm], spread)
 
     def pairs(self, context: Context) -> list[Pair]:
-        """Each arm against the seed, and each arm against its baseline arm, which trains on the originals."""
+        """The pairs to compare: each arm with the seed and with its baseline arm, which trains on the originals."""
         judged = {arm: self.judged(arm) for arm in self.rows}
         if self.task.judge and self.task.judge.against == "seed":
             # The seed against itself is a tie on every item.

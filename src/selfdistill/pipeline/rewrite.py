@@ -59,7 +59,7 @@ def rewriting_model(context: Context) -> ModelConfig:
 
 def check_templates(context: Context) -> None:
     """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
-    answers. A tokenizer that can't be loaded is left to the step that needs it: a server may hold the model alone."""
+    answers. A tokenizer that can't be loaded is ignored here: the model may exist only on a server."""
     try:
         tokenizer = load_tokenizer(context.recipe.model)
     except ModelError:
@@ -130,7 +130,7 @@ def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
 
 
 def needs_rewrites(context: Context) -> bool:
-    """Whether an arm trains on the recipe's rewrites, or no arm trains: then rewriting is all there is to do."""
+    """Whether an arm trains on the recipe's rewrites. Also True if no arm trains: the recipe then only rewrites."""
     arms = context.recipe.arms.values()
     names = [each.name for arm in arms for each in answer_sets(context, arm)]
     return "" in names or all(arm.kind.weights == "seed" for arm in arms)
@@ -169,7 +169,7 @@ def rewrite_data(
 def _make(
     experiment: Experiment, context: Context, answers: AnswerSet, cache: EngineCache, progress: Progress
 ) -> dict[str, Any]:
-    """Generates and verifies one answer per example, as far as it isn't done. Returns the counts of the acceptance."""
+    """Generates and verifies the answers that are missing, one per example. Returns the counts of the acceptance."""
     generating, verifying = answers.generating, answers.verifying
     generated = experiment.finished(generating) and not _asks_again(experiment, generating)
     if not (generated and experiment.finished(verifying)):
@@ -197,7 +197,7 @@ def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerS
 
 
 def _asks_again(experiment: Experiment, generating: Stage) -> bool:
-    """Whether prompts that failed because of the engine are asked again: until an arm is trained on the others."""
+    """Whether prompts that failed because of the engine are asked again: only until an arm has been trained."""
     trained = any(name.startswith("train/") for name in experiment.manifest["stages"])
     return experiment.to_retry(generating) and not trained
 
@@ -236,8 +236,8 @@ def _verify(
 
 
 def _untrainable(context: Context) -> Callable[[str], str | None] | None:
-    """A function that returns why a rewrite can't be trained. None if there is no tokenizer here: a server may hold the
-    model alone."""
+    """A function that returns why a rewrite can't be trained. None if there is no local tokenizer: the
+    model may exist only on a server."""
     try:
         return load_renderer(context.recipe.model).untrainable
     except ModelError:

@@ -43,7 +43,7 @@ def shift_source(context: Context) -> EvaluatedTask | None:
 
 
 def _answered(context: Context) -> dict[str, EvaluatedTask]:
-    """The tasks whose answers are texts on file."""
+    """The tasks whose answers are saved as text."""
     return {name: task for name, task in context.tasks.items() if task.asked and not task.task.harness}
 
 
@@ -52,7 +52,7 @@ def _target(context: Context) -> EvaluatedTask | None:
 
 
 def shift_stage(context: Context, run: Run) -> Stage | None:
-    """None for the seed, and if no answers can be compared."""
+    """The stage that measures a run's shift; None for the seed, and if no answers can be compared."""
     source, target, config = shift_source(context), _target(context), context.recipe.shift
     if source is None or run.is_seed:
         return None
@@ -80,7 +80,7 @@ def shift_stages(context: Context) -> list[Stage]:
 def shift_runs(
     experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress, force: bool = False
 ) -> dict[str, str]:
-    """Measures the shift of `runs` (all runs if none are named) as far as it isn't measured; all of it with `force`.
+    """Measures the shift of `runs` (all runs if none are named). Finished measurements are repeated only with `force`.
     Returns the runs that were left out, with the reason.
 
     Raises ExperimentError if a named run can't be measured, or if two runs answered different prompts.
@@ -144,7 +144,7 @@ def _measure(experiment: Experiment, context: Context, run: Run) -> dict[str, An
 
 
 def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Iterator[Example]:
-    """The different items of a task."""
+    """The items of a task, without duplicates."""
     rows = read_lines(experiment.path(items_stage(context, task).output))
     return iter({item.id: item for item in map(Example.from_json, rows)}.values())
 
@@ -156,7 +156,7 @@ def _answers(experiment: Experiment, context: Context, run: Run, task: Evaluated
 
 
 def _grades(experiment: Experiment, context: Context, run: Run, task: EvaluatedTask) -> dict[str, Grade] | None:
-    """The grade of each answer; None if the grades are not about single answers, as those of a judge of pairs."""
+    """The grade of each answer; None if a judge grades the task, or if it has several samples per item."""
     if task.task.judge or task.entry.samples > 1:
         return None
     stage = grade_stage(context, run, task)

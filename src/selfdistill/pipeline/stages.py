@@ -15,8 +15,8 @@ from .train import train_stages
 
 
 def stages_of(context: Context) -> list[Stage]:
-    """All stages of a recipe that can stop a run, in order. Raises RecipeError, before anything is paid for, if a name
-    in the recipe is wrong."""
+    """All stages of a recipe that can stop a run, in order. Raises RecipeError if a name in the recipe is
+    wrong, before any paid request."""
     for model, backend in context.engines:
         check_backend(backend, model)
     gap = gap_stage(context)

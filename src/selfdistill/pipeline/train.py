@@ -62,7 +62,7 @@ def train_stages(context: Context) -> list[Stage]:
 
 
 def replay_source(replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
-    """Where the rows to replay are, and the task that reads them unless they are the user's own data."""
+    """The source of the rows to replay, and the task that reads them (None for the user's own data)."""
     changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
     check_format(replay.format or "auto", "replay.format")
     if replay.task is None:
@@ -178,7 +178,7 @@ def _run_rows(experiment: Experiment, context: Context, run: Run, replay: dict[s
 
 
 def _responses(conversation: Conversation, choices: RowFile | None) -> Iterator[dict[str, Any]]:
-    """A row for each response of a conversation: the chosen one, or without `choices` the original."""
+    """A row for each response of a conversation: the chosen response, or the original if there are no `choices`."""
     for example in conversation.examples():
         if choices is None:
             yield trained_row(example, example.reference, "original")

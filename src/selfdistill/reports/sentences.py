@@ -33,8 +33,8 @@ def with_sentences(verdict: JsonRow) -> JsonRow:
 
 
 def headline(findings: Findings) -> str:
-    """The verdict in one or two sentences: the first arm that differs from its baseline arm in its data alone, and that
-    baseline arm; without such a pair the first two arms."""
+    """The verdict in one or two sentences. They cover the first arm that differs from its baseline arm only in
+    its data, and that baseline arm; if there is no such pair, the first two arms."""
     compared = [row["arm"] for row in findings.glance()]
     equal = ((pair["against"], pair["arm"]) for pair in findings.pairs() if pair["equal"])
     arms = [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
@@ -54,7 +54,7 @@ def headline(findings: Findings) -> str:
 
 
 def _forgotten(row: JsonRow, of: str) -> str:
-    """How many other tasks an arm forgot, and the mean change: a small loss and a collapse are both forgetting."""
+    """How many other tasks an arm forgot, with the mean change, which separates a small loss from a collapse."""
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
     details = [f"can't tell for {unclear}"] if unclear else []
     if row["mean"] is not None:
@@ -169,7 +169,7 @@ def _size(row: JsonRow) -> str:
 
 
 def _tally(rows: Sequence[JsonRow]) -> list[str]:
-    """How many other tasks have each word, and which."""
+    """The number and names of the other tasks with each word: forgot, kept, gained, can't tell."""
     named: dict[str, list[str]] = {}
     for row in rows:
         needed = f": about {row['needed']:,} items needed" if row["needed"] else ""
@@ -228,7 +228,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
 
 
 def _single_run(runs: int | None, most: int, drop: float, spread: float) -> str:
-    """For arms that were trained once: what the intervals do not cover, and how many runs would cover it."""
+    """For arms with one training run: the variation that the intervals leave out, and how many runs would cover it."""
     found = f"a drop of {100 * drop:g} points"
     if runs is None:
         advice = f"even {most} runs would not find {found} in 80 % of cases; evaluate on more items too."
