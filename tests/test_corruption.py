@@ -175,7 +175,7 @@ def test_two_damaged_manifests_are_told(copied: tuple[Recipe, Path, Path], conte
     recipe, _, where = copied
     for name in ("manifest.json", "manifest.previous.json"):
         (where / name).write_text(content)
-    with pytest.raises(ExperimentError, match=r"manifest.json is damaged, and so is the one before it"):
+    with pytest.raises(ExperimentError, match=r"manifest.json is damaged, and so is its previous version"):
         run(recipe, where)
 
 

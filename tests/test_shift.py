@@ -27,6 +27,7 @@ from selfdistill.measure.shift.compared import BothModels, averaged, ratio
 from selfdistill.measure.shift.kl import divergences, kl
 from selfdistill.measure.shift.parameters import adapter_shift, parameter_shift, weight_norms, weights_shift
 from selfdistill.recipe import ModelConfig
+from selfdistill.store.manifest import ManifestFile
 from selfdistill.types import Completion, Grade, Message, Prompt
 
 SEED = [
@@ -512,14 +513,14 @@ def test_arms_without_an_evaluation_are_left_out_and_named(
 
 
 def write_as_finished(where: Path, path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows of a finished stage as if it had made them: without its checksums."""
+    """Writes rows of a finished stage as if the stage had made them: without checksums of rows and file."""
     path.write_text("".join(json.dumps({key: row[key] for key in row if key != "crc"}) + "\n" for row in rows))
     manifest = json.loads((where / "manifest.json").read_text())
     for record in manifest["stages"].values():
         record.get("files", {}).pop(str(path.relative_to(where)), None)
         record.pop("read", None)  # what was made of them stays
-    del manifest["checksum"]
-    (where / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["checksum"]  # it is written again
+    ManifestFile(where).write(manifest)
 
 
 def run_with_fake_answers(model: Path, embedder: Path, rows: Path, where: Path, arm: str) -> tuple[Path, Path]:

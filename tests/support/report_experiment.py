@@ -14,6 +14,7 @@ import yaml
 from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.stats import wilson
 from selfdistill.recipe import make_recipe, save_recipe
+from selfdistill.store.manifest import ManifestFile
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
 from support.rows import write_rows
 
@@ -62,7 +63,7 @@ def write_experiment(
     for number, arm in enumerate(trained):
         write_training(directory / "arms" / arm, seed=number)
     write_json(directory / "verdict.json", made_verdict(rates, tasks, rows, n))
-    write_json(directory / "manifest.json", made_manifest(arms, tasks, len(rows)))
+    ManifestFile(directory).write(made_manifest(arms, tasks, len(rows)))
     return directory
 
 
