@@ -8,6 +8,7 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import compress
@@ -31,13 +32,14 @@ from ..store.stage import Stage
 from ..types import Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
+from .judge_rewrites import apply_judge, ask_judge, judging_stage
 
 
 @dataclass(frozen=True)
 class AnswerSet:
     """One answer of the seed to each training example. `name` and `kind` (the name without the number of the draw) are
     empty for the rewrites that SDFT trains on. `source` is how training rows name the answers: `rewrite`, or `self` for
-    answers without the reference."""
+    answers without the reference. `judging` is None unless the grader is `judge`."""
 
     name: str
     kind: str
@@ -45,6 +47,7 @@ class AnswerSet:
     rewriter: Rewriter
     model: ModelConfig
     generating: Stage
+    judging: Stage | None
     verifying: Stage
 
 
@@ -95,11 +98,12 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     folder = f"rewrite/{name}".rstrip("/")
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
+    judging = judging_stage(context, name, generating, verify_settings(context))
     verifying = Stage(
         f"verify/{name}".rstrip("/"),
         f"{folder}/rewrites.jsonl",
         verify_settings(context),
-        (generating,),
+        (generating, judging) if judging else (generating,),
         on_change="rerun",
     )
     rewriter = Rewriter(
@@ -111,9 +115,8 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
         sample=sample,
     )
     answers_with = model if template is None else rewriting_model(context)
-    return AnswerSet(
-        name, kind, "self" if template is None else "rewrite", rewriter, answers_with, generating, verifying
-    )
+    source = "self" if template is None else "rewrite"
+    return AnswerSet(name, kind, source, rewriter, answers_with, generating, judging, verifying)
 
 
 def verify_settings(context: Context) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def rewrite_stages(context: Context) -> list[Stage]:
     would write the same files."""
     sets = [rewrites(context), *(each for arm in context.recipe.arms.values() for each in answer_sets(context, arm))]
     stages: dict[str, Stage] = {}
-    for stage in (stage for each in sets for stage in (each.generating, each.verifying)):
+    for stage in (stage for each in sets for stage in (each.generating, each.judging, each.verifying) if stage):
         if stages.setdefault(stage.name, stage).fingerprint != stage.fingerprint:
             raise RecipeError(f"Two rewriting templates would share {stage.name}; give their files different names.")
     return list(stages.values())
@@ -177,6 +180,9 @@ def _make(
         if not generated:
             with experiment.run_stage(generating) as run:
                 run.counts = _generate(experiment, context, answers, first, cache, progress)
+        if answers.judging:
+            with experiment.run_stage(answers.judging) as run:
+                run.counts = _judge(experiment, context, answers, first, progress)
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, context, answers, first, progress)
     counts = experiment.counts(verifying.name)
@@ -223,14 +229,31 @@ def _generate(
         return {"rows": count, "transient": transient, **backend.counts}
 
 
+def _judge(
+    experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
+) -> dict[str, Any]:
+    assert answers.judging
+    with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
+
+        def rewrites() -> Iterator[Rewrite]:
+            return answers.rewriter.select(compress(train_examples(experiment), first), rows, _untrainable(context))
+
+        report = partial(progress, answers.judging.name)
+        return ask_judge(experiment.path(answers.judging.output), context, rewrites, report)
+
+
 def _verify(
     experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
 ) -> dict[str, Any]:
     acceptance, count = Acceptance(), int(first.sum())
-    with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
+    with ExitStack() as stack:
+        rows = stack.enter_context(RowFile(experiment.path(answers.generating.output), reading=True))
         examples = compress(train_examples(experiment), first)
-        selected = acceptance.count(answers.rewriter.select(examples, rows, _untrainable(context)))
-        selected = _reported(selected, count, partial(progress, answers.verifying.name))
+        selected = answers.rewriter.select(examples, rows, _untrainable(context))
+        if answers.judging:
+            replies = stack.enter_context(RowFile(experiment.path(answers.judging.output), reading=True))
+            selected = apply_judge(selected, context, replies)
+        selected = _reported(acceptance.count(selected), count, partial(progress, answers.verifying.name))
         write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
     return {**acceptance.to_json(), "duplicates": len(first) - count}
 
