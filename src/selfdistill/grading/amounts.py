@@ -116,7 +116,7 @@ def _of(text: str, numeral: Numeral) -> Iterator[Amount]:
     if isinstance(numeral.value, ClosedForm):
         yield str(numeral.value.latex)
     elif numeral.value is not None:
-        yield abs(numeral.value)
+        yield numeral.value if numeral.value >= 0 else -numeral.value
     else:  # a time, a date, a point or 2x: its numbers
         yield from (int(digits) for digits in _DIGITS.findall(text[numeral.start : numeral.end]))
 

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from ..recipe import Filters
 from ..types import Completion, Example
+from .arithmetic import contradictions
 from .leaks import goes_on, is_new, leak
 from .refusals import refuses
 from .scripts import script
@@ -44,6 +45,8 @@ def check(example: Example, completion: Completion, settings: Filters, headings:
         return "repeats itself"
     if settings.script and _differ(script(text), script(reference)):
         return "other script than the reference"
+    if settings.arithmetic and _miscalculates(text, example):
+        return "arithmetic that contradicts itself"
     return _length(text, reference, settings)
 
 
@@ -92,6 +95,13 @@ def _in_a_row(items: list[str], length: int) -> int:
         run = run + 1 if item == before else 0
         longest = max(longest, run)
     return longest // length + 1 if items else 0
+
+
+def _miscalculates(text: str, example: Example) -> bool:
+    """Whether the text holds a wrong equation that neither the reference nor a turn of the prompt holds."""
+    wrong = contradictions(text)
+    given = (example.reference, *(message.content for message in example.prompt)) if wrong else ()
+    return bool({*wrong} - {equation for each in given for equation in contradictions(each)})
 
 
 def _differ(one: str | None, other: str | None) -> bool:
