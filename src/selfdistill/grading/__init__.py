@@ -123,6 +123,7 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
     return grade
 
 
+_METRICS = {"facts": "facts of the reference", "similar": "similarity to the reference"}
 _EMPTY = Example("", (), "")
 _READ: dict[str, Callable[[Example], str]] = {
     "instruction": lambda example: example.instruction,
@@ -158,6 +159,13 @@ def runs_programs(spec: GraderSpec) -> bool:
 def compares_embeddings(spec: GraderSpec) -> bool:
     """Whether a grader needs an embedding model."""
     return any(_takes(name, "embed") for name in grader_names(spec))
+
+
+def metric_of(spec: GraderSpec | None) -> str:
+    """The name of the score of answers that a grader grades. An answer can hold the reference's facts or be similar to
+    it without being right. A judge grades rewrites only."""
+    names = [name for name in grader_names(spec) if name not in ("none", "judge")]
+    return " and ".join(dict.fromkeys(_METRICS.get(name, "accuracy") for name in names)) or "accuracy"
 
 
 def _takes(name: str, parameter: str) -> bool:

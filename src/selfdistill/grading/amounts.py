@@ -55,13 +55,14 @@ _MARKER = re.compile(
     r"^[ \t>#*•-]{0,9}\(?\d{1,3}[.):]\**(?=\s)|\b(?:step|part|tip|option|day)\s\d{1,3}(?=\s?[:.)-])|\[\d{1,3}\]",
     re.IGNORECASE | re.MULTILINE,
 )
+_GREEK_WORD = re.compile(r"[Ͱ-Ͽἀ-῿]{2,}")  # its π is not a number
 _DIGITS = re.compile(r"\d{1,30}")
 _LIST_SIZE = 12
 _MOST_KNOWN = 150
 
 
 def amounts(text: str) -> Amounts:
-    text = plain(text)
+    text = plain(_GREEK_WORD.sub(" ", text))
     unmarked = _MARKER.sub("\n", text)
     digits = frozenset(_in_digits(unmarked))
     words = frozenset(_in_words(unmarked))

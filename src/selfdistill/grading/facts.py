@@ -139,7 +139,7 @@ def _invented(found: _Facts, prompt: _Facts, reference: _Facts) -> dict[str, lis
     base = sorted(prompt.amounts.stated | reference.amounts.stated, key=str)
     numbers = [n for n in found.amounts.claimed if n not in known and not follows(n, base)]
     named: Iterable[str] = ()
-    if names_are_marked(found.prose):
+    if names_are_marked(found.prose) and names_are_marked(reference.prose):
         sure = found.names.sure - found.names.small - prompt.words - reference.words
         named = missing_names(sorted(sure), prompt.words | reference.words)
     urls = sorted(url for url in found.urls - reference.urls - prompt.urls)

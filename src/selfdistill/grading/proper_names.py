@@ -29,6 +29,7 @@ _SMALL_WORDS = (
 )
 _DATE_WORDS = {form for month in MONTHS for form in (month.lower(), month[:3].lower(), "sept")}  # these are amounts
 _NO_NAMES = frozenset(_SMALL_WORDS.split()) | _DATE_WORDS
+_ANSWERS = {"yes", "no"}
 _GERMAN_WORDS = "und der das ist nicht ein eine sich auch für dem des wird werden sind zu im mit auf von den die"
 _GERMAN = frozenset(_GERMAN_WORDS.split())
 
@@ -121,7 +122,7 @@ def _is_title(words: list[str]) -> bool:
 
 def _short_item(head: str) -> set[str]:
     words = [word for word in _WORD.findall(head) if not word[0].isdigit()]
-    content = [word for word in words if word.casefold() not in _NO_NAMES]
+    content = [word for word in words if word.casefold() not in _NO_NAMES - _ANSWERS]
     if 0 < len(words) <= _ITEM_WORDS and content and all(map(_is_capitalised, content)):
         return {_folded(word) for word in content}
     return set()

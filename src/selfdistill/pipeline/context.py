@@ -15,7 +15,7 @@ from typing import Any
 from ..backends import answering
 from ..data import check_format, read_conversations
 from ..errors import RecipeError
-from ..grading import compares_embeddings, make_grader, runs_programs
+from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..recipe.data import grader_names
@@ -179,13 +179,15 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             grade=grade,
             load=read_conversations,
             template=own.template or "using",
+            metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)
     if task.template is None:
         raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
-    return replace(task, template=own.template or task.template, grade=grade)
+    metric = metric_of(own.grader) if own.grader else task.metric
+    return replace(task, template=own.template or task.template, grade=grade, metric=metric)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

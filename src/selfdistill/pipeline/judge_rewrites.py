@@ -21,7 +21,6 @@ from ..grading.traces import answer_of
 from ..measure.likelihood import score_missing
 from ..recipe import GraderSpec, ModelConfig, Sampling
 from ..store.rows import RowFile
-from ..store.stage import Stage
 from ..types import Completion, Example, Message, Messages, Prompt, Rewrite, content_id, messages_json
 from .context import Context
 
@@ -37,41 +36,36 @@ def threshold_of(spec: GraderSpec | None) -> float | None:
     return float(options.get("threshold", THRESHOLD)) if options.get("name") == "judge" else None
 
 
-def judging_stage(context: Context, name: str, generating: Stage, verifying: dict[str, Any]) -> Stage | None:
-    """The stage that asks the judge about the answers of `generating`; None if the grader is not `judge`. Raises
-    RecipeError if the recipe's judge is a classifier."""
+def judge_settings(context: Context) -> dict[str, Any]:
+    """The settings on which the judge's replies depend; empty if the grader is not `judge`. Raises RecipeError if the
+    recipe's judge is a classifier."""
     if threshold_of(context.recipe.rewrite.grader) is None:
-        return None
+        return {}
     model, backend, _ = _judge(context)
     if answering_class(backend, model).classifies:
-        raise RecipeError("The grader `judge` asks a chat model, and `judge.backend` is a classifier; name another.")
+        raise RecipeError("The grader `judge` asks a chat model, and judge.backend is a classifier; name a chat model.")
     questions = content_id(*(messages_json(question) for question in ask_same(_STUB, "A text.")))
-    settings = {"judge": _identity(context), "questions": questions, **verifying}
-    output = f"rewrite/{name}/judged.jsonl".replace("//", "/")
-    stage = f"judge/{name}".rstrip("/")
-    return Stage(stage, output, settings, (generating,), on_change="rerun", row_files=(output,))
+    return {"judge": _identity(context), "questions": questions}
 
 
 def ask_judge(
     path: Path, context: Context, rewrites: Callable[[], Iterable[Rewrite]], progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Appends the replies that the file lacks about the rewrites that passed so far. Returns the counts of the stage.
-    An engine with weights is asked how likely it finds yes and no, any other engine for a reply."""
+) -> int:
+    """Appends the replies that the file lacks about the rewrites that passed so far. Returns the number of transient
+    failures. A judge with weights here is asked how likely it finds yes and no, any other for a reply."""
     model, backend, sampling = _judge(context)
     identity = content_id(_identity(context))
-    passed = [rewrite for rewrite in rewrites() if rewrite.grade.passed]
-    questions = [question for rewrite in passed for question in _questions(rewrite)]
+    questions = [question for rewrite in rewrites() if rewrite.grade.passed for question in _questions(rewrite)]
     if answering_class(backend, model).has_weights:
         examples = [word for question in questions for word in _words(question, identity)]
         with RowFile(path) as rows:
             score_missing(lambda: examples, model, rows, progress)
-        return {"rewrites": len(passed), "transient": 0}
+        return 0
     prompts = {prompt.id: prompt for prompt in (_prompt(question, identity) for question in questions)}
     forget_transient(path)
     with LazyBackend(partial(open_backend, backend, model)) as opened, RowFile(path) as rows:
         total = len(rows) + sum(name not in rows for name in prompts)
-        transient = complete(prompts.values(), total, opened, sampling, rows, progress)
-        return {"rewrites": len(passed), "transient": transient, **opened.counts}
+        return complete(prompts.values(), total, opened, sampling, rows, progress)
 
 
 def apply_judge(rewrites: Iterable[Rewrite], context: Context, rows: RowFile) -> Iterator[Rewrite]:

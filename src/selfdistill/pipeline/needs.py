@@ -7,15 +7,19 @@ from collections.abc import Iterator
 
 from ..backends import answering, answering_class, backend_class
 from ..errors import SelfDistillError
+from ..grading import compares_embeddings
 from ..harness import check_installed
-from ..models.loading import check_model_files
+from ..models.embedding import load_encoder
+from ..models.loading import check_model_files, pick_device
 from ..recipe import ModelConfig
+from ..recipe.data import grader_names
 from ..sandbox import check_sandbox
 from .context import Context
 
 
 def missing_here(context: Context) -> list[str]:
-    """A sentence for each missing requirement that would stop a run. Starts no engine and loads no weights."""
+    """A sentence for each missing requirement that would stop a run. Starts no engine; the only weights that it loads
+    are those of the embedding model."""
     missing = list(_engine_needs(context))
     tasks = [each.task for each in context.tasks.values()]
     if context.needs_sandbox:
@@ -29,9 +33,12 @@ def missing_here(context: Context) -> list[str]:
                 check_installed(task.harness.task)
         except SelfDistillError as error:
             missing.append(str(error))
-    judge = context.recipe.judge
-    if judge and any(task.judge for task in tasks):
+    judge, grader = context.recipe.judge, context.recipe.rewrite.grader
+    if judge and (any(task.judge for task in tasks) or "judge" in grader_names(grader)):
         missing += _judge_missing(judge.model, judge.backend)
+    if grader and compares_embeddings(grader):
+        encoder = load_encoder(context.recipe.shift.embedding, pick_device(context.recipe.model.device))
+        missing += [encoder] if isinstance(encoder, str) else []
     return list(dict.fromkeys(missing))
 
 

@@ -32,14 +32,14 @@ from ..store.stage import Stage
 from ..types import Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
-from .judge_rewrites import apply_judge, ask_judge, judging_stage
+from .judge_rewrites import apply_judge, ask_judge, judge_settings
 
 
 @dataclass(frozen=True)
 class AnswerSet:
     """One answer of the seed to each training example. `name` and `kind` (the name without the number of the draw) are
     empty for the rewrites that SDFT trains on. `source` is how training rows name the answers: `rewrite`, or `self` for
-    answers without the reference. `judging` is None unless the grader is `judge`."""
+    answers without the reference."""
 
     name: str
     kind: str
@@ -47,7 +47,6 @@ class AnswerSet:
     rewriter: Rewriter
     model: ModelConfig
     generating: Stage
-    judging: Stage | None
     verifying: Stage
 
 
@@ -98,13 +97,16 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     folder = f"rewrite/{name}".rstrip("/")
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
-    judging = judging_stage(context, name, generating, verify_settings(context))
+    settings = verify_settings(context)
+    judged = (f"{folder}/judged.jsonl",) if "judge" in settings else ()
     verifying = Stage(
         f"verify/{name}".rstrip("/"),
         f"{folder}/rewrites.jsonl",
-        verify_settings(context),
-        (generating, judging) if judging else (generating,),
+        settings,
+        (generating,),
         on_change="rerun",
+        other_outputs=judged,
+        row_files=judged,
     )
     rewriter = Rewriter(
         template=wording,
@@ -116,12 +118,13 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     )
     answers_with = model if template is None else rewriting_model(context)
     source = "self" if template is None else "rewrite"
-    return AnswerSet(name, kind, source, rewriter, answers_with, generating, judging, verifying)
+    return AnswerSet(name, kind, source, rewriter, answers_with, generating, verifying)
 
 
 def verify_settings(context: Context) -> dict[str, Any]:
     """The settings that decide which answers of the seed are accepted."""
-    return {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify")}
+    own = {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify")}
+    return own | judge_settings(context)
 
 
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
@@ -144,7 +147,7 @@ def rewrite_stages(context: Context) -> list[Stage]:
     would write the same files."""
     sets = [rewrites(context), *(each for arm in context.recipe.arms.values() for each in answer_sets(context, arm))]
     stages: dict[str, Stage] = {}
-    for stage in (stage for each in sets for stage in (each.generating, each.judging, each.verifying) if stage):
+    for stage in (stage for each in sets for stage in (each.generating, each.verifying)):
         if stages.setdefault(stage.name, stage).fingerprint != stage.fingerprint:
             raise RecipeError(f"Two rewriting templates would share {stage.name}; give their files different names.")
     return list(stages.values())
@@ -175,14 +178,12 @@ def _make(
     """Generates and verifies the answers that are missing, one per example. Returns the counts of the acceptance."""
     generating, verifying = answers.generating, answers.verifying
     generated = experiment.finished(generating) and not _asks_again(experiment, generating)
-    if not (generated and experiment.finished(verifying)):
+    verified = experiment.finished(verifying) and not _asks_again(experiment, verifying)
+    if not (generated and verified):
         first = first_occurrences(example.id for example in train_examples(experiment))
         if not generated:
             with experiment.run_stage(generating) as run:
                 run.counts = _generate(experiment, context, answers, first, cache, progress)
-        if answers.judging:
-            with experiment.run_stage(answers.judging) as run:
-                run.counts = _judge(experiment, context, answers, first, progress)
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, context, answers, first, progress)
     counts = experiment.counts(verifying.name)
@@ -193,9 +194,10 @@ def _make(
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
     least = context.recipe.rewrite.min_accepted
     if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:
+        kept = counts["accepted"] + counts["unchecked"]
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
         raise StageError(
-            f"Only {counts['accepted']} of {counts['rows']} rewrites were accepted ({reasons}), less than "
+            f"Only {kept} of {counts['rows']} rewrites were accepted ({reasons}), less than "
             f"rewrite.min_accepted = {least:g}, so SDFT would train on the originals. "
             f"Look at {experiment.path(answers.verifying.output)}; try another grader here, another template or "
             "model in a new directory, or lower rewrite.min_accepted."
@@ -229,33 +231,24 @@ def _generate(
         return {"rows": count, "transient": transient, **backend.counts}
 
 
-def _judge(
-    experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
-) -> dict[str, Any]:
-    assert answers.judging
-    with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
-
-        def rewrites() -> Iterator[Rewrite]:
-            return answers.rewriter.select(compress(train_examples(experiment), first), rows, _untrainable(context))
-
-        report = partial(progress, answers.judging.name)
-        return ask_judge(experiment.path(answers.judging.output), context, rewrites, report)
-
-
 def _verify(
     experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
 ) -> dict[str, Any]:
-    acceptance, count = Acceptance(), int(first.sum())
-    with ExitStack() as stack:
-        rows = stack.enter_context(RowFile(experiment.path(answers.generating.output), reading=True))
-        examples = compress(train_examples(experiment), first)
-        selected = answers.rewriter.select(examples, rows, _untrainable(context))
-        if answers.judging:
-            replies = stack.enter_context(RowFile(experiment.path(answers.judging.output), reading=True))
-            selected = apply_judge(selected, context, replies)
-        selected = _reported(acceptance.count(selected), count, partial(progress, answers.verifying.name))
-        write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
-    return {**acceptance.to_json(), "duplicates": len(first) - count}
+    acceptance, count, transient = Acceptance(), int(first.sum()), 0
+    with RowFile(experiment.path(answers.generating.output), reading=True) as rows, ExitStack() as stack:
+
+        def selected() -> Iterator[Rewrite]:
+            return answers.rewriter.select(compress(train_examples(experiment), first), rows, _untrainable(context))
+
+        verified = selected()
+        if judged := answers.verifying.row_files:
+            path, report = experiment.path(*judged), partial(progress, "judge " + answers.verifying.name)
+            transient = ask_judge(path, context, selected, report)
+            verified = apply_judge(verified, context, stack.enter_context(RowFile(path, reading=True)))
+        verified = _reported(acceptance.count(verified), count, partial(progress, answers.verifying.name))
+        write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in verified))
+    asked = {"transient": transient} if transient else {}
+    return {**acceptance.to_json(), "duplicates": len(first) - count, **asked}
 
 
 def _untrainable(context: Context) -> Callable[[str], str | None] | None:

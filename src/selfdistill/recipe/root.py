@@ -30,7 +30,7 @@ class Recipe(Settings):
     sweep: Annotated[dict[str, list[Any]], keeps()] = {}
     """Lists of values, each made into arms: for n, mix, template or a key of train (docs/sweeps.md)."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    shift: Annotated[ShiftConfig, reruns("shift")] = ShiftConfig()
+    shift: Annotated[ShiftConfig, reruns("verify", "choose", "grade", "shift")] = ShiftConfig()
     judge: Annotated[JudgeConfig | None, reruns("judge")] = None
     gap: Annotated[bool, keeps()] = True
     """Score originals and rewrites under the seed before training."""
