@@ -8,7 +8,7 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -19,16 +19,17 @@ import numpy.typing as npt
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..errors import ModelError, RecipeError, StageError
+from ..errors import ModelError, RecipeError, RenderError, StageError
 from ..generation.prompts import load_template, rewriting_chat_template
 from ..generation.resume import LazyBackend, forget_transient
 from ..generation.rewriter import Acceptance, Rewriter
-from ..models.loading import load_renderer, load_tokenizer
+from ..models.loading import load_context_length, load_renderer, load_tokenizer
+from ..models.renderer import Renderer
 from ..recipe import ArmConfig, ModelConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, write_lines
 from ..store.stage import Stage
-from ..types import Progress, Rewrite, content_id
+from ..types import Grade, Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
 
@@ -118,7 +119,14 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
 
 def verify_settings(context: Context) -> dict[str, Any]:
     """The settings that decide which answers of the seed are accepted."""
-    return {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify")}
+    limit = {"max_length": longest} if (longest := _longest(context)) else {}
+    return {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify"), **limit}
+
+
+def _longest(context: Context) -> int | None:
+    """The most tokens of a sequence that every arm can train on; None if no arm is trained."""
+    recipe = context.recipe
+    return min((recipe.arm_train(arm).max_length for arm in recipe.arms.values() if arm.trained), default=None)
 
 
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
@@ -229,7 +237,8 @@ def _verify(
     acceptance, count = Acceptance(), int(first.sum())
     with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
         examples = compress(train_examples(experiment), first)
-        selected = acceptance.count(answers.rewriter.select(examples, rows, _untrainable(context)))
+        fitting = _fitting(answers.rewriter.select(examples, rows, _untrainable(context)), context)
+        selected = acceptance.count(fitting)
         selected = _reported(selected, count, partial(progress, answers.verifying.name))
         write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
     return {**acceptance.to_json(), "duplicates": len(first) - count}
@@ -242,6 +251,27 @@ def _untrainable(context: Context) -> Callable[[str], str | None] | None:
         return load_renderer(context.recipe.model).untrainable
     except ModelError:
         return None
+
+
+def _fitting(rewrites: Iterable[Rewrite], context: Context) -> Iterator[Rewrite]:
+    """Rejects a rewrite that is too long to train on after its prompt: training would stop at it, or cut its end."""
+    try:
+        renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
+    except ModelError:
+        yield from rewrites
+        return
+    limit = min(filter(None, (_longest(context), window)), default=None)
+    for rewrite in rewrites:
+        long = limit is not None and rewrite.grade.passed and _tokens(renderer, rewrite) > limit
+        yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
+
+
+def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:
+    """The tokens of the rewrite's training sequence; 0 if its prompt can't be rendered, which no answer changes."""
+    try:
+        return len(renderer.response_row(rewrite.example.prompt, rewrite.response).input_ids)
+    except RenderError:
+        return 0
 
 
 def _row(rewrite: Rewrite, source: str) -> dict[str, Any]:
