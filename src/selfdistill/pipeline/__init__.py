@@ -27,6 +27,7 @@ from .context import Context, Run, make_context
 from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
+from .preview import Previewed, preview_rows
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
@@ -50,6 +51,14 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
             raise
         shift_runs(experiment, context, (), progress)
         return _report(experiment, context)
+
+
+def preview(experiment: Experiment, n: int = 5, progress: Progress = silent) -> list[Previewed]:
+    """Rewrites the first `n` different training rows and grades them. Returns each rewrite with the text to train on; a
+    later run in the directory uses the rewrites."""
+    with _working(experiment) as (_, context):
+        _check_sandbox(context)
+        return preview_rows(experiment, context, n, progress)
 
 
 def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, Any]:
@@ -203,5 +212,5 @@ def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 
 __all__ = [
-    "evaluate", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
+    "evaluate", "preview", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
 ]  # fmt: skip

@@ -77,7 +77,8 @@ def arm_rows(run: Run, counts: Mapping[str, Any]) -> int:
     """The responses that a run trains on; an estimate if rows have several responses and the run draws rows."""
     rows = min(run.config.n or counts["train"], counts["train"])
     replayed = round(run.config.replay.share * rows) if run.config.replay else 0
-    return round(counts["examples"] * rows / counts["train"]) + replayed
+    responses: int = round(counts["examples"] * rows / counts["train"])
+    return responses + replayed
 
 
 def run_steps(context: Context, run: Run, counts: Mapping[str, Any]) -> int:

@@ -7,6 +7,8 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,10 +30,14 @@ from ..models.renderer import Renderer
 from ..recipe import ArmConfig, ModelConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, write_lines
+from ..store.shared import take_over
 from ..store.stage import Stage
-from ..types import Grade, Progress, Rewrite, content_id
+from ..types import Example, Grade, Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
+
+_log = logging.getLogger(__name__)
+_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt
 
 
 @dataclass(frozen=True)
@@ -184,12 +190,36 @@ def _make(
         first = first_occurrences(example.id for example in train_examples(experiment))
         if not generated:
             with experiment.run_stage(generating) as run:
-                run.counts = _generate(experiment, context, answers, first, cache, progress)
+                taken = take_over_answers(experiment, context, answers)
+                run.counts = {**_generate(experiment, context, answers, first, cache, progress), **taken}
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, context, answers, first, progress)
     counts = experiment.counts(verifying.name)
     _check_acceptance(experiment, context, answers, counts)
     return counts
+
+
+def take_over_answers(experiment: Experiment, context: Context, answers: AnswerSet) -> dict[str, Any]:
+    """Copies answers that a directory next to this one already holds, if it has the same data, model, template and
+    sampling. Returns the counts that say so. If the chat template writes the date, the dates must be equal too."""
+    taken = take_over(
+        experiment.directory,
+        answers.generating,
+        lambda manifest: manifest.get("date") == str(experiment.date) or not _writes_date(answers.model),
+    )
+    if taken is None:
+        return {}
+    other, rows = taken
+    _log.warning("%s answers of the seed are taken from %s, which has the same settings for them.", f"{rows:,}", other)
+    return {"taken_from": str(other), "taken": rows}
+
+
+def _writes_date(model: ModelConfig) -> bool:
+    """Whether prompts hold the experiment's date. True if the template is not known: a server may apply it."""
+    try:
+        return bool(load_renderer(model).template.formats)
+    except ModelError:
+        return True
 
 
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
@@ -237,11 +267,15 @@ def _verify(
     acceptance, count = Acceptance(), int(first.sum())
     with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
         examples = compress(train_examples(experiment), first)
-        fitting = _fitting(answers.rewriter.select(examples, rows, _untrainable(context)), context)
-        selected = acceptance.count(fitting)
+        selected = acceptance.count(judged(answers, context, examples, rows))
         selected = _reported(selected, count, partial(progress, answers.verifying.name))
         write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
     return {**acceptance.to_json(), "duplicates": len(first) - count}
+
+
+def judged(answers: AnswerSet, context: Context, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
+    """The answer in `rows` to each example with its grade. Raises StageError if one is missing."""
+    return _fitting(answers.rewriter.select(examples, rows, _untrainable(context)), context)
 
 
 def _untrainable(context: Context) -> Callable[[str], str | None] | None:
@@ -260,10 +294,15 @@ def _fitting(rewrites: Iterable[Rewrite], context: Context) -> Iterator[Rewrite]
     except ModelError:
         yield from rewrites
         return
-    limit = min(filter(None, (_longest(context), window)), default=None)
+    limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
     for rewrite in rewrites:
-        long = limit is not None and rewrite.grade.passed and _tokens(renderer, rewrite) > limit
+        long = rewrite.grade.passed and _bytes(rewrite) > limit - _OVERHEAD and _tokens(renderer, rewrite) > limit
         yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
+
+
+def _bytes(rewrite: Rewrite) -> int:
+    """The bytes of prompt and rewrite, which have no more tokens than bytes."""
+    return sum(len(message.content.encode()) for message in rewrite.example.prompt) + len(rewrite.response.encode())
 
 
 def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:

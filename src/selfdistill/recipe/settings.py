@@ -1,7 +1,7 @@
 """The base of every section of a recipe, and the mark that says which steps run again when a key changes.
 
-A key without a mark has the mark of its section; a mark narrows it (only `also` widens it). So a key is in the fingerprint of a step
-unless its field says otherwise:
+A key without a mark has the mark of its section; a mark narrows it, and only `also` widens it. So a key is in the
+fingerprint of a step unless its field says otherwise:
 
     lr: float = 1e-4                                            # as the section `train`: training runs again
     save_every: Annotated[int, keeps()] = 100                   # nothing runs again

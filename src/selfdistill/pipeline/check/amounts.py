@@ -98,8 +98,8 @@ def change_lines(context: Context, items: Mapping[str, int]) -> Iterator[str]:
         corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
         several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
         yield (
-            f"detects   {'; '.join(shown)}: the smallest change that the paired test finds in 80 % of cases "
-            f"(level {LEVEL:g}{corrected}; {several}; assumed that {ASSUMED_DISAGREEMENT * 100:g} % of the items change anyway)"
+            f"detects   {'; '.join(shown)}: the smallest change that the paired test finds in 80 % of cases (level "
+            f"{LEVEL:g}{corrected}; {several}; assuming that {ASSUMED_DISAGREEMENT * 100:g} % of items change anyway)"
         )
 
 
