@@ -205,6 +205,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
     for task, counts in verdict["items"].items():
         yield from item_notes(task, counts)
     yield from _left_out(verdict["settings_left_out"])
+    for stage, (directory, rows) in verdict["taken_from"].items():
+        yield f"{stage}: {rows:,} answers of the seed were taken from {directory}, which has equal settings for them."
     if caveats["python_asserts"]:
         yield (
             "python_asserts: asserts about objects of a program's classes run inside the program's own process, which "
