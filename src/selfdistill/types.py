@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length", "error"]
+Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
 Progress = Callable[[str, int, int], None]
@@ -121,8 +121,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A backend's answer. `finish` is stop (the model ended its turn), length (cut off) or error (see `error`).
-    A `transient` error is the engine's and not the prompt's: the next run asks again."""
+    """A backend's answer. `finish` is stop (the model ended its turn), length (cut off at the limit), loop (cut off
+    because it repeats itself without end) or error (see `error`). A `transient` error is the engine's and not the
+    prompt's: the next run asks again."""
 
     id: str
     text: str
@@ -130,6 +131,10 @@ class Completion:
     tokens: int = 0
     error: str | None = None
     transient: bool = False
+
+    @property
+    def cut_off(self) -> bool:
+        return self.finish in ("length", "loop")
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
@@ -205,7 +210,7 @@ class Score:
     """The score of one arm on one task: `value` in [0, 1] and its 95 % interval [low, high] by the method `interval`.
 
     Every item is in one bucket: passed + failed + tied + unjudged + truncated + unanswered + errors = n. Truncated
-    answers were cut off and did not pass. Unanswered replies end inside their think trace. `value` is the mean over the
+    answers were cut off (at the limit or in a loop) and did not pass. Unanswered replies end inside their think trace. `value` is the mean over the
     items that could be judged: all but unjudged and errors. `details` are further numbers, such as mean lengths.
     """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..models.cpu import ANSWER_ATTENTION
 from ..recipe import Sampling
 from .batches import TokenRow
+from .loops import LoopWatch
 from .sampling import choose, uniforms
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def decode(
     stop_ids: Collection[int],
     abandoned: Event | None = None,
 ) -> list[list[int]]:
-    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`. Stops early if
-    `abandoned` is set."""
+    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with
+    `sampling.stop_loops` until it is in a loop. Stops early if `abandoned` is set."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -44,6 +45,7 @@ def decode(
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
     at_work = torch.arange(len(rows), device=model.device)  # the rows that the tensors of a step belong to
     alive = torch.ones_like(at_work, dtype=torch.bool)
+    watch = LoopWatch(len(rows), steps, model.device) if sampling.stop_loops else None
     cache, keep = _growing_cache(model)
     with torch.inference_mode():
         for step in range(steps):
@@ -59,6 +61,8 @@ def decode(
             answers[at_work, step] = chosen
             counts[at_work] += alive
             alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work])
+            if watch is not None and (looping := watch.step(answers, at_work, step)) is not None:
+                alive &= ~looping
             working = int(alive.sum())
             if not working or (abandoned is not None and abandoned.is_set()):
                 break

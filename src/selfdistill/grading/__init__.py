@@ -25,7 +25,7 @@ from .calls import function_call, function_call_paper
 from .choices import choice
 from .numbers import final_number, final_number_paper
 from .programs import python_asserts, python_code
-from .refusals import helpful, refusal
+from .refusals import not_refused, refusal
 from .texts import contains, exact, json_equal, regular_expression
 from .traces import split
 
@@ -50,7 +50,7 @@ GRADERS: dict[str, Callable[..., Grade]] = {
     "exact": exact,
     "contains": contains,
     "refusal": refusal,
-    "helpful": helpful,
+    "not_refused": not_refused,
     "none": none,
 }
 

@@ -60,7 +60,7 @@ def graded(
         grade = case.grade
         if grade is None:
             grade = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
-        row = grade_row(item.id, bucket(case.answer, grade), grade)
+        row = grade_row(item.id, bucket(case.answer, grade), grade, [ending(case.answer)])
         if judging.against != "nothing" and case.text is not None and case.other is not None:
             row["lengths"] = [len(case.text), len(case.other)]
         yield row
@@ -122,7 +122,7 @@ def _read(judging: Judging, saved: Sequence[dict[str, Any] | None]) -> Grade:
         text = answer_of(reply)
         if text is None:
             return Grade("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
-        if reply.finish == "length":
+        if reply.cut_off:
             return Grade("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
         texts.append(text)
     return judging.read(texts)
