@@ -210,8 +210,9 @@ class Score:
     """The score of one arm on one task: `value` in [0, 1] and its 95 % interval [low, high] by the method `interval`.
 
     Every item is in one bucket: passed + failed + tied + unjudged + truncated + unanswered + errors = n. Truncated
-    answers were cut off (at the limit or in a loop) and did not pass. Unanswered replies end inside their think trace. `value` is the mean over the
-    items that could be judged: all but unjudged and errors. `details` are further numbers, such as mean lengths.
+    answers were cut off, at the limit or in a loop, and did not pass. Unanswered replies end inside their think trace.
+    `value` is the mean over the items that could be judged: all but unjudged and errors. `details` are further numbers,
+    such as mean lengths.
     """
 
     task: str

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST, TIMES = 32, 96, 4
 """An answer is in a loop if its last tokens are one pattern of 32 to 96 tokens, four times in a row. A shorter pattern
-counts by its multiples, so at least 128 tokens repeat. docs/performance.md has the measurements behind these numbers."""
+counts by its multiples, so at least 128 tokens repeat. docs/performance.md has the measurements."""
 
 
 def in_loop(ids: Sequence[int]) -> bool:

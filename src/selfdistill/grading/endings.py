@@ -93,7 +93,7 @@ def _alphabet(letter: str) -> str | None:
 
 
 def _loop(text: str) -> tuple[int, int] | None:
-    """Return where the loop at the end of a text starts and the length of the stretch that repeats, None without a loop.
+    """Return where the loop at the end of a text starts and how long one repetition is, None without a loop.
 
     The borders of the reversed text (Knuth, Morris and Pratt 1977) give the shortest period of each of its beginnings.
     """

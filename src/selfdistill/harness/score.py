@@ -11,11 +11,12 @@ from statistics import stdev
 from typing import Any
 
 from ..errors import StageError
+from ..grading.endings import Ending, ending
 from ..grading.traces import opened, split
 from ..measure.scores import no_final_answer
 from ..measure.stats import Z95, mean_interval
 from ..store.rows import write_lines
-from ..types import Grade, Score, content_id
+from ..types import Completion, Grade, Score, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet
 
@@ -31,16 +32,18 @@ def evaluate(
     """
     _check_prompt(benchmark, lm)
     results = _ask(benchmark, lm, progress)
-    answers, grades = [], []
+    answers, grades, ends = [], [], []
     for name, part in benchmark.parts.items():
         for sample in results["samples"][name]:
             answer = _answer(benchmark, part, sample)
             answers.append({"id": content_id(name, sample["doc"]), **answer})
             grades.append(_grade(benchmark, part, sample, answer["text"]))
+            ends.append(_ends(lm, part, answer["text"]))
     write_lines(folder / "answers.jsonl", answers)
     buckets = [_bucket(grade) for grade in grades]
-    rows = zip(answers, grades, buckets, strict=True)
-    write_lines(folder / "grades.jsonl", ({"id": a["id"], "bucket": b, "grade": v.to_json()} for a, v, b in rows))
+    rows = zip(answers, buckets, grades, ends, strict=True)
+    lines = ({"id": a["id"], "bucket": b, "grade": grade.to_json(), **end} for a, b, grade, end in rows)
+    write_lines(folder / "grades.jsonl", lines)
     details = {"few_shot": benchmark.few_shot, "cut_prompts": getattr(lm, "cut", 0)}
     return _score(benchmark, results["results"], grades, Counter(buckets), details)
 
@@ -116,6 +119,16 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
     ranked = means if benchmark.harness.metric == "acc_norm" else sums
     best = max(range(len(choices)), key=ranked.__getitem__)
     return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
+
+
+def _ends(lm: Any, part: Any, text: str) -> dict[str, list[Ending]]:
+    """Return how a generated answer ends, nothing for a choice. lm-eval does not say which answers were cut off, so an
+    answer is taken as cut off if its text has at least 95 % as many tokens as the limit."""
+    if not generates(part):
+        return {}
+    room = part.get_config("generation_kwargs").get("max_gen_toks", 0)
+    at_limit = room and len(lm.tok_encode(text)) >= 0.95 * room
+    return {"ends": [ending(Completion("", text, "length" if at_limit else "stop"))]}
 
 
 def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:

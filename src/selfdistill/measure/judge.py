@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..generation.resume import LazyBackend, complete
+from ..grading.endings import ending
 from ..grading.judged import Judging
 from ..grading.traces import answer_of
 from ..recipe import JudgeConfig, ModelConfig, Sampling

@@ -15,8 +15,8 @@ from typing import Any
 
 from ..data import OnBad
 from ..grading import make_grader
-from ..grading.judged import SAFETY
 from ..grading.endings import unreadable
+from ..grading.judged import SAFETY
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message, Messages
 from . import Task, load_rows

@@ -20,7 +20,7 @@ from . import Task, load_rows
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Each `prompt` with an empty answer, because any answer that does not refuse is right. `topic` is its subject or language."""
+    """Each `prompt` with an empty answer, because there is none to learn. `topic` is its subject or language."""
     return load_rows(source, _conversation, on_bad)
 
 
