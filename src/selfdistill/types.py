@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
-Progress = Callable[[str, int, int], None]
-"""Called during long work with a label, the number of finished items and their total (0 if it is unknown)."""
+LOADING = "loading the model"
 
 
-def silent(_label: str, _done: int, _total: int) -> None:
+class Progress(Protocol):
+    """Called during long work with a label, the number of finished items and their total (0 if it is unknown), and a
+    note on what is being done if no item is finished by it, such as `LOADING`."""
+
+    def __call__(self, label: str, done: int, total: int, note: str = "", /) -> None: ...
+
+
+class Report(Protocol):
+    """A `Progress` of one label."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
+
+
+def silent(_label: str, _done: int, _total: int, _note: str = "") -> None:
     """A `Progress` that shows nothing."""
 
 

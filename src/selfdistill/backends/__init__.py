@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -39,6 +39,10 @@ class Backend:
     """One model can be spread over `engine.tensor_parallel` GPUs."""
     largest_rank: ClassVar[int | None] = None
     """The largest rank of an adapter that the backend loads, None for any rank."""
+
+    on_tokens: Callable[[int], None] | None = None
+    """If it is set, a backend that returns whole batches calls it with the number of new tokens of unfinished answers,
+    at every step and from any thread."""
 
     def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
         self._config, self._adapter, self._cache = model, adapter, cache

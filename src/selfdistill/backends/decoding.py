@@ -7,7 +7,7 @@ A model's own generation settings have no effect. docs/performance.md has the me
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,11 @@ def decode(
     sampling: Sampling,
     stop_ids: Collection[int],
     abandoned: Event | None = None,
+    on_tokens: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with
-    `sampling.stop_loops` until it is in a loop. Stops early if `abandoned` is set."""
+    `sampling.stop_loops` until it is in a loop. Stops early if `abandoned` is set.
+    `on_tokens` is called at every step with the number of new tokens."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -47,6 +49,7 @@ def decode(
     alive = torch.ones_like(at_work, dtype=torch.bool)
     watch = LoopWatch(len(rows), steps, model.device) if sampling.stop_loops else None
     cache, keep = _growing_cache(model)
+    working = len(rows)
     with torch.inference_mode():
         for step in range(steps):
             logits = model(
@@ -60,6 +63,8 @@ def decode(
             chosen = choose(logits.float(), sampling, None if draws is None else draws[at_work, step])
             answers[at_work, step] = chosen
             counts[at_work] += alive
+            if on_tokens is not None:
+                on_tokens(working)
             alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work])
             if watch is not None and (looping := watch.step(answers, at_work, step)) is not None:
                 alive &= ~looping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import stdev
@@ -16,14 +16,12 @@ from ..grading.traces import opened, split
 from ..measure.scores import no_final_answer
 from ..measure.stats import Z95, mean_interval
 from ..store.rows import write_lines
-from ..types import Completion, Grade, Score, content_id
+from ..types import Completion, Grade, Report, Score, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet
 
 
-def evaluate(
-    benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Score:
+def evaluate(benchmark: Benchmark, lm: Any, folder: Path, progress: Report = lambda *_: None) -> Score:
     """Ask `lm` (see `open_lm`), grade the answers, and write `answers.jsonl` and `grades.jsonl` to `folder`, one row
     per item. The value and standard error are lm-eval's. The interval is value ± 1.96 standard errors. If all items
     have the same result, the standard error is zero and the interval is that of `stats.mean_interval`.
@@ -59,7 +57,7 @@ def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
         )
 
 
-def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _ask(benchmark: Benchmark, lm: Any, progress: Report) -> dict[str, Any]:
     import lm_eval.evaluator
 
     parts = benchmark.parts.values()
@@ -85,7 +83,7 @@ def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) ->
 
 
 @contextmanager
-def _reported(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -> Iterator[None]:
+def _reported(lm: Any, benchmark: Benchmark, progress: Report) -> Iterator[None]:
     """Report progress through lm-eval's cache hook, which is called with each answer."""
     total = sum(
         1 if generates(part) else len(part.doc_to_choice(part.eval_docs[index]))

@@ -15,7 +15,7 @@ from ..grading.traces import answer_of
 from ..recipe import JudgeConfig, ModelConfig, Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Grade, Messages, Prompt, content_id, messages_json
+from ..types import Completion, Example, Grade, Messages, Prompt, Report, content_id, messages_json
 from .scores import GradeRow, bucket, grade_row, no_answer, no_final_answer
 
 # For a server's model without a local tokenizer. English text has about four characters per token.
@@ -31,7 +31,7 @@ def judge(
     sampling: Sampling,
     rows: RowFile,
     identity: str,
-    progress: Callable[[int, int], None],
+    progress: Report,
 ) -> int:
     """Append to `rows` the judge's reply to each question about `answers` that has no reply yet. Returns the number of
     transient failures.

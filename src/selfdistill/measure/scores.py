@@ -14,7 +14,7 @@ from ..grading.traces import answer_of
 from ..recipe import Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Grade, Prompt, Score
+from ..types import Completion, Example, Grade, Prompt, Report, Score
 from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
@@ -29,7 +29,7 @@ def answer(
     backend: LazyBackend,
     sampling: Sampling,
     rows: RowFile,
-    progress: Callable[[int, int], None],
+    progress: Report,
     samples: int = 1,
 ) -> int:
     """Append to `rows` the arm's answers to each item that are missing, `samples` per item. Returns the number of

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..store.rows import write_text
 from .answers import answered_tasks, answers_page
+from .degeneration import ENDINGS, degeneration_rows
 from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
@@ -79,6 +80,8 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
         figures=page_figures(material),
+        endings=list(ENDINGS.values()),
+        degeneration=degeneration_rows(findings, saved.verdict.get("degeneration", {})),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
         off_distribution=_off_distribution(saved),

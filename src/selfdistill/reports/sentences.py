@@ -9,6 +9,7 @@ from statistics import fmean
 
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
+from .degeneration import degeneration_sentences
 from .findings import Findings, JsonRow
 from .text import during, percent, points, scope
 
@@ -95,6 +96,7 @@ def summary(verdict: JsonRow) -> list[str]:
         sentences.append(
             f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
         )
+    sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
     sentences += _curves(findings, verdict["sweeps"])
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):

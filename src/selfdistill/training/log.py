@@ -15,7 +15,7 @@ from ..errors import ExperimentError, StageError
 from ..store.rows import file_checksum, write_json, write_lines
 from .flops import peak_flops, token_flops
 
-StepProgress = Callable[[int, int, float], None]
+StepProgress = Callable[[int, int, float | None], None]
 """Receives step, total steps and loss."""
 _COMPLETE = "whole.json"
 
@@ -95,6 +95,8 @@ def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> A
                 write_lines(log, [row for row in read_log(log) if row["step"] <= state.global_step])
             if args.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
+            if state.is_world_process_zero and on_progress is not None:
+                on_progress(state.global_step, state.max_steps, None)
             self.tokens_at_start = self.tokens = state.num_input_tokens_seen
             self.time = time.perf_counter()
 
