@@ -40,12 +40,11 @@ class Backend:
     largest_rank: ClassVar[int | None] = None
     """The largest rank of an adapter that the backend loads, None for any rank."""
 
-    on_tokens: Callable[[int], None] | None = None
-    """If it is set, a backend that returns whole batches calls it with the number of new tokens of unfinished answers,
-    at every step and from any thread."""
-
     def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
         self._config, self._adapter, self._cache = model, adapter, cache
+        self.on_tokens: Callable[[int], None] = lambda _: None
+        """A backend that returns whole batches calls it at every step with the number of new tokens, from any
+        thread."""
 
     def __enter__(self) -> Self:
         return self

@@ -31,11 +31,11 @@ def decode(
     sampling: Sampling,
     stop_ids: Collection[int],
     abandoned: Event | None = None,
-    on_tokens: Callable[[int], None] | None = None,
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
-    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with
-    `sampling.stop_loops` until it is in a loop. Stops early if `abandoned` is set.
-    `on_tokens` is called at every step with the number of new tokens."""
+    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
+    until it is in a loop. Stops early if `abandoned` is set. Calls `on_tokens` at every step with the number of new
+    tokens."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -47,7 +47,7 @@ def decode(
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
     at_work = torch.arange(len(rows), device=model.device)  # the rows that the tensors of a step belong to
     alive = torch.ones_like(at_work, dtype=torch.bool)
-    watch = LoopWatch(len(rows), steps, model.device) if sampling.stop_loops else None
+    watch = LoopWatch(len(rows), steps if sampling.stop_loops else 0, model.device)
     cache, keep = _growing_cache(model)
     working = len(rows)
     with torch.inference_mode():
@@ -63,11 +63,8 @@ def decode(
             chosen = choose(logits.float(), sampling, None if draws is None else draws[at_work, step])
             answers[at_work, step] = chosen
             counts[at_work] += alive
-            if on_tokens is not None:
-                on_tokens(working)
-            alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work])
-            if watch is not None and (looping := watch.step(answers, at_work, step)) is not None:
-                alive &= ~looping
+            on_tokens(working)
+            alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work]) & ~watch.looping(answers, at_work, step)
             working = int(alive.sum())
             if not working or (abandoned is not None and abandoned.is_set()):
                 break

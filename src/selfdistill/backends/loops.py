@@ -22,7 +22,7 @@ def in_loop(ids: Sequence[int]) -> bool:
 
 class LoopWatch:
     """`in_loop` for a batch that grows by one token per row and step. `rows` and `steps` are the shape of the batch's
-    answers. Costs a comparison of one token with 65 earlier ones per row and step."""
+    answers; with too few steps for a loop nothing is computed, else a comparison with 65 earlier tokens per row."""
 
     def __init__(self, rows: int, steps: int, device: torch.device) -> None:
         import torch
@@ -33,12 +33,14 @@ class LoopWatch:
         self._equal = torch.zeros(rows, len(self._sizes), dtype=torch.int32, device=device)
         self._enough = ((TIMES - 1) * self._sizes).to(torch.int32)
 
-    def step(self, answers: torch.Tensor, at_work: torch.Tensor, step: int) -> torch.Tensor | None:
-        """Return which of the rows `at_work` are in a loop after the token at `step` of `answers`, None if there can't
-        be any yet. Is called at every step."""
+    def looping(self, answers: torch.Tensor, at_work: torch.Tensor, step: int) -> torch.Tensor:
+        """Return which of the rows `at_work` are in a loop after the token at `step` of `answers`. Must be called at
+        every step."""
+        import torch
+
         if not self._possible or step < SHORTEST:
-            return None
+            return answers.new_zeros(len(at_work), dtype=torch.bool)
         before = answers[at_work[:, None], (step - self._sizes).clamp(min=0)]
         same = (before == answers[at_work, step, None]) & (self._sizes <= step)
         self._equal[at_work] = (self._equal[at_work] + 1) * same
-        return (self._equal[at_work] >= self._enough).any(dim=1) if step + 1 >= SHORTEST * TIMES else None
+        return (self._equal[at_work] >= self._enough).any(dim=1)

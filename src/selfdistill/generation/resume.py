@@ -81,7 +81,7 @@ def complete(
     failures: list[Completion] = []
     answered = done
     opened = backend.get()
-    opened.on_tokens = _Written(lambda note: progress(answered + len(failures), total, note))
+    opened.on_tokens = _TokenCount(lambda note: progress(answered + len(failures), total, note))
     for completion in opened.generate(chain(first, chain.from_iterable(left)), sampling, done=rows):
         if completion.finish == "error":
             failures.append(completion)
@@ -104,7 +104,7 @@ def complete(
     return sum(completion.transient for completion in failures)
 
 
-class _Written:
+class _TokenCount:
     """Counts the tokens of a backend's answers and reports the number as a note, about once per second."""
 
     def __init__(self, report: Callable[[str], None]) -> None:

@@ -58,12 +58,11 @@ def unreadable(text: str) -> Literal["empty", "garbled"] | None:
     Garbled is only what clearly is not a text: no letter, digit or pictograph; or, in a text of 20 signs or more, fewer
     than a fifth of these; or replacement characters, at least four and one in twenty signs; or, of five words or more
     that have four letters, most without a vowel in a script that has them, or five in different alphabets and one in
-    five of all; or, from 20 words on, nine in ten are repeats; or nothing but a loop of one or two words.
+    five of all; or, from 20 words on, nine in ten are repeats (for a loop of one or two words, which says nothing, with
+    all its repetitions).
     """
-    once = without_loop(text[:_MOST_CHARACTERS])
-    if len(once) < len(text) and once.isascii() and len(once.split()) < 3 and ends_in_loop(text[:_MOST_CHARACTERS]):
-        return "garbled" if text.strip() else "empty"
-    once = _ANSI.sub("", once)
+    text = _ANSI.sub("", text[:_MOST_CHARACTERS])
+    once = without_loop(text)
     signs = [sign for sign in once if not sign.isspace()]
     if not signs:
         return "empty"
@@ -72,7 +71,8 @@ def unreadable(text: str) -> Literal["empty", "garbled"] | None:
         return "garbled"
     if (replaced := signs.count("\ufffd")) >= 4 and replaced * 20 >= len(signs):
         return "garbled"
-    return "garbled" if _no_words(_WORD.findall(_TAG.sub(" ", once))) else None
+    said = text if len(once.split()) < 3 else once
+    return "garbled" if _no_words(_WORD.findall(_TAG.sub(" ", said))) else None
 
 
 def _no_words(words: list[str]) -> bool:

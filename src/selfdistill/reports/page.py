@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..store.rows import write_text
+from .answer_ends import ENDINGS, degeneration_rows
 from .answers import answered_tasks, answers_page
-from .degeneration import ENDINGS, degeneration_rows
 from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material

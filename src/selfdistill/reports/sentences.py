@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
-from .degeneration import degeneration_sentences
+from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .text import during, percent, points, scope
 

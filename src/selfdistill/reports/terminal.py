@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .degeneration import degeneration_rows
+from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
