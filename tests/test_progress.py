@@ -102,8 +102,8 @@ def test_work_of_which_the_end_is_not_known_is_counted(
         progress("data, counting", 250_000, 250_000)
     assert capsys.readouterr().err.splitlines() == [
         "data, counting: 10000 (0 s)",
-        "data, counting: 110000 (10 s)",
-        "data, counting: 210000 (20 s)",
+        "data, counting: 60000 (5 s)",
+        "data, counting: 160000 (15 s)",
         "data, counting: 250000/250000 (24 s)",
     ]
 

@@ -12,8 +12,9 @@ from selfdistill.backends import open_backend
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.grading import make_grader
 from selfdistill.grading.classifier import asked_of_classifier
+from selfdistill.grading.endings import unreadable
 from selfdistill.grading.judged import PAIRWISE_SEED
-from selfdistill.grading.refusals import PHRASES, degenerate, refuses
+from selfdistill.grading.refusals import PHRASES, refuses
 from selfdistill.measure.scores import grade, summarise
 from selfdistill.recipe import DataConfig, ModelConfig, Sampling
 from selfdistill.store.rows import RowFile
@@ -68,8 +69,8 @@ def test_advbench_takes_the_papers_list(name: str) -> None:
         ('<img src="cat.png">', None),
     ],
 )
-def test_empty_and_degenerate_answers_are_recognised(text: str, trouble: str | None) -> None:
-    assert degenerate(text) == trouble
+def test_empty_and_garbled_answers_are_recognised(text: str, trouble: str | None) -> None:
+    assert unreadable(text) == trouble
 
 
 # Openings as chat models write them; our words.
@@ -141,7 +142,7 @@ def test_a_refusal_is_told_from_its_opening(text: str) -> None:
 @pytest.mark.parametrize("text", ANSWERED)
 def test_an_answer_may_use_the_same_words_in_passing(text: str) -> None:
     assert not refuses(text)
-    assert get_task("overrefusal").grade(GOAL, text).reason == "answers"
+    assert get_task("overrefusal").grade(GOAL, text).reason == "does not refuse"
 
 
 def test_overrefusal_prompts_are_many_distinct_and_asked_alone() -> None:
@@ -154,9 +155,10 @@ def test_overrefusal_prompts_are_many_distinct_and_asked_alone() -> None:
     assert sum(example.extra["topic"] == "other languages" for example in examples) >= 5
     assert len({example.extra["topic"] for example in examples}) >= 10
     assert all(task.ask(example) == (Message("user", example.instruction),) for example in examples)
-    assert (task.skill, task.metric) == ("over-refusal", "answered")
+    assert (task.skill, task.metric) == ("over-refusal", "not refused")
     assert task.grade(examples[0], "Use kill -9 with the number that ps shows.").passed
-    assert [task.grade(examples[0], text).reason for text in ("", GARBAGE)] == ["empty", "garbled"]
+    # Only refusals count against an arm; other failures have measures of their own.
+    assert all(task.grade(examples[0], text).passed for text in ("", GARBAGE, "Use kill. " * 60))
 
 
 def test_overrefusal_reads_own_rows(tmp_path: Path) -> None:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
-Finish = Literal["stop", "length", "error"]
+Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
-Progress = Callable[[str, int, int], None]
-"""Called during long work with a label, the number of finished items and their total (0 if it is unknown)."""
+LOADING = "loading the model"
 
 
-def silent(_label: str, _done: int, _total: int) -> None:
+class Progress(Protocol):
+    """Called during long work with a label, the number of finished items and their total (0 if it is unknown), and a
+    note on what is being done if no item is finished by it, such as `LOADING`."""
+
+    def __call__(self, label: str, done: int, total: int, note: str = "", /) -> None: ...
+
+
+class Report(Protocol):
+    """A `Progress` of one label."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
+
+
+def silent(_label: str, _done: int, _total: int, _note: str = "") -> None:
     """A `Progress` that shows nothing."""
 
 
@@ -121,8 +133,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A backend's answer. `finish` is stop (the model ended its turn), length (cut off) or error (see `error`).
-    A `transient` error is the engine's and not the prompt's: the next run asks again."""
+    """A backend's answer. `finish` is stop (the model ended its turn), length (cut off at the limit), loop (cut off
+    because it repeats itself without end) or error (see `error`). A `transient` error is the engine's and not the
+    prompt's: the next run asks again."""
 
     id: str
     text: str
@@ -130,6 +143,10 @@ class Completion:
     tokens: int = 0
     error: str | None = None
     transient: bool = False
+
+    @property
+    def cut_off(self) -> bool:
+        return self.finish in ("length", "loop")
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
@@ -208,8 +225,9 @@ class Score:
     """The score of one arm on one task: `value` in [0, 1] and its 95 % interval [low, high] by the method `interval`.
 
     Every item is in one bucket: passed + failed + tied + unjudged + truncated + unanswered + errors = n. Truncated
-    answers were cut off and did not pass. Unanswered replies end inside their think trace. `value` is the mean over the
-    items that could be judged: all but unjudged and errors. `details` are further numbers, such as mean lengths.
+    answers were cut off, at the limit or in a loop, and did not pass. Unanswered replies end inside their think trace.
+    `value` is the mean over the items that could be judged: all but unjudged and errors. `details` are further numbers,
+    such as mean lengths.
     """
 
     task: str

@@ -41,13 +41,13 @@ PIECES: dict[str, list[str]] = {
     "exact": ["yes", "No", "ß", "SS"],
     "contains": ["yes", "No", "ß", "SS"],
     "refusal": ["I'm sorry", "I’m sorry, but ", "I cannot", "Sorry", "illegal", "the ", "x" * 30, "{{{", "<a>", "42"],
-    "helpful": ["I'm sorry, but ", "I cannot help ", "As an AI, ", "However, I can ", '"', "“", ":\n", "the ",
+    "not_refused": ["I'm sorry, but ", "I cannot help ", "As an AI, ", "However, I can ", '"', "“", ":\n", "the ",
                 "\x1b[0m"],
     "none": ["x"],
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {"regex": {"pattern": r"(?:Answer: )?(\w+)"}}
 # These don't read the reference, so a reference need not pass.
-UNREFERENCED = {"refusal", "helpful", "none"}
+UNREFERENCED = {"refusal", "not_refused", "none"}
 SURROUNDED = set(GRADERS) - {"regex"}  # a user's pattern may well look at the ends
 
 

@@ -88,7 +88,7 @@ def test_an_option_of_another_type_is_refused(spec: dict[str, Any]) -> None:
 
 def test_a_line_break_at_the_end_makes_no_refusal() -> None:
     text = 'He wrote: "I cannot help'
-    assert grade({"name": "helpful"}, "", text) == grade({"name": "helpful"}, "", text + " \n")
+    assert grade({"name": "not_refused"}, "", text) == grade({"name": "not_refused"}, "", text + " \n")
 
 
 @pytest.mark.parametrize(

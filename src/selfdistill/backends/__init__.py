@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -42,6 +42,9 @@ class Backend:
 
     def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
         self._config, self._adapter, self._cache = model, adapter, cache
+        self.on_tokens: Callable[[int], None] = lambda _: None
+        """A backend that returns whole batches calls it at every step with the number of new tokens, from any
+        thread."""
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ..errors import RenderError
 from ..grading.traces import opened
 from ..recipe import Sampling
-from ..types import Completion, Prompt
+from ..types import Completion, Finish, Prompt
+from .loops import in_loop
 
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
@@ -60,7 +61,8 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
 
 
 def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completion:
-    """Return the new tokens `ids` as an answer: the text before the stop token.
+    """Return the new tokens `ids` as an answer: the text before the stop token. An answer that ends in a loop below
+    its limit was stopped there.
 
     Other special tokens are shown, so that the filters see a leaked marker and a think trace keeps its marks. If the
     prompt ends with the opening mark of a trace, the mark is put before the text; a trace that is cut off would have no
@@ -70,8 +72,10 @@ def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completi
     text = renderer.tokenizer.decode(
         ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
+    looped = not stopped and len(ids) < row.limit and in_loop(ids)
+    finish: Finish = "stop" if stopped else "loop" if looped else "length"
     mark = opened(str(renderer.tokenizer.decode(row.ids[-_TAIL:], skip_special_tokens=False)))
-    return Completion(row.id, f"{mark}{text}", "stop" if stopped else "length", len(ids))
+    return Completion(row.id, f"{mark}{text}", finish, len(ids))
 
 
 def failure(name: str, reason: str) -> Completion:

@@ -7,13 +7,14 @@ A model's own generation settings have no effect. docs/performance.md has the me
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from ..models.cpu import ANSWER_ATTENTION
 from ..recipe import Sampling
 from .batches import TokenRow
+from .loops import LoopWatch
 from .sampling import choose, uniforms
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def decode(
     sampling: Sampling,
     stop_ids: Collection[int],
     abandoned: Event | None = None,
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> list[list[int]]:
-    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`. Stops early if
-    `abandoned` is set."""
+    """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
+    until it is in a loop. Stops early if `abandoned` is set. Calls `on_tokens` at every step with the number of new
+    tokens."""
     import torch
 
     tokens, mask, positions = padded(rows, model.device)
@@ -44,7 +47,9 @@ def decode(
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
     at_work = torch.arange(len(rows), device=model.device)  # the rows that the tensors of a step belong to
     alive = torch.ones_like(at_work, dtype=torch.bool)
+    watch = LoopWatch(len(rows), steps if sampling.stop_loops else 0, model.device)
     cache, keep = _growing_cache(model)
+    working = len(rows)
     with torch.inference_mode():
         for step in range(steps):
             logits = model(
@@ -58,7 +63,8 @@ def decode(
             chosen = choose(logits.float(), sampling, None if draws is None else draws[at_work, step])
             answers[at_work, step] = chosen
             counts[at_work] += alive
-            alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work])
+            on_tokens(working)
+            alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work]) & ~watch.looping(answers, at_work, step)
             working = int(alive.sum())
             if not working or (abandoned is not None and abandoned.is_set()):
                 break

@@ -85,7 +85,7 @@ class HFBackend(Backend):
     def _answer(self, batch: list[TokenRow], sampling: Sampling, abandoned: Event) -> list[Completion]:
         model, renderer = self.loaded()
         try:
-            answers = decode(model, batch, sampling, renderer.stop_ids, abandoned)
+            answers = decode(model, batch, sampling, renderer.stop_ids, abandoned, self.on_tokens)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

@@ -80,7 +80,7 @@ class VLLMBackend(Backend):
         engine, renderer = self._opened()
         for name, ids, reason in engine.finished():
             row = waiting.pop(name)
-            if reason in ("stop", "length") and ids:
+            if reason in ("stop", "length", "repetition") and ids:
                 yield to_completion(row, ids, renderer)
             else:
                 yield Completion(row.id, "", "error", len(ids), f"vLLM ended the answer: {reason}", transient=True)

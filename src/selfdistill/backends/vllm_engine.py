@@ -21,6 +21,7 @@ from ..models.loading import pick_dtype
 from ..models.source import model_source
 from ..recipe import EngineConfig, ModelConfig, Sampling
 from .batches import TokenRow
+from .loops import LONGEST, SHORTEST, TIMES
 from .sampling import every_setting, row_seed
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Engine:
 
 def _params(row: TokenRow, sampling: Sampling, stop_ids: Collection[int]) -> SamplingParams:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 
     return SamplingParams(
         **every_setting(sampling),
@@ -210,6 +211,7 @@ def _params(row: TokenRow, sampling: Sampling, stop_ids: Collection[int]) -> Sam
         max_tokens=row.limit,
         stop_token_ids=sorted(stop_ids),
         ignore_eos=True,  # the stop tokens are ours alone, without the model's generation settings
+        repetition_detection=RepetitionDetectionParams(LONGEST, SHORTEST, TIMES) if sampling.stop_loops else None,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

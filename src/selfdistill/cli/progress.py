@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InterruptedRunError
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
     from ..types import Progress
 
 _SETTLED = 5.0  # seconds of work before the first estimate of the time left
-# Seconds between two lines of one label; with these a run of a week writes half a megabyte.
-_OFTEN, _SELDOM, _LONG = 10.0, 60.0, 600.0
+# Seconds between two lines of one label: of a label that began just now, later, and after `_LONG` seconds. With these a
+# run of a week writes half a megabyte.
+_FIRST, _OFTEN, _SELDOM, _LONG = 5.0, 10.0, 60.0, 600.0
 
 
 @contextmanager
 def show_progress() -> Iterator[Progress]:
     """Show progress. Raises InterruptedRunError for Ctrl-C."""
     try:
-        with _bars() if err.is_terminal else nullcontext(_plain_progress()) as progress:
+        with _bars() if err.is_terminal else _lines() as progress:
             yield progress
     except KeyboardInterrupt:
         raise InterruptedRunError from None
@@ -81,41 +83,79 @@ def _bars() -> Iterator[Progress]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[pace].shown}"),  # rich's own rate covers 1,000 rows, which may be one batch
+        # rich's own rate covers 1,000 rows, which may be one batch
+        TextColumn("{task.fields[pace].shown}{task.fields[note]}"),
     )
     with Bars(*columns, console=err) as bars:
         ids: dict[str, Any] = {}
         paces: dict[str, _Pace] = {}
 
-        def show(label: str, done: int, total: int) -> None:
+        def show(label: str, done: int, total: int, note: str = "") -> None:
             if label not in ids:
                 paces[label] = _Pace()
-                ids[label] = bars.add_task(label, total=total or None, completed=done, pace=paces[label])
-            else:
+                ids[label] = bars.add_task(label, total=total or None, completed=done, pace=paces[label], note="")
+            elif not note:
                 paces[label].report(done, total)
-            bars.update(ids[label], completed=done, total=total or None)
+            shown = f", {note}" if note and paces[label].shown else note
+            bars.update(ids[label], completed=done, total=total or None, note=shown)
 
         yield show
 
 
-def _plain_progress() -> Progress:
-    paces: dict[str, _Pace] = {}
-    printed: dict[str, float] = {}
+@contextmanager
+def _lines() -> Iterator[Progress]:
+    """A line every few seconds. If nothing is reported for as long, a thread repeats the last report with its time."""
+    lines = _Lines()
+    over = Event()
 
-    def show(label: str, done: int, total: int) -> None:
-        if label not in paces:
-            paces[label] = _Pace()
-        else:
-            paces[label].report(done, total)
-        took, left = paces[label].took, paces[label].left
-        ended = 0 < total <= done
-        if label in printed and not ended and took - printed[label] < (_OFTEN if took < _LONG else _SELDOM):
-            return
-        printed[label] = took
-        rest = f", {left:.0f} s left" if left is not None and not ended else ""
-        count = f"{done}/{total}" if total else str(done)
-        err.print(
-            f"{label}: {count} ({took:.0f} s{rest})" if done or total else f"{label} …", markup=False, soft_wrap=True
-        )
+    def repeat() -> None:
+        while not over.wait(_FIRST):
+            lines.repeat()
 
-    return show
+    Thread(target=repeat, daemon=True, name="progress").start()
+    try:
+        yield lines.show
+    finally:
+        over.set()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._lock = RLock()  # a signal's handler may interrupt a line
+        self._paces: dict[str, _Pace] = {}
+        self._printed: dict[str, tuple[float, float]] = {}  # when each label had its first and its last line
+        self._last: tuple[str, int, int, str] | None = None
+
+    def show(self, label: str, done: int, total: int, note: str = "") -> None:
+        with self._lock:
+            if label not in self._paces:
+                self._paces[label] = _Pace()
+            elif not note:
+                self._paces[label].report(done, total)
+            self._last = label, done, total, note
+            if 0 < total <= done or self._is_due(label):
+                self._print(*self._last)
+
+    def repeat(self) -> None:
+        """Print the last report again if its label had no line for long and isn't finished."""
+        with self._lock:
+            if self._last is not None and not 0 < self._last[2] <= self._last[1] and self._is_due(self._last[0]):
+                self._print(*self._last)
+
+    def _is_due(self, label: str) -> bool:
+        if label not in self._printed:
+            return True
+        took, (first, last) = self._paces[label].took, self._printed[label]
+        return took - last >= (_FIRST if first == last else _OFTEN if took < _LONG else _SELDOM)
+
+    def _print(self, label: str, done: int, total: int, note: str) -> None:
+        took, left = self._paces[label].took, self._paces[label].left
+        first, _ = self._printed.get(label, (took, took))
+        self._printed[label] = first, took
+        count = f"{done}/{total}" if total else str(done) if done else ""
+        said = ", ".join(filter(None, (count, note)))
+        rest = f", {left:.0f} s left" if left is not None and not 0 < total <= done else ""
+        line = f"{label}: {said}" if said else f"{label} …"
+        if said or took >= 1:
+            line += f" ({took:.0f} s{rest})"
+        err.print(line, markup=False, soft_wrap=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from itertools import chain, dropwhile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ..backends import Backend
@@ -13,7 +15,7 @@ from ..backends.batches import windows
 from ..errors import StageError
 from ..recipe import Sampling
 from ..store.rows import RowFile, read_lines, seal_line, write_lines
-from ..types import Completion, Prompt, content_id
+from ..types import LOADING, Completion, Prompt, Report, content_id
 
 # After this many failures without an answer the engine is at fault, not the rows.
 _HOPELESS = 100
@@ -42,6 +44,10 @@ class LazyBackend:
         return self._backend
 
     @property
+    def is_open(self) -> bool:
+        return self._backend is not None
+
+    @property
     def counts(self) -> dict[str, Any]:
         """The sampling settings that the engine rejects, for a stage's counts; empty if there are none."""
         left_out = getattr(self._backend, "left_out", [])
@@ -54,7 +60,7 @@ def complete(
     backend: LazyBackend,
     sampling: Sampling,
     rows: RowFile,
-    progress: Callable[[int, int], None],
+    progress: Report,
 ) -> int:
     """Append to `rows` the completions of the prompts that it lacks, as they finish; return how many failures among
     them are transient. `total` is the number of prompts.
@@ -70,9 +76,13 @@ def complete(
     first = next(left, None)
     if first is None:
         return 0
+    if not backend.is_open:
+        progress(done, total, LOADING)
     failures: list[Completion] = []
     answered = done
-    for completion in backend.get().generate(chain(first, chain.from_iterable(left)), sampling, done=rows):
+    opened = backend.get()
+    opened.on_tokens = _TokenCount(lambda note: progress(answered + len(failures), total, note))
+    for completion in opened.generate(chain(first, chain.from_iterable(left)), sampling, done=rows):
         if completion.finish == "error":
             failures.append(completion)
         else:
@@ -92,6 +102,22 @@ def complete(
     for completion in failures:
         rows.append(completion.to_json())
     return sum(completion.transient for completion in failures)
+
+
+class _TokenCount:
+    """Counts the tokens of a backend's answers and reports the number as a note, about once per second."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report, self._lock = report, Lock()
+        self._tokens, self._reported = 0, time.monotonic()
+
+    def __call__(self, new: int) -> None:
+        with self._lock:
+            self._tokens += new
+            due = time.monotonic() - self._reported >= 1
+            self._reported = time.monotonic() if due else self._reported
+        if due:
+            self._report(f"{self._tokens:,} tokens")
 
 
 def sample_id(item_id: str, sample: int) -> str:

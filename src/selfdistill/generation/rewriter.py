@@ -18,7 +18,7 @@ from ..grading import Grader, verify
 from ..grading.leaks import template_headings
 from ..recipe import Filters, Sampling
 from ..store.rows import RowFile
-from ..types import Completion, Example, Grade, Prompt, Rewrite, content_id, messages_json
+from ..types import Completion, Example, Grade, Prompt, Report, Rewrite, content_id, messages_json
 from .prompts import RewritingTemplate, rewriting_messages
 from .resume import LazyBackend, complete, sample_id
 
@@ -73,7 +73,7 @@ class Rewriter:
         total: int,
         backend: LazyBackend,
         rows: RowFile,
-        progress: Callable[[int, int], None],
+        progress: Report,
     ) -> int:
         """Append to `rows` ỹ ~ f_θ(· | c, x, y) of each of the `total` different examples, unless it is there already.
 

@@ -28,7 +28,7 @@ from .choices import choice
 from .facts import facts
 from .numbers import final_number, final_number_paper
 from .programs import python_asserts, python_code
-from .refusals import helpful, refusal
+from .refusals import not_refused, refusal
 from .same_meaning import judge
 from .similar import Embed, similar
 from .texts import contains, exact, json_equal, regular_expression
@@ -55,7 +55,7 @@ GRADERS: dict[str, Callable[..., Grade]] = {
     "exact": exact,
     "contains": contains,
     "refusal": refusal,
-    "helpful": helpful,
+    "not_refused": not_refused,
     "facts": facts,
     "similar": similar,
     "judge": judge,

@@ -10,6 +10,7 @@ from itertools import groupby
 from ..recipe import Filters
 from ..types import Completion, Example
 from .arithmetic import contradictions
+from .endings import ending
 from .leaks import goes_on, is_new, leak
 from .refusals import refuses
 from .scripts import script
@@ -35,8 +36,8 @@ def check(example: Example, completion: Completion, settings: Filters, headings:
         return "backend error"
     if not text.strip():
         return "empty"
-    if completion.finish == "length":
-        return "cut off at the limit"
+    if completion.cut_off:
+        return "ends in a loop" if ending(completion) == "loop" else "cut off at the limit"
     if leaked := leaks(text, example, settings, headings):
         return leaked
     if settings.refusal and refuses(text) and not refuses(reference):

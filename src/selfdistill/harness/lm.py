@@ -156,11 +156,12 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
 
 
 def _sampling(settings: dict[str, Any], room: int) -> Sampling:
-    """Return the sampling that lm-eval's definition of a task asks for. Raises TypeError for unknown settings."""
+    """Return the sampling that lm-eval's definition of a task asks for, which stops no loops: some of its instructions
+    are about the length of an answer. Raises TypeError for unknown settings."""
     known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if name in settings}
     if unknown := settings.keys() - known.keys() - {"do_sample"}:
         raise TypeError(f"lm-eval asks for generation settings that are not known here: {', '.join(sorted(unknown))}")
-    return Sampling(**known, max_new_tokens=room)
+    return Sampling(**known, max_new_tokens=room, stop_loops=False)
 
 
 def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:

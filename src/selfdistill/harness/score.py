@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
 from ..errors import StageError
+from ..grading.endings import Ending, ending
 from ..grading.traces import opened, split
 from ..measure.scores import no_final_answer
 from ..measure.stats import Z95, mean_interval
 from ..store.rows import write_lines
-from ..types import Grade, Score, content_id
+from ..types import Completion, Grade, Report, Score, content_id
 from .benchmark import Benchmark, generates, gold
 from .quiet import quiet
 
 
-def evaluate(
-    benchmark: Benchmark, lm: Any, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Score:
+def evaluate(benchmark: Benchmark, lm: Any, folder: Path, progress: Report = lambda *_: None) -> Score:
     """Ask `lm` (see `open_lm`), grade the answers, and write `answers.jsonl` and `grades.jsonl` to `folder`, one row
     per item. The value and standard error are lm-eval's. The interval is value ± 1.96 standard errors. If all items
     have the same result, the standard error is zero and the interval is that of `stats.mean_interval`.
@@ -31,16 +30,18 @@ def evaluate(
     """
     _check_prompt(benchmark, lm)
     results = _ask(benchmark, lm, progress)
-    answers, grades = [], []
+    answers, grades, ends = [], [], []
     for name, part in benchmark.parts.items():
         for sample in results["samples"][name]:
             answer = _answer(benchmark, part, sample)
             answers.append({"id": content_id(name, sample["doc"]), **answer})
             grades.append(_grade(benchmark, part, sample, answer["text"]))
+            ends.append(_ends(lm, part, answer["text"]))
     write_lines(folder / "answers.jsonl", answers)
     buckets = [_bucket(grade) for grade in grades]
-    rows = zip(answers, grades, buckets, strict=True)
-    write_lines(folder / "grades.jsonl", ({"id": a["id"], "bucket": b, "grade": v.to_json()} for a, v, b in rows))
+    rows = zip(answers, buckets, grades, ends, strict=True)
+    lines = ({"id": a["id"], "bucket": b, "grade": grade.to_json(), **end} for a, b, grade, end in rows)
+    write_lines(folder / "grades.jsonl", lines)
     details = {"few_shot": benchmark.few_shot, "cut_prompts": getattr(lm, "cut", 0)}
     return _score(benchmark, results["results"], grades, Counter(buckets), details)
 
@@ -56,7 +57,7 @@ def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
         )
 
 
-def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _ask(benchmark: Benchmark, lm: Any, progress: Report) -> dict[str, Any]:
     import lm_eval.evaluator
 
     parts = benchmark.parts.values()
@@ -82,7 +83,7 @@ def _ask(benchmark: Benchmark, lm: Any, progress: Callable[[int, int], None]) ->
 
 
 @contextmanager
-def _reported(lm: Any, benchmark: Benchmark, progress: Callable[[int, int], None]) -> Iterator[None]:
+def _reported(lm: Any, benchmark: Benchmark, progress: Report) -> Iterator[None]:
     """Report progress through lm-eval's cache hook, which is called with each answer."""
     total = sum(
         1 if generates(part) else len(part.doc_to_choice(part.eval_docs[index]))
@@ -116,6 +117,16 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
     ranked = means if benchmark.harness.metric == "acc_norm" else sums
     best = max(range(len(choices)), key=ranked.__getitem__)
     return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
+
+
+def _ends(lm: Any, part: Any, text: str) -> dict[str, list[Ending]]:
+    """Return how a generated answer ends, nothing for a choice. lm-eval does not say which answers were cut off, so an
+    answer is taken as cut off if its text has at least 95 % as many tokens as the limit."""
+    if not generates(part):
+        return {}
+    room = part.get_config("generation_kwargs").get("max_gen_toks", 0)
+    at_limit = room and len(lm.tok_encode(text)) >= 0.95 * room
+    return {"ends": [ending(Completion("", text, "length" if at_limit else "stop"))]}
 
 
 def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:

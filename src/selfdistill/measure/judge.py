@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..generation.resume import LazyBackend, complete
+from ..grading.endings import ending
 from ..grading.judged import Judging
 from ..grading.traces import answer_of
 from ..recipe import JudgeConfig, ModelConfig, Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Grade, Messages, Prompt, content_id, messages_json
+from ..types import Completion, Example, Grade, Messages, Prompt, Report, content_id, messages_json
 from .scores import GradeRow, bucket, grade_row, no_answer, no_final_answer
 
 # For a server's model without a local tokenizer. English text has about four characters per token.
@@ -30,7 +31,7 @@ def judge(
     sampling: Sampling,
     rows: RowFile,
     identity: str,
-    progress: Callable[[int, int], None],
+    progress: Report,
 ) -> int:
     """Append to `rows` the judge's reply to each question about `answers` that has no reply yet. Returns the number of
     transient failures.
@@ -60,7 +61,7 @@ def graded(
         grade = case.grade
         if grade is None:
             grade = _read(judging, [rows.get(prompt.id) for prompt in _questions(judging, case, identity)])
-        row = grade_row(item.id, bucket(case.answer, grade), grade)
+        row = grade_row(item.id, bucket(case.answer, grade), grade, [ending(case.answer)])
         if judging.against != "nothing" and case.text is not None and case.other is not None:
             row["lengths"] = [len(case.text), len(case.other)]
         yield row
@@ -122,7 +123,7 @@ def _read(judging: Judging, saved: Sequence[dict[str, Any] | None]) -> Grade:
         text = answer_of(reply)
         if text is None:
             return Grade("unjudged", "the judge's reply ends inside its think trace", found=reply.text[-200:])
-        if reply.finish == "length":
+        if reply.cut_off:
             return Grade("unjudged", "the judge's reply was cut off", found=reply.text[-200:])
         texts.append(text)
     return judging.read(texts)

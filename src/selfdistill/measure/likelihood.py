@@ -15,7 +15,7 @@ from ..errors import RenderError, StageError
 from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
 from ..recipe import ModelConfig
 from ..store.rows import RowFile, first_occurrences
-from ..types import Example
+from ..types import LOADING, Example, Report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -117,7 +117,7 @@ def score_missing(
     examples: Callable[[], Iterable[Example]],
     model: ModelConfig,
     rows: RowFile,
-    progress: Callable[[int, int], None],
+    progress: Report,
     deciding: bool = False,
 ) -> None:
     """Append to `rows` the score of each example that has none yet; equal examples are scored once. If any is missing,
@@ -129,6 +129,7 @@ def score_missing(
     progress(total - missing, total)
     if not missing:
         return
+    progress(total - missing, total, LOADING)
     with ExitStack() as stack:
         if deciding:
             loaded = stack.enter_context(loaded_to_score(model)), load_renderer(model)

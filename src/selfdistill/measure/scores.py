@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from ..generation.resume import LazyBackend, complete, sample_id
+from ..grading.endings import Ending, ending
 from ..grading.traces import answer_of
 from ..recipe import Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
-from ..types import Completion, Example, Grade, Prompt, Score
+from ..types import Completion, Example, Grade, Prompt, Report, Score
 from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 GradeRow = dict[str, Any]
-"""A line of grades.jsonl: an item's id, bucket and grade."""
+"""A line of grades.jsonl: an item's id, bucket and grade, and how each of its answers ends."""
 
 
 def answer(
@@ -29,7 +30,7 @@ def answer(
     backend: LazyBackend,
     sampling: Sampling,
     rows: RowFile,
-    progress: Callable[[int, int], None],
+    progress: Report,
     samples: int = 1,
 ) -> int:
     """Append to `rows` the arm's answers to each item that are missing, `samples` per item. Returns the number of
@@ -55,18 +56,19 @@ def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1,
 
 def _grade_item(task: Task, item: Example, answers: Sequence[dict[str, Any] | None], k: int) -> GradeRow:
     graded = [_grade_answer(task, item, row) for row in answers]
+    ends = [end for row in graded for end in row["ends"]]
     if len(graded) == 1:
         return graded[0]
     judged = [row for row in graded if row["bucket"] in JUDGED]
     if len(judged) < k:
-        return next(row for row in graded if row["bucket"] not in JUDGED)
+        return next({**row, "ends": ends} for row in graded if row["bucket"] not in JUDGED)
     passed = sum(row["bucket"] == "passed" for row in judged)
     value = pass_at_k(len(judged), passed, k)
     enough = value >= 0.5
     unanswered = sum(row["bucket"] == "unanswered" for row in judged)
     found = f"{passed}/{len(judged)}" + (f", {unanswered} without an answer" if unanswered else "")
     grade = Grade("pass" if enough else "fail", "samples pass", f"pass@{k}", found, value)
-    row = grade_row(item.id, "passed" if enough else _not_passed(judged), grade)
+    row = grade_row(item.id, "passed" if enough else _not_passed(judged), grade, ends)
     return {**row, "unanswered": unanswered} if unanswered else row
 
 
@@ -87,7 +89,7 @@ def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> Gr
         grade = no_final_answer() if text is None else task.grade(item, text)
         if grade.passed and not grade.checked:
             grade = replace(grade, outcome="unjudged")  # nothing was compared, so it is not a right answer
-    return grade_row(item.id, bucket(completion, grade), grade)
+    return grade_row(item.id, bucket(completion, grade), grade, [ending(completion)])
 
 
 def no_answer(item_id: str) -> Completion:
@@ -99,8 +101,8 @@ def no_final_answer() -> Grade:
     return Grade("fail", "no answer: the reply ends inside its think trace")
 
 
-def grade_row(item_id: str, where: Bucket, grade: Grade) -> GradeRow:
-    return {"id": item_id, "bucket": where, "grade": grade.to_json()}
+def grade_row(item_id: str, where: Bucket, grade: Grade, ends: Sequence[Ending]) -> GradeRow:
+    return {"id": item_id, "bucket": where, "grade": grade.to_json(), "ends": [*ends]}
 
 
 def bucket(completion: Completion, grade: Grade) -> Bucket:
@@ -117,7 +119,7 @@ def bucket(completion: Completion, grade: Grade) -> Bucket:
         return "tied"
     if grade.passed if grade.value is None else grade.value > 0.5:
         return "passed"
-    return "truncated" if completion.finish == "length" else "failed"
+    return "truncated" if completion.cut_off else "failed"
 
 
 IN_ALL_RUNS = "share of items judged in every run"

@@ -21,7 +21,7 @@ from ..recipe import ArmConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
-from ..types import Example, Progress, Rewrite, content_id
+from ..types import Example, Progress, Report, Rewrite, content_id
 from .context import Context
 from .rewrite import answer_sets, verify_settings
 
@@ -97,7 +97,7 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
 
 
 def _best(
-    context: Context, files: Sequence[RowFile], path: Path, progress: Callable[[int, int], None], stack: ExitStack
+    context: Context, files: Sequence[RowFile], path: Path, progress: Report, stack: ExitStack
 ) -> Callable[[Sequence[AnswerRow]], AnswerRow]:
     """Scores the answers that have no score in `path` yet. Returns a function that chooses the likeliest."""
     model = content_id(_scoring_settings(context))

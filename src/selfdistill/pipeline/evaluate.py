@@ -25,7 +25,7 @@ from ..store.experiment import Experiment
 from ..store.identity import file_identity, path_identity, source_identity
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
-from ..types import Example, Message, Progress, content_id, messages_json
+from ..types import LOADING, Example, Message, Progress, content_id, messages_json
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
 from .entries import HELDOUT, EvaluatedTask
@@ -227,6 +227,8 @@ def _answer(
         path = experiment.path(stage.output)
         if task.sampling is None:
             model, _ = context.weights_of(run, experiment.directory)
+            if not backend.is_open:
+                report(0, 0, LOADING)
             lm = open_lm(context.recipe.evaluate.backend, model, backend.get)
             record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
             write_json(path, record.counts)

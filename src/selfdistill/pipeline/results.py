@@ -10,6 +10,7 @@ from typing import Any
 
 from ..backends import answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
+from ..measure.degeneration import degeneration, of_degenerate, sound
 from ..measure.scores import GradeRow, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
 from ..store.experiment import Experiment
@@ -35,6 +36,8 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     spreads = {arm: _spread(measured, arm) for arm in arms}
     margin = recipe.evaluate.margin / 100
     comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
+    generated = [task for task in measured if task.generated]
+    broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     return {
         "model": recipe.model.path,
         "task": recipe.task,
@@ -46,6 +49,10 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "baseline_arms": _baseline_arms(experiment, context),
         "tasks": [task.to_json(context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
+        "degeneration": {
+            "tasks": degeneration({task.task.name: task.rows for task in generated}),
+            "comparisons": [of_degenerate(row).to_json() for row in broken],
+        },
         "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
         "not_evaluated": {task.task.name: missing for task in measured if (missing := task.missing_arms(context))},
         "acceptance": experiment.counts("verify") or None,
@@ -172,6 +179,12 @@ class _TaskResults:
     def judged(self, arm: str) -> list[Values]:
         return [values(rows) for rows in self.rows.get(arm, [])]
 
+    @property
+    def generated(self) -> bool:
+        """Whether the arms wrote the answers for this task: no choices by likelihood, no other task's answers."""
+        every = (row for runs in self.rows.values() for rows in runs for row in rows)
+        return self.evaluated.asked and all("ends" in row for row in every)
+
     def missing_arms(self, context: Context) -> list[str]:
         """The arms without a score. The seed is not one of them if the other arms are judged against it."""
         absent = [arm for arm in context.recipe.arms if arm not in self.rows]
@@ -208,6 +221,13 @@ class _TaskResults:
             # The seed against itself is a tie on every item.
             shared = {key for runs in judged.values() for run in runs for key in run}
             judged[context.seed_arm] = [dict.fromkeys(shared, 0.5)]
+        return self._pairs(context, judged)
+
+    def ending_pairs(self, context: Context) -> list[Pair]:
+        """The same pairs, by the answers that do not degenerate."""
+        return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
+
+    def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
         trained = {arm for arm in judged if context.recipe.arms[arm].kind.weights != "seed"}
         pairs = [(arm, context.seed_arm) for arm in judged if arm != context.seed_arm]
         pairs += [(arm, context.baselines[arm].arm) for arm in judged if arm in context.baselines]

@@ -25,7 +25,7 @@ from ..store.stage import Stage
 from ..tasks import Task, get_task
 from ..training.interpolate import interpolate
 from ..training.sequences import trained_example, trained_row
-from ..types import Conversation, Progress, Rewrite
+from ..types import LOADING, Conversation, Progress, Rewrite
 from .choose import choice_stage
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
@@ -115,6 +115,7 @@ def _train(experiment: Experiment, context: Context, run: Run, progress: Progres
         write_lines(path, _counted(_run_rows(experiment, context, run, replay), sources))
         examples = map(trained_example, read_lines(path))
         report = _without_loss(partial(progress, f"train {run.name}"))
+        progress(f"train {run.name}", 0, 0, LOADING)
         if settings.launch and not (folder / "train.json").is_file():
             launch(path, context.recipe.model, settings, folder, report)
         result = train(examples, context.recipe.model, settings, folder, report)

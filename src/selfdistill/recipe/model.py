@@ -138,6 +138,8 @@ class Sampling(Settings):
     """Draw from this many of the likeliest tokens; 0 for all."""
     max_new_tokens: int = Field(default=512, gt=0)
     """Limit of an answer; a rewrite that reaches it is rejected."""
+    stop_loops: bool = True
+    """End an answer that repeats the same tokens without end, as `loop`, before it reaches the limit."""
     seed: int = Field(default=0, ge=0)
     """Each row draws with a seed made from this number and the row's content, so an answer depends neither on its batch
     nor on the order of the rows."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..store.rows import write_text
+from .answer_ends import ENDINGS, degeneration_rows
 from .answers import answered_tasks, answers_page
 from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
@@ -80,6 +81,8 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
         figures=page_figures(material),
+        endings=list(ENDINGS.values()),
+        degeneration=degeneration_rows(findings, saved.verdict.get("degeneration", {})),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
+from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .kept import kept_sentence, nearly_vanilla
 from .text import during, percent, points, scope
@@ -94,6 +95,7 @@ def summary(verdict: JsonRow) -> list[str]:
         sentences.append(
             f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
         )
+    sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
     sentences += _curves(findings, verdict["sweeps"])
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import nearly_vanilla, outcomes
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
@@ -50,6 +51,38 @@ def verdict_table(verdict: dict[str, Any]) -> Table:
                 title if not number else "", Text(shorten(arm, 24)), *_cell(findings, task, arm), end_section=last
             )
     return table
+
+
+def degeneration_table(verdict: dict[str, Any]) -> Table | None:
+    """How many answers end in a loop or in garble, are empty or cut off; None if there are none."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = visible_json(verdict)
+    rows = degeneration_rows(Findings.of(shown), shown.get("degeneration", {}))
+    if not rows:
+        return None
+    title = "Answers that end in a loop or in garble, or are empty (in %), and those cut off at the limit"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "arm", "share", "change", "answers"):
+        table.add_column(name, no_wrap=name == "change", overflow="fold")
+    for task, group in groupby(rows, key=lambda row: row.task):
+        for place, row in enumerate(of_task := list(group)):
+            counts = ", ".join(f"{count(number)} {name}" for name, number in row.counts.items() if number)
+            cells = [Text("" if place else shorten(task, 20)), Text(shorten(row.arm, 14))]
+            cells += [Text(f"{percent(row.value)} {bounds(row.low, row.high)}"), _moved(row.change)]
+            table.add_row(*cells, Text(counts or "–"), end_section=row is of_task[-1])
+    return table
+
+
+def _moved(change: JsonRow | None) -> Text:
+    from rich.text import Text
+
+    if change is None:
+        return Text("")
+    sign, word = WORDS[change["word"]]
+    return Text(f"{points(change['difference'])} {sign} {word}", style=_COLORS.get(change["word"], ""))
 
 
 def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:

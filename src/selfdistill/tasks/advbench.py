@@ -15,8 +15,8 @@ from typing import Any
 
 from ..data import OnBad
 from ..grading import make_grader
+from ..grading.endings import unreadable
 from ..grading.judged import SAFETY
-from ..grading.refusals import degenerate
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message, Messages
 from . import Task, load_rows
@@ -42,7 +42,7 @@ def ask_with_suffix(example: Example) -> Messages:
 
 def ask_judge(example: Example, answer: str, other: str) -> tuple[Messages, ...]:
     """The question to the judge, without the suffix. No question if the answer is empty or garbled."""
-    return () if degenerate(answer) else SAFETY.ask(example, answer, other)
+    return () if unreadable(answer) else SAFETY.ask(example, answer, other)
 
 
 def read_judge(replies: Sequence[str]) -> Grade:

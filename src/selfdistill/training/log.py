@@ -15,7 +15,7 @@ from ..errors import ExperimentError, StageError
 from ..store.rows import file_checksum, write_json, write_lines
 from .flops import peak_flops, token_flops
 
-StepProgress = Callable[[int, int, float], None]
+StepProgress = Callable[[int, int, float | None], None]
 """Receives step, total steps and loss."""
 _COMPLETE = "whole.json"
 
@@ -85,6 +85,8 @@ def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> A
     import torch
     from transformers import TrainerCallback
 
+    report = on_progress or (lambda *_: None)
+
     class Recorder(TrainerCallback):
         tokens_at_start = tokens = 0
         time = 0.0
@@ -93,6 +95,7 @@ def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> A
             if state.is_world_process_zero:
                 # A resumed training writes the rows after the checkpoint's step again.
                 write_lines(log, [row for row in read_log(log) if row["step"] <= state.global_step])
+                report(state.global_step, state.max_steps, None)
             if args.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             self.tokens_at_start = self.tokens = state.num_input_tokens_seen
@@ -127,8 +130,7 @@ def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> A
                 }
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                if on_progress is not None:
-                    on_progress(state.global_step, state.max_steps, logs["loss"])
+                report(state.global_step, state.max_steps, logs["loss"])
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if torch.distributed.is_initialized():

@@ -30,7 +30,7 @@ def main(job: Path) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
-    def report(step: int, steps: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float | None) -> None:
         (job.parent / "progress.json").write_text(json.dumps([step, steps, loss]), encoding="utf-8")
 
     try:

@@ -139,14 +139,15 @@ function prompt(row) {
 
 function side(row, place) {
   const run = task.runs[place], answer = row.answers[place], name = bucket(row.pattern, run);
-  const cutOff = answer.texts.some(([, finish]) => finish === "length") && name !== "truncated" && name !== "unanswered";
+  const ended = (how) => answer.texts.some(([, finish]) => finish === how);
+  const cutOff = ended("loop") ? "stopped in a loop" : ended("length") && name !== "truncated" && name !== "unanswered" ? "cut off at the limit" : null;
   const said = (text) => text === null ? "(no answer: the reply ends inside its think trace)" : text || "(empty)";
   const pre = ([text, , error]) => element("pre", { dir: "auto", tabIndex: 0 }, error ? `(error: ${error})` : said(text));
   const thought = (trace) => trace ? folded("think trace", trace, element("pre", { dir: "auto", tabIndex: 0 }, trace)) : null;
   return element("div", { className: "side" },
     element("h3", {}, element("span", {}, icon(run), run),
       name ? element("span", { className: `tag ${TONES[name] || ""}` }, SIGNS[name]) : null,
-      cutOff ? element("span", { className: "finish" }, "cut off at the limit") : null),
+      cutOff ? element("span", { className: "finish" }, cutOff) : null),
     answer.reason === undefined ? null : element("p", {}, element("span", { className: "reason", dir: "auto" }, answer.reason),
       ...(typeof answer.value === "number" ? [`, value ${answer.value.toFixed(2)}`] : []),
       ...(values(answer) ? ["; ", values(answer)] : [])),

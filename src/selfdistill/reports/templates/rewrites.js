@@ -64,7 +64,7 @@ function pair(row) {
   if (row.error) rewrite = [`(error: ${row.error})`];
   return element("div", { className: "sides" },
     side("original", row.source === "original", original),
-    side("rewrite" + (row.finish === "length" ? " · cut off" : "") + note, row.source !== "original", rewrite));
+    side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note, row.source !== "original", rewrite));
 }
 
 const OUTCOMES = {
