@@ -21,7 +21,7 @@ from ..grading.traces import answer_of
 from ..measure.likelihood import score_missing
 from ..recipe import GraderSpec, ModelConfig, Sampling
 from ..store.rows import RowFile
-from ..types import Completion, Example, Message, Messages, Prompt, Rewrite, content_id, messages_json
+from ..types import Completion, Example, Message, Messages, Prompt, Report, Rewrite, content_id, messages_json
 from .context import Context
 
 _STUB = Example.of((Message("user", "A question?"),), "A reference.")
@@ -48,9 +48,7 @@ def judge_settings(context: Context) -> dict[str, Any]:
     return {"judge": _identity(context), "questions": questions}
 
 
-def ask_judge(
-    path: Path, context: Context, rewrites: Callable[[], Iterable[Rewrite]], progress: Callable[[int, int], None]
-) -> int:
+def ask_judge(path: Path, context: Context, rewrites: Callable[[], Iterable[Rewrite]], progress: Report) -> int:
     """Appends the replies that the file lacks about the rewrites that passed so far. Returns the number of transient
     failures. A judge with weights here is asked how likely it finds yes and no, any other for a reply."""
     model, backend, sampling = _judge(context)
