@@ -1,7 +1,7 @@
 """selfdistill: self-distillation fine-tuning (SDFT, arXiv 2402.13669), from a chat model and a dataset to a verdict.
 
-The steps of an experiment (`run`, `preview`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a recipe or an
-`Experiment`. All other functions take values; those with the name of a step are in their package, such as
+The steps of an experiment (`run`, `preview`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a
+recipe or an `Experiment`. All other functions take values; those with the name of a step are in their package, such as
 `selfdistill.training.train`. `examples/sdft_in_100_lines.py` uses them from start to end.
 
 A name is imported on first use, so that `import selfdistill` is cheap.
