@@ -36,7 +36,7 @@ SECONDS = 60.0
 """The time limit of a probe."""
 _TOKENS = 16  # drawn per prompt
 _PROMPTS = 64
-_PROMPT_TOKENS = 12_000  # of all prompts of a probe together
+_PROMPT_TOKENS = 6_000  # of all prompts of a probe together
 _STEP_TOKENS = 4096  # a second step only if the first is smaller than this
 
 Range = tuple[float, float]
