@@ -319,6 +319,7 @@ def test_real_engines_preview(tmp_path: Path, command: Command, server: Server, 
 # ---- answers are shared between directories
 
 
+@pytest.mark.usefixtures("neighbours")
 def test_answers_are_taken_from_a_directory_with_equal_settings(
     model: Path, tmp_path: Path, command: Command, asked: list[str]
 ) -> None:
@@ -350,6 +351,7 @@ def spoil_manifest(first: Path) -> None:
     (first / "manifest.json").write_text("{")
 
 
+@pytest.mark.usefixtures("neighbours")
 @pytest.mark.parametrize(
     ("change", "hurt"),
     [
@@ -375,6 +377,7 @@ def test_answers_are_not_taken_if_settings_or_files_differ(
     assert {file: file.read_bytes() for file in (runs / "first").rglob("*") if file.is_file()} == there
 
 
+@pytest.mark.usefixtures("neighbours")
 def test_answers_of_another_day_are_taken_only_if_no_prompt_holds_the_date(
     tmp_path: Path, command: Command, asked: list[str]
 ) -> None:

@@ -459,9 +459,9 @@ def test_rewriting_survives_kill_9_byte_for_byte(
     )
 
     rng, kills = random.Random(0), 0
-    completions = tmp_path / "killed" / "rewrite" / "completions.jsonl"
+    completions = tmp_path / "apart" / "killed" / "rewrite" / "completions.jsonl"
     for share in (0.15, 0.45, 0.75):
-        process = subprocess.Popen([*COMMAND, "rewrite", str(path), "--dir", str(tmp_path / "killed")])
+        process = subprocess.Popen([*COMMAND, "rewrite", str(path), "--dir", str(tmp_path / "apart" / "killed")])
         wanted = share * len(whole["rewrite/completions.jsonl"])
         while process.poll() is None and not (completions.exists() and completions.stat().st_size >= wanted):
             time.sleep(0.002)
@@ -472,8 +472,8 @@ def test_rewriting_survives_kill_9_byte_for_byte(
     assert kills >= 1
     with completions.open("ab") as file:
         file.write(b'{"id": "00')  # a torn line, as a kill in the middle of a write leaves
-    assert command("rewrite", path, "--dir", tmp_path / "killed").code == 0
-    assert tree(tmp_path / "killed") == whole
+    assert command("rewrite", path, "--dir", tmp_path / "apart" / "killed").code == 0
+    assert tree(tmp_path / "apart" / "killed") == whole
 
 
 def test_rewrites_that_failed_for_the_servers_sake_are_asked_again_until_an_arm_is_trained(

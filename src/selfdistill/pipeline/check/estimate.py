@@ -44,7 +44,7 @@ Range = tuple[float, float]
 
 
 @dataclass
-class Estimate:
+class TimeEstimate:
     """Lines for the plan, what must be fixed, and what is worth a look. `seconds` and `memory` (GiB) are per stage."""
 
     lines: list[str] = field(default_factory=list)
@@ -86,9 +86,9 @@ class _Work:
 
 def estimate(
     context: Context, lengths: RowLengths, counts: DataCounts, items: Mapping[str, int], train: Path, told: Progress
-) -> Estimate:
+) -> TimeEstimate:
     """Probes each engine and each training method of the recipe, one after the other."""
-    found, work = Estimate(), _Work(context, lengths, counts, items, train)
+    found, work = TimeEstimate(), _Work(context, lengths, counts, items, train)
     if not weight_shapes(context.recipe.model) or not len(lengths.sequences):
         found.lines.append("time      not estimated, as the seed's weights are not on this machine")
         return found
@@ -115,7 +115,7 @@ def _minutes(least: float, most: float) -> str:
 # ---- engines
 
 
-def _engines(work: _Work, found: Estimate, told: Progress) -> None:
+def _engines(work: _Work, found: TimeEstimate, told: Progress) -> None:
     recipe = work.context.recipe
     sides = {"rewriting": recipe.rewrite.backend} if work.answers else {}
     sides |= {"answering": recipe.evaluate.backend} if work.items else {}
@@ -136,7 +136,7 @@ def _engines(work: _Work, found: Estimate, told: Progress) -> None:
                 found.seconds[gap.name] = reading, reading
 
 
-def _probe_engine(work: _Work, backend: str, found: Estimate) -> Mapping[str, Any] | None:
+def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str, Any] | None:
     """Seconds per token that is read and per token that is drawn, and seconds to load."""
     recipe, sampling = work.context.recipe, work.context.recipe.rewrite.sampling
     prompts, tokens = _prompts(work)
@@ -206,7 +206,7 @@ def _range(work: _Work, speed: Mapping[str, Any], count: int, prompt: float, lim
 # ---- trainings
 
 
-def _trainings(work: _Work, found: Estimate, told: Progress) -> None:
+def _trainings(work: _Work, found: TimeEstimate, told: Progress) -> None:
     """Probes one training per method, and applies its speed to all runs of that method."""
     rates: dict[str, Mapping[str, Any] | None] = {}
     seconds = 0.0
@@ -226,7 +226,7 @@ def _trainings(work: _Work, found: Estimate, told: Progress) -> None:
         found.seconds["training"] = seconds, seconds
 
 
-def _probe_training(work: _Work, settings: TrainConfig, found: Estimate) -> Mapping[str, Any] | None:
+def _probe_training(work: _Work, settings: TrainConfig, found: TimeEstimate) -> Mapping[str, Any] | None:
     micro = settings.micro_batch_size
     longest = np.argsort(-work.lengths.sequences, kind="stable")[: 2 * micro]
     tokens = [min(int(work.lengths.sequences[i]), settings.max_length) for i in longest]
@@ -252,7 +252,7 @@ def _probe_training(work: _Work, settings: TrainConfig, found: Estimate) -> Mapp
 # ---- the process
 
 
-def _run(job: Mapping[str, Any], what: str, lower: str, found: Estimate) -> Mapping[str, Any] | None:
+def _run(job: Mapping[str, Any], what: str, lower: str, found: TimeEstimate) -> Mapping[str, Any] | None:
     """What a probe found. None, with a sentence in `found`, if it ran out of memory or time, or failed."""
     with TemporaryDirectory() as name:
         folder = Path(name)

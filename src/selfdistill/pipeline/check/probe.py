@@ -47,13 +47,14 @@ def _answer(job: dict[str, Any], model: ModelConfig, _folder: Path) -> dict[str,
     sampling, start = Sampling.model_validate(job["sampling"]), time.perf_counter()
     with open_backend(job["backend"], model) as backend:
 
-        def timed(tokens: int) -> tuple[float, int]:
+        def timed(asked: list[Prompt], tokens: int) -> tuple[float, int]:
             begun = time.perf_counter()
-            answers = list(backend.generate(prompts, sampling.model_copy(update={"max_new_tokens": tokens})))
+            answers = list(backend.generate(asked, sampling.model_copy(update={"max_new_tokens": tokens})))
             return time.perf_counter() - begun, sum(answer.tokens for answer in answers)
 
+        timed(prompts[:1], 2)  # the first call of an engine is slower than all later ones
         load = time.perf_counter() - start
-        (read, _), (both, drawn) = timed(1), timed(1 + job["tokens"])
+        (read, _), (both, drawn) = timed(prompts, 1), timed(prompts, 1 + job["tokens"])
         # On a small model the difference of the two can be mere noise.
         return {
             "load": load,
