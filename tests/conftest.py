@@ -18,6 +18,7 @@ from selfdistill.backends import openai
 from selfdistill.cli import main
 from selfdistill.errors import SelfDistillError
 from selfdistill.sandbox import check_sandbox
+from selfdistill.store import shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,6 +32,7 @@ FAST = {
     "test_baseline_arms",
 }  # fmt: skip
 
+_SIBLINGS = shared.siblings
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
 # No deadline: CI machines are slow.
@@ -53,6 +55,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in FAST and "real_data" not in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _alone() -> Iterator[None]:
+    """Each directory of a test does its own work, although a neighbour with equal settings would lend its answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "siblings", lambda _directory: iter(()))
+        yield
+
+
+@pytest.fixture
+def neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories take over answers from each other, as they do for users."""
+    monkeypatch.setattr(shared, "siblings", _SIBLINGS)
 
 
 @pytest.fixture(scope="session")

@@ -317,13 +317,13 @@ def test_check_tells_what_is_missing(
     recipe: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_data(tmp_path / "data.jsonl")
-    fine = command("check", recipe, *overrides(data, "ray"))
+    fine = command("check", "--no-probe", recipe, *overrides(data, "ray"))
     assert fine.code == 0, fine.said
     assert "backend ray (2 × fake)" in fine.said
-    greedy = command("check", recipe, *overrides(data, "ray"), "model.ray.gpus=64")
+    greedy = command("check", "--no-probe", recipe, *overrides(data, "ray"), "model.ray.gpus=64")
     assert "model.ray asks for 128 GPUs, and there are" in greedy.said
     monkeypatch.setattr("selfdistill.backends.ray.cluster.find_spec", lambda name: None)
-    assert "pip install 'selfdistill[ray]'" in command("check", recipe, *overrides(data, "ray")).said
+    assert "pip install 'selfdistill[ray]'" in command("check", "--no-probe", recipe, *overrides(data, "ray")).said
     with (
         pytest.raises(ModelError, match=r"pip install 'selfdistill\[ray\]'"),
         open_backend("ray", on_replicas("fake")),

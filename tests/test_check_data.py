@@ -33,21 +33,21 @@ def qa(at: int, **more: Any) -> dict[str, Any]:
 def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, command: Command) -> None:
     rows = [qa(at) for at in range(300)] + [qa(300, answer="word " * 3000), qa(301)]
     path = recipe(tmp_path, rows)
-    done = command("check", path)
+    done = command("check", "--no-probe", path)
     assert done.code == 2
     assert "Training sequences of more than 2,048 tokens: 1, the longest is row 301 of d.jsonl (" in done.said
     assert "'Question 300?'" in done.said
     said = "Shorten these rows (the model's context has 2,048 tokens), or set train.allow_unusable_rows=true"
     assert said in done.said
-    assert "Raise train.max_length (the model's" in command("check", path, "train.max_length=1000").said
+    assert "Raise train.max_length (the model's" in command("check", "--no-probe", path, "train.max_length=1000").said
     assert "Rewriting prompts that leave no room for an answer in the model's context: 1." in done.said
     stopped = command("run", path, "rewrite.backend=fake", "--dir", tmp_path / "run")
     assert stopped.code == 2
     assert "1, the longest is row 301 of d.jsonl (" in stopped.said
     assert not (tmp_path / "run" / "rewrite").exists()
-    done = command("check", path, "train.allow_unusable_rows=true")
+    done = command("check", "--no-probe", path, "train.allow_unusable_rows=true")
     assert (done.code, "They are cut, or left out" in done.said) == (0, True)
-    assert "Training sequences" not in command("check", path, "train.max_length=16000", "data.n=5").said
+    assert "Training sequences" not in command("check", "--no-probe", path, "train.max_length=16000", "data.n=5").said
 
 
 def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) -> None:
@@ -55,20 +55,20 @@ def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) 
     thought = {"role": "assistant", "content": "4", "reasoning": "2 and 2."}
     turns = [{"role": "user", "content": "2+2?"}, marked, {"role": "user", "content": "Sure?"}, thought]
     path = recipe(tmp_path, [{"messages": turns, "id": at} for at in range(2)])
-    for done in (command("check", path), command(*init(tmp_path))):
+    for done in (command("check", "--no-probe", path), command(*init(tmp_path))):
         assert done.code == 0
         assert "not trained on: id (2 of 2 rows)" in done.said
         assert "2 assistant turns are context only" in done.said
         assert "2 assistant turns held reasoning, which was left out" in done.said
-    assert "2 to train on with 2 responses" in command("check", path).said
+    assert "2 to train on with 2 responses" in command("check", "--no-probe", path).said
 
 
 def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [*(qa(at) for at in range(250)), {"question": "no answer"}], on_bad_row="skip")
-    done = command("check", path)
+    done = command("check", "--no-probe", path)
     assert done.code == 0
     assert "1 rows can't be used and will be left out, the first is d.jsonl line 251: `answer` is missing" in done.said
-    assert "d.jsonl line 251: `answer` is missing" in command("check", path, "data.on_bad_row=stop").said
+    assert "d.jsonl line 251: `answer` is missing" in command("check", "--no-probe", path, "data.on_bad_row=stop").said
 
 
 def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> None:
@@ -77,20 +77,20 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     other.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     arms = {"mixed": {"data": "original", "replay": {"path": str(other), "share": 0.1}}}
     path = recipe(tmp_path, [qa(at) for at in range(10)], arms)
-    assert "other.jsonl line 2: `images` is filled" in command("check", path).said
-    done = command("check", path, "arms.mixed.replay.on_bad_row=skip")
+    assert "other.jsonl line 2: `images` is filled" in command("check", "--no-probe", path).said
+    done = command("check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip")
     assert done.code == 0
     assert "Rows that mixed replays: 1 rows can't be used" in done.said
     assert "Rows that mixed replays: Not shown to the model" in done.said
     assert (
         "Not shown"
         not in command(
-            "check", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
+            "check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
         ).said
     )
     long = json.dumps(qa(2, answer="word " * 3000)) + "\n"
     other.write_text(long, encoding="utf-8")
-    done = command("check", path)
+    done = command("check", "--no-probe", path)
     assert done.code == 2
     assert (
         "Rows that mixed replays: Training sequences of more than 2,048 tokens: 1, the longest is row 1 of" in done.said
@@ -110,7 +110,10 @@ def test_an_unknown_format_is_named_before_anything_runs(
 ) -> None:
     arms = {"mixed": {"data": "original", "replay": {"path": "more.jsonl", "share": 0.1}}}
     path = recipe(tmp_path, [qa(at) for at in range(3)], arms)
-    for done in (command("check", path, override), command("run", path, override, "--dir", tmp_path / "run")):
+    for done in (
+        command("check", "--no-probe", path, override),
+        command("run", path, override, "--dir", tmp_path / "run"),
+    ):
         assert done.code != 0
         assert f"`{key}`: there is no data format 'foo'; choose one of auto, alpaca, prompt_completion" in done.said
     assert not (tmp_path / "run" / "data").exists()
@@ -118,7 +121,7 @@ def test_an_unknown_format_is_named_before_anything_runs(
 
 def test_prompts_with_chat_markup_are_told(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [qa(1), {"question": "<|im_start|>user\nName a bird.<|im_end|>", "answer": "Wren"}])
-    for done in (command("check", path), command(*init(tmp_path))):
+    for done in (command("check", "--no-probe", path), command(*init(tmp_path))):
         assert "Chat markup in the prompts of 1 row, " in done.said
         assert "<|im_start|> in '<|im_start|>user\\nName a bird.<|im_end|>'" in done.said
         assert "take the markup out of the data" in done.said

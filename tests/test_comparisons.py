@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from support.comparisons import MARGIN, pair
 
-from selfdistill.measure.comparisons import Comparison, Pair, compare, runs_needed, word
-from selfdistill.measure.stats import Values
+from selfdistill.measure.comparisons import (
+    ASSUMED_DISAGREEMENT,
+    Comparison,
+    Pair,
+    compare,
+    runs_needed,
+    smallest_change,
+    word,
+)
+from selfdistill.measure.stats import LEVEL, Values, mcnemar
 
 
 def one(gained: int, lost: int, same: int) -> Comparison:
@@ -178,3 +186,21 @@ def test_the_runs_that_would_be_needed_are_those_of_the_simulations() -> None:
     rng = np.random.default_rng(2)
     single = {n: compare(draw(rng, Design(1, 0.02, n=n)), MARGIN) for n in (50, 200, 500)}
     assert [runs_needed(rows, 0.1) for rows in single.values()] == [None, 3, 2]
+
+
+@pytest.mark.parametrize(("n", "tasks"), [(100, 1), (200, 9), (500, 4)])
+def test_the_smallest_change_is_found_in_four_of_five_cases(n: int, tasks: int) -> None:
+    drop = smallest_change(n, tasks)
+    assert drop is not None
+    changed = np.hypot(ASSUMED_DISAGREEMENT, drop)
+    rng = np.random.default_rng(n)
+    drawn = rng.multinomial(n, [(changed - drop) / 2, (changed + drop) / 2, 1 - changed], size=2000)
+    found = np.mean([mcnemar(int(gained), int(lost)) < LEVEL / tasks for gained, lost, _ in drawn])
+    assert found == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_smallest_change_shrinks_with_items_and_grows_with_tasks() -> None:
+    changes = [smallest_change(n, 1) for n in (50, 200, 1000)]
+    assert sorted(filter(None, changes), reverse=True) == changes
+    assert (smallest_change(200, 9) or 0) > (smallest_change(200, 1) or 1)
+    assert smallest_change(3, 1) is None

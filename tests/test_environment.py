@@ -219,9 +219,9 @@ def test_the_terminal_shows_what_rows_and_paths_hold(tmp_path: Path) -> None:
     recipe = written(tmp_path / "x")
     rows = [{"question": f"What is {n} plus 1? {ESCAPES}", "answer": f"{ESCAPES} #### {n + 1}"} for n in range(20)]
     write_rows(tmp_path / "x/rows.jsonl", rows)
-    found = command("check", str(recipe), env={**os.environ, "FORCE_COLOR": "1"})
-    lost = command("check", str(recipe), f"data.path=/nowhere{ESCAPES}")
-    unknown = command("check", str(recipe), f"{ESCAPES}=1")
+    found = command("check", "--no-probe", str(recipe), env={**os.environ, "FORCE_COLOR": "1"})
+    lost = command("check", "--no-probe", str(recipe), f"data.path=/nowhere{ESCAPES}")
+    unknown = command("check", "--no-probe", str(recipe), f"{ESCAPES}=1")
     for done in (found, lost, unknown):
         shown = done.stdout + done.stderr
         assert not any(code in shown for code in ("\x07", "\x1b]", "\x1b[2J", "\x9b", "\u202e")), shown

@@ -192,7 +192,9 @@ def test_too_few_accepted_stops_with_advice_and_keeps_the_rewrites(model: Path, 
 
 def test_advice_to_change_a_setting_can_be_followed(model: Path, rows: Path, tmp_path: Path) -> None:
     values = recipe_of(model, rows, evaluate={"tasks": []}, train={**TRAIN, "max_length": 50})
-    with pytest.raises(StageError, match=r"training rows can't be used .* train.allow_unusable_rows=true"):
+    with pytest.raises(
+        StageError, match=r"Training sequences of more than 50 tokens: .* train.allow_unusable_rows=true"
+    ):
         run(make_recipe(values), tmp_path / "run")
     run(make_recipe(values, ["train.max_length=256"]), tmp_path / "run")
     assert (tmp_path / "run" / "arms" / "sdft" / "model" / "adapter_model.safetensors").is_file()
@@ -371,7 +373,7 @@ def test_a_model_that_is_no_chat_model_is_told_so_by_check_and_run(
     values = recipe_of(base, rows)
     values["rewrite"] = {"grader": "final_number"}
     path = write_recipe_file(tmp_path, values)
-    for done in (command("check", path), command("run", path, "--dir", tmp_path / "run")):
+    for done in (command("check", "--no-probe", path), command("run", path, "--dir", tmp_path / "run")):
         assert done.code == 2
         assert "base model" in " ".join((done.out + done.err).split())
 
@@ -380,12 +382,12 @@ def test_check_shows_prompts_and_what_is_missing(
     model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done]
 ) -> None:
     path = write_recipe_file(tmp_path, recipe_of(model, rows))
-    done = command("check", path)
+    done = command("check", "--no-probe", path)
     assert done.code == 0, done.err
     for expected in ("What is 0 plus 0?", "reference answer", "⟦", "pass", "evaluation of demo-lists"):
         assert expected in done.out
     path = write_recipe_file(tmp_path, recipe_of(model, tmp_path / "none.jsonl"))
-    done = command("check", path)
+    done = command("check", "--no-probe", path)
     assert done.code == 2
     assert "none.jsonl" in done.out
 
@@ -457,9 +459,9 @@ def test_rewriting_survives_kill_9_byte_for_byte(
     )
 
     rng, kills = random.Random(0), 0
-    completions = tmp_path / "killed" / "rewrite" / "completions.jsonl"
+    completions = tmp_path / "apart" / "killed" / "rewrite" / "completions.jsonl"
     for share in (0.15, 0.45, 0.75):
-        process = subprocess.Popen([*COMMAND, "rewrite", str(path), "--dir", str(tmp_path / "killed")])
+        process = subprocess.Popen([*COMMAND, "rewrite", str(path), "--dir", str(tmp_path / "apart" / "killed")])
         wanted = share * len(whole["rewrite/completions.jsonl"])
         while process.poll() is None and not (completions.exists() and completions.stat().st_size >= wanted):
             time.sleep(0.002)
@@ -470,8 +472,8 @@ def test_rewriting_survives_kill_9_byte_for_byte(
     assert kills >= 1
     with completions.open("ab") as file:
         file.write(b'{"id": "00')  # a torn line, as a kill in the middle of a write leaves
-    assert command("rewrite", path, "--dir", tmp_path / "killed").code == 0
-    assert tree(tmp_path / "killed") == whole
+    assert command("rewrite", path, "--dir", tmp_path / "apart" / "killed").code == 0
+    assert tree(tmp_path / "apart" / "killed") == whole
 
 
 def test_rewrites_that_failed_for_the_servers_sake_are_asked_again_until_an_arm_is_trained(

@@ -38,6 +38,7 @@ def check(
     """Read all rows; show the plan, the prompts as the model sees them, what the grader reads, how long it will take
     and what is missing."""
     from ..pipeline.check import check as check_recipe
+    from ..pipeline.reproduce import folder
     from ..recipe import load_recipes
 
     recipes = load_recipes(recipe, overrides or [])
@@ -46,8 +47,8 @@ def check(
         if name:
             say_heading(f"———— {name}")
         with show_progress() as progress:
-            where = (directory or default_directory(recipe)) / name
-            found[name] = check_recipe(its, progress, where, probe)
+            where = directory or default_directory(recipe)
+            found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
         show_checked(found[name])
     if any(checked.missing for checked in found.values()):
         raise typer.Exit(2)
@@ -55,8 +56,12 @@ def check(
     command = "reproduce" if list(recipes) != [""] else "run"
     say(
         f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
-        f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or [])])}"
+        f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or []), *_in(directory)])}"
     )
+
+
+def _in(directory: Path | None) -> list[str]:
+    return ["--dir", str(directory)] if directory else []
 
 
 def preview(
@@ -75,10 +80,9 @@ def preview(
         rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
     show_previewed(rows)
     accepted = sum(row.rewrite.grade.passed for row in rows)
-    again = f" --dir {shlex.quote(str(directory))}" if directory else ""
     say(
         f"\n{accepted} of {len(rows)} rewrites were accepted. They are kept in {where}. "
-        f"Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or [])])}{again}"
+        f"Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or []), *_in(directory)])}"
     )
 
 

@@ -81,6 +81,8 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
             f"{task}: the prompts of {trained:,} items are trained on (compared without case, spaces, punctuation and "
             f"system text), {done}."
         )
+    if short := counts.get("short"):
+        yield f"{task}: there are {short:,} items fewer than its n; all of them were asked."
 
 
 def markup_note(rows: int, example: str) -> str:

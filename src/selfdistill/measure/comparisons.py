@@ -249,6 +249,8 @@ def smallest_change(n: int, tasks: int, runs: int = 1, disagreement: float = ASS
     and with several `runs` of an arm a run-to-run spread of `ASSUMED_SPREAD`.
     """
     low, high = 0.0, 1.0
+    if runs == 1 and mcnemar(0, n) >= LEVEL / tasks:  # not even if all items change in one direction
+        return None
     if _chance_to_find(high, n, tasks, runs, disagreement, ASSUMED_SPREAD) < POWER:
         return None
     while high - low > 1e-4:

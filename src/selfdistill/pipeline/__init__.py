@@ -14,12 +14,12 @@ from typing import Any
 
 from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
-from ..models.loading import out_of_memory
 from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
 from ..store.rows import write_json
+from ..training.guard import short_of_memory
 from ..types import Progress, silent
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
@@ -153,8 +153,6 @@ def _runs_named(context: Context, names: Sequence[str]) -> list[Run]:
     return [run for name in names for run in named[name]]
 
 
-# oneDNN on a CPU, and the loader of a library that is imported late: too little memory, which neither message says.
-_NO_MEMORY = ("could not create a", "failed to map segment")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 
@@ -187,7 +185,7 @@ def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[
                 "the command again."
             ) from error
         except (MemoryError, RuntimeError, ImportError) as error:
-            if not out_of_memory(error) and not any(sign in str(error) for sign in _NO_MEMORY):
+            if not short_of_memory(error):
                 raise
             raise StageError(
                 "There is too little memory. Finished work is kept; free some memory, or lower model.batch_tokens or "

@@ -26,8 +26,12 @@ class DiskUse:
     free: int
 
     @property
+    def models(self) -> int:
+        return self.weights + self.adapters + self.checkpoints
+
+    @property
     def needed(self) -> int:
-        return self.weights + self.adapters + self.checkpoints + self.texts
+        return self.models + self.texts
 
     @property
     def parts(self) -> str:
@@ -64,8 +68,8 @@ def disk_use(
 
 
 def disk_problem(use: DiskUse, where: Path) -> str | None:
-    """A sentence if there is too little space, else None."""
-    if use.needed <= use.free:
+    """A sentence if there is too little space for the models, else None. How long the texts will be is not known."""
+    if use.models <= use.free:
         return None
     return (
         f"The run needs about {size(use.needed)} in {where} ({use.parts}), and {size(use.free)} are free. Free some "

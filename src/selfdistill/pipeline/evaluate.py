@@ -133,7 +133,7 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
         return
     with experiment.run_stage(stage) as record:
         bad: list[BadRow] = []
-        leaked: dict[str, int] = {}
+        leaked: dict[str, int] = {}  # also the counts of what is missing
         if task.task.harness:
             items = list(task.benchmark.items())
         else:
@@ -147,6 +147,8 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
             why = "all of them ask what is trained on" if leaked else "check its path and split"
             raise StageError(f"The task '{task.name}' has no items; {why}.")
         write_lines(experiment.path(stage.output), (item.to_json() for item in items))
+        if entry.n and not task.task.harness and len(items) < entry.n:
+            leaked["short"] = entry.n - len(items)
         first = {"first_bad": f"{bad[0].where}: {bad[0].reason}"} if bad else {}
         record.counts = {"items": len(items), "bad": len(bad), **first, **leaked}
 

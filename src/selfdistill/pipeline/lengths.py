@@ -86,12 +86,12 @@ def measure_rows(
     renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
     renderer.refuse_thinking()
     rewriting = _rewriting(context, renderer, window) if needs_rewrites(context) and not replayed else None
-    sizes = np.fromiter((_bytes(example) for _, example in _examples(train)), np.int64)
+    sizes = np.fromiter((_bytes(example) for _, example in examples_of(train)), np.int64)
     sampled = np.ones(len(sizes), np.bool_) if len(sizes) <= _COUNTED else draw(len(sizes), _SAMPLED, 0)
     wanted = sampled.copy()
     wanted[np.argsort(-sizes, kind="stable")[:_COUNTED]] = True
     counter, done, row = _Counts(), 0, -1
-    for place, (row, example) in enumerate(_examples(train)):
+    for place, (row, example) in enumerate(examples_of(train)):
         if not wanted[place]:
             continue
         if done % 1000 == 0:
@@ -135,7 +135,8 @@ def _rewriting(
     return look
 
 
-def _examples(train: Path) -> Iterator[tuple[int, Example]]:
+def examples_of(train: Path) -> Iterator[tuple[int, Example]]:
+    """Each response of a train.jsonl with the place of its row."""
     for row, conversation in enumerate(iter_conversations(train)):
         for example in conversation.examples():
             yield row, example

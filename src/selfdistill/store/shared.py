@@ -20,7 +20,7 @@ def take_over(directory: Path, stage: Stage, usable: Callable[[Manifest], bool])
     """Copies the rows of `stage` that `directory` lacks from the first sibling directory that finished this stage with
     the same fingerprint, without transient failures, and with unchanged files. `usable` can refuse a sibling by its
     manifest. Returns the sibling and the number of rows; None if there is none, or if no row is missing."""
-    for other in _siblings(directory):
+    for other in siblings(directory):
         manifest = read_manifest(other / "manifest.json")
         if manifest is None or not _finished(other, manifest, stage) or not usable(manifest):
             continue
@@ -31,7 +31,8 @@ def take_over(directory: Path, stage: Stage, usable: Callable[[Manifest], bool])
     return None
 
 
-def _siblings(directory: Path) -> Iterator[Path]:
+def siblings(directory: Path) -> Iterator[Path]:
+    """The other experiments in the folder that holds `directory`."""
     own, parent = directory.resolve(), directory.resolve().parent
     with suppress(OSError):
         for other in sorted(parent.iterdir()):

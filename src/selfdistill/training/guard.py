@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import ExperimentError, SelfDistillError, StageError
-from ..models.loading import free_memory
+from ..models.loading import free_memory, out_of_memory
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+# oneDNN on a CPU, and the loader of a library that is imported late: too little memory, which neither message says.
+_NO_MEMORY = ("could not create a", "failed to map segment")
 _WRITE_FAILURES = ("PytorchStreamWriter", "inline_container", "No space left", "I/O error", "File too large")
 
 
@@ -89,6 +91,11 @@ def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["au
         _log.warning("The GPU's memory is full; resuming from the last checkpoint with recomputed activations.")
     free_memory()  # outside the handler, whose traceback keeps the memory in use
     return run(True)
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, also one that a library words in another way."""
+    return out_of_memory(error) or any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def process_count() -> int:

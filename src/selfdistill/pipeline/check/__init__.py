@@ -182,9 +182,10 @@ def _amounts(
     if problem := disk_problem(use, directory):
         found.missing.append(problem)
     if probe and not found.missing and not found.unseen:
-        lines, problems = estimate(context, lengths, counts, items, folder, told)
-        found.plan += lines
-        found.warnings += problems
+        made = estimate(context, lengths, counts, items, train, told)
+        found.plan += made.lines
+        found.missing += made.missing
+        found.warnings += made.warnings
 
 
 def _show(found: Checked, kind: str, render: Callable[[], str]) -> None:
