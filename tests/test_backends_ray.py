@@ -200,7 +200,10 @@ def test_a_prompt_that_kills_is_an_error_and_the_others_are_answered(cluster: An
     failed = [answer for answer in found.values() if answer.finish == "error"]
     assert [answer.id for answer in failed] == [prompts[100].id]
     assert failed[0].transient
-    assert failed[0].error == "3 replicas died over it (its process was killed or crashed, as when memory runs out)"
+    assert (
+        failed[0].error
+        == "3 replicas died over it (its process was killed or crashed, as when memory runs out, or its node was lost)"
+    )
 
 
 def test_what_leaves_a_replica_without_a_word_is_told(cluster: Any) -> None:

@@ -11,6 +11,7 @@ fails a whole batch, and has no errors per prompt.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from ...errors import RecipeError
@@ -67,8 +68,7 @@ class RayBackend(Backend):
         """See `Backend`."""
         if self._pool is None:
             raise RuntimeError("RayBackend is a context manager: with RayBackend(model) as backend: ...")
-        divide = _batches if backend_class(self._config.ray.backend).forms_batches else _stream
-        return self._pool.answer(divide(self._config, prompts, sampling, done))
+        return self._pool.answer(_works(self._config, prompts, sampling, done))
 
     @classmethod
     def check(cls, model: ModelConfig) -> None:
@@ -98,29 +98,23 @@ def _anywhere(model: ModelConfig) -> ModelConfig:
     return model.model_copy(update=found)
 
 
-def _stream(
-    model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
-) -> Iterator[Work | Completion]:
-    """Yield a few prompts at a time, for engines that take prompts at any time."""
-    wanted = (prompt for prompt in prompts if prompt.id not in done)
-    for window in windows(wanted, _TOGETHER):
-        yield Work(tuple(window), sampling, joins=True)
-
-
-def _batches(
-    model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
-) -> Iterator[Work | Completion]:
+def _works(model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]) -> Iterator[Work]:
     """Yield the batches that the backend would form of all prompts, except those that are completely done. From the
-    prompts of one such batch alone the backend forms the same batch again. A prompt that cannot be asked is an error
-    right away."""
+    prompts of one such batch alone the backend forms the same batch again. For a backend that takes prompts at any
+    time, yield a few prompts at a time."""
+    if not backend_class(model.ray.backend).forms_batches:
+        wanted = (prompt for prompt in prompts if prompt.id not in done)
+        yield from (Work(tuple(window), sampling, any_time=True) for window in windows(wanted, _TOGETHER))
+        return
     renderer, context = load_renderer(model), load_context_length(model)
     for window in windows(prompts):
         if all(prompt.id in done for prompt in window):
             continue
         asked = {prompt.id: prompt for prompt in window}
         rows, failed = rows_of(window, renderer, sampling, context)
-        for batch in batches(rows, model.batch_tokens):
-            known = frozenset(row.id for row in batch if row.id in done)
-            if len(known) < len(batch):
-                yield Work(tuple(asked[row.id] for row in batch), sampling, known)
-        yield from (completion for completion in failed if completion.id not in done)
+        # The backend fails again at the prompts that cannot be asked.
+        for batch in chain([failed], batches(rows, model.batch_tokens)):
+            names = [row.id for row in batch]
+            known = frozenset(name for name in names if name in done)
+            if len(known) < len(names):
+                yield Work(tuple(asked[name] for name in names), sampling, known)

@@ -4,64 +4,46 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import time
 from importlib.util import find_spec
 from math import ceil
-from typing import Any
 
 from ...errors import ModelError
 from ...recipe import RayConfig
 
 _MISSING = "The backend ray needs Ray; install it with `pip install 'selfdistill[ray]'`."
 LOOK = 5.0  # seconds between two looks at the cluster
-_HEAD_GONE = 30.0  # seconds without the head node; after 60 seconds Ray would end this process
+_LOOKS = 5  # the head is gone if it is missing so many times; after 60 seconds Ray would end this process
 _STORE = 1 << 28  # bytes of shared memory for a local Ray, which hardly uses it
 _joined: RayConfig | None = None  # the settings with which this process joined or started Ray, which it can do once
 
 
-class Cluster:
-    """The cluster at `config.address`, or a local Ray that ends with this process. Raises ModelError if the cluster
-    cannot be joined."""
+def look(config: RayConfig, idle: bool) -> None:
+    """Raise ModelError if the cluster is gone, or if no replica is up (`idle`) and no node has room for one."""
+    import ray
 
-    def __init__(self, config: RayConfig) -> None:
-        self._config = config
-        connect(config)
-        import ray
-
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        self._head = (host.strip("[]"), int(port))
-        self._looked, self._head_seen = 0.0, time.monotonic()
-
-    def look(self, idle: bool) -> None:
-        """Check the cluster every few seconds. Raises ModelError if the cluster is gone, or if no replica is up
-        (`idle`) and no node has room for one."""
-        import ray
-
-        if time.monotonic() - self._looked < LOOK:
-            return
-        self._looked = time.monotonic()
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    for _ in range(_LOOKS):
         try:
-            socket.create_connection(self._head, timeout=LOOK).close()
-            self._head_seen = time.monotonic()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK).close()
+            break
         except OSError:
-            if time.monotonic() - self._head_seen > _HEAD_GONE:
-                raise ModelError(
-                    f"The Ray cluster's head at {self._head[0]}:{self._head[1]} can't be reached any more. The answers "
-                    "that came are kept; start the cluster again and run the command again."
-                ) from None
-            return
-        if idle and not any(map(self._fits, ray.nodes())):
-            raise ModelError(
-                f"No node that is up in the Ray cluster has the {self._config.gpus:g} GPUs and {self._config.cpus:g} "
-                "CPUs of a replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have "
-                "them."
-            )
-
-    def _fits(self, node: dict[str, Any]) -> bool:
-        there, wanted = node["Resources"], {"GPU": self._config.gpus, "CPU": self._config.cpus}
-        return bool(node["Alive"]) and all(there.get(name, 0) >= number for name, number in wanted.items())
+            time.sleep(LOOK)
+    else:
+        raise ModelError(
+            f"The Ray cluster's head at {host}:{port} can't be reached any more. The answers that came are kept; start "
+            "the cluster again and run the command again."
+        )
+    wanted = {"GPU": config.gpus, "CPU": config.cpus}
+    fits = (
+        all(node["Resources"].get(key, 0) >= wanted[key] for key in wanted) for node in ray.nodes() if node["Alive"]
+    )
+    if idle and not any(fits):
+        raise ModelError(
+            f"No node that is up in the Ray cluster has the {config.gpus:g} GPUs and {config.cpus:g} CPUs of a "
+            "replica; set model.ray.gpus and model.ray.cpus to what there is, or start nodes that have them."
+        )
 
 
 def ray_missing(config: RayConfig) -> list[str]:
@@ -127,16 +109,8 @@ def reason(error: Exception) -> str:
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         return _one_line(str(cause) or repr(cause))
-    text = str(error)
-    if "node" in text and re.search(r"node (has )?(died|dead|crashed)|node_died|NODE_DIED", text):
-        return "its node was lost"
-    if "memory" in type(error).__name__.lower():
-        return "its node ran out of memory"
-    detail = re.search(r"Worker exit detail: (.*)", text)
-    if detail and "connection error" not in detail[1]:
-        return _one_line(detail[1])
-    return "its process was killed or crashed, as when memory runs out"
+    return "its process was killed or crashed, as when memory runs out, or its node was lost"
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()[:300].rstrip(".")
+    return " ".join(text.split())[:300].rstrip(".")
