@@ -21,8 +21,7 @@ from support.tiny import tiny_model
 
 from selfdistill.backends import BACKENDS, check_backend, open_backend
 from selfdistill.backends.cache import EngineCache
-from selfdistill.backends.ray.pool import Pool
-from selfdistill.backends.ray.replica import Work
+from selfdistill.backends.ray.pool import Pool, Work
 from selfdistill.errors import ModelError, RecipeError
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling, make_recipe
 from selfdistill.types import Completion, Message, Prompt
@@ -200,10 +199,7 @@ def test_a_prompt_that_kills_is_an_error_and_the_others_are_answered(cluster: An
     failed = [answer for answer in found.values() if answer.finish == "error"]
     assert [answer.id for answer in failed] == [prompts[100].id]
     assert failed[0].transient
-    assert (
-        failed[0].error
-        == "3 replicas died over it (its process was killed or crashed, as when memory runs out, or its node was lost)"
-    )
+    assert failed[0].error == "3 replicas died over it (its process or node died, as when memory runs out)"
 
 
 def test_what_leaves_a_replica_without_a_word_is_told(cluster: Any) -> None:

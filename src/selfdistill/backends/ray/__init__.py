@@ -1,17 +1,13 @@
 """Any backend on a Ray cluster: replicas, each with its own copy of the model, share the prompts.
 
-The driver side is `pool` (replicas and their work) and `cluster` (the connection). `replica` is the code that runs in
-each process on the cluster; it does not import Ray.
-
-Ray's own tools do not replace the pool. `ray.util.ActorPool` has no answer to a dead actor. Actor restarts
-(`max_restarts`) lose the answers of a call that was under way, and repeat a prompt that kills its process. Ray Data
-fails a whole batch, and has no errors per prompt.
+Ray places and starts the replicas, notices their loss, and streams their answers. `pool` decides what each replica
+answers next, because Ray's own tools do not: `ray.util.ActorPool` has no answer to a dead actor, Ray's retries
+(`max_task_retries`) repeat answered prompts and a prompt that kills its process, and Ray Data has no errors per prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 
 from ...errors import RecipeError
@@ -23,20 +19,17 @@ from .. import Backend, backend_class
 from ..batches import batches, rows_of, windows
 from ..cache import EngineCache
 from .cluster import ray_missing
-from .pool import Pool
-from .replica import Work
+from .pool import Pool, Work
 
-_TOGETHER = 64  # prompts per call for an engine that takes prompts at any time
+_TOGETHER = 64  # prompts given at once to an engine that takes prompts at any time
 
 
 class RayBackend(Backend):
-    """Answers with `model.ray.replicas` replicas of the backend `model.ray.backend`. Ray and the replicas start on
-    entering; replicas in the cache are used again, and so are their engines.
+    """Answers with `model.ray.replicas` replicas of the backend `model.ray.backend`, which start on entering; replicas
+    in the cache are used again, and so are their engines. An answer does not depend on the replica that computes it.
 
-    An answer does not depend on the replica that computes it: a backend that forms batches gets the batches that it
-    would form of all prompts. Entering raises ModelError if Ray is not installed, the cluster cannot be joined, has no
-    room for a replica, or the model does not load. `generate` raises ModelError if the cluster is lost. Answers that a
-    replica returned before it died are kept.
+    Entering raises ModelError if Ray is not installed, the cluster cannot be joined, has no room for a replica, or the
+    model does not load; `generate` raises it if no replica is left. Answers that a replica returned are kept.
     """
 
     replicates = True
@@ -50,11 +43,7 @@ class RayBackend(Backend):
         config, self._pools = self._config.ray, self._cache or EngineCache()
         models = [(_anywhere(model), adapter) for model, adapter in self._pools.models]
         self._pool = self._pools.get(config, lambda: Pool(config, models))
-        try:
-            self._pool.load(self._config, self._adapter)
-        except BaseException:
-            self._pool.stop()
-            raise
+        self._pool.load(self._config, self._adapter)
         return self
 
     def close(self) -> None:
@@ -99,22 +88,18 @@ def _anywhere(model: ModelConfig) -> ModelConfig:
 
 
 def _works(model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]) -> Iterator[Work]:
-    """Yield the batches that the backend would form of all prompts, except those that are completely done. From the
-    prompts of one such batch alone the backend forms the same batch again. For a backend that takes prompts at any
-    time, yield a few prompts at a time."""
+    """Yield the batches that the backend would form of all prompts, unless all their prompts are done; it forms the
+    same batch from the prompts of one batch. If it forms no batches, yield a few prompts at a time."""
     if not backend_class(model.ray.backend).forms_batches:
         wanted = (prompt for prompt in prompts if prompt.id not in done)
         yield from (Work(tuple(window), sampling, any_time=True) for window in windows(wanted, _TOGETHER))
         return
     renderer, context = load_renderer(model), load_context_length(model)
     for window in windows(prompts):
-        if all(prompt.id in done for prompt in window):
-            continue
-        asked = {prompt.id: prompt for prompt in window}
         rows, failed = rows_of(window, renderer, sampling, context)
-        # The backend fails again at the prompts that cannot be asked.
-        for batch in chain([failed], batches(rows, model.batch_tokens)):
-            names = [row.id for row in batch]
-            known = frozenset(name for name in names if name in done)
-            if len(known) < len(names):
-                yield Work(tuple(asked[name] for name in names), sampling, known)
+        groups = [[row.id for row in batch] for batch in batches(rows, model.batch_tokens)]
+        asked = {prompt.id: prompt for prompt in window}
+        for names in [[each.id for each in failed], *groups]:  # the backend fails again at those that it can't ask
+            work = Work(tuple(asked[name] for name in names), sampling, frozenset(filter(done.__contains__, names)))
+            if work.wanted:
+                yield work
