@@ -1,9 +1,8 @@
 """Any backend on a Ray cluster: replicas, each with its own copy of the model, share the prompts.
 
-Ray places the replicas, streams their answers, and reports their loss. `pool` decides which prompts a replica gets, and
-which are asked again. Ray's own tools do not: `ray.util.ActorPool` has no answer to a dead actor, a restarted actor
-(`max_restarts`) that finds no node keeps its calls waiting, retries (`max_task_retries`) repeat answered prompts, and
-Ray Data has no errors per prompt.
+Ray places replicas, streams their answers and reports their loss. `pool` decides which prompts a replica gets, and
+which are asked again. Ray's own tools do not: `ray.util.ActorPool` has no answer to a dead actor, `max_restarts` leaves
+calls waiting if no node has room, `max_task_retries` repeats answered prompts, Ray Data has no errors per prompt.
 """
 
 from __future__ import annotations

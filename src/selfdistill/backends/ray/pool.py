@@ -27,7 +27,7 @@ MISSING = "The backend ray needs Ray; install it with `pip install 'selfdistill[
 _TRIES = 3  # a prompt is an error after so many replicas died of it
 _DEATHS = 5  # a replica is given up after so many deaths in a row without an answer
 _joined: RayConfig | None = None  # the settings with which this process joined or started Ray, which it can do once
-Models = Sequence[tuple[ModelConfig, str | None]]
+Models = Sequence[tuple[ModelConfig, str | None]]  # the models that will be asked for, see `EngineCache`
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Work:
 
 
 class Replica:
-    """A backend in a process on the cluster."""
+    """A backend in a process on the cluster. Two calls run at a time: `answer`, and `join` meanwhile."""
 
     def __init__(self, models: Models) -> None:
         self._opened, self._cache = ExitStack(), EngineCache(models)
@@ -94,8 +94,7 @@ class Slot:
 
 
 class Pool:
-    """`config.replicas` replicas of a backend. `models` are the models that will be asked for, see `EngineCache`. Raises
-    ModelError if the cluster cannot be joined."""
+    """`config.replicas` replicas. Raises ModelError if the cluster cannot be joined."""
 
     broken = False  # a pool without replicas starts them when it is asked
 
@@ -135,8 +134,7 @@ class Pool:
             raise
 
     def _start(self, deaths: int = 0) -> None:
-        needs = {"num_gpus": self._config.gpus, "num_cpus": self._config.cpus}
-        remote = self._ray.remote(max_concurrency=2, **needs)(Replica)  # two calls at a time: `answer` and `join`
+        remote = self._ray.remote(num_gpus=self._config.gpus, num_cpus=self._config.cpus, max_concurrency=2)(Replica)
         self._slots.append(Slot(remote.remote(self._models), deaths))
 
     def _up(self) -> bool:
@@ -181,7 +179,7 @@ class Pool:
     def _check_room(self) -> None:
         """Raise ModelError if no node has room for a replica."""
         gpus, cpus = self._config.gpus, self._config.cpus
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
         if not any(node.get("GPU", 0) >= gpus and node.get("CPU", 0) >= cpus for node in nodes):
             raise ModelError(
                 f"No node that is up in the Ray cluster has the {gpus:g} GPUs and {cpus:g} CPUs of a replica; set "
