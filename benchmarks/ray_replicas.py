@@ -22,7 +22,7 @@ from llama30m import make_llama30m
 from pairs import Row, alternate, rate, ratios, rewriting_prompts, spread
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.ray.cluster import connect
+from selfdistill.backends.ray.pool import connect
 from selfdistill.recipe import ModelConfig, RayConfig, Sampling
 
 NAMES = ("in process", "one replica", "two replicas")

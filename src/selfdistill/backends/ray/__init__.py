@@ -1,16 +1,14 @@
 """Any backend on a Ray cluster: replicas, each with its own copy of the model, share the prompts.
 
-The driver side is `pool` (replicas and their work) and `cluster` (the connection). `replica` is the code that runs in
-each process on the cluster; it does not import Ray.
-
-Ray's own tools do not replace the pool. `ray.util.ActorPool` has no answer to a dead actor. Actor restarts
-(`max_restarts`) lose the answers of a call that was under way, and repeat a prompt that kills its process. Ray Data
-fails a whole batch, and has no errors per prompt.
+Ray places replicas, streams their answers and reports their loss. `pool` decides which prompts a replica gets, and
+which are asked again. Ray's own tools do not: `ray.util.ActorPool` has no answer to a dead actor, `max_restarts` leaves
+calls waiting if no node has room, `max_task_retries` repeats answered prompts, Ray Data has no errors per prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import RecipeError
@@ -21,43 +19,27 @@ from ...types import Completion, Prompt
 from .. import Backend, backend_class
 from ..batches import batches, rows_of, windows
 from ..cache import EngineCache
-from .cluster import ray_missing
-from .pool import Pool
-from .replica import Work
+from .pool import MISSING, Pool, Work
 
-_TOGETHER = 64  # prompts per call for an engine that takes prompts at any time
+_TOGETHER = 64  # prompts given at once to an engine that takes prompts at any time
 
 
 class RayBackend(Backend):
-    """Answers with `model.ray.replicas` replicas of the backend `model.ray.backend`. Ray and the replicas start on
-    entering; replicas in the cache are used again, and so are their engines.
-
-    An answer does not depend on the replica that computes it: a backend that forms batches gets the batches that it
-    would form of all prompts. Entering raises ModelError if Ray is not installed, the cluster cannot be joined, has no
-    room for a replica, or the model does not load. `generate` raises ModelError if the cluster is lost. Answers that a
-    replica returned before it died are kept.
-    """
+    """Answers with `model.ray.replicas` replicas of the backend `model.ray.backend`, which start on entering. Replicas
+    in the cache are used again, and so are their engines. Entering raises ModelError if the cluster cannot be joined or
+    has no room for a replica, or if the model does not load; `generate` raises ModelError if no replica is left."""
 
     replicates = True
-    _pool: Pool | None = None
-
-    def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
-        self.check(model)
-        super().__init__(_anywhere(model), adapter, cache)
 
     def __enter__(self) -> RayBackend:
+        self.check(self._config)
         config, self._pools = self._config.ray, self._cache or EngineCache()
         models = [(_anywhere(model), adapter) for model, adapter in self._pools.models]
         self._pool = self._pools.get(config, lambda: Pool(config, models))
-        try:
-            self._pool.load(self._config, self._adapter)
-        except BaseException:
-            self._pool.stop()
-            raise
+        self._pool.load(_anywhere(self._config), self._adapter)
         return self
 
     def close(self) -> None:
-        self._pool = None
         if self._pools is not self._cache:
             self._pools.stop()
 
@@ -65,10 +47,26 @@ class RayBackend(Backend):
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
         """See `Backend`."""
-        if self._pool is None:
-            raise RuntimeError("RayBackend is a context manager: with RayBackend(model) as backend: ...")
-        divide = _batches if backend_class(self._config.ray.backend).forms_batches else _stream
-        return self._pool.answer(divide(self._config, prompts, sampling, done))
+        if backend_class(self._config.ray.backend).forms_batches:
+            return self._pool.answer(self._batches(prompts, sampling, done))
+        wanted = (prompt for prompt in prompts if prompt.id not in done)
+        return self._pool.answer(Work(tuple(some), sampling, any_time=True) for some in windows(wanted, _TOGETHER))
+
+    def _batches(self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]) -> Iterator[Work]:
+        """Yield the batches that the backend would form of all prompts, except those that are completely done. From
+        the prompts of one such batch alone the backend forms the same batch again."""
+        renderer, context = load_renderer(self._config), load_context_length(self._config)
+        for window in windows(prompts):
+            asked = {prompt.id: prompt for prompt in window}
+            known = frozenset(name for name in asked if name in done)
+            if len(known) == len(asked):
+                continue
+            rows, failed = rows_of(window, renderer, sampling, context)
+            groups = [[row.id for row in batch] for batch in batches(rows, self._config.batch_tokens)]
+            for names in [[each.id for each in failed], *groups]:  # the backend repeats the errors
+                work = Work(tuple(asked[name] for name in names), sampling, known.intersection(names))
+                if work.wanted:
+                    yield work
 
     @classmethod
     def check(cls, model: ModelConfig) -> None:
@@ -76,17 +74,21 @@ class RayBackend(Backend):
         if inner.replicates:
             raise RecipeError("ray.backend is what each replica runs: hf, vllm or another, not ray")
         if inner.needs_server:
-            raise RecipeError(
-                "ray.backend can't be openai: a server takes many requests at once; use `backend: openai`"
-            )
+            raise RecipeError("ray.backend can't be openai: a server takes many requests at once; use openai itself")
         if inner.splits_model and 0 < model.ray.gpus < parallel:
             raise RecipeError(f"engine.tensor_parallel {parallel} needs as many GPUs per replica; set ray.gpus to it")
         inner.check(model)
 
     @classmethod
     def missing(cls, model: ModelConfig) -> Iterator[str]:
-        yield from ray_missing(model.ray)
-        if model.ray.address is None:  # the packages on the nodes of another cluster are not visible from here
+        if find_spec("ray") is None:
+            yield MISSING
+        if model.ray.address is None:  # the nodes of another cluster are not visible from here
+            import torch
+
+            if (wanted := model.ray.replicas * model.ray.gpus) > (there := torch.cuda.device_count()):
+                advice = "set model.ray.gpus to 0, or name a cluster in model.ray.address"
+                yield f"model.ray asks for {wanted:g} GPUs, and there are {there} here; {advice}."
             yield from backend_class(model.ray.backend).missing(model)
 
 
@@ -96,31 +98,3 @@ def _anywhere(model: ModelConfig) -> ModelConfig:
     names = (("path", model.path, ("demo",)), ("chat_template", model.chat_template, ("chat", *CHAT_TEMPLATES)))
     found = {key: str(Path(name).resolve()) for key, name, own in names if name not in own and Path(name).exists()}
     return model.model_copy(update=found)
-
-
-def _stream(
-    model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
-) -> Iterator[Work | Completion]:
-    """Yield a few prompts at a time, for engines that take prompts at any time."""
-    wanted = (prompt for prompt in prompts if prompt.id not in done)
-    for window in windows(wanted, _TOGETHER):
-        yield Work(tuple(window), sampling, joins=True)
-
-
-def _batches(
-    model: ModelConfig, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]
-) -> Iterator[Work | Completion]:
-    """Yield the batches that the backend would form of all prompts, except those that are completely done. From the
-    prompts of one such batch alone the backend forms the same batch again. A prompt that cannot be asked is an error
-    right away."""
-    renderer, context = load_renderer(model), load_context_length(model)
-    for window in windows(prompts):
-        if all(prompt.id in done for prompt in window):
-            continue
-        asked = {prompt.id: prompt for prompt in window}
-        rows, failed = rows_of(window, renderer, sampling, context)
-        for batch in batches(rows, model.batch_tokens):
-            known = frozenset(row.id for row in batch if row.id in done)
-            if len(known) < len(batch):
-                yield Work(tuple(asked[row.id] for row in batch), sampling, known)
-        yield from (completion for completion in failed if completion.id not in done)
