@@ -63,8 +63,8 @@ def gguf_folder(file: Path) -> Path:
                 partial.rename(folder)
     except OSError as error:
         raise ModelError(
-            f"{file.name} can't be converted: {error.filename or folder}: {error.strerror or error}. Set XDG_CACHE_HOME "
-            "to a folder on a disk with room for it."
+            f"{file.name} can't be converted: {error.filename or folder}: {error.strerror or error}. Set "
+            "XDG_CACHE_HOME to a folder that can be written to, on a disk with room for it."
         ) from error
     return folder
 
