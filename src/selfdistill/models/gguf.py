@@ -126,7 +126,7 @@ def _alone(folder: Path) -> Iterator[Path]:
     left is removed first."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.partial")
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+    with folder.with_name("lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -183,4 +183,4 @@ def _unusable(file: Path, error: Exception) -> ModelError:
 
 def _line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return text.splitlines()[0].rstrip(".") if text and not isinstance(error, KeyError) else repr(error)
