@@ -104,6 +104,15 @@ def test_a_folder_without_generation_config_answers(tmp_path: Path) -> None:
     assert answer() == before
 
 
+def test_a_folder_called_demo_is_not_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo").mkdir()
+    tiny_gguf(tmp_path / "demo" / "tiny.gguf")
+    before = model_identity(ModelConfig(path="demo"))
+    monkeypatch.chdir(tmp_path)
+    assert model_identity(ModelConfig(path="demo")) == before
+    assert model_source(ModelConfig(path="./demo")).startswith(str(tmp_path / "cache"))
+
+
 def test_without_a_chat_template_the_file_is_named_with_the_next_step(tmp_path: Path) -> None:
     file = tiny_gguf(tmp_path / "base.gguf", chat_template=None)
     with pytest.raises(ModelError, match=r"base\.gguf has no chat template.*set model\.chat_template"):
