@@ -16,11 +16,11 @@ import pytest
 from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
+from selfdistill.models import digests
 from selfdistill.models.source import hub_commit, pinned
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.shift import shift_stages
 from selfdistill.recipe import DataConfig, ModelConfig, Recipe
-from selfdistill.store import digests
 from selfdistill.store.identity import model_identity, path_identity, source_identity
 
 COMMIT, NEWER = "1" * 40, "2" * 40

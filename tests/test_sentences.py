@@ -38,7 +38,7 @@ def made(rows: Sequence[Comparison]) -> dict[str, Any]:
         )
     }
     nothing = {"note": None, "few_rows": [], "fake": False, "no_sandbox": False, "python_asserts": False,
-               "gap_unmeasured": False, "shift_unmeasured": []}  # fmt: skip
+               "gap_unmeasured": False, "shift_unmeasured": [], "weights": None}  # fmt: skip
     return {
         "arms": ["seed", "vanilla", "sdft"], "seed_arm": "seed", "swept": [], "margin": MARGIN, "tasks": TASKS,
         "comparisons": [row.to_json() for row in rows],

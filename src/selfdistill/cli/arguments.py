@@ -21,7 +21,7 @@ Directory = Annotated[
     Path | None, typer.Option("--dir", help="Directory of the experiment. [default: runs/NAME-OF-RECIPE]")
 ]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be repeated.")]
-Model = Annotated[str, typer.Option(help="A model folder, a hub name such as org/name, or demo.")]
+Model = Annotated[str, typer.Option(help="A model folder, a GGUF file, a hub name such as org/name, or demo.")]
 
 
 def default_directory(recipe: Path) -> Path:

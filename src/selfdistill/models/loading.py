@@ -66,9 +66,11 @@ def load_tokenizer(model: ModelConfig) -> Any:
     """The model's tokenizer. Raises ModelError."""
     check_model_files(model)
     try:
-        return _load_tokenizer(model)
+        tokenizer = _load_tokenizer(model)
     except Exception as error:  # the tokenizers library raises plain Exception for a file it can't read
         raise ModelError(load_advice("tokenizer", model, error)) from error
+    tokenizer.name_or_path = model.path  # errors name it; for a GGUF file it would be a folder of the cache
+    return tokenizer
 
 
 def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenizer: Any = None) -> Renderer:

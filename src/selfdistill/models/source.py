@@ -16,14 +16,19 @@ from typing import Any
 from ..demo import SEED
 from ..errors import ModelError
 from ..recipe import ModelConfig, Recipe
+from .gguf import gguf_file, gguf_folder
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = 15  # seconds
 
 
 def model_source(model: ModelConfig) -> str:
-    """The folder or hub name for `from_pretrained`. `demo` is the folder of the seed model in this package."""
-    return str(SEED) if model.path == "demo" else model.path
+    """The folder or hub name for `from_pretrained`. `demo` is the folder of the seed model in this package. A GGUF file
+    is converted to a folder at its first use. Raises ModelError if it can't be."""
+    if model.path == "demo":
+        return str(SEED)
+    packed = gguf_file(model.path)
+    return str(gguf_folder(packed)) if packed else model.path
 
 
 def weights_folder(model: ModelConfig) -> Path:
@@ -107,8 +112,9 @@ def hub_commit(name: str, revision: str | None) -> str | None:
 def _hub_models(recipe: Recipe, judge_has_weights: bool) -> Iterator[ModelConfig]:
     """The models of the recipe that are loaded by a hub name. A judge on a server is not loaded here."""
     for model in [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]:
-        source = model_source(model)
-        if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not Path(source).is_dir():
+        name = model.path
+        local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
+        if name.count("/") == 1 and not local:
             yield model
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
+from ..models.gguf import weights_note
 from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
@@ -176,6 +177,7 @@ def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[
             experiment.record_commits(commits)
             if not all(map(experiment.finished, stages)):
                 check_templates(context)
+                experiment.record_weights(weights_note(recipe.model.path))
             yield experiment, context
         except OSError as error:
             if error.errno not in _DISK_ERRORS:

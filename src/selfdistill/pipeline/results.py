@@ -141,6 +141,7 @@ def _caveats(experiment: Experiment, context: Context) -> dict[str, Any]:
     unmeasured = [name for name, stage in shifts.items() if not experiment.finished(stage)]
     return {
         "note": recipe.note,
+        "weights": experiment.manifest.get("weights"),
         "few_rows": [name for name, arm in recipe.arms.items() if rows and arm.n and arm.n > rows],
         "fake": any(answering_class(backend, model).invents for model, backend in context.engines[:2]),
         "no_sandbox": any(own.get("sandbox") == "none" for own in [*settings, *graders]),

@@ -80,7 +80,7 @@ class ModelConfig(Settings):
     """A chat model: the seed, or the judge."""
 
     path: Annotated[str, Mark(resolved=True)]
-    """Model folder, hub name such as org/name, or `demo` for the seed that ships with the package."""
+    """Model folder, GGUF file, hub name such as org/name, or `demo` for the seed that ships with the package."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], _NOT_TRAINING] = "auto"

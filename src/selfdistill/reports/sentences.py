@@ -194,6 +194,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield _single_run(**verdict["runs_needed"])
     if caveats["note"]:
         yield caveats["note"]
+    if caveats["weights"]:
+        yield f"The seed model's weights: {caveats['weights']}."
     series = Counter((point["parameter"], point["series"]) for point in verdict["sweeps"])
     if single := [f"{parameter} for {name}" for (parameter, name), count in series.items() if count == 1]:
         yield f"A sweep with one point shows no curve: {', '.join(single)}."

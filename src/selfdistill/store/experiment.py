@@ -183,6 +183,11 @@ class Experiment:
         if commits != self.manifest.get("commits", {}):
             self._manifest.write({**self.manifest, "commits": dict(commits)})
 
+    def record_weights(self, note: str | None) -> None:
+        """Records what the seed's weights were converted from, if they were."""
+        if note and note != self.manifest.get("weights"):
+            self._manifest.write({**self.manifest, "weights": note})
+
     @contextmanager
     def run_stage(self, stage: Stage) -> Iterator[StageRun]:
         """Records that `stage` began, and that it finished with its counts if the block ends without an error.

@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..models.chat_template import CHAT_TEMPLATES
+from ..models.digests import file_digests
+from ..models.gguf import gguf_file
 from ..models.source import model_source
 from ..recipe import DataConfig, ModelConfig
-from .digests import file_digests
 
 # The files of a model folder that transformers, tokenizers and vLLM read, vocabularies included.
 _READ = {
@@ -20,8 +21,10 @@ _READ = {
 
 
 def model_identity(model: ModelConfig) -> str:
-    """The digest of every file that loading reads. For a hub model its name and revision, which is a commit in an
-    experiment (see `models.source`)."""
+    """The digest of every file that loading reads, or of the GGUF file. For a hub model its name and revision, which
+    is a commit in an experiment (see `models.source`)."""
+    if packed := gguf_file(model.path):
+        return file_identity(str(packed))
     folder = Path(model_source(model))
     if not folder.is_dir():
         return f"{model.path}@{model.revision or 'main'}"

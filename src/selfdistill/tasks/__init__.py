@@ -83,6 +83,7 @@ TASKS: dict[str, str] = {
     "advbench-judged": "selfdistill.tasks.advbench:JUDGED",
     "advbench-jailbreak-judged": "selfdistill.tasks.advbench:JAILBREAK_JUDGED",
     "overrefusal": "selfdistill.tasks.overrefusal:TASK",
+    "reading": "selfdistill.tasks.reading:TASK",
     "alpacaeval": "selfdistill.tasks.alpacaeval:TASK",
     "alpacaeval-vs-seed": "selfdistill.tasks.alpacaeval:AGAINST_SEED",
     "mmlu": "selfdistill.tasks.knowledge:MMLU",

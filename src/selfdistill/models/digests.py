@@ -1,4 +1,5 @@
-"""Digests of files. A file is read once; after that its path, inode, size and times identify it."""
+"""Digests of files, and the cache that keeps them. A file is read once; after that its path, inode, size and times
+identify it."""
 
 from __future__ import annotations
 
@@ -88,5 +89,10 @@ def _store() -> None:
 
 
 def _cache_file() -> Path:
+    return cache_folder() / "digests.json"
+
+
+def cache_folder() -> Path:
+    """The folder for files that can be made again: `selfdistill` in $XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "selfdistill" / "digests.json"
+    return (Path(home) if home else Path.home() / ".cache") / "selfdistill"
