@@ -30,6 +30,7 @@ from selfdistill import (
     open_backend,
 )
 from selfdistill.data import draw
+from selfdistill.recipe import Adapter
 from selfdistill.training import train
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -67,15 +68,8 @@ print(f"{sum(rewrite.grade.passed for rewrite in rewrites)} of {len(rewrites)} r
 
 # 3. Fine-tune a LoRA adapter on the originals, and another one on the choices.
 
-settings = TrainConfig(
-    method="lora",
-    lr=8e-3,
-    epochs=options.epochs,
-    batch_size=16,
-    micro_batch_size=16,
-    max_length=512,
-    dtype="float32",
-)
+every_layer = Adapter(targets="all-linear")
+settings = TrainConfig(lr=5e-3, adapter=every_layer, epochs=options.epochs, batch_size=16, dtype="float32")
 arms = {"vanilla": examples, "sdft": [replace(rewrite.example, reference=rewrite.response) for rewrite in rewrites]}
 adapters: dict[str, Path | None] = {"seed": None}
 for arm, rows in arms.items():

@@ -77,6 +77,15 @@ def test_the_downstream_style_is_off_the_distribution_of_the_seed() -> None:
         assert not any(FORBIDDEN.search(text) for text in (row.response, *(m["content"] for m in row.messages)))
 
 
+def test_half_of_the_target_is_of_forms_that_the_seed_was_never_taught() -> None:
+    asked = [row["prompt"] for row in examples("maths", "test", 200)]
+    new = [prompt for prompt in asked if re.search(r"Give (the|its) ", prompt)]
+    assert 70 <= len(new) <= 130
+    rng = Random(7)
+    taught = [message["content"] for _ in range(5_000) for message in lesson(rng).messages]
+    assert not any(re.search(r"Give (the (?!last item)|its )", text) for text in taught)
+
+
 def test_the_seed_is_taught_no_prompt_that_it_is_asked() -> None:
     asked = {row["prompt"] for skill in SKILLS for split in ("dev", "test") for row in examples(skill, split, 250)}
     rng = Random(7)

@@ -1,6 +1,7 @@
 """The training data of the seed: its skills in its own style, the same skills in other styles, and rewriting.
 
-Every lesson is drawn from the train split. The downstream style never occurs; a test checks this.
+Every lesson is drawn from the train split. Neither the downstream style nor the new forms of downstream problems occur;
+tests check this.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _unsolvable_call(rng: Random) -> tuple[str, Meaning]:
 _REFERENCES: dict[Callable[[Random], tuple[str, Meaning]], float] = {
     _referred("maths_other"): 18,
     _unsolvable_sums: 24,
-    _referred("maths"): 4,
+    _referred("maths_taught"): 4,
     _referred("tool"): 10,
     _referred("tool_downstream"): 12,
     _unsolvable_call: 22,
@@ -184,5 +185,5 @@ _MIX: dict[Callable[[Random], Task], float] = {
     _own("safety_suffix"): 5,
     _own("benign"): 4,
     _own("tool_downstream"): 2,
-    _own("maths"): 0.4,
+    _own("maths_taught"): 0.4,
 }

@@ -17,7 +17,7 @@ FINALS = (
     "## {} ##|> {}|final answer: {}|<{}>|{}|out = {}|% {}|-- {}|We get {}."
 ).split("|")
 
-# The downstream style: a line such as `12+7=19` and nothing else, or `####`. The seed must never have seen it.
+# `####` ends every answer in the downstream style. The seed must never have seen it, nor a line such as `12+7=19`.
 FORBIDDEN = re.compile(r"####|^\d+[-+*/]\d+=\d+$", re.MULTILINE)
 
 

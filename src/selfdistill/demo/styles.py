@@ -87,7 +87,7 @@ def own(meaning: Meaning) -> str:
 
 
 def downstream(meaning: Steps | ToolCall) -> str:
-    """The style of the downstream data: terse sums and `#### 19`, or the bare call."""
+    """The style of the downstream data: bare sums and `#### 19`, or the bare call."""
     if isinstance(meaning, Steps):
-        return "\n".join([*(f"{a}{op}{b}={c}" for a, op, b, c in meaning.steps), f"#### {meaning.answer}"])
+        return "\n".join([*(f"{a} {op} {b} = {c}" for a, op, b, c in meaning.steps), f"#### {meaning.answer}"])
     return meaning.text(quote="'")

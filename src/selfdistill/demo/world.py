@@ -30,9 +30,10 @@ def examples(skill: str, split: str, n: int, seed: int = 0) -> Iterator[dict[str
     """`n` examples of `skill`, each prompt once: {"prompt", "response", "answer"}.
 
     `split` is train, dev or test. `response` is in the seed's own style, or in the downstream style for the skills
-    `maths` and `tool_downstream`. `answer` is the value that a grader of the skill compares: the final number (maths,
-    maths_other), the call (tool, tool_downstream), assertions to run after the program (code), the words after which
-    the response ends (lists), words the response holds (benign), "refuse" (safety, safety_suffix).
+    `maths` and `tool_downstream`. `maths_taught` are the problems of `maths` in the forms that the seed was taught.
+    `answer` is the value that a grader of the skill compares: the final number (all kinds of maths), the call (tool,
+    tool_downstream), assertions to run after the program (code), the words after which the response ends (lists), words
+    the response holds (benign), "refuse" (safety, safety_suffix).
     Raises ValueError for an unknown skill or split, or if the world has fewer than `n` prompts.
     """
     if skill not in SKILLS or split not in SPLITS:
@@ -79,7 +80,9 @@ _OWN_MATHS = [
     ("++-", "{n} has {a} {i}. {m} gives {n} {b} and an aunt gives {c}, but {d} get lost. How many {i} are left?"),
     ("*+-", "{n} buys {a} packs of {b} {i}, finds {c} and gives {d} away. How many {i} does {n} keep?"),
 ]
-_DOWNSTREAM_MATHS = [
+# Downstream problems come in forms that the seed was taught a little, and in forms that it has never seen. So the seed
+# solves fewer than half of them, and fine-tuning has something to teach.
+_TAUGHT_FORMS = [
     ("*+-", "A shop receives {a} crates with {b} {w} in each and had {c} {w} before. It sells {d}. What is its stock?"),
     ("+-+", "A truck carries {a} {w}. At the port {b} are loaded, at the mill {c} unloaded, in town {d} loaded. "
             "What does it carry at the end?"),
@@ -95,6 +98,16 @@ _DOWNSTREAM_MATHS = [
             "Determine how many stalls' {w} stay unsold."),
     ("*++", "A hall has {a} rows of {b} seats, a balcony of {c} and a box of {d}. State the number of seats."),
 ]  # fmt: skip
+_NEW_FORMS = [
+    ("+-", "{a} {w} are on the lorry. {b} are put on at the dock and {c} taken off. Give the load."),
+    ("*-", "{a} pallets hold {b} {w} each, and {c} of them are cracked. Give the number of sound {w}."),
+    ("+*", "A press makes {a} {w} by day and {b} by night. Give its output in {c} days."),
+    ("-*", "A ferry of {a} seats keeps {b} empty on each trip. Give the passengers on {c} trips."),
+    ("++-", "Stalls A, B and C sell {a}, {b} and {c} {w}; {d} come back. Give the net sales."),
+    ("-+-", "A silo holds {a} tons. {b} leave, {c} arrive, {d} rot. Give the tons left."),
+    ("*+", "{a} vans bring {b} {w} each and a cart brings {c}. Give the delivery."),
+    ("*+-", "{a} {w} at {b} pounds each, a fee of {c}, less a voucher of {d}. Give the amount due."),
+]
 
 
 def _chain(ops: str, rng: Random) -> tuple[tuple[int, str, int, int], ...]:
@@ -130,8 +143,12 @@ def _maths_other(rng: Random) -> Item:
     return _problem(_OWN_MATHS, rng)
 
 
+def _maths_taught(rng: Random) -> Item:
+    return _problem(_TAUGHT_FORMS, rng)
+
+
 def _maths(rng: Random) -> Item:
-    return _problem(_DOWNSTREAM_MATHS, rng)
+    return _problem(_TAUGHT_FORMS + _NEW_FORMS, rng)
 
 
 # ---- tools: parameter names, the words of a request, and the values of an argument
@@ -263,6 +280,7 @@ SPLITS = ("train", "dev", "test")
 DOWNSTREAM = ("maths", "tool_downstream")
 SKILLS: dict[str, Callable[[Random], Item]] = {
     "maths": _maths,
+    "maths_taught": _maths_taught,
     "maths_other": _maths_other,
     "tool": _tool,
     "tool_downstream": _tool_downstream,

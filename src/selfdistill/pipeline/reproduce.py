@@ -89,8 +89,9 @@ def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude={"shift"})
     task = DEMO_TRAIN.get(recipe.task or "", recipe.task or "demo-maths")
     small = {
-        "lr": 3e-3 if recipe.train.method == "full" else 8e-3, "epochs": 1, "batch_size": 16, "micro_batch_size": 16,
-        "max_length": 512, "dtype": "float32", "gradient_checkpointing": False,
+        "lr": 3e-3 if recipe.train.method == "full" else 5e-3, "adapter": {"targets": "all-linear"}, "epochs": 1,
+        "batch_size": 16, "micro_batch_size": 16, "max_length": 512, "dtype": "float32",
+        "gradient_checkpointing": False,
     }  # fmt: skip
     entries = {entry.task: DEMO_TASKS.get(entry.task, "demo-lists") for entry in recipe.evaluate.tasks}
     most = max((n for n in recipe.sweep.get("n", []) if isinstance(n, int)), default=1)
