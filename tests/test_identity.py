@@ -257,6 +257,21 @@ def test_a_run_keeps_to_the_files_that_it_began_with(folder: Path, tmp_path: Pat
             run(make_recipe(values), tmp_path / "run")
 
 
+def test_code_that_is_trusted_later_makes_another_model(folder: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", sum_rows(9))
+    values: dict[str, Any] = {
+        "model": {"path": str(folder)},
+        "data": {"path": str(rows), "heldout": 3},
+        "rewrite": {"backend": "fake", "min_accepted": 0},
+        "arms": {"seed": {"data": "none"}},
+        "evaluate": {"backend": "fake"},
+        "gap": False,
+    }
+    run(make_recipe(values), tmp_path / "run")
+    with pytest.raises(ExperimentError, match=r"trust_remote_code \(unset → True\)"):
+        run(make_recipe({**values, "model": {"path": str(folder), "trust_remote_code": True}}), tmp_path / "run")
+
+
 # ---- hub models
 
 

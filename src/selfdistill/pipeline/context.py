@@ -124,6 +124,8 @@ class Context:
             "model": self.once(model_identity, model),
             "chat_template": self.once(chat_template_identity, model),
         }
+        if model.trust_remote_code:
+            settings["trust_remote_code"] = True
         if model.date not in (self.date, None):
             settings["date"] = str(model.date)
         return settings | ({"backend": answering(backend, model)} if backend else {})
