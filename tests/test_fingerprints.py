@@ -169,5 +169,13 @@ def test_a_key_changes_the_stages_that_its_field_declares(values: dict[str, Any]
     assert changes(values, key) == declared
 
 
+@pytest.mark.parametrize("path", ["train.micro_batch_size", "train.launch.processes"])
+def test_a_key_that_keeps_the_results_changes_them_under_its_condition(values: dict[str, Any], path: str) -> None:
+    """Each micro-batch and each process draws its own dropout."""
+    key = next(key for key in recipe_keys() if key.path == path)
+    assert "adapter.dropout" in key.unless
+    assert changes({**values, "train": {**values["train"], "adapter": {"dropout": 0.1}}}, key) == {"train"}
+
+
 def test_every_key_has_a_description() -> None:
     assert [key.path for key in recipe_keys() if not key.description] == []

@@ -13,13 +13,16 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from support.rows import sum_rows, write_rows
 from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
+from selfdistill.errors import ExperimentError
 from selfdistill.models import digests
 from selfdistill.models.source import hub_commit, pinned
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.shift import shift_stages
+from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import DataConfig, ModelConfig, Recipe
 from selfdistill.store.identity import model_identity, path_identity, source_identity
 
@@ -172,6 +175,21 @@ def test_a_file_is_read_again_only_when_it_changed(
     assert reads == [folder / "config.json"]
 
 
+def test_the_stages_of_a_run_identify_each_file_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, ...]] = []
+
+    def spy(paths: list[Path]) -> list[str]:
+        asked.append(tuple(paths))
+        return digests.file_digests(paths)
+
+    monkeypatch.setattr("selfdistill.store.identity.file_digests", spy)
+    rows = write_rows(tmp_path / "rows.jsonl", sum_rows(9))
+    stages_of(make_context(make_recipe({"model": str(folder), "data": {"path": str(rows), "heldout": 3}})))
+    assert len(asked) == len(set(asked)) > 1
+
+
 def test_files_that_are_gone_leave_the_cache(small: Path, folder: Path, tmp_path: Path) -> None:
     identity(folder)
     shutil.rmtree(folder)
@@ -188,6 +206,70 @@ def test_a_cache_that_can_not_be_used_is_no_error(small: Path, folder: Path, dam
         small.write_text(damage)
     first = identity(folder)
     assert identity(folder) == first
+
+
+# ---- files that are edited during a run
+
+
+def write_grader(path: Path, outcome: str) -> None:
+    path.write_text(
+        "from selfdistill.types import Grade\n"
+        f"def grade(example, text):\n    return Grade({outcome!r}, 'by the grader that says {outcome}')\n"
+    )
+
+
+@pytest.mark.parametrize("edited", ["grader", "rows", "model", "template"])
+def test_a_run_keeps_to_the_files_that_it_began_with(folder: Path, tmp_path: Path, edited: str) -> None:
+    rows, grader, template = tmp_path / "rows.jsonl", tmp_path / "own.py", tmp_path / "own.txt"
+    write_rows(rows, sum_rows(9))
+    write_grader(grader, "fail")
+    template.write_text("{instruction} as {reference}")
+    edits: dict[str, Callable[[], object]] = {
+        "grader": lambda: write_grader(grader, "pass"),
+        "rows": lambda: write_rows(rows, sum_rows(10)),
+        "model": lambda: (folder / "notes.txt").write_text("a note next to the weights"),
+        "template": lambda: template.write_text("{instruction} like {reference}"),
+    }
+    values: dict[str, Any] = {
+        "model": str(folder),
+        "data": {"path": str(rows), "heldout": 3},
+        "rewrite": {"backend": "fake", "grader": f"{grader}:grade", "template": str(template), "min_accepted": 0},
+        "arms": {"seed": {"data": "none"}},
+        "evaluate": {"backend": "fake", "tasks": ["heldout"]},
+        "gap": edited == "template",
+    }
+    step_of_edit = "verify" if edited == "template" else "evaluate"
+
+    def edit(step: str, _done: int, _total: int, _what: str = "") -> None:
+        if step.startswith(step_of_edit) and edits:
+            edits.pop(edited)()
+            edits.clear()
+
+    verdict = run(make_recipe(values), tmp_path / "run", edit)
+    assert not edits
+    assert [(task["task"], task["scores"]["seed"]["value"]) for task in verdict["tasks"]] == [("heldout", 0)]
+    assert bool(verdict["gap"]) == (edited == "template")
+    if edited == "grader":
+        verdict = run(make_recipe(values), tmp_path / "run")
+        assert verdict["tasks"][0]["scores"]["seed"]["value"] == 1
+    else:
+        with pytest.raises(ExperimentError, match="was made with other settings"):
+            run(make_recipe(values), tmp_path / "run")
+
+
+def test_code_that_is_trusted_later_makes_another_model(folder: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", sum_rows(9))
+    values: dict[str, Any] = {
+        "model": {"path": str(folder)},
+        "data": {"path": str(rows), "heldout": 3},
+        "rewrite": {"backend": "fake", "min_accepted": 0},
+        "arms": {"seed": {"data": "none"}},
+        "evaluate": {"backend": "fake"},
+        "gap": False,
+    }
+    run(make_recipe(values), tmp_path / "run")
+    with pytest.raises(ExperimentError, match=r"trust_remote_code \(unset → True\)"):
+        run(make_recipe({**values, "model": {"path": str(folder), "trust_remote_code": True}}), tmp_path / "run")
 
 
 # ---- hub models

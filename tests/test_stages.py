@@ -289,6 +289,23 @@ def test_report_of_a_run_that_only_rewrote(model: Path, rows: Path, tmp_path: Pa
         evaluate(experiment, arms=["sdft"])
 
 
+def test_the_report_of_an_interrupted_evaluation_names_the_tasks_without_a_score(
+    model: Path, rows: Path, tmp_path: Path
+) -> None:
+    def stop(step: str, _done: int, _total: int, _note: str = "") -> None:
+        if step == "evaluate seed demo-lists":
+            raise KeyboardInterrupt
+
+    experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, rows, arms={"seed": {"data": "none"}})))
+    rewrite(experiment)
+    assert not any("Not evaluated" in note for note in report(experiment)["notes"])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(experiment, stop)
+    verdict = report(experiment)
+    assert [task["task"] for task in verdict["tasks"]] == ["heldout"]
+    assert "Not evaluated yet: seed on demo-lists; seed on demo-safety." in verdict["notes"]
+
+
 def test_what_lies_here_is_not_taken_for_a_shipped_recipe_of_its_name(
     model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -456,6 +456,8 @@ def test_a_finished_training_is_not_done_again(model, tmp_path, seen):
     assert train(iter(ROWS), model, settings(), tmp_path) == result
     assert seen == []
     with pytest.raises(ExperimentError, match="finished training with other data"):
+        train(ROWS, model.model_copy(update={"trust_remote_code": True}), settings(), tmp_path)
+    with pytest.raises(ExperimentError, match="finished training with other data"):
         train(ROWS[1:], model, settings(), tmp_path)
 
 

@@ -132,8 +132,9 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         key = row.key
         steps = [step for step in STEPS if step in key.reruns and (step != "masking" or "train" not in key.reruns)]
+        again = (", ".join(steps) or "nothing") + (f", unless {key.unless}" if key.unless else "")
         cells = [f"`{row.path}`", type_text(key.field.annotation, bounds_text(key.field)), default_text(row)]
-        lines.append([*cells, key.description.replace("|", "\\|"), ", ".join(steps) or "nothing"])
+        lines.append([*cells, key.description.replace("|", "\\|"), again])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

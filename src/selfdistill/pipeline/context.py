@@ -6,11 +6,11 @@ Every step reads its settings from a `Context`. Creating a `Context` reads neith
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..backends import answering
 from ..data import check_format, read_conversations
@@ -24,6 +24,8 @@ from ..sandbox import Runner, lazy_runner
 from ..store.identity import chat_template_identity, file_identity, model_identity, path_identity
 from ..tasks import Task, get_task
 from .entries import HELDOUT, EvaluatedTask, evaluated_tasks
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,16 @@ class Context:
     points: tuple[Point, ...] = ()
     swept: frozenset[str] = frozenset()
     date: datetime.date | None = None
+    _read: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, read: Callable[[Any], V], of: Any) -> V:
+        """The result of `read(of)` from its first call. All steps of a run see the same identity of a file, also if the
+        file is edited meanwhile: the next run notices the edit."""
+        key = read, repr(of)
+        if key not in self._read:
+            self._read[key] = read(of)
+        found: V = self._read[key]
+        return found
 
     @property
     def seed_arm(self) -> str:
@@ -109,9 +121,11 @@ class Context:
         """The settings of a model on which `step` depends, with its files identified by content. The experiment's date
         is left out: it is the same in all steps."""
         settings = model.deciding(step) | {
-            "model": model_identity(model),
-            "chat_template": chat_template_identity(model),
+            "model": self.once(model_identity, model),
+            "chat_template": self.once(chat_template_identity, model),
         }
+        if model.trust_remote_code:
+            settings["trust_remote_code"] = True
         if model.date not in (self.date, None):
             settings["date"] = str(model.date)
         return settings | ({"backend": answering(backend, model)} if backend else {})
@@ -121,12 +135,12 @@ class Context:
         grader = self.recipe.rewrite.grader
         if grader is None:
             return {"task": self.recipe.task}
-        files = [file_identity(name.rpartition(":")[0]) for name in grader_names(grader)]
+        files = [self.once(file_identity, name.rpartition(":")[0]) for name in grader_names(grader)]
         settings: dict[str, Any] = {"grader": grader, "file": files[0] if len(files) == 1 else files}
         if runs_programs(grader):
             settings["sandbox"] = self.recipe.sandbox
         if compares_embeddings(grader):
-            settings["embedding"] = path_identity(self.recipe.shift.embedding)
+            settings["embedding"] = self.once(path_identity, self.recipe.shift.embedding)
         return settings
 
 

@@ -40,12 +40,14 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
     entry, name, output = task.entry, f"items/{task.name}", f"items/{task.name}.jsonl"
     settings = {"task": entry.task, **entry.deciding("items")}
     if harness := task.task.harness:
-        shots = mmlu_shots(entry.path) if entry.path and harness.task == "mmlu" else None
-        files = [path_identity(entry.path) if entry.path else harness.task, file_identity(str(shots or ""))]
+        shots = context.once(mmlu_shots, entry.path) if entry.path and harness.task == "mmlu" else None
+        source = context.once(path_identity, entry.path) if entry.path else harness.task
+        files = [source, context.once(file_identity, str(shots or ""))]
         return Stage(name, output, {**settings, "source": files})
     if task.source is None:
         return Stage(name, output, settings, (data_stage(context),))
-    identity = {"source": source_identity(task.source), "config": task.source.config, **task.source.deciding("items")}
+    source = context.once(source_identity, task.source)
+    identity = {"source": source, "config": task.source.config, **task.source.deciding("items")}
     return Stage(name, output, {**settings, **identity})
 
 

@@ -31,8 +31,9 @@ _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "repl
 def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Scores, paired comparisons and counts of all tasks evaluated so far: verdict.json without its texts."""
     recipe, arms = context.recipe, context.recipe.arms
-    measured = [_TaskResults.read(experiment, context, task) for task in context.tasks.values()]
-    measured = [task for task in measured if task.rows]
+    every = [_TaskResults.read(experiment, context, task) for task in context.tasks.values()]
+    measured = [task for task in every if task.rows]
+    answered = any(stage.startswith("answer/") for stage in experiment.manifest["stages"])
     spreads = {arm: _spread(measured, arm) for arm in arms}
     margin = recipe.evaluate.margin / 100
     comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
@@ -54,7 +55,9 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
             "comparisons": [of_degenerate(row).to_json() for row in broken],
         },
         "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
-        "not_evaluated": {task.task.name: missing for task in measured if (missing := task.missing_arms(context))},
+        "not_evaluated": {
+            task.task.name: missing for task in every if answered and (missing := task.missing_arms(context))
+        },
         "acceptance": experiment.counts("verify") or None,
         "sweeps": [point.to_json() for point in context.points],
         "gap": experiment.counts("gap") or None,

@@ -94,7 +94,7 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     own, model = context.recipe.rewrite, context.recipe.model
     name = "-".join(filter(None, [kind, f"sample-{sample}" if sample else ""]))
     answering = context.model_settings(model, "rewrite", own.backend)
-    wording = None if template is None else load_template(template)
+    wording = None if template is None else context.once(load_template, template)
     settings = {
         **answering,
         "sampling": own.sampling.model_dump(),

@@ -48,7 +48,7 @@ def train_stage(context: Context, run: Run) -> Stage | None:
     settings = {
         **context.model_settings(context.recipe.model, step),
         **arm.deciding("train"),
-        **({"replay": _replay_settings(arm.replay)} if arm.replay else {}),
+        **({"replay": _replay_settings(context, arm.replay)} if arm.replay else {}),
         **run.train.deciding("train"),
     }
     choices = choice_stage(context, arm)
@@ -81,9 +81,9 @@ def too_few_to_replay(replay: ReplayConfig, source: DataConfig, count: int, rows
     )
 
 
-def _replay_settings(replay: ReplayConfig) -> dict[str, Any]:
+def _replay_settings(context: Context, replay: ReplayConfig) -> dict[str, Any]:
     _, source = replay_source(replay)
-    return {**replay.deciding("train"), "task": replay.task, "source": source_identity(source)}
+    return {**replay.deciding("train"), "task": replay.task, "source": context.once(source_identity, source)}
 
 
 # ---- run

@@ -19,13 +19,14 @@ from .settings import STEPS, Settings, mark_of
 @dataclass(frozen=True)
 class Key:
     """`path` has `*` for a name that the user chooses (an arm), and for a place in a list. `field` holds type and
-    default. `reruns` are the steps that run again when the value changes; see `Mark` for `resolved`."""
+    default. `reruns` are the steps that run again when the value changes; see `Mark` for `resolved` and `unless`."""
 
     path: str
     description: str
     field: FieldInfo
     reruns: frozenset[str]
     resolved: bool
+    unless: str
 
 
 def recipe_keys() -> Iterator[Key]:
@@ -33,15 +34,15 @@ def recipe_keys() -> Iterator[Key]:
     yield from _keys(Recipe, "", frozenset(STEPS))
 
 
-def _keys(section: type[Settings], prefix: str, inherited: frozenset[str]) -> Iterator[Key]:
+def _keys(section: type[Settings], prefix: str, inherited: frozenset[str], condition: str = "") -> Iterator[Key]:
     for name, field in section.model_fields.items():
         mark = mark_of(field)
-        steps = mark.narrow(inherited, None)
+        steps, unless = mark.narrow(inherited, None), mark.unless or condition
         inner, many = _section_in(field.annotation)
         if inner is None:
-            yield Key(prefix + name, _descriptions(section).get(name, ""), field, steps, mark.resolved)
+            yield Key(prefix + name, _descriptions(section).get(name, ""), field, steps, mark.resolved, unless)
         else:
-            yield from _keys(inner, f"{prefix}{name}.{'*.' if many else ''}", steps)
+            yield from _keys(inner, f"{prefix}{name}.{'*.' if many else ''}", steps, unless)
 
 
 def _section_in(annotation: Any) -> tuple[type[Settings] | None, bool]:

@@ -98,7 +98,7 @@ class ModelConfig(Settings):
     """The day that the chat template writes as today; null is the day on which the experiment was created."""
     batch_tokens: Annotated[int, _NOT_TRAINING, Field(gt=0)] = 16384
     """Tokens per batch of the backend hf, and of likelihoods. Rounding depends on the batch."""
-    trust_remote_code: Annotated[bool, keeps()] = False
+    trust_remote_code: Annotated[bool, Mark(resolved=True)] = False
     """Allow code of the model's repository to run."""
     server: Annotated[ServerConfig | None, _ENGINE] = None
     engine: Annotated[EngineConfig, _ENGINE] = EngineConfig()

@@ -26,10 +26,12 @@ STEPS = (
 @dataclass(frozen=True)
 class Mark:
     """Narrows the steps that run again when a key changes. `resolved`: the step itself puts the value into its
-    fingerprint, in another form, such as the digest of the file that it names."""
+    fingerprint, in another form, such as the digest of the file that it names. `unless` says in words when the results
+    are not kept after all."""
 
     narrow: Callable[[frozenset[str], Any], frozenset[str]] = lambda steps, _section: steps
     resolved: bool = False
+    unless: str = ""
 
 
 def reruns(*steps: str, resolved: bool = False) -> Mark:
@@ -42,16 +44,17 @@ def also(*steps: str) -> Mark:
     return Mark(lambda inherited, _section: inherited | frozenset(steps))
 
 
-def keeps(*steps: str, resolved: bool = False, unless: Callable[[Any], bool] | None = None) -> Mark:
-    """The results of `steps`, or of all steps if none are named, are kept. With `unless` they are kept only if this
-    function of the section returns False."""
+def keeps(*steps: str, resolved: bool = False, unless: tuple[str, Callable[[Any], bool]] | None = None) -> Mark:
+    """The results of `steps`, or of all steps if none are named, are kept. `unless` is a condition, in words and as a
+    function of the section: if it holds, they are not kept."""
+    words, holds = unless or ("", lambda _section: False)
 
     def narrow(inherited: frozenset[str], section: Any) -> frozenset[str]:
-        if section is not None and unless is not None and unless(section):
+        if section is not None and holds(section):
             return inherited
         return inherited - frozenset(steps) if steps else frozenset()
 
-    return Mark(narrow, resolved)
+    return Mark(narrow, resolved, words)
 
 
 class Settings(BaseModel):

@@ -37,6 +37,12 @@ class Launch(Settings):
         return self
 
 
+# Random numbers are drawn per micro-batch and process, and the router loss is a mean per micro-batch.
+_DROPOUT = ("adapter.dropout is above 0", lambda train: train.adapter.dropout > 0)
+_MICRO_BATCHES_COUNT = (
+    "adapter.dropout or router_loss is above 0",
+    lambda train: train.adapter.dropout > 0 or train.router_loss > 0,
+)
 LOSSES = ("nll", "dft")  # TRL's; a wrong name would show only after rewriting
 
 
@@ -59,8 +65,7 @@ class TrainConfig(Settings):
     """Optimiser steps, in place of epochs."""
     batch_size: int = Field(default=8, gt=0)
     """Rows per optimiser step."""
-    # The router loss is a mean per micro-batch, so with it the size counts.
-    micro_batch_size: Annotated[int, keeps(unless=lambda train: train.router_loss > 0), Field(gt=0)] = 2
+    micro_batch_size: Annotated[int, keeps(unless=_MICRO_BATCHES_COUNT), Field(gt=0)] = 2
     """Rows at a time on one device; lower it if there is too little memory."""
     max_length: Annotated[int, also("verify", "choose"), Field(gt=1)] = 2048
     """Most tokens of a training sequence. A longer rewrite is rejected, a longer row stops the run."""
@@ -82,7 +87,7 @@ class TrainConfig(Settings):
     """Optimiser steps between checkpoints."""
     merge: Annotated[bool, keeps()] = False
     """Also write the adapter merged into the weights."""
-    launch: Annotated[Launch | None, keeps()] = None
+    launch: Annotated[Launch | None, keeps(unless=_DROPOUT)] = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the order of the rows and of the adapter's first weights."""
     extra: dict[str, Any] = {}

@@ -101,6 +101,7 @@ def _deciding(model: ModelConfig, renderer: Renderer, settings: dict[str, Any]) 
     """Everything that decides the weights, except the rows; with the date if the chat template writes it."""
     parts = [model_identity(model), chat_template_identity(model), model.template_kwargs]
     parts += [renderer.template.day.isoformat()] if renderer.template.formats else []
+    parts += ["trust_remote_code"] if model.trust_remote_code else []
     parts += [model.score_dtype] if settings.get("mask_above") is not None else []
     return json.dumps([*parts, settings], sort_keys=True)
 
