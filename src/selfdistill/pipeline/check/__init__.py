@@ -28,12 +28,12 @@ from ..preview import marked
 from ..replay import replayed_rows
 from ..rewrite import needs_rewrites, rewrites, rewriting_model
 from ..stages import stages_of
-from .amounts import change_lines, disk_line, item_counts, rewriting_warnings, size_warnings, step_lines, token_lines
 from .arm_settings import arm_lines, arm_warnings
 from .data import data_lines, marked_rows, read_data
 from .estimate import estimate
 from .evaluation import evaluation_prompts, judge_lines, shift_warnings
 from .names import name_warnings
+from .sizes import change_lines, disk_line, item_counts, rewriting_warnings, size_warnings, step_lines, token_lines
 from .templates import template_warnings
 
 _ROWS = 200

@@ -1,4 +1,4 @@
-"""The part of `check` that is about amounts: tokens, optimiser steps, items and the change they can show, disk."""
+"""The part of `check` that is about sizes: tokens, optimiser steps, items and the change they can show, disk."""
 
 from __future__ import annotations
 
