@@ -185,10 +185,10 @@ def test_the_whole_way_with_the_fake_backend(tmp_path: Path) -> None:
     model, sampling = ModelConfig(path="nowhere"), Sampling()
     with LazyBackend(lambda: open_backend("fake", model)) as backend:
         with RowFile(tmp_path / "answers.jsonl") as rows:
-            answer(TASK, asked, backend, sampling, rows, lambda done, total: None)
+            answer(TASK, asked, backend, sampling, rows, lambda *_: None)
         with RowFile(tmp_path / "answers.jsonl", reading=True) as answers:
             with RowFile(tmp_path / "replies.jsonl") as rows:
-                judge(TASK, asked, answers, None, backend, sampling, rows, "fake", lambda done, total: None)
+                judge(TASK, asked, answers, None, backend, sampling, rows, "fake", lambda *_: None)
             with RowFile(tmp_path / "replies.jsonl", reading=True) as rows:
                 found = list(graded(TASK, asked, answers, None, rows, "fake"))
     score = summarise(TASK, [found])

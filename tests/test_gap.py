@@ -122,7 +122,7 @@ def test_what_is_measured_is_not_measured_again_and_another_grader_scores_only_w
 def test_an_interrupted_measurement_goes_on(model: Path, data: Path, tmp_path: Path) -> None:
     recipe = make_recipe(recipe_of(model, data))
 
-    def stop(label: str, done: int, _total: int) -> None:
+    def stop(label: str, done: int, _total: int, _note: str = "") -> None:
         if (label, done) == ("gap", 9):
             raise KeyboardInterrupt
 

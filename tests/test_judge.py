@@ -96,7 +96,7 @@ def run(
     answers = RowFile(answers_file(tmp_path / "mine.jsonl", mine), reading=True)
     others = None if other is None else RowFile(answers_file(tmp_path / "other.jsonl", other), reading=True)
     with LazyBackend(lambda: backend) as lazy, RowFile(tmp_path / "replies.jsonl") as rows:
-        judge(task(judging), ITEMS, answers, others, lazy, SAMPLING, rows, identity, lambda done, total: None)
+        judge(task(judging), ITEMS, answers, others, lazy, SAMPLING, rows, identity, lambda *_: None)
     with RowFile(tmp_path / "replies.jsonl", reading=True) as rows:
         return list(graded(task(judging), ITEMS, answers, others, rows, identity)), backend
 
@@ -415,6 +415,6 @@ def test_a_dead_judge_ends_the_stage_and_the_next_run_asks_the_rest(tmp_path: Pa
         RowFile(tmp_path / "replies.jsonl") as rows,
         pytest.raises(SelfDistillError, match="gone"),
     ):
-        judge(task(PAIRWISE_SEED), ITEMS, answers, others, lazy, SAMPLING, rows, "judge-1", lambda d, t: None)
+        judge(task(PAIRWISE_SEED), ITEMS, answers, others, lazy, SAMPLING, rows, "judge-1", lambda *_: None)
     _, backend = run(tmp_path, PAIRWISE_SEED, mine, SEED, prefers_longer)
     assert len(backend.asked) == 8 - 3

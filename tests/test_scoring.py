@@ -209,7 +209,7 @@ def test_an_interrupted_pass_ends_with_the_bytes_of_an_uninterrupted_one(
     def run(path: Path, stop: int | None = None) -> list[tuple[int, int]]:
         told: list[tuple[int, int]] = []
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int, note: str = "") -> None:
             told.append((done, total))
             if done == stop:
                 raise KeyboardInterrupt
@@ -229,10 +229,10 @@ def test_an_interrupted_pass_ends_with_the_bytes_of_an_uninterrupted_one(
 def test_nothing_missing_loads_no_model(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     with RowFile(path) as rows:
-        score_missing(lambda: iter(EXAMPLES[:3]), config(folder), rows, lambda _done, _total: None)
+        score_missing(lambda: iter(EXAMPLES[:3]), config(folder), rows, lambda *_: None)
     nowhere = replace_path(config(folder), tmp_path / "nowhere")
     with RowFile(path) as rows:
-        score_missing(lambda: iter(EXAMPLES[:2]), nowhere, rows, lambda _done, _total: None)
+        score_missing(lambda: iter(EXAMPLES[:2]), nowhere, rows, lambda *_: None)
 
 
 def replace_path(model: ModelConfig, path: Path) -> ModelConfig:
@@ -272,7 +272,7 @@ def test_scores_that_decide_are_computed_in_the_recipes_dtype(folder: Path, tmp_
         ("in half", half.model_copy(update={"score_dtype": "bfloat16"}), True),
     ):
         with RowFile(tmp_path / f"{name}.jsonl") as rows:
-            score_missing(lambda: EXAMPLES[:8], model, rows, lambda done, total: None, deciding)
+            score_missing(lambda: EXAMPLES[:8], model, rows, lambda *_: None, deciding)
         with RowFile(tmp_path / f"{name}.jsonl", reading=True) as rows:
             found[name] = [(rows.get(example.id) or {})["nll"] for example in EXAMPLES[:8]]
     assert found["deciding"] == pytest.approx(found["float32"], abs=1e-5)
@@ -291,4 +291,4 @@ def test_too_little_memory_for_scores_that_decide_stops_with_the_line_to_set(
 
     monkeypatch.setattr(scoring, "load_model" if where == "loading" else "_token_nlls", full)
     with RowFile(tmp_path / "rows.jsonl") as rows, pytest.raises(StageError, match=r"model\.score_dtype=bfloat16"):
-        score_missing(lambda: EXAMPLES[:8], config(folder), rows, lambda done, total: None, deciding=True)
+        score_missing(lambda: EXAMPLES[:8], config(folder), rows, lambda *_: None, deciding=True)

@@ -215,7 +215,7 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     # Stopped in an arm: what is trained stays, the rest is done.
     told: list[str] = []
 
-    def stop(label: str, done: int, total: int) -> None:
+    def stop(label: str, done: int, total: int, note: str = "") -> None:
         told.append(label)
         if label == "train sdft.n=8":
             raise KeyboardInterrupt
@@ -225,7 +225,7 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     assert "train vanilla.n=4" not in told
     assert (where / "arms" / "vanilla.n=8" / "train.json").is_file()
     told.clear()
-    verdict = run(make_recipe(values), where, lambda label, done, total: told.append(label))
+    verdict = run(make_recipe(values), where, lambda label, *_: told.append(label))
     assert {label for label in told if label.startswith("train ")} == {
         f"train {arm}" for arm in ("sdft.n=8", "mix=0.5", "sdft.template=refer")
     }

@@ -218,11 +218,11 @@ def test_all_linear_trains_every_projection(model, tmp_path):
 
 
 def test_the_log_the_result_and_the_progress_tell_the_same(model, tmp_path):
-    told: list[tuple[int, int, float]] = []
+    told: list[tuple[int, int, float | None]] = []
     changes = settings(schedule="linear", warmup=0.5, max_steps=4, batch_size=4, micro_batch_size=4)
     result = train(ROWS, model, changes, tmp_path, lambda *row: told.append(row))
     rows = log_of(tmp_path)
-    assert [(row["step"], 4, row["loss"]) for row in rows] == told
+    assert [(0, 4, None), *((row["step"], 4, row["loss"]) for row in rows)] == told
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert [row["epoch"] for row in rows] == [0.5, 1.0, 1.5, 2.0]
     assert [row["lr"] for row in rows] == pytest.approx([0.0, 0.005, 0.01, 0.005])

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
+from ..grading.endings import ends_in_loop
 from ..grading.traces import join, opened
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Messages, Prompt, messages_json
@@ -186,7 +187,7 @@ class OpenAIBackend(Backend):
                 response = await self._endpoint.post(body)
                 self._faults = 0
                 if response.status_code == 200:
-                    return self._completion(name, response, asked)
+                    return self._completion(name, response, asked, sampling.stop_loops)
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
@@ -198,8 +199,9 @@ class OpenAIBackend(Backend):
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
                 await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))
 
-    def _completion(self, name: str, response: httpx.Response, asked: dict[str, Any]) -> Completion:
-        """Return the answer in a reply. Raises FaultError if the reply does not follow the API."""
+    def _completion(self, name: str, response: httpx.Response, asked: dict[str, Any], mark_loops: bool) -> Completion:
+        """Return the answer in a reply. A server can't be asked to stop loops, so one is marked after the fact. Raises
+        FaultError if the reply does not follow the API."""
         try:
             reply = response.json()
             choice = reply["choices"][0]
@@ -220,7 +222,9 @@ class OpenAIBackend(Backend):
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
-        if finish in ("stop", "length"):
+        if finish == "length" and mark_loops and ends_in_loop(text):
+            finish = "loop"
+        if finish in ("stop", "length", "loop"):
             return Completion(name, text, finish, tokens)
         ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
         return Completion(name, text, "error", tokens, ended)

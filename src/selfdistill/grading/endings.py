@@ -22,6 +22,7 @@ _MOST_CHARACTERS = 20_000
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,200}>")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_NUMBER = re.compile(r"\d+")
 _VOWELS = frozenset("aeiouyAEIOUY")
 # Scripts whose letters stand in one word with those of others: Greek in formulas; East Asian texts have no spaces.
 _MIXED_ANYWAY = frozenset(("GREEK", "CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "THAI", "LAO", "KHMER"))
@@ -58,8 +59,8 @@ def unreadable(text: str) -> Literal["empty", "garbled"] | None:
     Garbled is only what clearly is not a text: no letter, digit or pictograph; or, in a text of 20 signs or more, fewer
     than a fifth of these; or replacement characters, at least four and one in twenty signs; or, of five words or more
     that have four letters, most without a vowel in a script that has them, or five in different alphabets and one in
-    five of all; or, from 20 words on, nine in ten are repeats (for a loop of one or two words, which says nothing, with
-    all its repetitions).
+    five of all; or, from 20 words on, nine in ten of words and numbers are repeats (a loop of one or two words, which
+    says nothing, is then read with all its repetitions).
     """
     text = _ANSI.sub("", text[:_MOST_CHARACTERS])
     once = without_loop(text)
@@ -72,17 +73,19 @@ def unreadable(text: str) -> Literal["empty", "garbled"] | None:
     if (replaced := signs.count("\ufffd")) >= 4 and replaced * 20 >= len(signs):
         return "garbled"
     said = text if len(once.split()) < 3 else once
-    return "garbled" if _no_words(_WORD.findall(_TAG.sub(" ", said))) else None
+    return "garbled" if _no_words(_WORD.findall(_TAG.sub(" ", said)), _NUMBER.findall(said)) else None
 
 
-def _no_words(words: list[str]) -> bool:
-    """Whether words can't be of a language: without vowels, of letters from different alphabets, or always the same."""
+def _no_words(words: list[str], numbers: list[str]) -> bool:
+    """Whether words can't be of a text: without vowels, of letters from different alphabets, or always the same. The
+    rows of a table or a program may differ in their numbers alone."""
     long = [word for word in words if len(word) >= 4]
     natural = sum(not word.isascii() or not _VOWELS.isdisjoint(word) for word in long)
     mixed = sum(not word.isascii() and len({*map(_alphabet, word)} - {None}) > 1 for word in long)
     if (len(long) >= 5 and natural * 2 < len(long)) or (mixed >= 5 and mixed * 5 >= len(long)):
         return True
-    return len(words) >= 20 and len({word.casefold() for word in words}) * 10 <= len(words)
+    different = len({word.casefold() for word in words} | {*numbers})
+    return len(words) >= 20 and different * 10 <= len(words) + len(numbers)
 
 
 @lru_cache(maxsize=10_000)

@@ -74,7 +74,7 @@ def train(
             checkpoint = last_checkpoint(checkpoints, fingerprint)
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
-            record = recorder(log, fingerprint, on_progress)
+            record = recorder(log, fingerprint, on_progress or (lambda *_: None))
             return built, _fit(built, checkpoint, record, map(len, data.input_ids))
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)

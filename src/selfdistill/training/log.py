@@ -79,13 +79,11 @@ def last_epoch_loss(path: Path) -> float:
     return float(round(sum(losses) / len(losses), 6))
 
 
-def recorder(log: Path, fingerprint: str, on_progress: StepProgress | None) -> Any:
+def recorder(log: Path, fingerprint: str, report: StepProgress) -> Any:
     """A TrainerCallback that writes `log`, marks checkpoints as complete and reports progress. It raises StageError if
     the loss is not finite."""
     import torch
     from transformers import TrainerCallback
-
-    report = on_progress or (lambda *_: None)
 
     class Recorder(TrainerCallback):
         tokens_at_start = tokens = 0
