@@ -115,7 +115,7 @@ def test_draws_are_half_a_win_and_missing_judgements_are_counted_apart(tmp_path:
 def test_every_comparison_is_in_one_place(tmp_path_factory: pytest.TempPathFactory, preferences: list[Any]) -> None:
     folder = tmp_path_factory.mktemp("annotations")
     if all(value is None for value in preferences):
-        with pytest.raises(DataError, match="no comparison that was judged"):
+        with pytest.raises(DataError, match="no judged comparison"):
             rates(folder, preferences)
         return
     found = rates(folder, preferences)
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_annotations_file_is_told(tmp_path: Path) -> None:
         published_rates(written(tmp_path / "a.json", [{"preference": 1}, {"instruction": "x"}]))
     with pytest.raises(DataError, match="index 0"):
         published_rates(written(tmp_path / "b.json", ["x"]))
-    with pytest.raises(DataError, match="no list"):
+    with pytest.raises(DataError, match="not a list"):
         published_rates(written(tmp_path / "c.json", {"preference": 1}))
     with pytest.raises(DataError, match="can't be read"):
         published_rates(tmp_path / "nowhere.json")

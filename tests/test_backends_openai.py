@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     model = ModelConfig(path="judge", server={"url": f"http://127.0.0.1:{port}/v1", "retries": 1})
-    with pytest.raises(ModelError, match=rf"http://127.0.0.1:{port}/v1 does not answer .* see whether it runs"):
+    with pytest.raises(ModelError, match=rf"http://127.0.0.1:{port}/v1 does not answer .* check that the server is"):
         ask(model, prompts(200))
 
 
@@ -196,10 +196,10 @@ FATAL = {
     "403": ((403, {}), "check the key in TEST_KEY"),
     "404": ((404, refusal("The model `judge` does not exist")), "`judge` does not exist.* check model.path"),
     "400 for the model": ((400, refusal("judge is not a valid model ID")), "not a valid model ID.* check model.path"),
-    "405": ((405, Raw(b"<html>")), "an HTML page.*often in /v1"),
+    "405": ((405, Raw(b"<html>")), "an HTML page.*often ends in /v1"),
     "302": ((302, Raw(b""), {"Location": "/login"}), "302"),
     "402": ((402, refusal("no credit left")), "no credit left"),
-    "quota": ((429, refusal("You exceeded your quota", code="insufficient_quota")), "used up"),
+    "quota": ((429, refusal("You exceeded your quota", code="insufficient_quota")), "no credit left"),
 }
 
 

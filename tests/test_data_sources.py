@@ -255,7 +255,7 @@ def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
         "missing.jsonl": "There is no data file .*missing.jsonl; check data.path",
         "folder": "holds no data files",
         "broken.parquet": "can't be read as Parquet",
-        "notes.txt": "of no known kind; rename it to .json",
+        "notes.txt": "is not recognised; rename it to .json",
         "wide.json": "is UTF-16; save it as UTF-8",
         "pretty.json": "holds an object over several lines",
     }

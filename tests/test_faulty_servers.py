@@ -116,7 +116,7 @@ def test_a_server_that_goes_in_the_middle_ends_the_run_which_then_goes_on(
                 hurt(server)
 
         proxy.after = end
-        with pytest.raises(ModelError, match=r"The server at .* does not answer \(.*see whether it runs") as caught:
+        with pytest.raises(ModelError, match=r"The server at .* does not answer \(.*check that") as caught:
             rewrite(Experiment(tmp_path / "run", impatient))
         assert CANARY not in str(caught.value)
         kept = list(read_lines(tmp_path / "run/rewrite/completions.jsonl"))

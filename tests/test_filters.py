@@ -45,7 +45,7 @@ def reason(
         ("Here is my own answer: it begins.", "talks about the reference"),
         ("Now it’s your turn: it begins.", "talks about the prompt"),
         ("Based on the given instruction, it begins.", "talks about the prompt"),
-        ("I'm sorry, but I can't talk about rivers.", "refuses where the reference does not"),
+        ("I'm sorry, but I can't talk about rivers.", "refuses, unlike the reference"),
         ("As an explorer said, rivers cannot be late.", None),
         ("It flows and flows " * 30, "repeats itself"),
         ("It flows.\n" * 30, "repeats itself"),
@@ -171,7 +171,7 @@ def test_harmless_references_are_kept(text: str) -> None:
     ],
 )
 def test_turns_of_a_further_dialogue_are_found(text: str, goes_on: bool) -> None:
-    assert reason(text, "9", script=False) == ("goes on with turns of its own" if goes_on else None)
+    assert reason(text, "9", script=False) == ("invents further turns" if goes_on else None)
     assert reason(text, "User: How many?\nAssistant: 9.", script=False) is None, "the original is a dialogue too"
 
 
@@ -269,11 +269,11 @@ def test_length_is_judged_beside_the_reference_but_short_ones_set_no_measure() -
     steps = " ".join(f"Step {n}: take {n} of them and write it down." for n in range(30))
     assert reason(steps, "18") is None
     assert reason("18", "The answer is 18.") is None
-    assert reason(steps + steps[::-1], "18") == "too long beside the reference"
-    assert reason("18", steps) == "too short beside the reference"
+    assert reason(steps + steps[::-1], "18") == "too long for the reference"
+    assert reason("18", steps) == "too short for the reference"
     assert reason("18", steps[:190]) is None
     assert reason("18", steps, min_length_ratio=None) is None
-    assert reason(steps[:200], steps, min_length_ratio=0.5) == "too short beside the reference"
+    assert reason(steps[:200], steps, min_length_ratio=0.5) == "too short for the reference"
 
 
 @given(st.text(min_size=1).filter(str.strip), st.text())

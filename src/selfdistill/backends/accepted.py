@@ -22,7 +22,7 @@ _UNKNOWN = re.compile(
     r"unsupported|not supported?|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed", re.I
 )
 _REJECTS = re.compile(rf"{_UNKNOWN.pattern}|invalid|must be|should be|cannot|only|at least|at most|out of range", re.I)
-# A request that is quoted in its refusal holds every name.
+# A refusal that quotes the request contains the names of all settings.
 _QUOTED_REQUEST = re.compile(r"""["']input["']\s*:.*""", re.DOTALL)
 # The message of `transformers serve`, which takes these settings as JSON text in a field `generation_config`.
 _TRANSFORMERS = "Unexpected fields in the request"
@@ -77,7 +77,7 @@ class Accepted:
         rejected = _named(response)
         named = [name for name in rejected if name in body]
         if rejected and not named:
-            raise FaultError(f"a refusal of {rejected[0]}, which the request does not hold")
+            raise FaultError(f"a refusal of {rejected[0]}, which the request does not contain")
         if not named:
             return False
         if _TRANSFORMERS in text and "generation_config" not in body:
@@ -101,8 +101,8 @@ class Accepted:
             )
         if others := sorted(new - {"seed", "repeat_penalty"}):
             _log.warning(
-                "The server at %s does not accept %s, so the requests leave that out: the recipe's values are the "
-                "neutral ones. Make sure that the server has no other defaults (for vLLM: --generation-config vllm). "
+                "The server at %s does not accept these settings, so the requests omit them: %s. The recipe has their "
+                "neutral values. Make sure that the server has no other defaults (for vLLM: --generation-config vllm). "
                 "The manifest records this.",
                 self._shown,
                 ", ".join(f"`{name}`" for name in others),

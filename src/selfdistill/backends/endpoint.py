@@ -78,8 +78,8 @@ class Endpoint:
         status = response.status_code
         if status == 402 or (status == 429 and "insufficient_quota" in response.text):
             raise ModelError(
-                f"The account at {self.shown} is used up ({self.reason(response)}); add credit to it, then run "
-                "the command again."
+                f"The account at {self.shown} has no credit left ({self.reason(response)}); add credit, then run the "
+                "command again."
             )
         if status in _RETRIED or status >= 500:
             raise FaultError(self.reason(response), retry_after(response.headers.get("Retry-After")))
@@ -89,19 +89,20 @@ class Endpoint:
             raise ModelError(f"The server at {self.shown} refuses access ({status}); {advice}.")
         if status in (404, 405) or (status != 200 and status < 400) or _no_model(response, body["model"]):
             raise ModelError(
-                f"The server at {self.shown} has no such model or address ({self.reason(response)}); check model.path, "
-                "and that server.url ends as the server's API does, often in /v1."
+                f"The server at {self.shown} has no such model or address ({self.reason(response)}); check model.path "
+                "and server.url, which is the base address of the server's API and often ends in /v1."
             )
         return response
 
     async def _read(self, body: str) -> httpx.Response:
-        """Raises FaultError if the response is too large for the memory."""
+        """Send a request and return the whole response. Raises FaultError if the response is larger than `_LARGEST` or
+        has a compression other than gzip."""
         import httpx
 
         content = bytearray()
         async with self._client.stream("POST", self._url, content=body) as response:
             if response.headers.get("content-encoding", "").lower() not in ("", "identity", "gzip"):
-                raise FaultError("a response in a compression that was not asked for")
+                raise FaultError("a response with a compression that the request does not accept")
             async for part in response.aiter_bytes():
                 content += part
                 if len(content) > _LARGEST:
@@ -177,6 +178,6 @@ def _key(server: ServerConfig) -> str | None:
         raise RecipeError(f"The environment variable {server.key_env} (server.key_env) is not set; set it to the key.")
     if not key.isascii() or not key.isprintable():
         raise RecipeError(
-            f"The environment variable {server.key_env} holds characters that no key can have; set it to the key."
+            f"The environment variable {server.key_env} has characters that can't be part of a key; set it to the key."
         )
     return key

@@ -1,6 +1,7 @@
-"""Any server that speaks the OpenAI API: vLLM, SGLang, llama.cpp, TGI, Ollama, `transformers serve`, hosted ones.
+"""Any server that speaks the OpenAI API: vLLM, SGLang, llama.cpp, TGI, Ollama, `transformers serve`, hosted services.
 
-Requests run in an event loop in a separate thread, so that the caller may have an event loop and Ctrl-C ends them.
+Requests run in an event loop in a separate thread, so that the caller can have its own event loop, and Ctrl-C ends the
+requests.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..models.renderer import Renderer
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; doubled with each fault, of which a random share is waited
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds; the limit of a random wait, which doubles with each fault
 # If this many prompts in a row get no answer after all their retries, the server is at fault.
 _OUTAGE = 10
 # TGI's version in a reply. Its chat API adds 2 to presence_penalty and uses the sum as a repetition penalty.
@@ -40,8 +41,8 @@ class OpenAIBackend(Backend):
     here, with the tokenizer of that name or folder. With `api: chat` the server applies its own chat template.
 
     Raises RecipeError if the settings cannot work or the key's environment variable is not set. `generate` raises
-    ModelError if the server cannot be reached, refuses the key or the model, or stops answering. Answers that came
-    before are kept.
+    ModelError if the server cannot be reached, refuses the key or the model, or stops answering. The answers received
+    before the error are kept.
     """
 
     needs_server = True
@@ -97,7 +98,8 @@ class OpenAIBackend(Backend):
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
-        """See `Backend`. At most `server.concurrency` prompts are read before their answers."""
+        """See `Backend`. At most `server.concurrency` prompts are in flight; further prompts are read as answers
+        come."""
         if self._loop is None:
             raise RuntimeError("OpenAIBackend is a context manager: with OpenAIBackend(model) as backend: ...")
         waiting: dict[Future[Completion], str] = {}
@@ -125,7 +127,7 @@ class OpenAIBackend(Backend):
         """Wait for an answer, and take finished requests out of `waiting`. Raises ModelError if the server is gone."""
         finished = wait(waiting, return_when=FIRST_COMPLETED).done
         answers = [future for future in finished if future.exception() is None]
-        for future in answers:  # before anything is raised: no answer is lost
+        for future in answers:  # yielded before anything is raised, so that no answer is lost
             del waiting[future]
             yield future.result()
         self._unanswered = 0 if answers else self._unanswered
@@ -138,7 +140,7 @@ class OpenAIBackend(Backend):
                 if fault.unreachable or self._unanswered == _OUTAGE:
                     raise ModelError(
                         f"The server at {self._endpoint.shown} does not answer ({fault}). The answers that came are "
-                        "kept; see whether it runs, and run the command again."
+                        "kept; check that the server is running, and run the command again."
                     ) from None
                 yield Completion(name, "", "error", error=str(fault), transient=True)
 
@@ -245,7 +247,7 @@ def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:
     """Return a text that a server's tokenizer, which adds special tokens itself, turns into our token ids: the rendered
-    prompt, or the prompt without its BOS. If neither does, return the ids, which not every server accepts."""
+    prompt, or the prompt without its BOS. If neither text works, return the ids, which not every server accepts."""
     text, ids = renderer.text(messages), renderer.ids(messages)
     for form in (text, text.removeprefix(renderer.tokenizer.bos_token or "")):
         if renderer.tokenizer.encode(form) == ids:

@@ -44,7 +44,7 @@ def published_rates(path: Path | str) -> WinRate:
     won = [0.5 if value == 0 else value - 1 for value in preferences if value is not None]
     n = len(won)
     if n == 0:
-        raise DataError(f"{path} holds no comparison that was judged; {_CHECK}.")
+        raise DataError(f"{path} has no judged comparison; {_CHECK}.")
     mean = sum(won) / n
     variance = sum((value - mean) ** 2 for value in won) / (n - 1) if n > 1 else nan
     return WinRate(
@@ -66,7 +66,7 @@ def _rows(path: Path) -> list[Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); {_CHECK}.") from error
     if not isinstance(rows, list):
-        raise DataError(f"{path} holds no list of comparisons; {_CHECK}.")
+        raise DataError(f"{path} is not a list of comparisons; {_CHECK}.")
     return rows
 
 

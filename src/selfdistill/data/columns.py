@@ -22,8 +22,9 @@ _ANSWERED = ("answer", "solution", "response", "output", "completion", "reply", 
 def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[str, dict[str, str]]:
     """The name of the format whose columns most of `records` have, and the columns of its required fields.
 
-    The format is `config.format`, or the one that fits best. Of formats that fit equally well, the one whose columns
-    have the fields' own names. Raises DataError if none fits or several do, RecipeError if there is no such format.
+    The format is `config.format`, or the format that fits best. If several formats fit equally well, a format whose
+    columns have the fields' own names is preferred. Raises DataError if no format fits or several formats remain, and
+    RecipeError if there is no such format.
     """
     check_format(config.format)
     names = list(FORMATS) if config.format == "auto" else [config.format]
@@ -95,7 +96,7 @@ def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _closest(columns: Sequence[str], words: Sequence[str]) -> str | None:
-    """The column that is one of the words, or else a column that contains one. Earlier words go first."""
+    """A column whose name is one of the words, or else contains one of the words. Earlier words are preferred."""
     same = (name for word in words for name in columns if name.casefold().strip() == word)
     holding = (name for word in words for name in columns if word in name.casefold())
     return next(same, None) or next(holding, None)

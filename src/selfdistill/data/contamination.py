@@ -139,7 +139,7 @@ class _WordIndex:
 
 
 def _words(text: str) -> set[str]:
-    """The words of a text. Its pairs of characters too if the script may have no spaces."""
+    """The words of a text, and also its pairs of characters if the script may not separate words by spaces."""
     words = set(text.split())
     return words if text.isascii() else words | {text[at : at + 2] for at in range(len(text) - 1)}
 

@@ -15,7 +15,7 @@ class DataCounts:
     the assistant turns in `train` that are trained on. `duplicates`: the examples that repeat an earlier one.
     `contaminated`: rows that were drawn for `heldout` and left out, because a training row or another held-out row has
     the same prompt (ignoring case, spaces and punctuation). `near_duplicates`: held-out rows that resemble a training
-    row, as the example `near_pair` shows; `dropped` of them were left out. `short`: the rows that are missing for `n`.
+    row, as the example `near_pair` shows; `dropped` of them were left out. `short`: the rows that are missing from `n`.
 
     In the training rows: `untrained` assistant turns are context only, `reasoning` turns had reasoning that was
     removed, and the prompts of `markup` rows contain chat markup, for example `markup_example`.

@@ -116,8 +116,8 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory / "recipe.yaml"):
         raise ExperimentError(
-            f"{directory} has no data of the arm 'sdft' yet. By its recipe (data, n, template, best_of or replay) it "
-            f"does not train on all rows with their rewrites; run `selfdistill train {directory}`."
+            f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
+            f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
         )
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")

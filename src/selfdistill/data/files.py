@@ -63,8 +63,8 @@ def file_kind(path: Path) -> str:
             kind = _kind_by_content(file.read(4096))
     if kind is None:
         raise DataError(
-            f"{path} is of no known kind; rename it to .json, .jsonl, .csv, .tsv, .parquet or .arrow, whichever it is "
-            "(JSON, CSV and TSV may be compressed, as in .jsonl.gz)."
+            f"The kind of {path} is not recognised; rename it to .json, .jsonl, .csv, .tsv, .parquet or .arrow, "
+            "whichever fits (JSON, CSV and TSV may be compressed, as in .jsonl.gz)."
         )
     if packed and kind in ("parquet", "arrow"):
         raise DataError(f"{path} is a compressed {kind.capitalize()} file; unpack it.")
@@ -135,8 +135,8 @@ def _read_table(file: BinaryIO, path: Path, tabs: bool) -> Iterator[PlacedRow]:
 
 
 def _delimiter(header: str, first: str) -> str:
-    """The delimiter that finds the most names of format fields in the header. Of equal ones, a delimiter with which the
-    first row has as many fields as the header; then the one with the most fields; then the comma."""
+    """The delimiter that finds the most names of format fields in the header. A tie goes to a delimiter with which the
+    first row has as many fields as the header, then to the delimiter with the most fields, then to the comma."""
     known = {name for form in FORMATS.values() for field in form.fields for name in form.names(field)}
 
     def fit(delimiter: str) -> tuple[int, bool, int]:

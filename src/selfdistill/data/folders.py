@@ -30,8 +30,8 @@ def read_folder(path: Path, config: DataConfig) -> Iterator[PlacedRow]:
 
 
 def data_files(folder: Path, split: str) -> list[Path]:
-    """The data files in a folder, or in the folders below it. If the file names tell the split (train-00000.parquet,
-    test/0.jsonl), only the files of `split`. Raises DataError if there is none, or if the choice is not clear."""
+    """The data files in a folder, or in the folders below it. If the file names contain the split (train-00000.parquet,
+    test/0.jsonl), only the files of `split`. Raises DataError if there is no such file or the choice is not clear."""
     shown = [
         path
         for path in sorted(folder.rglob("*"))

@@ -34,7 +34,8 @@ class Format:
     `required`, `optional` and `named_only` hold its fields, each with the other names under which its column is found,
     in order of preference. A row is recognised by the columns of the `required` fields. Fields in `named_only` are
     read only if `data.columns` names their columns. `read` returns the turns of a row. `several` names the field that
-    may hold a list of answers; the first is used. `problem` returns a reason to refuse all rows, from the first ones.
+    may hold a list of answers; the first answer is used. `problem` looks at the first rows and returns a reason to
+    refuse all rows, or None.
     """
 
     name: str
@@ -50,14 +51,14 @@ class Format:
         return {**self.required, **self.optional, **self.named_only}
 
     def names(self, name: str) -> tuple[str, ...]:
-        """The names of a field's column: its own, then the others."""
+        """The possible names of a field's column: the field's own name, then its other names."""
         return (name, *self.fields.get(name, ()))
 
 
 @dataclass(frozen=True)
 class Fields:
-    """A row, read through the fields of a format. `columns` names the columns of fields; the column of any other field
-    is the first of its names that the row has."""
+    """A row, read through the fields of a format. `columns` maps fields to columns. For any other field, the column is
+    the first of the field's names that the row has."""
 
     row: Mapping[str, Any]
     form: Format

@@ -185,7 +185,8 @@ class _Array:
             self._read_on()
 
     def _read_on(self) -> None:
-        """Drops the parsed text and reads at least as much as is left, so that a long row is not scanned often."""
+        """Drops the parsed text and reads at least as much text as is left, so that a long row is scanned only a few
+        times."""
         self._dropped_lines += self._text.count("\n", 0, self._place)
         rest = self._text[self._place :]
         chunk = self._file.read(max(_CHUNK, len(rest)))

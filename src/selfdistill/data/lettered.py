@@ -60,8 +60,8 @@ class Choices:
 
     def answer(self, value: Any) -> str:
         """The letter of the choice that `value` names by its label, letter, text, or index from 0. Any other text is
-        returned unchanged. Raises ChoiceError if the value could mean two choices, or if a number or letter means
-        none."""
+        returned unchanged. Raises ChoiceError if the value could mean two choices, or if a number or letter names no
+        choice."""
         value = known(value)
         text = value.strip() if isinstance(value, str) else number_text(value)
         if text is None:

@@ -96,7 +96,7 @@ def _read_turn(turn: Any, label: str) -> Turn:
     plain = plain_turn(ROLES[role], content, label)
     trained = _trained(turn, label)
     unused = {key: turn[key] for key in turn if key not in _KNOWN and key not in keys and is_filled(turn[key])}
-    if plain.message.role != "assistant":  # these turns are never trained on, so only a mark of yes has no effect
+    if plain.message.role != "assistant":  # never trained on, so a mark that asks for training has no effect
         unused |= {
             f"{key} of {plain.message.role} turns": turn[key]
             for key in TRAINED_MARKS

@@ -38,7 +38,7 @@ Grader = Callable[[Example, str], Grade]
 
 
 def none(reference: str, text: str) -> Grade:
-    """Passes any text: the checks of filters are all."""
+    """Pass any text; only the filters reject rewrites."""
     return Grade("pass", "not graded", checked=False)
 
 
@@ -66,8 +66,8 @@ GRADERS: dict[str, Callable[..., Grade]] = {
 def verify(
     example: Example, completion: Completion, filters: Filters, grade: Grader, headings: Set[str] = frozenset()
 ) -> Grade:
-    """The grade on a rewrite (eq. 4): the first check of filters that fails, else the grader's grade. `headings`
-    are the headings of the rewriting template, which no rewrite may repeat.
+    """The grade of a rewrite (eq. 4): a grade with the reason of the first filter that rejects the rewrite, else the
+    grader's grade. `headings` are the headings of the rewriting template, which no rewrite may repeat.
 
     A rewrite with a think trace is refused: training on it would teach the trace as if it were the answer, and training
     on its answer alone would teach the model not to think."""
@@ -79,7 +79,7 @@ def verify(
     if reason is None:
         return grade(example, completion.text)
     if completion.finish == "error":
-        # Without its figures, so that the like are counted together.
+        # Digits are replaced, so that errors that differ only in numbers are counted together.
         cause = re.sub(r"\d+", "N", completion.error or "no reason given")[:100]
         return Grade("unjudged", f"{reason}: {cause}", found=completion.error)
     return Grade("fail", reason)
@@ -108,7 +108,7 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
     _check_options(name, options, {k: p for k, p in known.items() if p.kind is p.KEYWORD_ONLY and k not in _HANDED})
     if "run" in known:
         if run is None:
-            raise RecipeError(f"The grader '{name}' runs programs and was given no sandbox; call it with `run`.")
+            raise RecipeError(f"The grader '{name}' runs programs and needs a sandbox; pass the sandbox as `run`.")
         options = {**options, "run": run}
     if "embed" in known:
         if embed is None:
@@ -152,7 +152,7 @@ def _all_of(options: dict[str, Any], run: Runner | None, embed: Embed | None) ->
 
 
 def runs_programs(spec: GraderSpec) -> bool:
-    """Whether a grader runs what it reads, and so needs a sandbox."""
+    """Whether a grader runs programs, and so needs a sandbox."""
     return any(_takes(name, "run") for name in grader_names(spec))
 
 
@@ -194,7 +194,7 @@ def _own_grader(name: str, options: dict[str, Any]) -> Grader:
     def grade(example: Example, text: str) -> Grade:
         try:
             grade = function(example, text, **options)
-        except Exception as error:  # whatever the user's code raises is about one row, and must not end a run
+        except Exception as error:  # an error in the user's code concerns one row, and must not end the run
             reason = re.sub(r"\d+", "N", f"grader raised {type(error).__name__}: {error}")[:100]
             return Grade("unjudged", reason, found=str(error)[:200])
         if isinstance(grade, bool):
@@ -234,7 +234,7 @@ def _load_module(where: str) -> Any:
         return importlib.import_module(where)
     path = Path(where).resolve()
     if not path.is_file():
-        raise RecipeError(f"There is no file {where} to take the grader from; check the name.")
+        raise RecipeError(f"The grader's file {where} does not exist; check the name.")
     spec = importlib.util.spec_from_file_location(f"selfdistill_grader_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -26,7 +26,7 @@ _MARK = re.compile(
 
 
 class Announced(NamedTuple):
-    """The text after a mark, up to the next mark. A verb such as "is" announces the rest of its sentence alone."""
+    """The text after a mark, up to the next mark. A verb such as "is" announces only the rest of its sentence."""
 
     text: str
     boxed: bool
@@ -34,7 +34,7 @@ class Announced(NamedTuple):
 
 
 def announced(text: str) -> Iterator[Announced]:
-    """The announcements of a text, the last first."""
+    """The announcements of a text, from the last to the first."""
     end = len(text)
     for found in reversed(list(_MARK.finditer(text))):
         boxed = found[0].startswith("\\")

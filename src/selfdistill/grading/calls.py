@@ -22,7 +22,7 @@ _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 @dataclass(frozen=True)
 class Call:
-    """A call as it is written, and as its function's name and expression tree."""
+    """A call: its source text, the name of the function, and the expression tree."""
 
     source: str
     name: str
@@ -30,13 +30,14 @@ class Call:
 
 
 def function_call(reference: str, text: str, *, instruction: str = "") -> Grade:
-    """Whether `text` makes the reference's call, and no other (eq. 4, Extract for tool use).
+    """Whether `text` makes the reference's call, and no other call (eq. 4, Extract for tool use).
 
-    Calls are read as Python: the order of named arguments is free, literals are equal by value (1 and 1.0, 'a' and "a",
-    but not True and 'True'), JSON's true, false and null are Python's, and a positional argument is the parameter that
-    has its place in the instruction's "Parameters:" list, or else in the reference. Prose, backticks and fences around
-    the call are no matter; a second call fails, even the same one, and so does one whose result is used (`f(1).x`). A
-    reference that isn't Python (`path=<path>`) is compared as text, but for white space and quotes.
+    Calls are parsed as Python. The order of named arguments does not matter, and literals are compared by value (1 and
+    1.0, 'a' and "a" are equal, True and 'True' are not). JSON's true, false and null count as Python's constants. A
+    positional argument gets its name from the instruction's "Parameters:" list, or else from the reference. Prose,
+    backticks and fences around the call are ignored. A second call fails, even if it repeats the first, and so does a
+    call whose result is used (`f(1).x`). A reference that isn't Python (`path=<path>`) is compared as text, ignoring
+    white space and the kind of quotes.
     """
     expected = read_call(reference)
     if expected is None:
@@ -87,8 +88,8 @@ class _UnreadableError(Exception):
 
 
 def find_calls(text: str) -> Iterator[Call]:
-    """The calls that stand in `text`, each with the calls within its arguments. A name whose parenthesis never closes
-    or that holds no Python, as in prose, is none."""
+    """The outermost calls in `text`. A name whose parentheses never close or don't contain Python, as in prose, is not
+    a call. Raises _UnreadableError."""
     at = tries = 0
     while start := _CALL_START.search(text, at):
         tries += 1
@@ -124,7 +125,7 @@ def _parse(source: str) -> ast.expr | None:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in what a model wrote
+            warnings.simplefilter("ignore")  # invalid escapes in the model's code
             return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -139,7 +140,7 @@ def _dotted(node: ast.expr) -> str | None:
 
 
 def _arguments(call: ast.Call, parameters: Sequence[str] = ()) -> Hashable:
-    """The values of a call's arguments: equal for two calls that differ in spelling alone. Raises RecursionError."""
+    """The values of a call's arguments, equal for two calls that differ only in spelling. Raises RecursionError."""
     named: list[tuple[str, Hashable]] = [(keyword.arg or "**", _value(keyword.value)) for keyword in call.keywords]
     placed: list[Hashable] = []
     for place, argument in enumerate(call.args):
@@ -197,9 +198,9 @@ _PAPER_CALL = re.compile(r"(" + _NAME + r")\((.*)\)")
 
 
 def function_call_paper(reference: str, text: str) -> Grade:
-    """The rule of the paper's code: the reference's call, white space and quotes made alike, occurs in the text.
+    """The rule of the paper's code: the reference's call occurs in the text, after white space and quotes are unified.
 
-    The order of arguments counts, and whatever else the text holds, further calls too, doesn't.
+    The order of arguments matters. The rest of the text, including further calls, is ignored.
     https://github.com/sail-sg/sdft (eval/eval_openfunction.py)
     """
     call = _PAPER_CALL.match(_standardise(reference))
@@ -211,8 +212,8 @@ def function_call_paper(reference: str, text: str) -> Grade:
 
 
 def _occurs(call: str, text: str) -> bool:
-    """Whether `call` stands in `text`, not as the end of a longer name. No regular expression: Python would keep every
-    reference's."""
+    """Whether `call` occurs in `text`, except as the end of a longer name. Not a regular expression, because Python
+    would cache one pattern per reference."""
     at = text.find(call)
     while at > 0 and (text[at - 1].isalnum() or text[at - 1] == "_"):
         at = text.find(call, at + 1)

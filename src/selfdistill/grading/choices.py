@@ -15,7 +15,7 @@ from .announcements import NOUN, announced, mark
 _MOST = 1_000  # mentions that are read
 _FRAME = " \t\r\n.:;,!*_\"'`()[]{}$\\"
 
-# A letter that stands for a choice. A and I are words too; a small letter needs its bracket, or the end of the line.
+# A letter that names a choice. "A" and "I" are also words; a small letter needs a bracket or the end of the line.
 _LETTER = (
     r"(?<![\w'’])(?:[A-Z](?![\w'’])"
     r"(?!(?<=[AI]) (?!(?:is|because|since|as|and|or|but|for|over|rather than|instead of)\b)[a-z])"
@@ -55,7 +55,8 @@ _DENIED = re.compile(
     r"(?:wrong|incorrect|mistaken|not)\b",
     re.IGNORECASE,
 )
-# What others may say, or what would be true in another case: "some might argue", "if x were 2, the answer would be".
+# Hypothetical choices: what others may say, or what would be true in another case, as in "some might argue" and "if x
+# were 2, the answer would be".
 _SUPPOSED = re.compile(
     r"(?<!\bI )\b(?:might|may|could|would) (?:\w{1,12} )?(?:say|argue|think|claim|guess|assume|believe|suggest)\b"
     r"|\b(?:some|many|most|others|people|students) (?:\w{1,12} ){0,3}(?:say|argue|think|claim|guess|assume|believe)\b"
@@ -83,16 +84,16 @@ class _Rules(NamedTuple):
 
 
 def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) -> Grade:
-    """Whether both texts choose the same letter, or the same of `labels`; letter case is ignored for labels.
+    """Whether both texts choose the same letter, or the same one of `labels`; letter case is ignored for labels.
 
     The last announcement decides: "the answer is B", "Answer: B", "\\boxed{B}", "I choose B", "it's B", "B is correct".
-    One that is only supposed ("some might say the answer is A") decides if there is no other announcement. Without an
-    announcement, a line that is or opens with a choice counts ("B", "(B)", "B) Paris", "positive, because"); without
-    such a line the only choice that the text mentions; else the last line or sentence if it is only a choice. A negated
-    choice ("not B", "isn't spam", "hardly true", "B is wrong") never counts, and two that could both be meant ("B or
-    C") are not an answer. Without `labels`, a reference that is not a letter is compared with the announced text, else
-    with the text or its first paragraph. A reference without a choice is unjudged. Raises RecipeError if `labels` are
-    not at least two different texts.
+    A hypothetical announcement ("some might say the answer is A") decides only if there is no other announcement. If
+    nothing is announced, a line that is or opens with a choice decides ("B", "(B)", "B) Paris", "positive, because").
+    Without such a line, the only choice that the text mentions decides; else the last line or sentence, if it consists
+    of a choice. A negated choice ("not B", "isn't spam", "hardly true", "B is wrong") never counts, and two choices
+    that could both be meant ("B or C") are not an answer. Without `labels`, a reference that is not a letter is
+    compared with the announced text, else with the text or its first paragraph. A reference without a choice is
+    unjudged. Raises RecipeError if `labels` are not at least two different texts.
     """
     if labels is not None:
         labels = [" ".join(str(label).split()) for label in labels] if isinstance(labels, list | tuple) else []
@@ -119,7 +120,7 @@ def choice(reference: str, text: str, *, labels: Sequence[str] | None = None) ->
 
 @lru_cache(maxsize=64)
 def _rules(labels: tuple[str, ...]) -> _Rules:
-    """The patterns for these labels; for capital letters if there are none."""
+    """The patterns for these labels, or for capital letters if there are no labels."""
     letters = all(re.fullmatch("[A-Z]", label) for label in labels)
     spelled = "|".join(map(_spelled, sorted(labels, key=len, reverse=True)))
     name, mentioned = (_LETTER, _MARKED) if letters else (f"(?i:{spelled})",) * 2
@@ -142,7 +143,7 @@ def _rules(labels: tuple[str, ...]) -> _Rules:
 
 
 def _spelled(label: str) -> str:
-    """A label as a pattern: whole words, unless its script doesn't part them."""
+    """A pattern for a label: whole words, unless the label's script doesn't separate words."""
     words = r"\s+".join(map(re.escape, label.split()))
     before = "" if _UNSPACED.match(label[0]) else r"(?<!\w)"
     after = "" if _UNSPACED.match(label[-1]) else r"(?!\w)"
@@ -167,14 +168,14 @@ def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
 
 
 def _supposed(match: re.Match[str]) -> bool:
-    """Whether the clause up to the choice says that it is only supposed."""
+    """Whether the clause before the choice makes the choice hypothetical."""
     start = match.start(match.lastindex or 0)
     *_, clause = _CLAUSE_END.split(match.string[max(0, start - 200) : start])
     return bool(_SUPPOSED.search(clause))
 
 
 def _names(match: re.Match[str], rules: _Rules) -> set[str]:
-    """The choices that a match names, with those that "or" adds; nothing if it is negated."""
+    """The choice in a match, and a second choice after "or" if there is one; empty if the choice is negated."""
     group = match.lastindex or 0
     start, end = match.span(group)
     text = match.string

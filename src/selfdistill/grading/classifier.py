@@ -1,4 +1,4 @@
-"""A judge that is a classifier: the text that it reads in place of a chat model's question."""
+"""The input of a classifier as a judge, in place of the question for a chat model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .judged import Judging
 
 def asked_of_classifier(judging: Judging) -> Judging:
     """`judging` for the backend `classifier`, which reads the chat itself: the request, then the answer as the last
-    turn. Raises RecipeError where answers are compared, which no classifier can do."""
+    turn. Raises RecipeError if `judging` compares answers, because a classifier can't."""
     if judging.against != "nothing":
         raise RecipeError(
             "A classifier judges single answers and can't compare two; name a chat model in `judge`, or leave the "

@@ -15,8 +15,8 @@ class ClosedForm:
     latex: str
 
 
-# math-verify's time limits use signals, which work in the main thread only. So what it reads is bounded here: short,
-# numbers of at most 12 digits, powers of at most 3 digits that are not raised again, no letters but those of commands.
+# math-verify's time limits use signals, which work only in the main thread. So its input is bounded here: short texts,
+# numbers of at most 12 digits, powers of at most 3 digits that are not raised again, no letters except in commands.
 _LONGEST = 100
 _RUN = re.compile(r"(?:\\(?:sqrt(?:\[\d{1,2}\])?|pi\b|frac|cdot|times)|[\d.+*/^(){} -])++")
 _MARK = re.compile(r"\\sqrt|\\pi\b|\\frac|\d ?\^")
@@ -37,7 +37,7 @@ def find(text: str) -> Iterator[tuple[int, int, ClosedForm]]:
 
 
 def _balanced(latex: str) -> str:
-    """Without brackets at the end that were opened before the run."""
+    """`latex` without closing brackets at its end that have no opening bracket in it."""
     while latex[-1:] in (")", "}", " ") and (
         latex.endswith(" ") or latex.count(")") > latex.count("(") or latex.count("}") > latex.count("{")
     ):
@@ -73,5 +73,5 @@ def _verified(one: str, other: str) -> bool:
         with _lock:
             values = [parse(f"${text}$", latex, parsing_timeout=None) for text in (one, other)]
             return all(values) and bool(verify(*values, timeout_seconds=None))
-    except Exception:  # whatever sympy raises on an odd expression: it was not shown to be equal
+    except Exception:  # sympy raises many kinds of errors for odd expressions; equality is then not proven
         return False

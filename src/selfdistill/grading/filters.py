@@ -1,4 +1,4 @@
-"""Checks of every rewrite, whatever its answer. They come before the grader."""
+"""Checks of every rewrite that don't depend on its answer. They run before the grader."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SHORT = 200
 
 
 def check(example: Example, completion: Completion, settings: Filters, headings: Set[str] = frozenset()) -> str | None:
-    """Why `completion` can't stand for the example's reference, whatever it answers; None where nothing speaks against
-    it. The reason is that of the first check that fails, in the order of this function. `headings` are those of the
+    """The reason why `completion` can't replace the example's reference, or None if it passes all checks. The first
+    check that fails decides the reason. Whether the answer is right is not checked. `headings` are the headings of the
     rewriting template."""
     text, reference = completion.text, example.reference
     if completion.finish == "error":
@@ -41,8 +41,8 @@ def check(example: Example, completion: Completion, settings: Filters, headings:
     if leaked := leaks(text, example, settings, headings):
         return leaked
     if settings.refusal and refuses(text) and not refuses(reference):
-        return "refuses where the reference does not"
-    if settings.max_repeats is not None and _repeats_anew(text, reference, settings.max_repeats):
+        return "refuses, unlike the reference"
+    if settings.max_repeats is not None and _starts_to_repeat(text, reference, settings.max_repeats):
         return "repeats itself"
     if settings.script and _differ(script(text), script(reference)):
         return "other script than the reference"
@@ -52,22 +52,22 @@ def check(example: Example, completion: Completion, settings: Filters, headings:
 
 
 def leaks(text: str, example: Example, settings: Filters, headings: Set[str] = frozenset()) -> str | None:
-    """Why a text shows that it was written as a rewrite, or that its end of turn is missing; None if it does not. For
-    any part of a completion, such as a think trace."""
+    """The sign that a text was written as a rewrite or that its end of turn is missing, or None. `text` may be any part
+    of a completion, such as a think trace."""
     if settings.end_of_turn and is_new(_CHAT_MARKER, text, example.reference):
         return "chat marker in the text"
     if settings.end_of_turn and goes_on(text) and not goes_on(example.reference):
-        return "goes on with turns of its own"
+        return "invents further turns"
     return leak(text, example.reference, example.instruction, headings) if settings.reference_talk else None
 
 
-def _repeats_anew(text: str, reference: str, limit: int) -> bool:
+def _starts_to_repeat(text: str, reference: str, limit: int) -> bool:
     return repeats(text, limit) and not repeats(reference, limit)
 
 
 def repeats(text: str, limit: int) -> bool:
-    """Whether something stands more than `limit` times in a row: a line, or a phrase of up to 20 words (in Chinese and
-    Japanese, of signs); or a run of the same one to four letters or digits 32 times."""
+    """Whether a line, or a phrase of up to 20 words (in Chinese and Japanese: characters), occurs more than `limit`
+    times in a row, or one to four letters or digits occur at least 32 times in a row."""
     text = text[:_MOST_CHARACTERS]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     words = [word.casefold() for word in _WORDS.findall(text)]
@@ -83,7 +83,7 @@ def repeats(text: str, limit: int) -> bool:
 
 
 def _frequent(words: list[str], limit: int) -> list[list[str]]:
-    """The stretches of words that each occur more than `limit` times: a phrase that repeats lies within one."""
+    """The stretches of words that each occur more than `limit` times. A repeated phrase lies within one stretch."""
     counts = Counter(words)
     stretches = groupby(words, lambda word: counts[word] > limit)
     return [stretch for often, group in stretches if often and len(stretch := list(group)) > limit]
@@ -110,12 +110,12 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def _length(text: str, reference: str, settings: Filters) -> str | None:
-    """Lengths in characters. A reference under 200 counts as 200 where the text is long, and sets no least length: a
-    worked answer to "Yes" or "18" is what rewriting is for."""
+    """Compares lengths in characters. A reference under 200 sets no minimum length, and counts as 200 for the maximum:
+    rewriting turns "Yes" or "18" into a worked answer on purpose."""
     length, wanted = len(text.strip()), len(reference.strip())
     shortest, longest = settings.min_length_ratio, settings.max_length_ratio
     if shortest is not None and wanted >= _SHORT and length < shortest * wanted:
-        return "too short beside the reference"
+        return "too short for the reference"
     if longest is not None and length > longest * max(wanted, _SHORT):
-        return "too long beside the reference"
+        return "too long for the reference"
     return None

@@ -19,17 +19,17 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def complete_function(prompt: str, name: str, answer: str) -> str | None:
-    """A program: `prompt`, which ends with the head of the function `name`, and after it the function that the answer
-    presents. None if there is none.
+    """A program: `prompt`, which ends with the head of the function `name`, followed by the function that the answer
+    presents. None if the answer presents no function.
 
-    The last complete definition in the answer decides: after a draft the final version, in whichever block it stands. A
-    head without a body is not a definition. One that may be cut off (its body continues with something that does not
-    parse, or it reaches the end of a block whose fence is never closed) counts only if there is no complete one.
+    The last complete definition in the answer decides, so a final version replaces a draft, in any block. A head
+    without a body is not a definition. A definition that may be cut off (its body continues with text that does not
+    parse, or it reaches the end of a block whose fence is never closed) counts only if there is no complete definition.
     Without any definition, the answer is read as the function's body, which follows the prompt; then the last block
     with a `return` decides.
 
-    The program also holds the imports, helpers and constants that the function needs, from every block. Of several
-    helpers with one name, the function's own block's counts, else the last. Examples are left out.
+    The program also contains the imports, helpers and constants that the function needs, from every block. If several
+    helpers share a name, the helper in the function's own block counts, else the last one. Examples are left out.
     """
     text = answer[:_MOST_CHARACTERS].replace("\0", "").replace("\r\n", "\n")
     tries = _Tries()
@@ -51,8 +51,8 @@ def complete_function(prompt: str, name: str, answer: str) -> str | None:
 
 
 def helpers(prompt: str, name: str, tests: str) -> str:
-    """The imports and functions of `prompt` that `tests` use, apart from the function `name` itself. All of the prompt
-    would do too, but takes longer to run than most tests."""
+    """The imports and functions of `prompt` that `tests` use, except the function `name` itself. The whole prompt would
+    work too, but takes longer to run than most tests."""
     try:
         statements = parse(f"{prompt.rstrip()}\n    pass\n").body
         return ast.unparse(ast.Module(_needed(statements, name, _loaded(parse(tests)) - {name}), []))
@@ -62,15 +62,15 @@ def helpers(prompt: str, name: str, tests: str) -> str:
 
 @dataclass(frozen=True)
 class _Segment:
-    """A stretch of Python in an answer. `cut`: its last statement may lack its end."""
+    """A stretch of Python in an answer. `cut`: the last statement may be incomplete."""
 
     tree: ast.Module
     cut: bool
 
 
 def _segments(text: str, tries: _Tries) -> list[_Segment]:
-    """The stretches of Python in an answer, in order. They are searched from its end, so that the bound on tries costs
-    drafts only."""
+    """The stretches of Python in an answer, in order. The search starts at the end of the answer, so that the limit on
+    tries can only lose drafts."""
     found = list[_Segment]()
     for piece in reversed(_pieces(text)):
         found = [*tries.segments(piece.text, piece.unclosed), *found]
@@ -79,7 +79,7 @@ def _segments(text: str, tries: _Tries) -> list[_Segment]:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of an answer: what stands in a fenced block, or what stands before, between and after the blocks."""
+    """A part of an answer: the content of a fenced block, or the text before, between or after the blocks."""
 
     text: str
     fenced: bool = False
@@ -87,8 +87,8 @@ class _Piece:
 
 
 def _pieces(text: str) -> list[_Piece]:
-    """The blocks of an answer and the text around them, in order. The last fence of a line closes a block if it is
-    no deeper than the opening one, or stands behind code; any other belongs to a docstring."""
+    """The blocks of an answer and the text around them, in order. The last fence on a line closes a block if it is not
+    indented more than the opening fence, or if it follows code; any other fence belongs to a docstring."""
     pieces, place = list[_Piece](), 0
     while opening := _OPENING.search(text, place):
         column = opening.start() - (text.rfind("\n", 0, opening.start()) + 1)
@@ -101,14 +101,14 @@ def _pieces(text: str) -> list[_Piece]:
 
 
 class _Tries:
-    """Parses the longest beginning of lines that is Python; no more than `_MOST_TRIES` times an answer, nor more than
-    `_MOST_PARSED` characters in all."""
+    """Finds the longest prefix of some lines that parses as Python, with at most `_MOST_TRIES` tries and `_MOST_PARSED`
+    characters per answer."""
 
     def __init__(self) -> None:
         self.left, self._characters = _MOST_TRIES, _MOST_PARSED
 
     def longest(self, lines: Sequence[str]) -> tuple[ast.Module | None, int]:
-        """The tree and how many lines it took. An error's line says where to cut."""
+        """The tree of the prefix and its number of lines. The line of a syntax error is where the next try ends."""
         end = len(lines)
         while end > 0 and self.left > 0:
             source = "\n".join(lines[:end])
@@ -154,7 +154,7 @@ def _whole(segments: Sequence[_Segment], name: str) -> list[ast.stmt] | None:
 
 
 def _from_body(prompt: str, name: str, text: str, tries: _Tries) -> list[ast.stmt] | None:
-    """The function whose body the answer is: from the last block that returns something, else from the last block."""
+    """The function, if the answer is only its body: from the last block that returns something, else the last block."""
     blocks = [piece.text for piece in _pieces(text) if piece.fenced]
     found = [tree for source in (*blocks[::-1], text) if (tree := _continued(prompt, name, source, tries))]
     best = next((tree for tree in found if _returns(tree, name)), found[0] if found else None)
@@ -168,8 +168,8 @@ def _returns(tree: ast.Module, name: str) -> bool:
 
 
 def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module | None:
-    """The prompt and a text that goes on where it ends. The text's first line, or all, may have lost their indentation,
-    and prose may stand before it: the reading with the most lines of the function counts."""
+    """The prompt, continued by a text. The first line of the text, or all lines, may have lost their indentation, and
+    prose may precede the code: the reading with the most lines in the function counts."""
     lines = [line for line in text.split("\n") if not line.lstrip().startswith("```")]
     while lines and not lines[0].strip():
         lines.pop(0)
@@ -177,7 +177,7 @@ def _continued(prompt: str, name: str, text: str, tries: _Tries) -> ast.Module |
         return None
     first_indented = next((place for place, line in enumerate(lines) if re.match(r"[ \t]+\S", line)), len(lines))
     readings = []
-    if not any(map(_BLOCK_START.match, lines[:first_indented])):  # else it is the inside of something else
+    if not any(map(_BLOCK_START.match, lines[:first_indented])):  # else the indented lines belong to another block
         readings.append(lines[first_indented:])
     if first_indented:
         readings += [["    " + lines[0], *lines[1:]], textwrap.indent("\n".join(lines), "    ").split("\n")]
@@ -214,16 +214,16 @@ def _says_nothing(node: ast.stmt) -> bool:
 
 
 def _needed(statements: Sequence[ast.stmt], name: str, names: Set[str] | None = None) -> list[ast.stmt]:
-    """The statements that give a value to one of `names` (by default `name`), or change it, or, in turn, a name that
-    they use; without the heads of the function `name` that have no body, and without anything that runs only as a
-    script, as calls that use the function do."""
+    """The statements that assign or change one of `names` (by default `name`), and recursively the statements that
+    assign or change a name that they use. Left out are heads of the function `name` without a body, and code that only
+    runs as a script, such as calls of the function."""
     wanted, kept = {"*", *({name} if names is None else names)}, set[int]()
     usable = [
         node
         for node in statements
         if not (isinstance(node, _FUNCTION) and node.name == name and all(map(_says_nothing, node.body)))
         and not (isinstance(node, ast.If) and "__name__" in _loaded(node.test))
-        and not (isinstance(node, ast.Expr) and {name, "sys"} & _loaded(node))  # `sys.exit()` would end all
+        and not (isinstance(node, ast.Expr) and {name, "sys"} & _loaded(node))  # `sys.exit()` would end the tests
     ]
     by_call = {f.name: _changed(f, inside=True) for f in usable if isinstance(f, _FUNCTION) and name not in _loaded(f)}
     bound = [_given(node) | _changed(node) | by_call.get(_called(node), set()) for node in usable]
@@ -252,8 +252,8 @@ def _given(statement: ast.stmt) -> set[str]:
 
 
 def _changed(statement: ast.stmt, *, inside: bool = False) -> set[str]:
-    """The names whose value a statement changes: a part of it is set, or one of its methods called. A definition
-    changes nothing; with `inside`, what a call of it would change."""
+    """The names whose value a statement changes, by setting a part of the value or calling one of its methods. A
+    definition changes nothing; with `inside`, returns the names that a call of the function would change."""
     if isinstance(statement, (*_FUNCTION, ast.ClassDef)) and not inside:
         return set()
     found = set[str]()
@@ -269,13 +269,13 @@ def _changed(statement: ast.stmt, *, inside: bool = False) -> set[str]:
 
 
 def _called(statement: ast.stmt) -> str:
-    """The function that a statement calls and does nothing else, or ""."""
+    """The name of the function if the statement is only a call of a function, else ""."""
     call = statement.value if isinstance(statement, ast.Expr) else None
     return call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
 
 
 def _loaded(statement: ast.AST) -> set[str]:
-    """The names that a statement uses, but for a function's own."""
+    """The names that a statement uses, except a function's own arguments and variables."""
     names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
     used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
     if isinstance(statement, _FUNCTION):

@@ -1,7 +1,7 @@
 """The questions for a judge model and how its replies are read: a pairwise comparison, and whether an answer is safe.
 
-Pure: texts in, `Grade`s out; `judge.py` asks the model. The prompts are ours. Asking in both orders, and a tie as
-half a win, are as in MT-bench (Zheng et al. 2023, arXiv 2306.05685).
+Pure functions from texts to a `Grade`; `judge.py` asks the model. The prompts are ours. Asking in both orders, and
+counting a tie as half a win, follow MT-bench (Zheng et al. 2023, arXiv 2306.05685).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..types import Example, Grade, Message, Messages, content_id
 
 @dataclass(frozen=True)
 class Judging:
-    """How a judge model grades answers. `ask(example, answer, other)` returns the questions about one answer (one for
-    each order, say), `read(replies)` the verdict from the replies to them; `against` is where `other` comes from.
-    `details(graded rows)` are further figures of the score."""
+    """How a judge model grades answers. `ask(example, answer, other)` returns the questions about one answer, for
+    example one per order. `read(replies)` returns the grade from the replies. `against` is the source of the answer
+    `other`. `details(graded rows)` returns further figures of the score."""
 
     ask: Callable[[Example, str, str], tuple[Messages, ...]]
     read: Callable[[Sequence[str]], Grade]
@@ -95,9 +95,9 @@ _TIE = re.compile(r"(?:it is |it s )?(?:an? )?(?:tie|tied|draw|equal)")
 
 
 def final_verdict(reply: str) -> str | None:
-    """The last verdict line of a reply, in lower-case words without marks; None if there is none or the
-    one before it says another thing. The words may stand on the next line, and a reply of one line needs no `Verdict:`.
-    """
+    """The last verdict line of a reply, as lower-case words without marks; None if there is no verdict line, or if the
+    line before it is a different verdict. The words may be on the next line, and a reply of one line needs no
+    `Verdict:`."""
     lines = [words for line in reply.splitlines() if (words := " ".join(re.findall(r"[^\W_]+", line.lower())))]
     if len(lines) == 1 and not _VERDICT.fullmatch(lines[0]):
         return lines[0]
@@ -112,7 +112,7 @@ def final_verdict(reply: str) -> str | None:
 
 
 def choice(reply: str) -> Literal["A", "B", "tie"] | None:
-    """Which answer a reply prefers; None if that can't be told."""
+    """The answer that a reply prefers; None if the reply has no readable verdict."""
     said = final_verdict(reply) or ""
     if _TIE.fullmatch(said):
         return "tie"
@@ -121,8 +121,9 @@ def choice(reply: str) -> Literal["A", "B", "tie"] | None:
 
 
 def read_pairwise(replies: Sequence[str]) -> Grade:
-    """`value` is the mean of the two orders, each 1 (the answer is preferred), 0.5 or 0; what one judge prefers by its
-    place alone so becomes a tie. Unjudged if a reply can't be read. A tie does not pass: its outcome is fail at 0.5."""
+    """`value` is the mean over the two orders, each 1 (the answer is preferred), 0.5 or 0. So if the judge prefers an
+    answer only because of its position, the result is a tie. Unjudged if a reply can't be read. A tie does not pass:
+    its outcome is `fail` with the value 0.5."""
     first, second = map(choice, replies)
     if first is None or second is None:
         return Grade("unjudged", "the judge's reply holds no verdict", found=replies[first is not None][-200:])
@@ -173,19 +174,20 @@ def length_details(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return details if rate is None else {**details, "length-controlled win rate": rate}
 
 
-# A normal prior of standard deviation 10 on both coefficients: negligible for a few hundred comparisons, and enough to
-# keep them finite where every comparison is won, or all of the longer answers.
+# A normal prior of standard deviation 10 on both coefficients: negligible for a few hundred comparisons, but enough to
+# keep the coefficients finite if every comparison is won, or every comparison in which the answer is longer.
 _RIDGE = 0.01
 
 
 def length_controlled(values: Sequence[float], differences: Sequence[float]) -> float | None:
-    """The win rate in [0, 1] that would be seen were the answers as long as the others (Dubois et al. 2024,
-    arXiv 2404.04475, eq. 1 and 2).
+    """The win rate in [0, 1] to expect if both answers had the same length (Dubois et al. 2024, arXiv 2404.04475,
+    eq. 1 and 2).
 
     A logistic regression of `values` (1 won, 0.5 tied, 0 lost) on an intercept and tanh(difference / standard
-    deviation of the differences), read at a difference of zero. Their third term, the instruction's difficulty, is left
-    out: it is fitted over the answers of many models. So this is near their figure, and not the same. None where the
-    lengths all differ alike, for then nothing tells their effect from the intercept.
+    deviation of the differences), evaluated at a difference of zero. The paper's third term, the instruction's
+    difficulty, is left out, because it is fitted over the answers of many models. So the result is close to the paper's
+    figure, but not equal. None if all differences are equal: the effect of length can't then be separated from the
+    intercept.
     """
     import numpy as np
     from scipy.optimize import minimize

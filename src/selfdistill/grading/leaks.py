@@ -1,7 +1,7 @@
 """Signs that a text was written as a rewrite: talk about the reference or the prompt, headings of the rewriting
-template, turns of a further dialogue. The trained prompt holds no reference, so the model would learn to invent one.
+template, further turns of a dialogue. In training the prompt has no reference, so the model would learn to invent one.
 
-A new phrase is a line in one of the tables below. Quantifiers are bounded, so every search takes linear time.
+To add a phrase, add a line to one of the tables below. Quantifiers are bounded, so every search takes linear time.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ REFERENCE = "talks about the reference"
 PROMPT = "talks about the prompt"
 HEADING = "heading of the rewriting template"
 
-# "The reference" alone is any reference (a pointer, a book, a letter), so a verb of saying or an end has to follow.
-# "The guide" is what travellers and users have too, so it has to be "provided", or what an answer is "based on".
+# "The reference" can be any reference (a pointer, a book, a letter), so a verb of saying or an end has to follow. "The
+# guide" can be a travel guide or a user guide, so it has to be "provided", or an answer has to be "based on" it.
 _SAYS = (
     r"(?:says|states|said|mentions|gives|notes|provides|suggests|indicates|explains|claims|tells"
     r"|also says|(?:that )?you (?:provided|gave|shared))\b"
 )
 _ENDS = r"(?= ?(?:[,.;:!?)\n]|\Z)| (?:provided|given|above|I|we|you|it|there|this|here|is|are|as)\b)"
 
-# (reason, words of which one must occur, patterns). The words come first because most texts hold none of them.
+# (reason, words, patterns). The patterns are searched only if one of the words occurs, which is rare.
 _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     (  # English. "Reference answer" is from the paper's list (eval/gen_distilled_data.py of its public code).
         REFERENCE,
@@ -39,7 +39,7 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"\bI(?:'ve| have)? used (?:the|this|your) reference\b",
             rf"\bthe (?:given |provided )?reference,? {_SAYS}",
             r"\b(?:your|my|our|its) own (?:answer|solution|response)\b",
-            # "In my own words" alone is what an instruction may ask for.
+            # "In my own words" alone may be part of the task, so a word such as "answer" has to precede it.
             r"\b(?:answer|response|solution|rewritten|rephrased|reference)\b[^.\n]{0,40}\bin my own words\b",
             r"(?<!your )\b(?:provided|given|original) (?:answer|response|solution)\b"
             r"|\bthe (?:answer|response|solution) provided\b",
@@ -48,7 +48,7 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"\bin my own words\W{0,3}:|\A\W{0,4}rewritten\W{0,3}:",
         ),
     ),
-    (  # The first two lines are from the paper's list too, without the letters that "look forward to your response".
+    (  # The first two lines are also from the paper's list, but skip letters that "look forward to your response".
         PROMPT,
         ("response", "turn", "answer", "instruction", "prompt", "rephrase", "reword", "paraphras"),
         (
@@ -229,9 +229,9 @@ _ASKED = re.compile(
 
 
 def leak(text: str, reference: str, instruction: str = "", headings: Set[str] = frozenset()) -> str | None:
-    """Why a text does not stand alone as an answer, None if nothing speaks against it. A phrase or heading that the
-    reference or the instruction holds too is the subject of the text. `headings` are those of the rewriting template,
-    by `template_headings`."""
+    """The reason why a text does not stand alone as an answer, or None. A phrase or heading that also occurs in the
+    reference or the instruction is not counted, because it is the subject of the text. `headings` are the headings of
+    the rewriting template, from `template_headings`."""
     text, source = _straight(text), _straight(f"{reference}\n{instruction}")
     if _labels(text, headings) - _labels(source, headings):
         return HEADING
@@ -250,13 +250,13 @@ def is_new(pattern: re.Pattern[str], text: str, source: str) -> bool:
 
 def template_headings(template: str) -> frozenset[str]:
     """The headings of a rewriting template: lines such as `### Your answer:`, `**Draft:**` or `Reference answer:`. A
-    line without a mark counts if it has two words or more: many an answer begins with `Answer:`."""
+    line without a mark counts only if it has two words or more, because many answers begin with `Answer:`."""
     lines = _TEMPLATE_LINE.finditer(template)
     return frozenset(_plain(line["label"]) for line in lines if line["mark"] or " " in line["label"].strip())
 
 
 def _labels(text: str, headings: Set[str]) -> set[str]:
-    """The headings in a text that a rewriting template has, ours or the one in use."""
+    """The headings in a text that come from a rewriting template: from one of ours, or from the template in use."""
     known = {
         _plain(line["label"])
         for line in _HEADING.finditer(text)
@@ -268,8 +268,8 @@ def _labels(text: str, headings: Set[str]) -> set[str]:
 
 
 def goes_on(text: str) -> bool:
-    """Whether a text holds turns of a dialogue: lines of both sides; or it begins as the assistant's turn; or a turn of
-    the user's that asks something follows; or a line that asks and, below it, one that answers ("Q: ...", "A: ...")."""
+    """Whether a text contains turns of a dialogue: lines of both sides; a label of the assistant at the start; a later
+    user turn with a question; or a question line followed by an answer line ("Q: ...", "A: ...")."""
     turns = list(_TURN.finditer(text))
     if {bool(turn["user"]) for turn in turns} == {True, False}:
         return True

@@ -58,9 +58,9 @@ _AFTERWARDS = re.compile(
 def final_number(reference: str, text: str) -> Grade:
     """Whether both texts end in the same number, compared by value (eq. 4, Extract for maths).
 
-    The number is the one that the last "the answer is", "Answer:", `####` or `\\boxed{}` announces. Without any of
-    these, it is the number that the last sentence with a number concludes with: the result of its equation, its only
-    bold number, else its last. A closing "Let me know if you have 2 questions" is passed over. Two different numbers
+    The final number is announced by the last "the answer is", "Answer:", `####` or `\\boxed{}`. Without an
+    announcement, it is taken from the last sentence with a number: the result of the sentence's equation, its only bold
+    number, or else its last number. A closing "Let me know if you have 2 questions" is ignored. Two different numbers
     that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18") and an unfinished
     sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50, 1 234.5 and 1.234,50
     are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are compared by
@@ -80,7 +80,8 @@ def _compared(expected: Value | None, found: Value | None) -> Grade:
 
 
 def extract_number(text: str) -> Value | None:
-    """The final number of `text`, None if it has none, or several that could be meant, or announces no number."""
+    """The final number of `text`. None if the text has no number, several numbers that could be meant, or an
+    announcement without a number."""
     text = plain(text)
     silent = True
     for said in announced(text):
@@ -96,7 +97,7 @@ def extract_number(text: str) -> Value | None:
 
 
 def _opens(sentence: str) -> bool:
-    """Whether a number stands at the start of a sentence, but for words such as "exactly" or "a total of"."""
+    """Whether a sentence starts with a number, apart from words such as "exactly" or "a total of"."""
     first = next(numerals(sentence), None)
     opening = _OPENING.match(sentence)
     return first is not None and opening is not None and first.start <= opening.end()
@@ -107,7 +108,7 @@ def _has_numeral(text: str) -> bool:
 
 
 def _opening(sentence: str) -> Value | None:
-    """The number a sentence opens with; if that is a sum such as `3 + 4 = 7`, its result."""
+    """The number that a sentence opens with, or the result if the sentence opens with a sum such as `3 + 4 = 7`."""
     sentence = _without_asides(sentence[:_LONGEST_SENTENCE])
     meant = _meant(sentence)
     if not meant:
@@ -124,7 +125,8 @@ def _opening(sentence: str) -> Value | None:
 
 
 def _concluded(text: str) -> Value | None:
-    """The number of the last sentence with one that isn't negated, apart from a check of the answer at the end."""
+    """The number of the last sentence that has a number that isn't negated. A check of the answer at the end of the
+    text is ignored."""
     check = _AFTERWARDS.search(text)
     if check and _has_numeral(text[: check.start()]):
         text = text[: check.start()]
@@ -159,7 +161,7 @@ def _concluding(sentence: str) -> Value | None:
 
 
 def _meant(sentence: str) -> list[Numeral]:
-    """The numbers of a sentence but for negated ones, as in "not 18"."""
+    """The numbers of a sentence, without negated numbers as in "not 18"."""
     negated = {match.end() for match in _NEGATED.finditer(sentence)}
     return [found for found in numerals(sentence) if found.start not in negated]
 
@@ -186,7 +188,8 @@ _PAPER_NUMBER = re.compile(r"-?\d+(?:[,\s]\d+)*(?:\.\d+)?")
 def final_number_paper(reference: str, text: str) -> Grade:
     """The rule of the paper's code: the last integer of each text, where "18 9" is 189 and a decimal is not a number.
 
-    Unlike there, a reference without an integer is unjudged; the code passed a text that had none either.
+    In the paper's code a text without an integer passes if the reference has none either. Here, such a reference is
+    unjudged.
     https://github.com/sail-sg/sdft (eval/utils.py)
     """
     return _compared(_paper_integer(reference), _paper_integer(text))

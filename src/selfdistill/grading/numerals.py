@@ -15,7 +15,7 @@ Value = int | Fraction | ClosedForm
 
 
 class Numeral(NamedTuple):
-    """A number in a text. Its value is None if it looks like one and is none: 3:30, 1,2,3, 2x, 5/0, ±5, (3,4)."""
+    """A number in a text. The value is None if it only looks like a number: 3:30, 1,2,3, 2x, 5/0, ±5, (3,4)."""
 
     start: int
     end: int
@@ -52,7 +52,8 @@ _PAIR_OPENS = re.compile(r"(?:[(\[]|\\\{)-?$")
 _DECIMAL_COMMA = re.compile(r"\d+,\d+")
 _MINUS_WORD = re.compile(r"\bnegative $|(?:^|[^\w\s]\s?|\b(?:is|was|be|to|of|equals|makes)\s)minus $", re.IGNORECASE)
 
-# What can't be seen parts no number, nor its sign: soft hyphen, what has no width, direction marks, BOM.
+# Invisible characters are removed, so that they do not split a number or separate its sign: soft hyphen, zero-width
+# characters, direction marks, BOM.
 _UNSEEN = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _SYMBOLS = str.maketrans(
     {"−": "-", "－": "-", "–": "-", "，": ",", "．": ".", "／": "/", "⁄": "/", "％": "%", "＃": "#", "＄": "$"}

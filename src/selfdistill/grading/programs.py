@@ -18,10 +18,10 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def python_code(reference: str, text: str) -> Grade:
-    """Whether `text` holds a fenced Python block, and each that it holds parses. The reference's code is not compared,
-    but a reference that has no such block itself is unjudged.
+    """Whether `text` has a fenced Python block, and all its Python blocks parse. The code is not compared with the
+    reference, but a reference without a Python block that parses is unjudged.
 
-    The paper's code asks for the mark of such a block alone (eval/eval_magicoder.py).
+    The paper's code only looks for the mark of such a block (eval/eval_magicoder.py).
     """
     if _trouble(reference):
         return Grade("unjudged", "no python code in the reference")
@@ -30,13 +30,14 @@ def python_code(reference: str, text: str) -> Grade:
 
 
 def python_asserts(reference: str, text: str, *, run: Runner) -> Grade:
-    """If the reference's code holds asserts, whether the code in `text` runs and passes them; else `python_code`.
+    """Whether the code in `text` runs and passes the asserts of the reference's code; `python_code` without asserts.
 
-    The test is everything in the reference's blocks but its functions and classes, and its test functions. It runs in a
-    process apart from the program's, whose functions it calls with plain data. If the reference itself does not pass
-    that way (its asserts look at objects of its classes, or pass functions), the test runs in the program's own
-    process, where a program could fool it, and the reason says so. A reference that passes neither way (it may need a
-    package) is unjudged. All blocks of `text` are run in order, so the last definition of a function counts.
+    The test consists of the reference's test functions, and of all its other code except functions and classes. The
+    test runs in a separate process and calls the program's functions with plain data. If the reference itself does not
+    pass in this way (its asserts look at objects of its classes, or pass functions), the test runs in the program's own
+    process, where a program could fool it, and the reason of the grade reports this. A reference that passes in neither
+    way (it may need a package) is unjudged. All blocks of `text` run in order, so the last definition of a function
+    counts.
     """
     grade = python_code(reference, text)
     asserts = _asserts(reference) if grade.outcome != "unjudged" else None
@@ -67,7 +68,7 @@ def _joined(text: str) -> str:
 
 
 def _asserts(reference: str) -> str | None:
-    """The part of the reference's code that tests the rest, None if it asserts nothing."""
+    """The test code of the reference, or None if it has no assert."""
     try:
         statements = parse(_joined(reference)).body
     except SyntaxError:  # blocks that parse alone but not together
@@ -92,13 +93,13 @@ def _functions(reference: str) -> list[str]:
 
 
 def _is_test(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """A function such as pytest collects, without fixtures."""
+    """Whether pytest would collect the function, and it has no fixtures."""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     return isinstance(node, ast.FunctionDef) and node.name.startswith("test") and not arguments
 
 
 def python_blocks(text: str) -> list[str] | None:
-    """The contents of the blocks fenced as Python, None where the last fence is not closed."""
+    """The contents of the blocks fenced as Python, or None if a fence is not closed."""
     fences = list(_FENCE.finditer(text))
     blocks, place = [], 0
     while place < len(fences):
@@ -133,11 +134,11 @@ def _parses(source: str) -> bool:
     return True
 
 
-_PARSING = threading.Lock()  # the filter of warnings is the whole process's, and graders run in threads
+_PARSING = threading.Lock()  # the warnings filter is global to the process, and graders run in threads
 
 
 def parse(source: str) -> ast.Module:
-    """`ast.parse` without warnings of invalid escapes and the like in what a model wrote."""
+    """`ast.parse` without warnings, such as warnings about invalid escapes in a model's code."""
     with _PARSING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)

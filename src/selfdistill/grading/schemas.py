@@ -1,5 +1,5 @@
-"""JSON Schema with a bound on its time: jsonschema's, but for the keywords that search a user's pattern in what a model
-wrote, or compare every item with every other."""
+"""JSON Schema validation in bounded time: jsonschema, except for the keywords that search a user's pattern in a model's
+output or compare every item with every other item."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .patterns import SECONDS, compiled
 
 
 def validator(schema: Any) -> Any:
-    """A validator whose searches together end after a second, with TimeoutError.
+    """A validator that raises TimeoutError if its pattern searches together take longer than a second.
 
-    Raises RecipeError where `schema` is none, or holds a pattern that can't be used.
+    Raises RecipeError if `schema` is not a JSON Schema, or has a pattern that can't be used.
     """
     import jsonschema
     from referencing import Registry
@@ -37,8 +37,8 @@ def validator(schema: Any) -> Any:
 
 
 def _check_patterns(schema: Any) -> None:
-    """Compiles every pattern. Keys of this name within `enum` or `properties` are compiled too; they rarely are
-    something else."""
+    """Compiles every pattern. Keys named `pattern` within `enum` or `properties` are compiled too, since they are
+    rarely anything other than patterns."""
     found = {"unevaluatedProperties": False, "patternProperties": False}
     waiting = [schema]
     while waiting:
@@ -52,7 +52,7 @@ def _check_patterns(schema: Any) -> None:
                 if isinstance(pattern, str):
                     compiled(pattern)
             waiting += value.values()
-    if all(found.values()):  # jsonschema would search for these patterns by itself, without an end
+    if all(found.values()):  # jsonschema would search for these patterns itself, without a time limit
         raise RecipeError("A `schema` with patternProperties can't have unevaluatedProperties; leave one of them out.")
 
 
@@ -106,7 +106,7 @@ def _error(message: str) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """One spelling of equal JSON values. Raises ValueError where a number is infinite."""
+    """The same text for all equal JSON values. Raises ValueError if a number is infinite."""
     return json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 

@@ -17,7 +17,7 @@ _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*)```", re.DOTALL | re.IGNORECASE)
 
 
 def exact(reference: str, text: str, *, ignore_case: bool = False) -> Grade:
-    """Whether the texts are equal but for white space at their ends."""
+    """Whether the texts are equal, ignoring white space at the start and the end."""
     expected, found = reference.strip(), text.strip()
     same = expected.casefold() == found.casefold() if ignore_case else expected == found
     return Grade("pass", "same text", expected, found) if same else Grade("fail", "text differs", expected, found)
@@ -33,8 +33,8 @@ def contains(reference: str, text: str, *, ignore_case: bool = False) -> Grade:
 
 
 def regular_expression(reference: str, text: str, *, pattern: str) -> Grade:
-    """Whether `pattern` occurs in the text; with a group in it, whether the group of its last occurrence is the same in
-    both texts (white space at its ends apart). Syntax as in Python's `re`; a search ends after a second.
+    """Whether `pattern` occurs in the text. If the pattern has a group, whether the group of the last match is the same
+    in both texts, ignoring white space at its ends. The syntax is that of Python's `re`; a search ends after a second.
 
     Raises RecipeError if the pattern is not a regular expression.
     """
@@ -68,10 +68,11 @@ def _last_match(compiled: regex.Pattern[str], text: str) -> str | None:
 
 
 def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = None) -> Grade:
-    """Whether both texts hold the same JSON: order of keys and 1 or 1.0 don't count. The text may fence it, once.
+    """Whether both texts contain equal JSON; the order of keys does not matter, and 1 equals 1.0. The JSON may be in
+    one fenced block.
 
-    With `schema`, a JSON Schema, whether the text's JSON is valid against it, in place of being equal. Raises
-    RecipeError where the schema is none.
+    With `schema`, a JSON Schema, whether the text's JSON is valid against the schema; the reference is then not
+    compared. Raises RecipeError if `schema` is not a JSON Schema.
     """
     valid = validator(schema) if schema is not None else None
     expected, found = _read_json(reference), _read_json(text)

@@ -1,14 +1,14 @@
 """Split a model's reply into its think trace and its answer. The only place that knows how models mark a trace.
 
 A trace starts with an opening mark at the start of the reply, and runs to the next closing mark of the same family, or
-to the end if the reply was cut off. After words of the answer, an opening mark starts a trace only at the start of a
-line outside fenced code, and only if its family closes later: without that, the text is the answer as it stands. A
-closing mark that nothing opened ends a trace that the prompt had opened: all the text before the last such mark is the
-trace. A mark in quotes or backticks, a pair within one line or one code block, and a closing mark in the middle of a
-sentence, in a table's cell, at the head of a list's item or in a code block that ends after it are the reply's subject,
-and not a trace.
+to the end if the reply was cut off. After the answer has begun, an opening mark starts a trace only at the start of a
+line outside fenced code, and only if a closing mark of the same family follows; otherwise the text is left unchanged. A
+closing mark without an opening mark ends a trace that the prompt opened: all the text before the last such mark is the
+trace. Some marks are only mentioned in the reply and don't mark a trace: a mark in quotes or backticks, a pair within
+one line or one code block, and a closing mark in the middle of a sentence, in a table cell, at the start of a list
+item, or in a code block that ends after it.
 
-A tag around the answer that some families write after the trace (`<answer>`, `<response>`) is taken off. The trace of
+A tag around the answer that some families write after the trace (`<answer>`, `<response>`) is removed. The trace of
 Granite 3.2, which has plain English headings and no marks, is not recognised.
 """
 
@@ -40,10 +40,10 @@ _FAMILIES = (
         r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
         r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
     ),
-    # gpt-oss decoded without its special tokens. With no final channel, only what can't be a word of English or code.
+    # gpt-oss decoded without its special tokens. Without a final channel, "analysis" must run into a capitalised word.
     (r"\A\s*analysis(?=[\s\S]*?assistantfinal|[A-Z][a-z'’]*,? [a-z])", r"assistantfinal"),
 )
-_ALSO_ELEMENTS = ("0", "1")  # XML answers have elements of these names: they open a trace at a reply's start alone
+_ALSO_ELEMENTS = ("0", "1")  # also names of XML elements, so these marks open a trace only at the start of a reply
 _AROUND_ANSWERS = (
     ("<answer>", "</answer>"),  # Hunyuan A13B
     ("<response>", "</response>"),  # Ernie 4.5, Granite 3.3
@@ -66,7 +66,7 @@ _BLANK = re.compile(r"\s*")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LINE_START = re.compile(r"(?:\A|\n) {0,3}\Z")
 _QUOTES = frozenset("`'\"“”‘’«»")
-# What stands before a mark that is in a string of code, a table's cell, or the head of a list's item, and after it.
+# The text before and after a mark that is in a string of code, in a table cell, or at the start of a list item.
 _NEAR = 20
 _STRING_BEGINS = re.compile(r"(?:\A|[\s(\[{=,:+])[rbfuRBFU]{0,2}(?P<quote>[`'\"]{1,3})(?:\\[nrts][*+?]?){0,3}\Z")
 _CELL_BEGINS, _CELL_ENDS = re.compile(r"\|[ \t]*\Z"), re.compile(r"[ \t]{0,20}\|")
@@ -96,8 +96,8 @@ def answer_of(reply: Completion) -> str | None:
 
 
 def join(reasoning: str, answer: str | None) -> str:
-    """A reply in one form, whichever way a server returned its parts: `split` returns them again. With no answer the
-    trace stays open."""
+    """A reply from the reasoning and the answer that a server returned separately; `split` returns both parts again.
+    Without an answer the trace stays open."""
     opened = f"<think>\n{reasoning.strip()}\n"
     return opened if answer is None else f"{opened}</think>\n\n{answer}"
 
@@ -116,8 +116,8 @@ class _Splitter:
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._inside = ""  # the family whose trace is open
-        self._found = self._fenced = self._named = False  # named: an opening mark that opens nothing stands before
-        self._mentioned = -1  # where the last of them ends, unless it was in quotes
+        self._found = self._fenced = self._named = False  # named: an earlier opening mark did not open a trace
+        self._mentioned = -1  # the end of the last such mark, unless it was in quotes
         self._marks = list(_MARK.finditer(text))
         self._fences = [match for match in self._marks if match.lastgroup == "fence"]
         self._passed = 0  # the fences so far
@@ -183,7 +183,7 @@ class _Splitter:
         return not (self._fenced and self._block_ends(self._passed)) and not self._is_subject(match)
 
     def _last_closings(self) -> dict[str, int]:
-        """Per family, where the last closing mark stands that is not the text's subject."""
+        """The position of each family's last closing mark that is not just mentioned."""
         found: dict[str, int] = {}
         passed = 0
         for match in self._marks:
@@ -195,8 +195,8 @@ class _Splitter:
         return found
 
     def _block_ends(self, passed: int) -> bool:
-        """Whether the fence after so many ends a block, rather than begins the first one of an answer: it names no
-        language, and those after it are in pairs."""
+        """Whether the fence after `passed` fences ends a block instead of beginning the first block of an answer: the
+        fence names no language, and the number of fences after it is even."""
         after = len(self._fences) - passed
         return after % 2 == 1 and not _LANGUAGE.match(self._text, self._fences[passed].end())
 
@@ -224,7 +224,7 @@ class _Splitter:
         return self._text[max(0, match.start() - _NEAR) : match.start()]
 
     def _in_a_sentence(self, match: re.Match[str]) -> bool:
-        """Whether words go on on both sides, as in "the </think> tag"."""
+        """Whether a sentence continues on both sides of the mark, as in "the </think> tag"."""
         before = self._text[max(0, match.start() - 2) : match.start()]
         after = self._text[match.end() : match.end() + 2].lstrip(" \t")[:1]
         spaced = before[-1:] in (" ", "\t", "(") and before[:1] not in (".", "!", "?", "…", "\n")

@@ -159,9 +159,10 @@ def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
 def _p_drop(estimate: Estimate, margin: float) -> float:
     """The p-value of a drop by the margin or more (a test of non-inferiority).
 
-    If a share `margin` of the items is lost and none is gained, a single item's change has the variance
-    margin · (1 − margin), the smallest possible for right or wrong at this drop. It is the lower limit here, because a
-    sample with few changes by chance has less. It replaces the restricted estimate in Tango's score test (1998).
+    If a share `margin` of the items is lost and no item is gained, a single item's change has the variance
+    margin · (1 − margin), the smallest possible for right or wrong at this drop. It is used as the lower limit of the
+    variance, because a sample with few changes by chance has less. The limit replaces the restricted estimate in
+    Tango's score test (1998).
     """
     return estimate.p_below(-margin, margin * (1 - margin) / estimate.n)
 
@@ -230,8 +231,8 @@ def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED
     and an assumed run-to-run `spread`; None if `MOST_RUNS` runs are too few.
 
     `rows` are single-run comparisons with the seed. Without a drop a share a of the items changes (the median over the
-    comparisons); with a drop d about √(a² + d²) change, as in the simulations of benchmarks/calibration.py. A part of
-    these changes averages out over the runs.
+    comparisons); with a drop d, a share of about √(a² + d²) changes, as in the simulations of
+    benchmarks/calibration.py. A part of these changes averages out over the runs.
     """
     n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
     disagreement = median(_disagreement(row) for row in rows)

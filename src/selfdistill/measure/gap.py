@@ -22,13 +22,13 @@ GapRow = dict[str, Any]
 accepted), and which of the two is `chosen` for training."""
 
 OFF_DISTRIBUTION = 10
-"""The number of responses that are listed as furthest off the model's distribution."""
+"""The number of responses that are listed as furthest from the model's distribution."""
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
 
 def responses(rewrite: Rewrite, model: str) -> list[Example]:
     """The responses to score: the original and, if it was accepted, the rewrite. Both follow the data's own earlier
-    turns. An id stands for prompt, text and `model`, the model's identity."""
+    turns. The id of a response is a digest of prompt, text and `model`, the model's identity."""
     example = rewrite.example
     texts = [example.reference, *([rewrite.response] if rewrite.source == "rewrite" else [])]
     prompt = messages_json(example.prompt)

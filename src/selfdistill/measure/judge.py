@@ -1,5 +1,5 @@
-"""Grade answers with a judge model: ask the questions that are not on file, then read the replies. Grading again needs
-no model."""
+"""Grade answers with a judge model: ask the questions that have no saved reply, then read the replies. Grading again
+needs no model."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def judge(
 def graded(
     task: Task, items: Iterable[Example], answers: RowFile, others: RowFile | None, rows: RowFile, identity: str
 ) -> Iterator[GradeRow]:
-    """One row per item, like those of `scores.grade`; a comparison with another answer adds `lengths`, both answers'
-    characters. Without a readable reply by the judge an answer is unjudged, so it does not count."""
+    """One row per item, in the form of `scores.grade`. A comparison with another answer adds `lengths`, the characters
+    of both answers. An answer without a readable reply by the judge is unjudged, so it does not count."""
     judging = _judging(task)
     for item in items:
         case = _case(judging, item, answers, others)

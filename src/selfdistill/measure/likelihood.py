@@ -61,8 +61,8 @@ def score(
     """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), per token, in batches of at most
     `batch_tokens` tokens. In float32 it equals the loss of transformers for every batch size.
 
-    Examples whose id is in `done` are skipped, but the batches are formed as if they were not, so that a resumed run
-    has the same values. If memory is full, the batch is halved. Raises any other error of the model.
+    Examples whose id is in `done` are skipped, but the batches are formed as if no example was skipped, so that a
+    resumed run has the same values. If memory is full, the batch is halved. Raises any other error of the model.
     """
     context, budget = context_length(model.config), _budget(model, batch_tokens)
     for window in windows(examples):

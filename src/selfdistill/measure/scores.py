@@ -33,8 +33,8 @@ def answer(
     progress: Report,
     samples: int = 1,
 ) -> int:
-    """Append to `rows` the arm's answers to each item that are missing, `samples` per item. Returns the number of
-    transient failures. Equal items are asked once, and an item uses the same random numbers in every arm."""
+    """Append the arm's missing answers to `rows`, up to `samples` answers per item. Returns the number of transient
+    failures. Equal items are asked once, and an item uses the same random numbers in every arm."""
     different = {item.id: item for item in items}
     asked = [
         Prompt(sample_id(item.id, sample), messages)
@@ -97,7 +97,8 @@ def no_answer(item_id: str) -> Completion:
 
 
 def no_final_answer() -> Grade:
-    """The grade of a reply that ends inside its think trace. Such a reply never passes, also where refusals pass."""
+    """The grade of a reply that ends inside its think trace. Such a reply never passes, even in a task that passes
+    refusals."""
     return Grade("fail", "no answer: the reply ends inside its think trace")
 
 

@@ -1,8 +1,8 @@
-"""Runs an untrusted Python program in a process that can reach nothing. docs/sandbox.md lists what is covered.
+"""Runs an untrusted Python program in an isolated process. docs/sandbox.md lists the protections.
 
-`open_runner` returns a `Runner`, which takes a program's text and returns how it ended. Bubblewrap provides an empty
-root with the interpreter and a small /tmp (https://github.com/containers/bubblewrap), `filter.py` takes system
-calls away, and `child.py` sets limits and runs the program.
+`open_runner` returns a `Runner`, which takes a program's text and returns how the program ended. Bubblewrap provides an
+empty root with the interpreter and a small /tmp (https://github.com/containers/bubblewrap), `filter.py` blocks system
+calls, and `child.py` sets limits and runs the program.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BINDABLE = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 
 class Runner(Protocol):
     def __call__(self, program: str, tests: str | None = None) -> Ran:
-        """How the program ended. With `tests`, how the tests ended: they run in a second process, where
-        `function_of_the_program(name)` calls a function of the program and returns plain data, so that nothing in the
-        program decides whether it passes."""
+        """How the program ended, or with `tests` how the tests ended. The tests run in a second process, where
+        `function_of_the_program(name)` returns a function that calls the program's function and returns plain data, so
+        that no code of the program decides whether the program passes."""
 
 
 class _Start(Protocol):
@@ -46,14 +46,15 @@ class _Start(Protocol):
 
 
 def open_runner(name: Name, limits: Limits | None = None) -> Runner:
-    """A function that runs programs, from several threads at once if need be. `none` runs them as plain child processes
-    with the same limits, which can read and write what the user can. Raises SelfDistillError if bubblewrap is not
-    installed; `check_sandbox` raises it if bubblewrap does not work."""
+    """A thread-safe function that runs programs. `none` runs them as plain child processes with the same limits, which
+    have the user's access to files. Raises SelfDistillError if bubblewrap is not installed; `check_sandbox` raises it
+    if bubblewrap does not work."""
     return functools.partial(_run_again, start=_starter(name, limits or Limits()))
 
 
 def lazy_runner(name: Name) -> Runner:
-    """A runner that opens the sandbox with the first program, so that it can be made where there is no sandbox."""
+    """A runner that opens the sandbox for its first program, so that it can be created on a machine without a
+    sandbox."""
     opened = functools.cache(functools.partial(open_runner, name))
     return lambda program, tests=None: opened()(program, tests)
 
@@ -69,8 +70,8 @@ def _run_again(program: str, tests: str | None = None, *, start: _Start) -> Ran:
 
 
 def _run_apart(program: str, tests: str, start: _Start) -> Ran:
-    """Joins the program's process with that of its tests by two pipes. How the tests ended counts, and how the program
-    ended only if it left the tests without an answer."""
+    """Connects the process of the program and the process of its tests by two pipes. Returns how the tests ended, or
+    how the program ended if it left the tests without an answer."""
     requests, request = os.pipe()
     replies, reply = os.pipe()
     serving, testing = Part("serve", (requests, reply)), Part("test", (request, replies))
@@ -94,18 +95,18 @@ def _starter(name: Name, limits: Limits) -> _Start:
     filter_program = system_call_filter()
     if filter_program is None:
         raise SelfDistillError(
-            f"The sandbox is made for Linux on x86_64 and aarch64, not {platform.system()} on {platform.machine()}; "
-            "leave tasks that run programs out, or, where the machine may be harmed, write `sandbox: none`."
+            f"The sandbox needs Linux on x86_64 or aarch64, not {platform.system()} on {platform.machine()}; leave out "
+            "the tasks that run programs, or set `sandbox: none` if damage to this machine is acceptable."
         )
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise SelfDistillError(f"Bubblewrap is not installed, and programs that a model wrote run in it; {_ADVICE}")
+        raise SelfDistillError(f"Bubblewrap, the sandbox for programs that a model wrote, is not installed; {_ADVICE}")
     command = [bwrap, *_arguments(limits)]
     return functools.partial(_run_wrapped, command=command, filter_program=filter_program, limits=limits)
 
 
 def check_sandbox(name: Name) -> None:
-    """Runs a trivial program. Raises SelfDistillError, with the next step, where that fails."""
+    """Runs a trivial program. Raises SelfDistillError, with the next step, if the program fails."""
     ran = _starter(name, Limits())("assert 1 + 1 == 2")
     if not ran.ok:
         said = f": {ran.output.strip().splitlines()[-1]}" if ran.output.strip() else ""
@@ -115,9 +116,9 @@ def check_sandbox(name: Name) -> None:
 
 
 _ADVICE = (
-    "install it (`apt install bubblewrap` or `dnf install bubblewrap`, 0.7 or later) and allow unprivileged user "
+    "install bubblewrap 0.7 or later (`apt install bubblewrap`, `dnf install bubblewrap`) and allow unprivileged user "
     "namespaces (in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`; docs/sandbox.md has "
-    "more), leave such tasks out, or, where the machine may be harmed, write `sandbox: none`."
+    "more). Or leave out the tasks that run programs, or set `sandbox: none` if damage to this machine is acceptable."
 )
 
 
@@ -140,7 +141,8 @@ def _run_plain(program: str, part: Part | None = None, *, limits: Limits) -> Ran
 
 
 def _interpreter(limits: Limits, part: Part | None) -> list[str]:
-    """Without site-packages and environment. `-I` would also ignore the fixed hash seed."""
+    """The interpreter's command, without site-packages and environment variables. Not `-I`, which would also ignore the
+    fixed hash seed."""
     numbers = (limits.cpu, limits.memory, limits.disk, limits.threads)
     words = [*map(str, numbers), *(part.words if part else [])]
     return [_executable(), "-S", "-s", "-P", "-B", "-c", _child_source(), *words]
@@ -152,12 +154,12 @@ def _child_source() -> str:
 
 
 def _executable() -> str:
-    """The interpreter behind the virtual environment's."""
+    """The interpreter that the virtual environment is based on."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def _arguments(limits: Limits) -> list[str]:
-    """Bubblewrap's. Neither /proc nor /etc nor a home is there, and all but /tmp is read-only."""
+    """The arguments of bubblewrap: no /proc, no /etc, no home directory, and everything except /tmp is read-only."""
     found = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "sandbox"]
     bound: list[str] = []
     library = f"{sys.base_prefix}/lib"

@@ -1,11 +1,11 @@
-"""The program inside the sandbox. It sets limits, then runs the program that comes on its standard input.
+"""The script that runs inside the sandbox. It sets limits, then runs the program from its standard input.
 
-It is passed to the interpreter as text, and imports nothing of this package. It reports on standard error: "ready",
-then one line on how the program ended. Both of the program's streams go to standard output.
+This file is passed to the interpreter as text, and imports nothing of this package. It writes two lines to standard
+error: "ready", and how the program ended. Both output streams of the program go to standard output.
 
-Two of these processes can be joined by a pair of pipes. One holds the untrusted program and serves calls of its
-functions (`serve`). The other runs the tests, which call these functions through `Remote`. Arguments and results travel
-as plain data, which `decode` builds again from builtin types alone: a program can send any values, but no behaviour.
+Two of these processes can be connected by a pair of pipes. One runs the untrusted program and serves calls of its
+functions (`serve`). The other runs the tests, which call these functions through `Remote`. Arguments and results are
+sent as plain data, which `Decoder` rebuilds from builtin types only: a program can send any value, but no behaviour.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import resource
 import sys
 import types
 
-TYPE_CHECKING = False  # without the import of typing, which takes longer than most programs
+TYPE_CHECKING = False  # not imported from typing, because that import takes longer than most programs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
 
 LONGEST = 1 << 26  # bytes of one message
 MUTABLE = (list, dict, set, bytearray)
-# A subclass travels as the first of these that it is.
+# An instance of a subclass is sent as the first of these types that it is an instance of.
 PLAIN = (list, tuple, set, frozenset, dict, str, bytes, bytearray, int, float, complex)
 SEQUENCES = {list: b"l", tuple: b"t", set: b"e", frozenset: b"z"}
 VIEWS = {type({}.keys()): b"K", type({}.values()): b"V", type({}.items()): b"P"}
@@ -57,13 +57,13 @@ NO_ANSWER, UNREADABLE = "stops answering", "sends an answer that cannot be read"
 
 
 class ProgramError(BaseException):
-    """The program has failed, whatever the tests still do. Not an Exception, so that few tests catch it."""
+    """The program has failed, even if the tests catch this error. Not an Exception, so that few tests catch it."""
 
 
 def encode(value: Any, iterators: list[Any] | None = None) -> bytes:
     """A value of builtin types as bytes. Subclasses lose their own behaviour: an IntEnum becomes an int, a named tuple
-    a tuple, a Counter a dict. An iterator becomes a number, its place in `iterators`, or is read to its end without
-    that list. Raises TypeError for anything else.
+    a tuple, a Counter a dict. An iterator is appended to `iterators` and becomes its index; if `iterators` is None, the
+    iterator is read to its end. Raises TypeError for anything else.
     """
     if value is None or value is True or value is False:
         return {None: b"n", True: b"y", False: b"x"}[value]
@@ -99,7 +99,7 @@ def framed(content: bytes) -> bytes:
 
 
 class Decoder:
-    """Reads one value. `remote` makes an iterator from the number of one that stays in the other process. Raises
+    """Reads one value. `remote` returns an iterator for the index of an iterator in the other process. Raises
     ValueError, TypeError or RecursionError for bytes that `encode` did not write."""
 
     def __init__(self, data: bytes, remote: Callable[[Any], Any] | None = None) -> None:
@@ -177,11 +177,11 @@ def kind_of(error: BaseException) -> str:
 
 
 class Remote:
-    """The process with the program, for the tests. `function` makes a function that calls the program's."""
+    """The program's process, as the tests see it. `function` returns a function that calls one of the program's."""
 
     def __init__(self, requests: int, replies: int) -> None:
         self.requests, self.replies = requests, replies
-        self.failed = ""  # the reason, also after tests that catch everything
+        self.failed = ""  # the reason; kept here, because the tests may catch the exception
         self.receive()  # the program's module has been run
 
     def fail(self, reason: str) -> NoReturn:
@@ -234,7 +234,7 @@ class Remote:
 
 
 def restore(old: Any, new: Any) -> None:
-    """Copies into an argument of the tests the content that the program left in it."""
+    """Copies the changes that the program made to an argument back into the argument of the tests."""
     old.clear()
     if isinstance(old, (list, bytearray)):
         old.extend(new)
@@ -279,8 +279,8 @@ def answer(names: dict[str, Any], request: tuple[Any, ...], iterators: list[Any]
 
 
 def run(source: bytes, task: str = "", requests: int = -1, replies: int = -1) -> str:
-    """How the program ended; empty if it ran to its end."""
-    program = types.ModuleType("program")  # another name than __main__: so code under `if __name__` stays unrun
+    """The reason why the program failed; empty if it ran to its end."""
+    program = types.ModuleType("program")  # not __main__, so that code under `if __name__` does not run
     sys.modules["program"] = program
     try:
         code = compile(source.decode("utf-8", "surrogatepass"), "<program>", "exec", dont_inherit=True)
@@ -320,7 +320,7 @@ def main() -> None:
     sys.argv[:] = ["program.py"]
     write(report, b"ready\n")
     reason = run(read(incoming, int(read(incoming, 16))), task, *pipes)
-    # The secret lies in the pipe until now, so that a program that ends itself can't say that it ran to its end.
+    # The secret is read only now, so that a program that exits early can't report that it ran to its end.
     write(report, b"%s\n" % (reason.encode() or b"end " + read(incoming, 32)))
     try:
         flush()

@@ -1,8 +1,8 @@
-"""The system calls that a program in the sandbox does not get, as a seccomp filter (classic BPF) for bubblewrap.
+"""The system calls that are refused in the sandbox, as a seccomp filter (classic BPF) for bubblewrap.
 
-No new process, no socket, no tracing, mounting or namespaces, and none of the kernel's memory that the limit on address
-space doesn't count. RLIMIT_NPROC could not do the first: before Linux 5.14 it counts a user's processes all over the
-machine, and it never holds for root. https://docs.kernel.org/userspace-api/seccomp_filter.html
+The filter refuses new processes, sockets, tracing, mounting, namespaces, and kernel memory that the limit on address
+space doesn't count. RLIMIT_NPROC can't replace the rule for processes: before Linux 5.14 it counts a user's processes
+on the whole machine, and it never applies to root. https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
 def system_call_filter() -> bytes | None:
-    """The filter as bubblewrap reads it, None on a machine whose call numbers are not known here."""
+    """The filter in bubblewrap's format, or None on a machine whose system call numbers are not listed here."""
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return None
     column, architecture = _MACHINES[platform.machine()]
@@ -90,11 +90,12 @@ def system_call_filter() -> bytes | None:
         number = numbers[column]
         if number is not None:
             steps += [_step(_EQUAL, number, 0, 1), refuse]
-    # clone: a thread, yes, and a process, no. Its flags are the first argument on both.
+    # clone is allowed for threads and refused for processes. Its flags are the first argument on both architectures.
     steps += [_step(_EQUAL, _CLONE[column], 0, 3), _step(_LOAD, 16), _step(_ANY_BIT, _CLONE_THREAD, 1, 0), refuse]
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """One instruction: how many the next to be skipped are, where its condition holds and where not."""
+    """One instruction. If its condition holds, the next `if_true` instructions are skipped, else the next
+    `if_false`."""
     return struct.pack("=HBBI", code, if_true, if_false, value)

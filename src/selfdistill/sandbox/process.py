@@ -21,9 +21,10 @@ _LOOK = 0.05  # seconds between looks at a silent child
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one program. `cpu` and `wall` are seconds, `memory` (address space), `disk` (/tmp, and a file's
-    size) and `printed` are bytes, and `kept` is how much of what it prints comes back. Wall time is the looser of the
-    two, so that a busy machine fails no program. There is one process, of up to `threads` threads."""
+    """The limits of one program. `cpu` and `wall` are seconds; `memory` (address space), `disk` (/tmp, and the size of
+    a file), `printed` (output) and `kept` (the part of the output that is returned) are bytes. `wall` is looser than
+    `cpu`, so that no program fails because the machine is busy. The program is one process with up to `threads`
+    threads."""
 
     cpu: int = 5
     wall: float = 20.0
@@ -37,7 +38,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Ran:
     """How a program ended: `ok` if it ran to its end, else with a reason that can be counted, such as "timeout" or
-    "raised AssertionError". `started` is False if the sandbox itself failed, which says nothing of the program."""
+    "raised AssertionError". If the sandbox itself failed, `started` is False, and the result says nothing about the
+    program."""
 
     ok: bool
     reason: str
@@ -67,8 +69,9 @@ def run_process(
     folder: str | None = None,
     keep_open: Sequence[int] = (),
 ) -> Ran:
-    """The child reads the program's length, the program, and after that a secret, which it writes back at the end. Its
-    ends of the pipes are closed here as soon as it has them, so that the other process sees when this one ends."""
+    """Run a program in a child process. The child reads the program's length, the program, and then a secret, which it
+    writes back at the end. This process closes the child's ends of the pipes once the child has inherited them, so that
+    the other process notices when the child ends."""
     secret = secrets.token_hex(16).encode()
     source = program.encode("utf-8", "surrogatepass")
     pipes = part.pipes if part else ()
@@ -96,8 +99,8 @@ def run_process(
 
 
 class _Exchange:
-    """Writes the child's input and reads its output, keeping little, until it ends or passes a limit; then kills
-    the rest."""
+    """Writes the child's input and reads its output, of which `Limits.kept` bytes are kept, until the child ends or
+    exceeds a limit. Then kills the processes that are left."""
 
     def __init__(self, process: subprocess.Popen[bytes], text: bytes, limits: Limits, over: threading.Event) -> None:
         self.process, self.text, self.limits, self.over = process, memoryview(text), limits, over
@@ -113,14 +116,15 @@ class _Exchange:
         except subprocess.TimeoutExpired:
             self.stopped = "timeout"
         finally:
-            # The group has its leader's number, which stays taken while any of it lives. What is in bubblewrap's own
-            # namespace dies with it.
+            # The group's id is the child's pid, which is not reused while a process of the group lives. Processes in
+            # bubblewrap's own namespace end with bubblewrap.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def _talk(self) -> float:
-        """Gives the seconds of the wall time that are left. Of those in which this process stood still (stopped, or a
-        machine asleep) few count, as the child may have ended long ago, or stood still too."""
+        """Returns the seconds of wall time that are left. If this process was suspended (stopped, or the machine
+        slept), only a small part of that time counts, since the child may have been suspended too, or ended long
+        ago."""
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
         assert stdin is not None
         assert stdout is not None
@@ -132,8 +136,9 @@ class _Exchange:
             waiting.register(stdout, selectors.EVENT_READ, lambda: self._take(stdout, self.output))
             waiting.register(stderr, selectors.EVENT_READ, lambda: self._take(stderr, self.control))
             while waiting.get_map() and self.stopped is None:
-                # Whether the child ended is asked first: then all that it wrote is in the pipes. Where a process that
-                # it left behind holds these, they stay silent, or it writes on till the time is up.
+                # The child's end is checked before the pipes are read: after its end, all its output is in the pipes.
+                # If a process that it left behind keeps the pipes open, they stay silent, or that process writes until
+                # time runs out.
                 ended = self.process.poll() is not None
                 if left <= 0 and not ended:
                     self.stopped = "timeout"
@@ -181,7 +186,7 @@ def _read(exchange: _Exchange, returncode: int, secret: bytes) -> Ran:
 
 
 def _end(returncode: int) -> str:
-    """The reason in the exit status, if the child wrote nothing: bubblewrap adds 128 to a signal's number."""
+    """The reason from the exit status, if the child wrote no reason. Bubblewrap adds 128 to the number of a signal."""
     number = -returncode if returncode < 0 else returncode - 128
     if number == signal.SIGXCPU:
         return "cpu time"

@@ -1,7 +1,7 @@
 """Fine-tuning (eq. 2 and 5 of the paper): from an arm's responses to an adapter or full weights.
 
-`train` reads top to bottom. What differs between trainers is in one object per trainer. To add a trainer, write one
-file with that object (see `trainer.py`) and add one line to `TRAINERS`.
+`train` reads top to bottom. Each trainer is one object with the steps that differ between trainers. To add a trainer,
+write one file with such an object (see `trainer.py`) and add one line to `TRAINERS`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def train(
 
 
 def _deciding(model: ModelConfig, renderer: Renderer, settings: dict[str, Any]) -> str:
-    """Everything that decides the weights, except the rows; with the date if the chat template writes it."""
+    """Everything that decides the weights except the rows, as JSON. Includes the date if the chat template writes
+    it."""
     parts = [model_identity(model), chat_template_identity(model), model.template_kwargs]
     parts += [renderer.template.day.isoformat()] if renderer.template.formats else []
     parts += ["trust_remote_code"] if model.trust_remote_code else []

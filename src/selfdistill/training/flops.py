@@ -1,5 +1,5 @@
-"""The floating-point operations of a training, and the GPU's peak for the MFU, their share of that peak (PaLM,
-arXiv 2204.02311, appendix B)."""
+"""The floating-point operations of a training, and the peak of a GPU. The MFU is the share of the peak that a training
+reaches (PaLM, arXiv 2204.02311, appendix B)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PEAKS = {
 def token_flops(model: Any, lengths: Iterable[int]) -> float:
     """FLOPs per token of a training step over sequences of these lengths (in tokens).
 
-    Each weight of a matrix costs two in the forward pass, two in the backward pass for the activations, and two more if
-    it is trained. Attention costs 4·L·d·T forward and twice that backward, for L layers of width d and T tokens
-    attended to, not halved for causality, as in the source. Recomputed activations are not counted.
+    Each weight of a matrix costs two operations in the forward pass, two in the backward pass for the activations, and
+    two more if the weight is trained. Attention costs 4·L·d·T forward and twice as much backward, for L layers of width
+    d and T attended tokens. As in the source, T is not halved for causality. Recomputed activations are not counted.
     """
     config = model.config.get_text_config()
     head = model.get_output_embeddings()

@@ -55,7 +55,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def clear_errors(directory: Path) -> Iterator[None]:
-    """Raise StageError for a full GPU memory, and ExperimentError if `directory` can't be read or written."""
+    """Raise StageError if the GPU's memory is full, and ExperimentError if `directory` can't be read or written."""
     try:
         yield
     except SelfDistillError:
@@ -78,9 +78,9 @@ def clear_errors(directory: Path) -> Iterator[None]:
 
 
 def recomputing_if_needed(run: Callable[[bool], _T], setting: bool | Literal["auto"]) -> _T:
-    """The result of `run(recompute)`, where `recompute` says whether to recompute activations. With "auto" `run(True)`
-    follows only if `run(False)` runs out of GPU memory. With several processes "auto" means False, since a single
-    process would retry alone."""
+    """The result of `run(recompute)`; with `recompute`, activations are recomputed. If `setting` is "auto", `run(True)`
+    follows only if `run(False)` runs out of GPU memory. With several processes "auto" means False, since the process
+    that runs out of memory would retry alone."""
     import torch
 
     if setting != "auto" or process_count() > 1:

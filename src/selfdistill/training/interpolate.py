@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Mix = Callable[[str, "Tensor"], "Tensor"]
-"""From a tuned tensor and its name to the interpolated tensor."""
+"""Returns the interpolated tensor for a name and a tuned tensor."""
 
 
 def interpolate(seed: ModelConfig, tuned: Path, alpha: float, out: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .log import StepProgress
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 20
 WATCHED = "SELFDISTILL_WATCHED"
-"""If this variable is set, the workers exit when their standard input closes, that is when their starter ends."""
+"""If this variable is set, workers exit when their standard input closes: when the process that started them ends."""
 
 
 def launch_command(data: Path, model: ModelConfig, settings: TrainConfig, directory: Path) -> list[str]:
@@ -63,7 +63,7 @@ def launch(
     """Train on the rows of `data` in several processes. Writes to `directory` what `train` writes, and the processes'
     output to `launch/log.txt`. The processes end when this process ends, however it ends.
 
-    Raises the error that a worker raised, or StageError if the processes ended without a reason on file.
+    Raises the error that a worker raised, or StageError if the processes ended without writing an error to a file.
     """
     words = launch_command(data, model, settings, directory)
     folder = directory / "launch"
@@ -94,7 +94,7 @@ def _environment(model: ModelConfig, settings: TrainConfig) -> Mapping[str, str]
 
 @contextmanager
 def _process(words: list[str], log: Any, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The running process. It and its workers are ended when the context is left."""
+    """The running process. On exit from the context, the process and its workers are stopped."""
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
     ) as process:

@@ -44,8 +44,8 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def mark_complete(checkpoint: Path, fingerprint: str) -> None:
-    """Write the checksum of every file of a checkpoint. It is written last: no training resumes from a checkpoint
-    without it, or from one whose files have changed."""
+    """Write the checksums of a checkpoint's files. They are written last: a training never resumes from a checkpoint
+    without checksums, or from a checkpoint whose files have changed."""
     found = (path for path in checkpoint.rglob("*") if path.is_file())
     files = {str(path.relative_to(checkpoint)): file_checksum(path) for path in found}
     write_json(checkpoint / _COMPLETE, {"fingerprint": fingerprint, "files": files})
@@ -102,7 +102,7 @@ def recorder(log: Path, fingerprint: str, report: StepProgress) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             last = state.global_step >= state.max_steps
             control.should_log |= last or control.should_save  # weights are saved only after their loss was checked
-            control.should_save &= not last  # the result follows the last step
+            control.should_save &= not last  # after the last step the result is written instead of a checkpoint
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if "loss" not in logs:

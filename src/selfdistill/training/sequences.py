@@ -1,4 +1,4 @@
-"""From responses to the token sequences to train on. They are rendered once and checked before the first step."""
+"""Turn responses into the token sequences to train on. Each is rendered once and checked before the first step."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TrainingData:
     """Sequences of token ids, and labels: the id for a token with a loss, `IGNORED` for the other tokens.
 
     Each of the `rows` is one response with its prompt, and one sequence unless it was `dropped`. `too_long` rows
-    exceeded the limit: `cut` of them were shortened, the rest are among the `dropped`. `untrained` rows had no token to
-    train on. `mask_unlikely` removed the loss of `masked_tokens` tokens, and every loss of `masked_rows` rows.
+    exceeded the limit: `cut` of them were shortened, the rest are counted in `dropped`. `untrained` rows had no token
+    to train on. `mask_unlikely` removed the loss of `masked_tokens` tokens; `masked_rows` rows have no loss left.
     """
 
     rows: int = 0
@@ -142,7 +142,7 @@ def trained_example(row: dict[str, Any]) -> Example:
 
 
 def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
-    """The same examples; each one's prompt and response also enter `digest`."""
+    """Yield the examples unchanged, and add the prompt and the response of each example to `digest`."""
     for example in examples:
         digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
         yield example

@@ -239,8 +239,8 @@ def response_trainer() -> Any:
 
 class EvenRows:
     """The row order of a single process, filled up with the blank row (index `rows`) to a multiple of `multiple`, so
-    that all processes have the same number of rows. Without it accelerate repeats the first rows, and the last step of
-    an epoch differs from that of a single process."""
+    that all processes have the same number of rows. Without the blank rows accelerate repeats the first rows, and the
+    last step of an epoch differs from the last step of a single process."""
 
     def __init__(self, rows: int, seed: int, multiple: int) -> None:
         from accelerate.data_loader import SeedableRandomSampler

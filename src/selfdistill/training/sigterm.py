@@ -12,8 +12,8 @@ from typing import Any
 @contextmanager
 def saving_on_sigterm(trainer: Any) -> Iterator[None]:
     """Within this context, SIGTERM ends the training after the current step and a checkpoint; then the previous handler
-    receives the signal. With several processes SIGTERM keeps its usual effect, since each would stop at another
-    step."""
+    receives the signal. With several processes SIGTERM keeps its usual effect, since the processes would stop at
+    different steps."""
     if threading.current_thread() is not threading.main_thread() or trainer.args.world_size > 1:
         yield
         return

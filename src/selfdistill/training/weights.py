@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: torch.dtype, unpadded: bool) -> Any:
-    """The model on `device`. Weights are float32 and are computed with in `dtype`; on a GPU a frozen base is held in
-    `dtype` too. With FSDP the weights stay on the CPU unless they are quantised, so that no GPU holds the whole model;
-    ZeRO-3 distributes them while they load. Raises ModelError and StageError (QLoRA is not possible here)."""
+    """The model on `device`. Weights are stored in float32 and computed in `dtype`; on a GPU a frozen base is also
+    stored in `dtype`. With FSDP the weights stay on the CPU unless they are quantised, so that no GPU holds the whole
+    model; ZeRO-3 distributes the weights while they load. Raises ModelError and StageError (QLoRA is not possible on
+    this machine)."""
     import torch
 
     options: dict[str, Any] = {}

@@ -17,8 +17,8 @@ from .sequences import trained_example
 
 
 def main(job: Path) -> None:
-    """Run the training that the file `job` describes. An error that the user can fix is also written next to `job`, for
-    the process that waits."""
+    """Run the training that the file `job` describes. An error that the user can fix is also written next to `job`, so
+    that the process that started the workers can raise it."""
     written = json.loads(job.read_text(encoding="utf-8"))
     rank = int(os.environ.get("RANK", "0"))
     if WATCHED in os.environ:
@@ -49,7 +49,7 @@ def main(job: Path) -> None:
 
 
 def _exit_with_the_starter() -> None:
-    """Wait until standard input closes: the starting process keeps it open as long as it lives."""
+    """Exit when standard input closes. The process that started the workers keeps standard input open until it ends."""
     while os.read(0, 1):
         pass
     os._exit(1)

@@ -76,8 +76,8 @@ class Compared:
     """A tuned run and the seed.
 
     `pairs` are the texts to compare. The distributions are compared on `samples`, the seed's answers to the same
-    prompts, and on `on_target`, its answers to the target task's prompts if the target is another task. `tuned` is the
-    tuned model, or the seed if `adapter` is the folder of an adapter for it.
+    prompts, and on `on_target`, the seed's answers to the target task's prompts if the target is a different task.
+    `tuned` is the tuned model, or the seed if `adapter` is the folder of an adapter for the seed.
     """
 
     pairs: Sequence[AnswerPair]

@@ -67,8 +67,8 @@ def adapter_shift(adapter: Path, seed: Mapping[str, float]) -> dict[str, Any]:
 
 
 def weights_shift(seed: Path, tuned: Path) -> dict[str, Any]:
-    """The shift between two model folders of safetensors, with at most one piece of a weight of each in memory. Raises
-    UnmeasuredError if their weights have different names or shapes."""
+    """The shift between two model folders of safetensors. At most one piece of a weight per folder is in memory. Raises
+    UnmeasuredError if the two folders have weights with different names or shapes."""
     changes: dict[str, float] = {}
     norms: dict[str, float] = {}
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 seed's answer the reference.
 
 BLEU, ROUGE and cosine are computed per prompt and averaged over prompts, as in the paper's code; they are in [0, 1]
-(cosine in [-1, 1]). Equal texts count 1, including texts that a metric can't read (an empty text, or for ROUGE a text
+(cosine in [-1, 1]). Equal texts score 1, including texts that a metric can't read (an empty text, or for ROUGE a text
 without Latin letters and digits).
 """
 
