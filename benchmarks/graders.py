@@ -31,7 +31,6 @@ from selfdistill.recipe import DataConfig, ModelConfig
 from selfdistill.types import Example, Grade
 
 FILES = ("dolly_train", "alpaca_train", "lima_train", "gsm8k_train")
-LONGEST = 1500  # characters: the chat model reads two answers and the request
 Make = Callable[[str, random.Random, Sequence[str]], str | None]
 
 
@@ -188,13 +187,14 @@ SYNONYMS = [
 # ---- pairs and grades
 
 
-def pairs(data: Path, half: str, n: int) -> Iterator[Pair]:
-    """Up to `n` pairs of each kind from one half of the rows, in a fixed order."""
+def pairs(data: Path, half: str, n: int, longest: int) -> Iterator[Pair]:
+    """Up to `n` pairs of each kind from one half of the rows, in a fixed order. References and instructions have at
+    most `longest` characters."""
     examples: list[Example] = []
     for file in FILES:
         rows = read_conversations(DataConfig(path=str(data / "sdft" / f"{file}.json"), on_bad_row="skip"))
         own = [row.examples()[-1] for row in rows if len(row.messages) <= 3]
-        fit = [one for one in own if len(one.reference) <= LONGEST and len(one.instruction) <= LONGEST]
+        fit = [one for one in own if max(len(one.reference), len(one.instruction)) <= longest]
         examples += random.Random(file).sample(fit, min(900, len(fit)))
     random.Random("rows").shuffle(examples)
     examples = [one for one in examples if (int(one.id, 16) % 2 == 0) == (half == "choose")]
@@ -211,9 +211,9 @@ def pairs(data: Path, half: str, n: int) -> Iterator[Pair]:
                     break
 
 
-def judge(found: Sequence[Pair], model: str, threshold: float) -> list[Grade]:
+def judge(found: Sequence[Pair], model: str, dtype: str, threshold: float) -> list[Grade]:
     """The judge's grade on each pair, by the probability of yes in both orders."""
-    config = ModelConfig(path=model, dtype="float32")
+    config = ModelConfig.model_validate({"path": model, "dtype": dtype})
     questions = [question for pair in found for question in ask_same(pair.example, pair.text)]
     words = [
         Example(f"{place} {word}", question, word) for place, question in enumerate(questions) for word in (YES, NO)
@@ -264,11 +264,13 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs=2, default=(0.8, 0.5), help="of `similar` and `judge`")
     parser.add_argument("--half", choices=["choose", "report"], default="report")
     parser.add_argument("-n", type=int, default=60, help="most pairs per kind")
+    parser.add_argument("--longest", type=int, default=1500, help="most characters of a reference")
+    parser.add_argument("--dtype", default="auto", help="of the judge")
     parser.add_argument("--show", help="print what `facts` decided wrongly of a kind; only on the half to choose on")
     options = parser.parse_args()
     if options.data is None:
         parser.error("name a folder, or set SELFDISTILL_DATA")
-    found = list(pairs(Path(options.data), options.half, options.n))
+    found = list(pairs(Path(options.data), options.half, options.n, options.longest))
     similar, least = options.thresholds
     graders: dict[str, Grader] = {"facts": make_grader("facts")}
     if options.embedder:
@@ -278,11 +280,11 @@ def main() -> None:
         graders["facts and similar"] = make_grader({"all_of": ["facts", own]}, embed=embed)
     graded = {name: [grade(pair.example, pair.text) for pair in found] for name, grade in graders.items()}
     if options.judge:
-        graded["judge"] = judge(found, options.judge, least)
+        graded["judge"] = judge(found, options.judge, options.dtype, least)
     print(f"{len(found)} pairs, half to {options.half}; thresholds: similar {similar:g}, judge {least:g}\n")
     print(*table(found, graded), sep="\n")
+    _thresholds(found, graded)
     if options.half == "choose":
-        _thresholds(found, graded)
         for pair, grade in zip(found, graded["facts"], strict=True):
             if pair.kind == options.show and outcome(grade) == ("fail" if pair.same else "pass"):
                 print(json.dumps([grade.to_json(), pair.example.reference, pair.text], indent=1, ensure_ascii=False))
