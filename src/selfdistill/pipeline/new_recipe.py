@@ -137,9 +137,7 @@ def _guess_grader(examples: Sequence[Example]) -> _Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    return _Guess(
-        "facts", "using", "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too"
-    )
+    return _Guess("facts", "using", "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too")
 
 
 def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
