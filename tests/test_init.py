@@ -50,9 +50,9 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
             "using",
         ),
         (["yes", "no"] * 10, {"name": "choice", "labels": ["no", "yes"]}, "using"),
-        ([f"A story about the number {i} and a whale." for i in range(30)], "none", "using"),
-        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "none", "using"),
-        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "none", "using"),
+        ([f"A story about the number {i} and a whale." for i in range(30)], "facts", "using"),
+        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "facts", "using"),
+        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "facts", "using"),
     ],
 )
 def test_the_grader_is_guessed_from_the_references(
@@ -66,6 +66,16 @@ def test_the_grader_is_guessed_from_the_references(
     assert recipe.data is not None
     assert recipe.data.format == "alpaca"
     assert said[0] == f"data: alpaca, {len(references)} rows, {len(references) // 10} held out"
+
+
+def test_references_without_facts_are_counted(tmp_path: Path) -> None:
+    story = ["It was a fine day.", "We went to Rome in 1990."] * 10
+    recipe, said, text = init(tmp_path, rows(story))
+    assert recipe.rewrite.grader == "facts"
+    assert said[2].startswith("10 of the first 20 references add no fact that can be compared")
+    assert "write grader: {all_of: [facts, similar]}" in said[2]
+    assert "{all_of: [facts, similar]}" in text
+    assert not any("add no fact" in line for line in init(tmp_path, rows(["We went to Rome."] * 20))[1])
 
 
 def test_a_stray_row_does_not_hide_the_kind(tmp_path: Path) -> None:
@@ -185,9 +195,9 @@ def test_an_unreachable_hub_name_still_gets_a_recipe(tmp_path: Path) -> None:
         ("gsm8k/train.jsonl", "final_number"),
         ("sdft/multiarith_test.json", "final_number"),
         ("sdft/openfunction_train.json", "function_call"),
-        ("sdft/alpaca_train.json", "none"),
-        ("sdft/dolly_train.json", "none"),
-        ("sdft/lima_train.json", "none"),
+        ("sdft/alpaca_train.json", "facts"),
+        ("sdft/dolly_train.json", "facts"),
+        ("sdft/lima_train.json", "facts"),
         ("mmlu/mmlu_dev.jsonl", "choice"),
     ],
 )

@@ -19,7 +19,10 @@ from selfdistill.reports.sentences import headline as headline_of
 from selfdistill.reports.sentences import notes, summary
 from selfdistill.reports.text import during
 
-TASKS = [{"task": name, "role": "other" if name != "gsm8k" else "target", "scores": {}} for name in ("gsm8k", "code")]
+TASKS = [
+    {"task": name, "role": "other" if name != "gsm8k" else "target", "metric": "accuracy", "scores": {}}
+    for name in ("gsm8k", "code")
+]
 
 
 def made(rows: Sequence[Comparison]) -> dict[str, Any]:

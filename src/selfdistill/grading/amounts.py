@@ -51,6 +51,7 @@ _MONTH = re.compile(
     rf"\b\d{{1,2}}(?:st|nd|rd|th)?,?\s(?:of\s)?({_MONTH_NAMES})\b|\b({_MONTH_NAMES})\b\.?(?:\sof)?,?\s\d{{1,4}}"
     rf"|\b({'|'.join(name for name in MONTHS if name not in ('March', 'May'))})\b"
 )
+_DATE = re.compile(r"\b(\d{1,4})[-/.](\d{1,2})[-/.](\d{1,4})\b")
 _MARKER = re.compile(
     r"^[ \t>#*•-]{0,9}\(?\d{1,3}[.):]\**(?=\s)|\b(?:step|part|tip|option|day)\s\d{1,3}(?=\s?[:.)-])|\[\d{1,3}\]",
     re.IGNORECASE | re.MULTILINE,
@@ -64,7 +65,7 @@ _MOST_KNOWN = 150
 def amounts(text: str) -> Amounts:
     text = plain(_GREEK_WORD.sub(" ", text))
     unmarked = _MARKER.sub("\n", text)
-    digits = frozenset(_in_digits(unmarked))
+    digits = frozenset((*_in_digits(unmarked), *_months(text)))
     words = frozenset(_in_words(unmarked))
     stated = digits | words - {1}
     mentioned = stated | words | frozenset(_in_passing(text))
@@ -108,9 +109,12 @@ def _in_digits(text: str) -> Iterator[Amount]:
     for numeral in numerals(text):
         yield from _of(text, numeral)
     yield from (int(match[1]) for match in _ORDINAL.finditer(text))
+
+
+def _months(text: str) -> Iterator[str]:
     for match in _MONTH.finditer(text):
-        month = next(filter(None, match.groups()))[:3]
-        yield 1 + next(place for place, name in enumerate(MONTHS) if name.startswith(month))
+        name = next(filter(None, match.groups()))[:3]
+        yield next(f"month {number}" for number, month in enumerate(MONTHS, 1) if month.startswith(name))
 
 
 def _of(text: str, numeral: Numeral) -> Iterator[Amount]:
@@ -148,7 +152,12 @@ def _in_words(text: str) -> Iterator[int]:
 
 
 def _in_passing(text: str) -> Iterator[Amount]:
-    """Values that a text also mentions: list markers, ordinal words, "half", 50 % as 0.5 and 0.5 as 50."""
+    """Values that a text also mentions: list markers, ordinal words, "half", 50 % as 0.5 and 0.5 as 50, the number of a
+    month, and the months that a date in digits may mean."""
+    for month in _months(text):
+        yield int(month.removeprefix("month "))
+    for match in _DATE.finditer(text):
+        yield from (f"month {int(part)}" for part in match.groups())
     for numeral in numerals(text):
         for value in _of(text, numeral):
             yield value

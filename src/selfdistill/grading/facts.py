@@ -89,7 +89,7 @@ class _Facts:
     @cached_property
     def quotations(self) -> frozenset[str]:
         """Quoted passages of at least two words. A single word in quotation marks is often no quotation."""
-        quoted = (next(filter(None, match.groups())) for match in _QUOTED.finditer(self.prose))
+        quoted = (next(filter(None, match.groups())) for match in _QUOTED.finditer(self.unfenced))
         return frozenset(letters for passage in quoted if " " in (letters := _letters(passage)))
 
     @cached_property

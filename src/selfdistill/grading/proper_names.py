@@ -25,7 +25,8 @@ _MOST_ALIKE = 1000
 _SMALL_WORDS = (
     "a an and are as at be been but by can do for from had has have he her his how i if in into is it its me my no not "
     "of on or our she so than that the their them then there these they this to was we were what when where which who "
-    "why will with yes you your i'm i'd i'll i've i’m i’d i’ll i’ve ok mr mrs ms dr"
+    "why will with yes you your both each all also any just only other ok mr mrs ms dr i'm i'd i'll i've i’m i’d i’ll "
+    "i’ve"
 )
 _DATE_WORDS = {form for month in MONTHS for form in (month.lower(), month[:3].lower(), "sept")}  # these are amounts
 _NO_NAMES = frozenset(_SMALL_WORDS.split()) | _DATE_WORDS
@@ -36,8 +37,8 @@ _GERMAN = frozenset(_GERMAN_WORDS.split())
 
 class Names(NamedTuple):
     """`sure`: capitalised within a sentence. `items`: words of short lines that are capitalised throughout, such as
-    an answer of one word or an item of a list. `opening`: capitalised where a sentence may start. `small`: words that
-    the text also writes without a capital. `words`: all words. Each in lower case."""
+    an answer of one word or an item of a list, and of a list's titles. `opening`: capitalised where a sentence may
+    start. `small`: words that the text also writes without a capital. `words`: all words. Each in lower case."""
 
     sure: frozenset[str]
     items: frozenset[str]
@@ -70,7 +71,10 @@ def names(text: str) -> Names:
             items |= _short_item(head)
         body = rest[lead.end() :] if lead else rest
         opening |= {_folded(word) for word in _WORD.findall(head)} if lead else set()
-        _read_sentences(body, sure, opening)
+        if _is_title(body):
+            (items if bullet else opening).update(_folded(word) for word in _content(body))
+        else:
+            _read_sentences(body, sure, opening)
     words = _WORD.findall(text)
     small = {_folded(word) for word in words if word[:1].islower()}
     return Names(*map(frozenset, (sure - small, items, opening, small, map(_folded, words))))
@@ -85,12 +89,8 @@ def missing_names(wanted: Iterable[str], words: Iterable[str]) -> list[str]:
 
 
 def _read_sentences(line: str, sure: set[str], opening: set[str]) -> None:
-    words = list(_WORD.finditer(line))
-    if line.rstrip()[-1:] not in (".", "!", "?") and _is_title([match[0] for match in words]):
-        opening.update(_folded(match[0]) for match in words)
-        return
     before = None
-    for match in words:
+    for match in _WORD.finditer(line):
         word = match[0]
         gap = line[before.end() if before else 0 : match.start()]
         starts = before is None or bool(_MAY_START.search(gap))
@@ -114,16 +114,22 @@ def _is_coined(word: str) -> bool:
     return len(word) > 1 and word[0].isalpha() and bool(capitals or (digits and letters[0].isupper()))
 
 
-def _is_title(words: list[str]) -> bool:
-    """Whether a line is written like a title or in capitals, so that its capitals mark no names."""
-    long = [word for word in words if len(word) > 3]
-    return len(long) >= 3 and sum(word[0].isupper() for word in long) > 0.7 * len(long)
+def _is_title(line: str) -> bool:
+    """Whether a line is written like a title or in capitals. Its capitals mark no names, but a list's titles are what
+    it says."""
+    long = [word for word in _WORD.findall(line) if len(word) > 3]
+    ends = line.rstrip()[-1:] in (".", "!", "?")
+    return not ends and len(long) >= 3 and sum(word[0].isupper() for word in long) > 0.7 * len(long)
+
+
+def _content(line: str) -> list[str]:
+    words = [word for word in _WORD.findall(line) if not word[0].isdigit()]
+    return [word for word in words if word.casefold() not in _NO_NAMES - _ANSWERS]
 
 
 def _short_item(head: str) -> set[str]:
-    words = [word for word in _WORD.findall(head) if not word[0].isdigit()]
-    content = [word for word in words if word.casefold() not in _NO_NAMES - _ANSWERS]
-    if 0 < len(words) <= _ITEM_WORDS and content and all(map(_is_capitalised, content)):
+    content = _content(head)
+    if content and len(_WORD.findall(head)) <= _ITEM_WORDS and all(map(_is_capitalised, content)):
         return {_folded(word) for word in content}
     return set()
 

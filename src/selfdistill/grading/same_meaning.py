@@ -60,7 +60,7 @@ def judged(values: Sequence[float | None], threshold: float) -> Grade:
     passes or not."""
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
-        return Grade("unjudged", "the judge's reply holds no verdict")
+        return Grade("unjudged", "the judge returned no verdict")
     mean = sum(known) / len(known)
     found = f"yes {mean:.3f} ({', '.join(f'{value:.3f}' for value in known)})"
     if mean >= threshold:

@@ -137,7 +137,7 @@ def _guess_grader(examples: Sequence[Example]) -> _Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    return _Guess("none", "using", "filters only: the references hold no answer that could be compared")
+    return _Guess("facts", "using", "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too")
 
 
 def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
@@ -170,13 +170,27 @@ def _found(look: _Look, guess: _Guess, heldout: int) -> list[str]:
         return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
     rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
     name = guess.grader if isinstance(guess.grader, str) else guess.grader["name"]
-    lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})", *look.notes]
+    lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})"]
+    lines += [*_unchecked(look.examples, guess), *look.notes]
     if look.bad:
         first = f"{look.bad[0].where}: {look.bad[0].reason}"
         lines.append(
             f"{len(look.bad)} rows can't be used, the first is {first}; fix them, or set data.on_bad_row to skip"
         )
     return lines
+
+
+def _unchecked(examples: Sequence[Example], guess: _Guess) -> Iterator[str]:
+    """How many references the grader `facts` can't compare, and what to do about them."""
+    if guess.grader != "facts" or not examples:
+        return
+    grade = make_grader("facts")
+    if unchecked := sum(not grade(example, example.reference).checked for example in examples):
+        yield (
+            f"{unchecked} of the first {len(examples)} references add no fact that can be compared: their rewrites are "
+            "kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
+            "(needs pip install 'selfdistill[shift]')"
+        )
 
 
 def _scalar(text: str) -> str:
