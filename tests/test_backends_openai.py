@@ -412,6 +412,10 @@ def test_the_finish_reason_says_how_an_answer_ended(server: Server) -> None:
 
     cut = finish(choices=reply("Cut o", "length")["choices"])
     assert (cut.text, cut.finish) == ("Cut o", "length")
+    loop = "And then it rained again. " * 9  # a server isn't told to stop there, so its text stays
+    assert finish(choices=reply(loop, "length")["choices"]).finish == "loop"
+    assert finish(choices=reply(loop, "length")["choices"]).text == loop
+    assert finish(choices=reply(loop, "stop")["choices"]).finish == "stop"
     filtered = finish(choices=reply("Well", "content_filter")["choices"])
     assert (filtered.finish, filtered.error) == ("error", "the server ended the answer with 'content_filter'")
     assert finish(choices=reply("?", None)["choices"]).finish == "error"

@@ -17,16 +17,14 @@ from selfdistill.grading.filters import check, leaks
 from selfdistill.grading.leaks import template_headings
 from selfdistill.recipe import DataConfig, Filters, Sampling
 from selfdistill.store.rows import RowFile
-from selfdistill.types import Completion, Example, Grade, Message
+from selfdistill.types import Completion, Example, Finish, Grade, Message
 
 ENGLISH = "The river rises in the hills and reaches the sea after a long way through the plain."
 CHINESE = "这条河发源于山区，经过平原上漫长的路程后流入大海。"
 RUSSIAN = "Река берёт начало в горах и после долгого пути по равнине впадает в море."
 
 
-def reason(
-    text: str, reference: str = ENGLISH, finish: Literal["stop", "length", "error"] = "stop", **keys: Any
-) -> Any:
+def reason(text: str, reference: str = ENGLISH, finish: Finish = "stop", **keys: Any) -> Any:
     example = Example.of((Message("user", "Tell me of the river."),), reference)
     return check(example, Completion(example.id, text, finish), Filters(**keys))
 
@@ -230,6 +228,9 @@ def test_a_rewrite_that_was_cut_off_is_refused() -> None:
     assert reason("", finish="error") == "backend error"
     off = {"reference_talk": False, "refusal": False, "end_of_turn": False, "script": False, "max_repeats": None}
     assert reason("It begins", finish="length", **off) == "cut off at the limit"
+    looped = "It begins. " + "And then it begins again. " * 9
+    assert reason(looped, finish="length", **off) == "ends in a loop"
+    assert reason("It begins", finish="loop", **off) == "ends in a loop"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,43 @@ def test_a_week_makes_a_log_that_one_can_open(clock: SimpleNamespace, capsys: py
     assert lines[2:4] == [f"rewrite: {n}/{rows} ({10 * n} s, {10 * (rows - n)} s left)" for n in (2, 3)]
 
 
+def test_a_note_says_what_is_done_before_the_first_row(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with show_progress() as progress:
+        progress("rewrite", 0, 40)
+        progress("rewrite", 0, 40, "loading the model")
+        for second in range(1, 21):
+            clock.now = 1000.0 + second
+            progress("rewrite", 0, 40, f"{100 * second:,} tokens")
+        clock.now = 1030.0
+        progress("rewrite", 10, 40)
+    assert capsys.readouterr().err.splitlines() == [
+        "rewrite: 0/40 (0 s)",
+        "rewrite: 0/40, 500 tokens (5 s)",
+        "rewrite: 0/40, 1,500 tokens (15 s)",
+        "rewrite: 10/40 (30 s)",
+    ]
+
+
+def test_silent_work_is_shown_with_its_time(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = module._Lines()
+    lines.repeat()
+    lines.show("train sdft", 0, 0, "loading the model")
+    lines.repeat()
+    for clock.now in (1005.0, 1014.0, 1015.0):
+        lines.repeat()
+    lines.show("train sdft", 9, 9)
+    clock.now = 1100.0
+    lines.repeat()
+    assert capsys.readouterr().err.splitlines() == [
+        "train sdft: loading the model (0 s)",
+        "train sdft: loading the model (5 s)",
+        "train sdft: loading the model (15 s)",
+        "train sdft: 9/9 (15 s)",
+    ]
+
+
 def test_work_without_a_number_is_named_once(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress() as progress:
         progress("data", 0, 0)

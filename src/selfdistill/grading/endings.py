@@ -59,7 +59,7 @@ def unreadable(text: str) -> Literal["empty", "garbled"] | None:
     Garbled is only what clearly is not a text: no letter, digit or pictograph; or, in a text of 20 signs or more, fewer
     than a fifth of these; or replacement characters, at least four and one in twenty signs; or, of five words or more
     that have four letters, most without a vowel in a script that has them, or five in different alphabets and one in
-    five of all; or, from 20 words on, nine in ten of words and numbers are repeats (a loop of one or two words, which
+    five of all; or, from 20 words on, nine in ten are repeats, also with the numbers (a loop of one or two words, which
     says nothing, is then read with all its repetitions).
     """
     text = _ANSI.sub("", text[:_MOST_CHARACTERS])
@@ -84,8 +84,9 @@ def _no_words(words: list[str], numbers: list[str]) -> bool:
     mixed = sum(not word.isascii() and len({*map(_alphabet, word)} - {None}) > 1 for word in long)
     if (len(long) >= 5 and natural * 2 < len(long)) or (mixed >= 5 and mixed * 5 >= len(long)):
         return True
-    different = len({word.casefold() for word in words} | {*numbers})
-    return len(words) >= 20 and different * 10 <= len(words) + len(numbers)
+    different = len({word.casefold() for word in words})
+    repeats = different * 10 <= len(words) and (different + len({*numbers})) * 10 <= len(words) + len(numbers)
+    return len(words) >= 20 and repeats
 
 
 @lru_cache(maxsize=10_000)
