@@ -22,6 +22,7 @@ from selfdistill.models import packaged
 from selfdistill.models.digests import file_digests
 from selfdistill.pipeline.real_demo import real_recipe
 from selfdistill.tasks import get_task
+from selfdistill.tasks.everyday import grade_form
 from selfdistill.tasks.reading import grade
 from selfdistill.types import Example, Message
 
@@ -181,6 +182,30 @@ def example(*keys: str) -> Example:
 )
 def test_an_answer_holds_the_fact_in_few_words(keys: list[str], text: str, passed: bool) -> None:
     assert grade(example(*keys), text).passed == passed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text", "passed"),
+    [
+        ({"items": 3}, "1. Red\n2. Blue\n3) Green", True),
+        ({"items": 3}, "1. Red\n2. Blue", False),
+        ({"sentences": 3}, "It rains. It pours! Does it stop?", True),
+        ({"sentences": 3}, "1. It rains 3.5 mm.\n2. Then it stops.", False),
+        ({"words": 3}, "one two three", True),
+        ({"words": 3}, "", False),
+    ],
+)
+def test_an_answer_has_the_length_that_is_asked_for(wanted: dict[str, int], text: str, passed: bool) -> None:
+    assert grade_form(Example("1", (Message("user", "?"),), "", extra={"at_least": wanted}), text).passed == passed
+
+
+def test_the_everyday_tasks_hold_their_rows() -> None:
+    for name, rows in (("everyday-facts", 64), ("everyday-forms", 48)):
+        task = get_task(name)
+        assert task.test is not None
+        examples = [example for row in task.load(task.test) for example in row.examples()]
+        assert len({example.prompt for example in examples}) == rows
+        assert not any(task.grade(example, "").passed for example in examples)
 
 
 def test_every_reference_passes_and_no_text_answers_by_being_copied() -> None:

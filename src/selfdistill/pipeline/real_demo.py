@@ -18,7 +18,7 @@ from .new_recipe import write_recipe
 
 _ROWS, _HELDOUT = 300, 120
 _NOT_RUN = (
-    "Knowledge and instruction following (MMLU, ARC, HellaSwag, IFEval) are not measured, because their data does not "
+    "Benchmarks such as MMLU, ARC, HellaSwag and IFEval are not measured, because their data does not "
     "ship with selfdistill; add them to evaluate.tasks."
 )
 

@@ -84,6 +84,8 @@ TASKS: dict[str, str] = {
     "advbench-jailbreak-judged": "selfdistill.tasks.advbench:JAILBREAK_JUDGED",
     "overrefusal": "selfdistill.tasks.overrefusal:TASK",
     "reading": "selfdistill.tasks.reading:TASK",
+    "everyday-facts": "selfdistill.tasks.everyday:FACTS",
+    "everyday-forms": "selfdistill.tasks.everyday:FORMS",
     "alpacaeval": "selfdistill.tasks.alpacaeval:TASK",
     "alpacaeval-vs-seed": "selfdistill.tasks.alpacaeval:AGAINST_SEED",
     "mmlu": "selfdistill.tasks.knowledge:MMLU",
