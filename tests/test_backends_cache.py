@@ -49,6 +49,14 @@ def adapter(folder: Path, rank: int, targets: Any) -> str:
     return str(folder)
 
 
+def test_a_backend_that_was_not_entered_can_be_closed(up: list[FakeEngine]) -> None:
+    open_backend("vllm", DEMO).close()
+    with EngineCache() as cache:
+        with open_backend("vllm", DEMO, cache=cache):
+            open_backend("vllm", DEMO, cache=cache).close()
+        assert len(up) == 1
+
+
 def test_one_engine_has_room_for_the_adapters_of_all_runs(up: list[FakeEngine], tmp_path: Path) -> None:
     small, large = adapter(tmp_path / "a", 4, ["q_proj"]), adapter(tmp_path / "b", 12, ["v_proj"])
     other = DEMO.model_copy(update={"dtype": "float16"})

@@ -101,7 +101,7 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     ("key", "override"),
     [
         ("data.format", "data.format=foo"),
-        ("replay.format", "arms.mixed.replay.format=foo"),
+        ("arms.mixed.replay.format", "arms.mixed.replay.format=foo"),
         ("evaluate.tasks.format", "evaluate.tasks=[{task: heldout, path: items.jsonl, format: foo}]"),
     ],
 )

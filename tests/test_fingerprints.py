@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from selfdistill.demo import SEED
+from selfdistill.errors import RecipeError
 from selfdistill.pipeline.context import Context, make_context
 from selfdistill.pipeline.evaluate import grade_stage
 from selfdistill.pipeline.stages import stages_of
@@ -179,3 +180,22 @@ def test_a_key_that_keeps_the_results_changes_them_under_its_condition(values: d
 
 def test_every_key_has_a_description() -> None:
     assert [key.path for key in recipe_keys() if not key.description] == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ({"template": "a/own.txt"}, {"template": "b/own.txt"}, "rewrite/own/completions.jsonl"),
+        ({"best_of": 2}, {"best_of": 2, "template": "likelihoods.txt"}, "rewrite/best-2-likelihoods.jsonl"),
+    ],
+)
+def test_two_stages_never_write_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: dict[str, Any], other: dict[str, Any], shared: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/own.txt", "b/own.txt", "likelihoods.txt"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f"{{instruction}} {{reference}} {name}")
+    arms = {"seed": {"data": "none"}, "one": {"data": "rewrites", **one}, "other": {"data": "rewrites", **other}}
+    with pytest.raises(RecipeError, match=f"Two arms would write {shared}"):
+        stages_of(make_context(make_recipe({"model": "demo", "task": "demo-maths", "arms": arms})))

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.rows import read_rows, write_rows
+from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
+from selfdistill import make_recipe, run
 from selfdistill.backends.hf import HFBackend
 from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
-from selfdistill.recipe import ModelConfig, Sampling, TaskEntry
+from selfdistill.recipe import ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Grade, Message, Prompt, Score
 
@@ -386,6 +387,32 @@ def test_other_forms_of_a_file_are_the_same_items(tmp_path: Path) -> None:
     ])).items()  # fmt: skip
     assert item == other
     assert item.reference == "No."
+
+
+def test_too_many_few_shot_examples_stop_a_run_before_training_though_the_items_are_there(tmp_path: Path) -> None:
+    questions = write_rows(tmp_path / "arc.jsonl", ROWS["arc-easy"])
+    steps: list[str] = []
+
+    def stop(step: str, _done: int, _total: int, _note: str = "") -> None:
+        if step.startswith("rewrite"):
+            raise KeyboardInterrupt
+
+    def recipe(**task: Any) -> Recipe:
+        return make_recipe(
+            {
+                "model": {"path": str(tiny_model(tmp_path / "model")), "dtype": "float32"},
+                "data": {"path": str(write_rows(tmp_path / "rows.jsonl", sum_rows(4)))},
+                "rewrite": {"backend": "fake"},
+                "evaluate": {"tasks": [{"task": "arc-easy", "path": str(questions), **task}]},
+            }
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe(), tmp_path / "run", stop)
+    assert (tmp_path / "run" / "items" / "arc-easy.jsonl").is_file()
+    with pytest.raises(RecipeError, match="'arc-easy' asks for 2 few-shot examples, and there are 0"):
+        run(recipe(few_shot=2), tmp_path / "run", lambda step, *_: steps.append(step))
+    assert steps == []
 
 
 def test_few_shot_examples_lie_beside_mmlu_or_nowhere(tmp_path: Path) -> None:

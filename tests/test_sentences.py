@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,15 @@ def test_an_interval_without_zero_is_not_called_no_change(tmp_path: Path) -> Non
     assert "did not lose 5 points or more (−1.7)" in text
     assert not re.search(r"no change|no clear change|unchanged|level|= kept", text, re.IGNORECASE)
     assert "≥ kept" in text
+
+
+def test_an_arm_that_is_above_before_correction_is_not_called_below() -> None:
+    pairs = [pair(f"t{task}", 30, 30, 1259) for task in range(7)] + [pair("gsm8k", 43, 21, 1255)]
+    rows = compare([replace(each, arm="sdft", against="vanilla") for each in pairs], MARGIN)
+    assert (rows[-1].word, rows[-1].low > 0) == ("kept", True)
+    (sentence,) = [each for each in summary(made(rows)) if each.startswith("On gsm8k")]
+    assert "sdft is not below vanilla in this training run (+1.7 points" in sentence
+    assert sentence.endswith("; it is above, but not after the correction over all tasks).")
 
 
 def test_page_terminal_and_comparison_say_which_runs_and_which_margin(tmp_path: Path) -> None:

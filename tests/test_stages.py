@@ -24,6 +24,7 @@ from support.tiny import tiny_model
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
 from selfdistill.errors import ExperimentError, StageError
+from selfdistill.pipeline import train, train_commands
 from selfdistill.pipeline.check import check
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
@@ -304,6 +305,14 @@ def test_the_report_of_an_interrupted_evaluation_names_the_tasks_without_a_score
     verdict = report(experiment)
     assert [task["task"] for task in verdict["tasks"]] == ["heldout"]
     assert "Not evaluated yet: seed on demo-lists; seed on demo-safety." in verdict["notes"]
+
+
+def test_a_wrong_arm_is_named_before_anything_is_rewritten(model: Path, rows: Path, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "run", make_recipe(recipe_of(model, rows)))
+    for command in (train, train_commands):
+        with pytest.raises(ExperimentError, match="There is no arm sdtf; the recipe has seed, vanilla, sdft"):
+            command(experiment, arms=["sdtf"])
+    assert experiment.manifest["stages"] == {}
 
 
 def test_what_lies_here_is_not_taken_for_a_shipped_recipe_of_its_name(

@@ -29,15 +29,16 @@ class VLLMBackend(Backend):
 
     has_weights = returns_logprobs = splits_model = True
     largest_rank = LARGEST_RANK
+    _engines: EngineCache | None = None
     _engine: Engine | None = None
     _renderer: Renderer | None = None
     _lora: LoRARequest | None = None
 
     def __enter__(self) -> VLLMBackend:
         self._renderer = load_renderer(self._config)
-        self._engines = self._cache or EngineCache()
-        needs = needs_of(self._config, self._adapter, self._engines.models)
-        self._engine = self._engines.get(needs, lambda: Engine(needs))
+        self._engines = engines = self._cache or EngineCache()
+        needs = needs_of(self._config, self._adapter, engines.models)
+        self._engine = engines.get(needs, lambda: Engine(needs))
         try:
             self._lora = self._engine.adapter(self._adapter) if self._adapter else None
         except BaseException:
@@ -47,7 +48,7 @@ class VLLMBackend(Backend):
 
     def close(self) -> None:
         self._engine = self._renderer = None
-        if self._engines is not self._cache:
+        if self._engines is not None and self._engines is not self._cache:
             self._engines.stop()
 
     def generate(

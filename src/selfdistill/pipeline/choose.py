@@ -44,7 +44,8 @@ def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
 
 def choice_stages(context: Context) -> list[Stage]:
     stages = (choice_stage(context, arm) for arm in context.recipe.arms.values())
-    return list({stage.name: stage for stage in stages if stage and stage.name.startswith("choose/")}.values())
+    chosen = (stage for stage in stages if stage and stage.name.startswith("choose/"))
+    return list({(stage.name, stage.fingerprint): stage for stage in chosen}.values())
 
 
 def _scoring_settings(context: Context) -> dict[str, Any]:

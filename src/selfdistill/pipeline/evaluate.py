@@ -123,10 +123,14 @@ def evaluate_stages(context: Context) -> list[Stage]:
 
 
 def prepare_items(experiment: Experiment, context: Context) -> None:
-    """The items of every task, drawn once and shared by the runs; needs no model."""
+    """The items of every task, drawn once and shared by the runs; needs no model. Raises RecipeError if lm-eval can't
+    ask a task as the recipe says, before anything is trained."""
     for task in context.tasks.values():
         if task.asked:
             _items(experiment, context, task)
+        answers = [answer_stage(context, run, task) for run in context.runs.values()] if task.task.harness else []
+        if not all(map(experiment.finished, answers)):
+            _ = task.benchmark
 
 
 def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> None:

@@ -221,8 +221,8 @@ _RECIPE = """\
 
 model:
   path: {model}
-  # chat_template: alpaca            # the paper's chat_template in place of the model's own chat template
-  # batch_tokens: 8192        # tokens a batch when generating (default 16384); lower where memory is short
+  # chat_template: alpaca     # the paper's prompt format in place of the model's own chat template
+  # batch_tokens: 8192        # tokens per batch when generating (default 16384); lower it if memory is short
 
 data:
   path: {path}
@@ -238,7 +238,7 @@ rewrite:
   # sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens
   # filters: {refusal: false}   # each check on a rewrite can be turned off
 
-train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows a step
+train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows per step
   method: lora                # or full, qlora
   adapter: {r: 8, alpha: 16, targets: [q_proj, v_proj]}   # targets: all-linear learns more, and forgets more
   lr: 1.0e-4

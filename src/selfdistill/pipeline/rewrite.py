@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..errors import ModelError, RecipeError, RenderError, StageError
+from ..errors import ModelError, RenderError, StageError
 from ..generation.prompts import load_template, rewriting_chat_template
 from ..generation.resume import LazyBackend, forget_transient
 from ..generation.rewriter import Acceptance, Rewriter
@@ -157,14 +157,10 @@ def needs_rewrites(context: Context) -> bool:
 
 
 def rewrite_stages(context: Context) -> list[Stage]:
-    """The stages of SDFT's rewrites, and of the other answers that an arm needs. Raises RecipeError if two templates
-    would write the same files."""
+    """The stages of SDFT's rewrites, and of the other answers that an arm needs."""
     sets = [rewrites(context), *(each for arm in context.recipe.arms.values() for each in answer_sets(context, arm))]
-    stages: dict[str, Stage] = {}
-    for stage in (stage for each in sets for stage in (each.generating, each.verifying)):
-        if stages.setdefault(stage.name, stage).fingerprint != stage.fingerprint:
-            raise RecipeError(f"Two rewriting templates would share {stage.name}; give their files different names.")
-    return list(stages.values())
+    stages = (stage for each in sets for stage in (each.generating, each.verifying))
+    return list({(stage.name, stage.fingerprint): stage for stage in stages}.values())
 
 
 # ---- run

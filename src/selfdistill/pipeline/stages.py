@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..backends import check_backend
+from ..errors import RecipeError
 from ..store.stage import Stage
 from .choose import choice_stages
 from .context import Context
@@ -16,11 +19,11 @@ from .train import train_stages
 
 def stages_of(context: Context) -> list[Stage]:
     """All stages of a recipe that can stop a run, in order. Raises RecipeError if a name in the recipe is
-    wrong, before any paid request."""
+    wrong or two stages would write one file, before any paid request."""
     for model, backend in context.engines:
         check_backend(backend, model)
     gap = gap_stage(context)
-    return [
+    stages = [
         data_stage(context),
         *rewrite_stages(context),
         *choice_stages(context),
@@ -29,3 +32,16 @@ def stages_of(context: Context) -> list[Stage]:
         *evaluate_stages(context),
         *shift_stages(context),
     ]
+    _refuse_shared_files(stages)
+    return stages
+
+
+def _refuse_shared_files(stages: Sequence[Stage]) -> None:
+    writers: dict[str, Stage] = {}
+    for stage in stages:
+        for file in (stage.output, *stage.other_outputs):
+            if writers.setdefault(file, stage).fingerprint != stage.fingerprint:
+                raise RecipeError(
+                    f"Two arms would write {file}: it is named after a rewriting template's file. Give the templates' "
+                    "files different names."
+                )

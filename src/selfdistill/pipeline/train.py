@@ -48,7 +48,7 @@ def train_stage(context: Context, run: Run) -> Stage | None:
     settings = {
         **context.model_settings(context.recipe.model, step),
         **arm.deciding("train"),
-        **({"replay": _replay_settings(context, arm.replay)} if arm.replay else {}),
+        **({"replay": _replay_settings(context, run.arm, arm.replay)} if arm.replay else {}),
         **run.train.deciding("train"),
     }
     choices = choice_stage(context, arm)
@@ -64,7 +64,6 @@ def train_stages(context: Context) -> list[Stage]:
 def replay_source(replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
     """The source of the rows to replay, and the task that reads them (None for the user's own data)."""
     changes = replay.model_dump(exclude={"task", "share"}, exclude_none=True)
-    check_format(replay.format or "auto", "replay.format")
     if replay.task is None:
         return None, DataConfig(**changes)
     task = get_task(replay.task)
@@ -81,7 +80,8 @@ def too_few_to_replay(replay: ReplayConfig, source: DataConfig, count: int, rows
     )
 
 
-def _replay_settings(context: Context, replay: ReplayConfig) -> dict[str, Any]:
+def _replay_settings(context: Context, arm: str, replay: ReplayConfig) -> dict[str, Any]:
+    check_format(replay.format or "auto", f"arms.{arm}.replay.format")
     _, source = replay_source(replay)
     return {**replay.deciding("train"), "task": replay.task, "source": context.once(source_identity, source)}
 

@@ -150,7 +150,9 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
     for task in findings.tasks:
         if task["role"] == "target" and (row := rows.get(task["task"])):
             relation = _relation(row, findings.margin)
-            sentences.append(f"On {row['task']}, {arm} {relation} {baseline} {over} ({_size(row)}).")
+            above = row["low"] > 0 and row["word"] != "gained"
+            note = "; it is above, but not after the correction over all tasks" if above else ""
+            sentences.append(f"On {row['task']}, {arm} {relation} {baseline} {over} ({_size(row)}{note}).")
     return sentences
 
 
@@ -160,7 +162,8 @@ def _verb(row: JsonRow, margin: float) -> str:
 
 
 def _relation(row: JsonRow, margin: float) -> str:
-    kept = "is level with" if row["unchanged"] else f"is less than {100 * margin:g} points below"
+    kept = "is not below" if row["low"] > 0 else f"is less than {100 * margin:g} points below"
+    kept = "is level with" if row["unchanged"] else kept
     return {"gained": "is above", "kept": kept, "forgot": "is below"}.get(row["word"], "can't be told apart from")
 
 

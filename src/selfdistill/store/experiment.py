@@ -171,10 +171,9 @@ class Experiment:
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
             self._manifest.write(new_manifest(self.date.isoformat()))
-        if trusted := set(self.recipe.trusted) - set(
-            self.manifest.get("trusted", ())
-        ):  # kept even if the recipe drops it later
-            self._manifest.write({**self.manifest, "trusted": [*self.manifest.get("trusted", ()), *sorted(trusted)]})
+        before = self.manifest.get("trusted", [])  # kept even if the recipe drops it later
+        if trusted := sorted(set(self.recipe.trusted) - set(before)):
+            self._manifest.write({**self.manifest, "trusted": [*before, *trusted]})
         if not self._read_only:
             write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
