@@ -10,17 +10,24 @@ from ..errors import RecipeError
 from ..models.chat_template import is_file
 from ..models.slots import fill
 from ..recipe.plain_yaml import as_written, parse_yaml
-from ..types import Example, Message, Messages
+from ..types import Example, Message, Messages, messages_from_json
 
 
 @dataclass(frozen=True)
 class RewritingTemplate:
-    """A rewriting prompt (eq. 3): a user turn with the slots {instruction} and {reference}, an optional system message
-    and an optional prefill. The prefill starts the assistant turn and is not trained on."""
+    """A rewriting prompt (eq. 3): a user turn, and optionally a system message, turns before the user turn, and a
+    prefill. Slots in every part: {instruction}, {reference}, and {words}, the number of words of the reference. The
+    prefill starts the assistant turn and is not trained on."""
 
     user: str
     system: str | None = None
+    before: tuple[Message, ...] = ()
     prefill: str | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """All texts of the template."""
+        return [self.user, *filter(None, (self.system, self.prefill)), *(turn.content for turn in self.before)]
 
 
 # Two general templates (the paper's figure 3 and section 5.2) and one for maths (figure 12). The names are the paper's
@@ -63,28 +70,31 @@ def load_template(name: str) -> RewritingTemplate:
     try:
         text = path.read_text(encoding="utf-8-sig")
         values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
-        template = RewritingTemplate(**values)
-        parts = (template.user, template.system or "", template.prefill or "")
-        if not all(isinstance(part, str) for part in parts):
-            raise TypeError("user, system and prefill must be texts")
-    except (OSError, ValueError, TypeError) as error:
+        template = RewritingTemplate(**{**values, "before": messages_from_json(values.get("before") or [])})
+        if not all(isinstance(part, str) for part in template.parts):
+            raise TypeError("user, system and prefill must be texts, before a list of turns with role and content")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RecipeError(
-            f"The template {path} can't be used ({error}); write a text file, or YAML with user, system and prefill."
+            f"The template {path} can't be used ({error}); write a text file, or YAML with user, system, before and "
+            "prefill."
         ) from None
-    missing = [slot for slot in ("{instruction}", "{reference}") if slot not in template.user]
+    shown = "".join([template.user, *(turn.content for turn in template.before)])
+    missing = [slot for slot in ("{instruction}", "{reference}") if slot not in shown]
     if missing:
-        raise RecipeError(f"The user turn of the template {path} has no slot {' and no slot '.join(missing)}; add it.")
+        raise RecipeError(f"The turns of the template {path} have no slot {' and no slot '.join(missing)}; add it.")
     return template
 
 
 def rewriting_messages(template: RewritingTemplate, example: Example) -> Messages:
-    """The rewriting prompt of `example`: the earlier turns unchanged, then the template's user turn with the last
+    """The rewriting prompt of `example`: the earlier turns unchanged, then the template's turns with the last
     instruction and the reference."""
-    slots = {"instruction": example.instruction, "reference": example.reference}
-    messages = [*example.prompt[:-1], Message("user", fill(template.user, slots))]
+    words = str(len(example.reference.split()))
+    slots = {"instruction": example.instruction, "reference": example.reference, "words": words}
+    turns = [*template.before, Message("user", template.user)]
+    messages = [*example.prompt[:-1], *(Message(turn.role, fill(turn.content, slots)) for turn in turns)]
     if template.system:
         own = f"\n\n{messages.pop(0).content}" if messages[0].role == "system" else ""
-        messages.insert(0, Message("system", template.system + own))
+        messages.insert(0, Message("system", fill(template.system, slots) + own))
     if template.prefill:
-        messages.append(Message("assistant", template.prefill))
+        messages.append(Message("assistant", fill(template.prefill, slots)))
     return tuple(messages)
