@@ -35,16 +35,17 @@ from selfdistill.types import Example, Rewrite
 from .phrasings import phrasings
 
 FILES = {"dolly": "dolly_train.json", "gsm8k": "gsm8k_train.json", "openfunctions": "openfunction_train.json"}
-SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 256})
+SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 200})
+_MOST_WORDS = 150  # of a row, so that most rewrites end before the limit of tokens
 _COPY = 0.95  # similarity of the words from which a rewrite is a copy of the reference
 
 
 def rows_of(task: str, data: Path, count: int) -> list[Example]:
-    """The first `count` of the task's different training examples in a shuffled order, so that fewer rows are the
-    first of more."""
+    """The first `count` of the task's different training examples of at most 150 words, in a shuffled order, so that
+    fewer rows are the first of more."""
     source = DataConfig(path=str(data / FILES[task]))
     examples = {each.id: each for row in get_task(task).load(source) for each in row.examples()}
-    order = sorted(examples)
+    order = sorted(name for name, each in examples.items() if _length_in_words(each) <= _MOST_WORDS)
     Random(0).shuffle(order)
     return [examples[name] for name in islice(order, count)]
 
@@ -63,7 +64,7 @@ def wordings(task: str, names: Sequence[str]) -> dict[str, RewritingTemplate]:
 
 def generate(args: argparse.Namespace) -> None:
     """Asks the model for the completions that are not in the folder yet."""
-    with LazyBackend(lambda: HFBackend(ModelConfig(path=args.model))) as backend:
+    with LazyBackend(lambda: HFBackend(ModelConfig(path=args.model, dtype=args.dtype))) as backend:
         for task in args.tasks:
             examples = rows_of(task, args.data, args.rows)
             for name, template in wordings(task, args.wordings).items():
@@ -110,6 +111,10 @@ def line(name: str, rewrites: Sequence[Rewrite]) -> str:
     return f"| {' | '.join([name, *shares, f'{length:.2f}', said])} |"
 
 
+def _length_in_words(example: Example) -> int:
+    return sum(len(text.split()) for text in (*(turn.content for turn in example.prompt), example.reference))
+
+
 def copies(rewrite: Rewrite) -> bool:
     """Whether the words of a completion are those of the reference, but for 5 % of the characters."""
     texts = (" ".join(_words(text)) for text in (rewrite.completion.text, rewrite.example.reference))
@@ -131,6 +136,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with the paper's training files")
     parser.add_argument("--out", type=Path, required=True, help="folder of the completions")
     parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--tasks", nargs="+", default=list(FILES), choices=list(FILES))
     parser.add_argument("--wordings", nargs="+", default=[], help="all unless named")
     args = parser.parse_args()
