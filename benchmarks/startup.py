@@ -48,7 +48,7 @@ def main() -> None:
         data, recipe = Path(folder, "rows.jsonl"), Path(folder, "recipe.yaml")
         write_rows(data, args.rows)
         recipe.write_text(RECIPE % data, encoding="utf-8")
-        measure(f"check, {args.rows:,} rows", args.runs, 3.0, "check", str(recipe))
+        measure(f"check, {args.rows:,} rows", args.runs, 3.0, "check", "--no-probe", str(recipe))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,16 @@ def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, comm
     path = recipe(tmp_path, rows)
     done = command("check", path)
     assert done.code == 2
-    assert "Training sequences of more than 2,048 tokens: 1, the longest is training row 301 (" in done.said
+    assert "Training sequences of more than 2,048 tokens: 1, the longest is row 301 of d.jsonl (" in done.said
     assert "'Question 300?'" in done.said
     said = "Shorten these rows (the model's context has 2,048 tokens), or set train.allow_unusable_rows=true"
     assert said in done.said
     assert "Raise train.max_length (the model's" in command("check", path, "train.max_length=1000").said
-    assert "Rewriting prompts that leave no room for an answer in the model's context of 2,048 tokens: 1." in done.said
+    assert "Rewriting prompts that leave no room for an answer in the model's context: 1." in done.said
+    stopped = command("run", path, "rewrite.backend=fake", "--dir", tmp_path / "run")
+    assert stopped.code == 2
+    assert "1, the longest is row 301 of d.jsonl (" in stopped.said
+    assert not (tmp_path / "run" / "rewrite").exists()
     done = command("check", path, "train.allow_unusable_rows=true")
     assert (done.code, "They are cut, or left out" in done.said) == (0, True)
     assert "Training sequences" not in command("check", path, "train.max_length=16000", "data.n=5").said
@@ -88,7 +92,9 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     other.write_text(long, encoding="utf-8")
     done = command("check", path)
     assert done.code == 2
-    assert "Rows that mixed replays: 1 training sequences have more than 2,048 tokens" in done.said
+    assert (
+        "Rows that mixed replays: Training sequences of more than 2,048 tokens: 1, the longest is row 1 of" in done.said
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,12 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "folder": str(folder),
         "model": model,
         "data": {"path": str(folder / "rows.jsonl"), "format": "question_answer", "near_duplicates": {}},
-        "rewrite": {"backend": "ray", "grader": "python_asserts", "sampling": {"preset": "paper"}, "filters": {}},
+        "rewrite": {
+            "backend": "ray",
+            "grader": {"all_of": ["python_asserts", "similar"]},
+            "sampling": {"preset": "paper"},
+            "filters": {},
+        },
         "train": {"adapter": {}, "launch": {"processes": 1, "config": "a.yaml"}},
         "arms": {"seed": {"data": "none"}, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}, "best": arm},
         "evaluate": {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +22,14 @@ REQUIRED = {"regex": {"pattern": r"Answer: (\w+)"}}
 
 def judge(grader: str, reference: str, text: str, instruction: str = "", **options: object) -> Grade:
     example = Example.of((Message("user", instruction),), reference)
-    return make_grader({"name": grader, **options}, run=lambda program, tests=None: Ran(True, "ran", ""))(example, text)
+    spec = {"name": grader, **options}
+    return make_grader(spec, run=lambda program, tests=None: Ran(True, "ran", ""), embed=letters)(example, text)
+
+
+def letters(texts: Sequence[str]) -> Any:
+    """An embedding for tests: how often each letter occurs."""
+    counts = np.array([[text.count(chr(97 + place)) for place in range(26)] for text in texts], dtype=float) + 1e-9
+    return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
 CALL = "a.b.get(path='x', n=1, tags=['p', {'k': True}])"
@@ -320,8 +330,13 @@ def test_own_graders_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.Monk
         ({"name": "json", "schema": "x"}, "as a mapping"),
         ({"name": "choice", "labels": ["a"]}, "two different `labels`"),
         ({"pattern": "x"}, "has a `name`"),
+        ({"all_of": []}, "`all_of` is a list of graders"),
+        ({"all_of": ["facts"], "name": "exact"}, "stands alone"),
+        ({"all_of": ["facts", "simlar"]}, "did you mean 'similar'"),
+        ({"name": "similar", "threshold": 2}, "between 0 and 1"),
+        ({"name": "judge", "threshold": 0}, "between 0 and 1"),
     ],
 )
 def test_a_grader_that_cannot_be_used_is_named(spec: str | dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
-        make_grader(spec)
+        make_grader(spec, embed=letters)

@@ -25,7 +25,17 @@ TASKS = [{"task": name, "role": "other" if name != "gsm8k" else "target", "score
 def made(rows: Sequence[Comparison]) -> dict[str, Any]:
     """The verdict of an experiment with these comparisons, and nothing to note besides."""
     empty = {
-        key: {} for key in ("data", "items", "settings_left_out", "training", "not_evaluated", "shift", "trained_on")
+        key: {}
+        for key in (
+            "data",
+            "items",
+            "settings_left_out",
+            "taken_from",
+            "training",
+            "not_evaluated",
+            "shift",
+            "trained_on",
+        )
     }
     nothing = {"note": None, "few_rows": [], "fake": False, "no_sandbox": False, "python_asserts": False,
                "gap_unmeasured": False, "shift_unmeasured": []}  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 COMMANDS = [
-    "demo", "init", "check", "gap", "run", "reproduce", "rewrite",
+    "demo", "init", "check", "preview", "gap", "run", "reproduce", "rewrite",
     "train", "evaluate", "shift", "report", "regrade", "export", "list",
 ]  # fmt: skip
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"

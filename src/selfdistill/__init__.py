@@ -1,6 +1,6 @@
 """selfdistill: self-distillation fine-tuning (SDFT, arXiv 2402.13669), from a chat model and a dataset to a verdict.
 
-The steps of an experiment (`run`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a recipe or an
+The steps of an experiment (`run`, `preview`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a recipe or an
 `Experiment`. All other functions take values; those with the name of a step are in their package, such as
 `selfdistill.training.train`. `examples/sdft_in_100_lines.py` uses them from start to end.
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .generation.prompts import load_template
     from .generation.rewriter import Rewriter
     from .grading import make_grader, verify
-    from .pipeline import evaluate, regrade, report, rewrite, run, shift, train  # type: ignore[no-redef]
+    from .pipeline import evaluate, preview, regrade, report, rewrite, run, shift, train  # type: ignore[no-redef]
     from .pipeline.check import check
     from .pipeline.gap import gap
     from .pipeline.new_recipe import write_recipe
@@ -39,7 +39,7 @@ _HOMES = {
     "generation.prompts": "load_template",
     "generation.rewriter": "Rewriter",
     "grading": "make_grader verify",
-    "pipeline": "evaluate regrade report rewrite run shift train",
+    "pipeline": "evaluate preview regrade report rewrite run shift train",
     "pipeline.check": "check",
     "pipeline.gap": "gap",
     "pipeline.new_recipe": "write_recipe",
@@ -54,7 +54,7 @@ __all__ = [
     "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "Grade", "Message", "ModelConfig",
     "Prompt", "Recipe", "Rewrite", "Rewriter", "Sampling", "Score", "SelfDistillError", "TrainConfig", "check",
     "evaluate", "export", "gap", "get_task", "load_recipe", "load_template", "make_grader", "make_recipe",
-    "open_backend", "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify",
+    "open_backend", "preview", "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify",
     "write_recipe",
 ]  # fmt: skip
 

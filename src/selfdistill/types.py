@@ -143,13 +143,15 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A grader's judgement of one text. `expected` was read from the reference, `found` from the text. `value` in
-    [0, 1] is set if the judgement is not yes or no, for example the won share of a pairwise comparison."""
+    [0, 1] is set if the judgement is not yes or no, for example the won share of a pairwise comparison. `checked` is
+    False for a pass without a look at the content: the rewrite is kept, and not counted as accepted."""
 
     outcome: Outcome
     reason: str
     expected: str | None = None
     found: str | None = None
     value: float | None = None
+    checked: bool = True
 
     @property
     def passed(self) -> bool:
@@ -157,7 +159,8 @@ class Grade:
 
     def to_json(self) -> dict[str, Any]:
         row = {"outcome": self.outcome, "reason": self.reason, "expected": self.expected, "found": self.found}
-        return row if self.value is None else {**row, "value": self.value}
+        value = {} if self.value is None else {"value": self.value}
+        return row | value | ({} if self.checked else {"checked": False})
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Grade:

@@ -61,7 +61,9 @@ class Chaos:
         self.places = 0
         for name, recipe in self.recipes.items():
             for copy in ("", "-again"):
-                where = folder / f"whole-{name}{copy}"
+                where = (
+                    folder / f"whole-{name}{copy}" / "run"
+                )  # alone in its folder: it would take over a neighbour's answers
                 begun = time.monotonic()
                 self._finish(name, where)
                 self.seconds[name] = time.monotonic() - begun
@@ -92,7 +94,7 @@ class Chaos:
 
     def place(self) -> tuple[str, Path]:
         self.places += 1
-        return ("hf" if self.places % 3 == 0 else "fake"), self.folder / f"{self.way}-{self.places}"
+        return ("hf" if self.places % 3 == 0 else "fake"), self.folder / f"{self.way}-{self.places}" / "run"
 
     def moment(self, name: str) -> float:
         """How long to wait; mostly short, as a process that goes on with what is there has less to do."""
@@ -286,7 +288,7 @@ BY_LIBRARIES = {"too little memory"}  # which end a process as they please
 @contextmanager
 def _tmpfs(where: Path, kib: int) -> Iterator[Callable[[], object] | None]:
     """Gives a function that makes room; None where nothing may be mounted."""
-    where.mkdir()
+    where.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(where)], capture_output=True)
     if mounted.returncode:
         where.rmdir()

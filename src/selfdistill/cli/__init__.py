@@ -15,7 +15,7 @@ from ..errors import InterruptedRunError, SelfDistillError
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
 from .show import err, out, visible
 from .signals import EXIT_CODE, stopping
-from .starting import check, gap, init, list_names
+from .starting import check, gap, init, list_names, preview
 from .writing import export, regrade, report
 
 app = typer.Typer(
@@ -26,9 +26,9 @@ app = typer.Typer(
     add_completion=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo, "init": init, "check": check, "gap": gap, "run": run, "reproduce": reproduce, "rewrite": rewrite,
-    "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade, "export": export,
-    "list": list_names,
+    "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
+    "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
+    "export": export, "list": list_names,
 }  # fmt: skip
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

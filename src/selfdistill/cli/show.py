@@ -11,8 +11,9 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from ..pipeline.check import Checked
+    from ..pipeline.preview import Previewed
 
-_SHOWN = 2000  # characters that `check` prints of each end of a long prompt
+_SHOWN = 2000  # characters that are printed of each end of a long text
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -23,8 +24,7 @@ def show_checked(found: Checked) -> None:
         say("  " + line)
     for kind, text in found.prompts:
         say_heading(f"Prompt: {kind}")
-        left = len(text) - 2 * _SHOWN
-        say(text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters not shown …\n{text[-_SHOWN:]}")
+        say(_both_ends(text))
     if found.graded:
         say_heading("What the grader reads from the first original responses")
         for example, verdict in found.graded:
@@ -38,6 +38,24 @@ def show_checked(found: Checked) -> None:
             say_heading(heading)
             for line in lines:
                 say("  - " + line)
+
+
+def _both_ends(text: str) -> str:
+    left = len(text) - 2 * _SHOWN
+    return text if left <= 0 else f"{text[:_SHOWN]}\n… {left:,} characters not shown …\n{text[-_SHOWN:]}"
+
+
+def show_previewed(rows: list[Previewed]) -> None:
+    for number, row in enumerate(rows, 1):
+        rewrite, grade = row.rewrite, row.rewrite.grade
+        result = "accepted" if grade.passed else "rejected, so the original is trained on"
+        say_heading(f"Row {number} of {len(rows)}: {result} ({grade.reason})")
+        answer = rewrite.completion.text or f"(none: {rewrite.completion.error or 'empty'})"
+        parts = {"Prompt": rewrite.example.instruction, "Original": rewrite.example.reference, "Rewrite": answer}
+        target = row.target or rewrite.response
+        parts["Trained on, in ⟦⟧" if row.target else "Trained on"] = target
+        for name, text in parts.items():
+            say(f"{name}: {_both_ends(text)}")
 
 
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that come before a run: init, check, gap, list."""
+"""Commands that come before a run: init, check, preview, gap, list."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import Model, Overrides, RecipePath
+from .arguments import Directory, Model, Overrides, RecipePath, default_directory
 from .progress import show_progress
-from .show import say, say_heading, show_checked
+from .show import say, say_heading, show_checked, show_previewed
 
 
 def init(
@@ -27,8 +27,16 @@ def init(
     say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
 
 
-def check(recipe: RecipePath, overrides: Overrides = None) -> None:
-    """Show the plan, the prompts as the model sees them, what the grader reads, and what is missing."""
+def check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    directory: Directory = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps of each stage.")
+    ] = True,
+) -> None:
+    """Read all rows; show the plan, the prompts as the model sees them, what the grader reads, how long it will take
+    and what is missing."""
     from ..pipeline.check import check as check_recipe
     from ..recipe import load_recipes
 
@@ -38,7 +46,8 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
         if name:
             say_heading(f"———— {name}")
         with show_progress() as progress:
-            found[name] = check_recipe(its, progress)
+            where = (directory or default_directory(recipe)) / name
+            found[name] = check_recipe(its, progress, where, probe)
         show_checked(found[name])
     if any(checked.missing for checked in found.values()):
         raise typer.Exit(2)
@@ -47,6 +56,29 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     say(
         f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
         f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or [])])}"
+    )
+
+
+def preview(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    directory: Directory = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of rows.")] = 5,
+) -> None:
+    """Rewrite the first rows and show each rewrite, its grade and the text to train on; a later run uses them."""
+    from .. import pipeline
+    from ..recipe import load_recipe
+    from ..store.experiment import Experiment
+
+    where = directory or default_directory(recipe)
+    with show_progress() as progress:
+        rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
+    show_previewed(rows)
+    accepted = sum(row.rewrite.grade.passed for row in rows)
+    again = f" --dir {shlex.quote(str(directory))}" if directory else ""
+    say(
+        f"\n{accepted} of {len(rows)} rewrites were accepted. They are kept in {where}. "
+        f"Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or [])])}{again}"
     )
 
 

@@ -102,24 +102,33 @@ class Rewriter:
 
 class Acceptance:
     """Counts rewrites by the reason of their grade. Look at these counts first: an example whose rewrite was rejected
-    is trained on its original response."""
+    is trained on its original response. Rewrites that were kept without a check of their content are counted apart."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()
-        self.accepted = 0
+        self.accepted = self.unchecked = 0
+
+    def add(self, grade: Grade) -> None:
+        if not grade.passed:
+            self.reasons[grade.reason] += 1
+        elif grade.checked:
+            self.accepted += 1
+        else:
+            self.unchecked += 1
 
     def count(self, rewrites: Iterable[Rewrite]) -> Iterator[Rewrite]:
         for rewrite in rewrites:
-            self.accepted += rewrite.grade.passed
-            if not rewrite.grade.passed:
-                self.reasons[rewrite.grade.reason] += 1
+            self.add(rewrite.grade)
             yield rewrite
 
     def to_json(self) -> dict[str, Any]:
-        rows = self.accepted + self.reasons.total()
+        """`rate` is the share of the rows whose rewrite is trained on: accepted, or kept unchecked."""
+        kept = self.accepted + self.unchecked
+        rows = kept + self.reasons.total()
         return {
             "rows": rows,
             "accepted": self.accepted,
-            "rate": self.accepted / rows if rows else None,
+            "unchecked": self.unchecked,
+            "rate": kept / rows if rows else None,
             "reasons": dict(self.reasons.most_common()),
         }

@@ -1,6 +1,6 @@
 """Verification (eq. 4): pure graders `(reference, text, **options) -> Grade`, and filters before them.
 
-A new grader is a function in a file here and a line in `GRADERS`.
+A new grader is a function in a file here and a line in `GRADERS`. `{all_of: [facts, similar]}` combines graders.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
-from ..recipe import Filters
+from ..recipe import Filters, GraderSpec
+from ..recipe.data import grader_names
 from ..sandbox import Runner
 from ..types import Completion, Example, Grade
 from . import filters as _hygiene
 from .calls import function_call, function_call_paper
 from .choices import choice
+from .facts import facts
 from .numbers import final_number, final_number_paper
 from .programs import python_asserts, python_code
 from .refusals import helpful, refusal
+from .same_meaning import judge
+from .similar import Embed, similar
 from .texts import contains, exact, json_equal, regular_expression
 from .traces import split
 
@@ -34,7 +39,7 @@ Grader = Callable[[Example, str], Grade]
 
 def none(reference: str, text: str) -> Grade:
     """Passes any text: the checks of filters are all."""
-    return Grade("pass", "not graded")
+    return Grade("pass", "not graded", checked=False)
 
 
 GRADERS: dict[str, Callable[..., Grade]] = {
@@ -51,6 +56,9 @@ GRADERS: dict[str, Callable[..., Grade]] = {
     "contains": contains,
     "refusal": refusal,
     "helpful": helpful,
+    "facts": facts,
+    "similar": similar,
+    "judge": judge,
     "none": none,
 }
 
@@ -77,15 +85,17 @@ def verify(
     return Grade("fail", reason)
 
 
-def make_grader(spec: str | dict[str, Any], run: Runner | None = None) -> Grader:
-    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options, or the user's
-    own as `module:function` or `file.py:function`, called with the example and the text. `run` is handed to those
-    that run programs.
+def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
+    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
+    `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
+    text. `run` is handed to those that run programs, `embed` to those that compare embeddings.
 
     Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
     imported.
     """
     options: dict[str, Any] = dict(spec) if isinstance(spec, dict) else {"name": spec}
+    if "all_of" in options:
+        return _all_of(options, run, embed)
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise RecipeError("A grader has a `name`, for example `grader: {name: regex, pattern: 'Answer: (.*)'}`.")
@@ -95,26 +105,71 @@ def make_grader(spec: str | dict[str, Any], run: Runner | None = None) -> Grader
         raise RecipeError(f"There is no grader '{name}'{_did_you_mean(name, GRADERS)}; choose {', '.join(GRADERS)}.")
     function = GRADERS[name]
     known = inspect.signature(function).parameters
-    reads_instruction = "instruction" in known
-    allowed = {key: p for key, p in known.items() if p.kind is p.KEYWORD_ONLY and key not in ("instruction", "run")}
-    _check_options(name, options, allowed)
+    _check_options(name, options, {k: p for k, p in known.items() if p.kind is p.KEYWORD_ONLY and k not in _HANDED})
     if "run" in known:
         if run is None:
             raise RecipeError(f"The grader '{name}' runs programs and was given no sandbox; call it with `run`.")
         options = {**options, "run": run}
-    function("", "", **options)  # an option that can't be used shows now, not after the model has run
+    if "embed" in known:
+        if embed is None:
+            raise RecipeError(f"The grader '{name}' needs an embedding model; call it with `embed`.")
+        options = {**options, "embed": embed}
 
     def grade(example: Example, text: str) -> Grade:
-        given = {"instruction": example.instruction} if reads_instruction else {}
+        given = {key: read(example) for key, read in _READ.items() if key in known}
         return function(example.reference, text, **given, **options)
+
+    grade(_EMPTY, "")  # an option that can't be used shows now, not after the model has run
+    return grade
+
+
+_METRICS = {"facts": "facts of the reference", "similar": "similarity to the reference"}
+_EMPTY = Example("", (), "")
+_READ: dict[str, Callable[[Example], str]] = {
+    "instruction": lambda example: example.instruction,
+    "prompt": lambda example: "\n\n".join(message.content for message in example.prompt),
+}
+_HANDED = {*_READ, "run", "embed"}
+
+
+def _all_of(options: dict[str, Any], run: Runner | None, embed: Embed | None) -> Grader:
+    """Passes a text that all graders pass; the reason names the first that does not. The content was checked if one of
+    them checked it."""
+    specs = options["all_of"]
+    if len(options) > 1 or not isinstance(specs, list) or not specs:
+        raise RecipeError("`all_of` is a list of graders and stands alone, as in `grader: {all_of: [facts, similar]}`.")
+    graders = [(", ".join(grader_names(spec)), make_grader(spec, run, embed)) for spec in specs]
+
+    def grade(example: Example, text: str) -> Grade:
+        grades: list[Grade] = []
+        for name, each in graders:
+            grades.append(each(example, text))
+            if not grades[-1].passed:
+                return replace(grades[-1], reason=f"{name}: {grades[-1].reason}")
+        return next((each for each in grades if each.checked), grades[0])
 
     return grade
 
 
-def runs_programs(spec: str | dict[str, Any]) -> bool:
+def runs_programs(spec: GraderSpec) -> bool:
     """Whether a grader runs what it reads, and so needs a sandbox."""
-    name = spec if isinstance(spec, str) else spec.get("name")
-    return name in GRADERS and "run" in inspect.signature(GRADERS[name]).parameters
+    return any(_takes(name, "run") for name in grader_names(spec))
+
+
+def compares_embeddings(spec: GraderSpec) -> bool:
+    """Whether a grader needs an embedding model."""
+    return any(_takes(name, "embed") for name in grader_names(spec))
+
+
+def metric_of(spec: GraderSpec | None) -> str:
+    """The name of the score of answers that a grader grades. An answer can hold the reference's facts or be similar to
+    it without being right. A judge grades rewrites only."""
+    names = [name for name in grader_names(spec) if name not in ("none", "judge")]
+    return " and ".join(dict.fromkeys(_METRICS.get(name, "accuracy") for name in names)) or "accuracy"
+
+
+def _takes(name: str, parameter: str) -> bool:
+    return name in GRADERS and parameter in inspect.signature(GRADERS[name]).parameters
 
 
 def _check_options(name: str, options: dict[str, Any], allowed: dict[str, inspect.Parameter]) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Set
-from functools import lru_cache
 from itertools import groupby
 
 from ..recipe import Filters
 from ..types import Completion, Example
+from .arithmetic import contradictions
 from .leaks import goes_on, is_new, leak
 from .refusals import refuses
+from .scripts import script
 
 # Marks that a chat template writes. If the original holds one too, it is the subject of the text.
 _CHAT_MARKER = re.compile(
@@ -24,8 +24,6 @@ _LONG_RUN = re.compile(r"([^\W_]{1,4}?)\1{31,}")
 _LONGEST_PHRASE = 20
 _MOST_CHARACTERS = 50_000
 _SHORT = 200
-_FENCED = re.compile(r"```[^`]*+```")
-_EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO"}
 
 
 def check(example: Example, completion: Completion, settings: Filters, headings: Set[str] = frozenset()) -> str | None:
@@ -47,6 +45,8 @@ def check(example: Example, completion: Completion, settings: Filters, headings:
         return "repeats itself"
     if settings.script and _differ(script(text), script(reference)):
         return "other script than the reference"
+    if settings.arithmetic and _miscalculates(text, example):
+        return "arithmetic that contradicts itself"
     return _length(text, reference, settings)
 
 
@@ -97,25 +97,11 @@ def _in_a_row(items: list[str], length: int) -> int:
     return longest // length + 1 if items else 0
 
 
-def script(text: str) -> str | None:
-    """The script of at least two thirds of the letters outside fenced code, such as LATIN or CYRILLIC; None where none
-    has as many. Chinese and Japanese are one, EAST ASIAN."""
-    if text.isascii():
-        return "LATIN" if any(map(str.isalpha, text)) else None
-    counts = Counter(filter(None, map(_script_of, _FENCED.sub("", text[:_MOST_CHARACTERS]))))
-    if not counts:
-        return None
-    name, count = counts.most_common(1)[0]
-    return name if count * 3 >= counts.total() * 2 else None
-
-
-@lru_cache(maxsize=10_000)
-def _script_of(sign: str) -> str | None:
-    """The script of a letter, None for other signs: the first word of its Unicode name is near enough."""
-    if not sign.isalpha():
-        return None
-    name = unicodedata.name(sign, "?").split()[0].split("-")[0]
-    return "EAST ASIAN" if name in _EAST_ASIAN else name
+def _miscalculates(text: str, example: Example) -> bool:
+    """Whether the text holds a wrong equation that neither the reference nor a turn of the prompt holds."""
+    wrong = contradictions(text)
+    given = (example.reference, *(message.content for message in example.prompt)) if wrong else ()
+    return bool({*wrong} - {equation for each in given for equation in contradictions(each)})
 
 
 def _differ(one: str | None, other: str | None) -> bool:

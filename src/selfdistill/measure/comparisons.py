@@ -33,6 +33,8 @@ POWER = 0.8
 # The assumed run-to-run spread to compute how many runs are needed; with a single training run it is unknown.
 ASSUMED_SPREAD = 0.02
 MOST_RUNS = 10
+# The assumed share of items whose right or wrong changes although an arm is as good as the seed.
+ASSUMED_DISAGREEMENT = 0.2
 # The assumed part of a run's disagreement with the seed that differs between runs.
 RUN_NOISE = 1 / 3
 _MOST_ITEMS = 10_000_000
@@ -231,18 +233,45 @@ def runs_needed(rows: Sequence[Comparison], drop: float, spread: float = ASSUMED
     comparisons); with a drop d about √(a² + d²) change, as in the simulations of benchmarks/calibration.py. A part of
     these changes averages out over the runs.
     """
-    from scipy.special import ndtr
-
     n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
-    changed = hypot(median(_disagreement(row) for row in rows), drop)
+    disagreement = median(_disagreement(row) for row in rows)
     for runs in range(2, MOST_RUNS + 1):
-        freedom = pooled_freedom(tasks * (runs - 1), tasks) + PRIOR_FREEDOM
-        items = (changed - drop**2) * (1 - RUN_NOISE + RUN_NOISE / runs) / n
-        estimate = Estimate(-drop, items, n, ((RunSpread(spread**2, spread**2, freedom), runs),))
-        critical = quantile(1 - LEVEL / 2 / tasks, estimate.freedom)
-        if ndtr(drop / estimate.error - critical) >= POWER:
+        if _chance_to_find(drop, n, tasks, runs, disagreement, spread) >= POWER:
             return runs
     return None
+
+
+def smallest_change(n: int, tasks: int, runs: int = 1, disagreement: float = ASSUMED_DISAGREEMENT) -> float | None:
+    """The smallest difference from the seed on one of `tasks` tasks that `n` items show in 80 % of cases, at the
+    strictest level of Holm's correction; None if not even the greatest difference is found.
+
+    Assumes that right becomes wrong, or wrong right, in a share `disagreement` of the items even without a difference,
+    and with several `runs` of an arm a run-to-run spread of `ASSUMED_SPREAD`.
+    """
+    low, high = 0.0, 1.0
+    if _chance_to_find(high, n, tasks, runs, disagreement, ASSUMED_SPREAD) < POWER:
+        return None
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        found = _chance_to_find(middle, n, tasks, runs, disagreement, ASSUMED_SPREAD) >= POWER
+        low, high = (low, middle) if found else (middle, high)
+    return high
+
+
+def _chance_to_find(drop: float, n: int, tasks: int, runs: int, disagreement: float, spread: float) -> float:
+    """The probability that a `drop` on one of `tasks` tasks with `n` items is found by `runs` runs of an arm."""
+    from scipy.special import ndtr
+
+    changed = min(1.0, hypot(disagreement, drop))
+    noise = RUN_NOISE if runs > 1 else 0.0
+    items = max(0.0, changed - drop**2) * (1 - noise + noise / runs) / n
+    freedom = pooled_freedom(tasks * (runs - 1), tasks) + PRIOR_FREEDOM
+    trained = ((RunSpread(spread**2, spread**2, freedom), runs),) if runs > 1 else ()
+    estimate = Estimate(-drop, items, n, trained, exact=runs == 1)
+    critical = quantile(1 - LEVEL / 2 / tasks, estimate.freedom)
+    step = 0.5 / n if estimate.exact else 0.0  # the exact test counts whole items
+    distance = drop - step
+    return float(ndtr(distance / estimate.error - critical)) if estimate.error else float(distance > 0)
 
 
 def _disagreement(row: Comparison) -> float:

@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from ..generation.resume import LazyBackend, complete, sample_id
@@ -84,6 +85,8 @@ def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> Gr
     else:
         text = answer_of(completion)
         grade = no_final_answer() if text is None else task.grade(item, text)
+        if grade.passed and not grade.checked:
+            grade = replace(grade, outcome="unjudged")  # nothing was compared, so it is not a right answer
     return grade_row(item.id, bucket(completion, grade), grade)
 
 

@@ -21,12 +21,13 @@ from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
 from ..store.rows import write_json
 from ..types import Progress, silent
+from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
 from .context import Context, Run, make_context
 from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
-from .needs import missing_here
+from .preview import Previewed, preview_rows
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
@@ -36,10 +37,10 @@ from .train import launch_commands, train_runs
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
     """Everything from the dataset to the verdict and its page; finished stages are skipped. Returns the verdict."""
     with _working(Experiment(directory, recipe)) as (experiment, context):
-        if missing := missing_here(context):
-            raise StageError(" ".join(missing))
+        stop_without_needs(experiment, context)
         prepare_data(experiment, context, progress)
-        prepare_items(experiment, context)  # an unreadable file shows before anything is paid for
+        prepare_items(experiment, context)
+        stop_if_unfit(experiment, context, context.runs.values(), progress)
         _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, list(context.runs.values()), progress)
@@ -50,6 +51,14 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
             raise
         shift_runs(experiment, context, (), progress)
         return _report(experiment, context)
+
+
+def preview(experiment: Experiment, n: int = 5, progress: Progress = silent) -> list[Previewed]:
+    """Rewrites the first `n` different training rows and grades them. Returns each rewrite with the text to train on; a
+    later run in the directory uses the rewrites."""
+    with _working(experiment) as (_, context):
+        _check_sandbox(context)
+        return preview_rows(experiment, context, n, progress)
 
 
 def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, Any]:
@@ -66,9 +75,12 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
     Returns the model folder of each of their runs by name."""
     with _working(experiment) as (_, context):
+        runs = _runs_named(context, arms) or list(context.runs.values())
+        stop_without_training_needs(experiment, context, runs)
+        prepare_data(experiment, context, progress)
+        stop_if_unfit(experiment, context, runs, progress)
         _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
-        runs = _runs_named(context, arms) or list(context.runs.values())
         train_runs(experiment, context, runs, progress)
         folders = {run.name: experiment.path("arms", run.name, "model") for run in runs}
         return {name: folder for name, folder in folders.items() if folder.is_dir()}
@@ -81,16 +93,21 @@ def train_commands(
     if one needs rewrites. `train` and `run` use the weights that the command writes. Raises RecipeError without
     `train.launch`."""
     with _working(experiment) as (_, context):
+        runs = _runs_named(context, arms) or list(context.runs.values())
+        stop_without_training_needs(experiment, context, runs)
+        prepare_data(experiment, context, progress)
+        stop_if_unfit(experiment, context, runs, progress)
         _make_responses(experiment, context, progress)
-        return launch_commands(experiment, context, _runs_named(context, arms) or list(context.runs.values()))
+        return launch_commands(experiment, context, runs)
 
 
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Answers and grades with the trained arms (all of them, or those named). Returns the verdict."""
     with _working(experiment) as (_, context):
+        runs = _runs_named(context, arms)
         _check_sandbox(context)
         prepare_data(experiment, context, progress)
-        evaluate_runs(experiment, context, _runs_named(context, arms), progress)
+        evaluate_runs(experiment, context, runs, progress)
         return _report(experiment, context)
 
 
@@ -195,5 +212,5 @@ def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 
 __all__ = [
-    "evaluate", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
+    "evaluate", "preview", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
 ]  # fmt: skip

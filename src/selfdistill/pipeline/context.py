@@ -15,11 +15,13 @@ from typing import Any
 from ..backends import answering
 from ..data import check_format, read_conversations
 from ..errors import RecipeError
-from ..grading import make_grader, runs_programs
+from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
+from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
+from ..recipe.data import grader_names
 from ..recipe.sweep import Point, expand
 from ..sandbox import Runner, lazy_runner
-from ..store.identity import chat_template_identity, file_identity, model_identity
+from ..store.identity import chat_template_identity, file_identity, model_identity, path_identity
 from ..tasks import Task, get_task
 from .entries import HELDOUT, EvaluatedTask, evaluated_tasks
 
@@ -119,9 +121,13 @@ class Context:
         grader = self.recipe.rewrite.grader
         if grader is None:
             return {"task": self.recipe.task}
-        name = grader if isinstance(grader, str) else str(grader.get("name"))
-        settings = {"grader": grader, "file": file_identity(name.rpartition(":")[0])}
-        return settings | ({"sandbox": self.recipe.sandbox} if runs_programs(grader) else {})
+        files = [file_identity(name.rpartition(":")[0]) for name in grader_names(grader)]
+        settings: dict[str, Any] = {"grader": grader, "file": files[0] if len(files) == 1 else files}
+        if runs_programs(grader):
+            settings["sandbox"] = self.recipe.sandbox
+        if compares_embeddings(grader):
+            settings["embedding"] = path_identity(self.recipe.shift.embedding)
+        return settings
 
 
 def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
@@ -163,7 +169,8 @@ def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
 def _target(recipe: Recipe, run_program: Runner) -> Task:
     """The recipe's `task`, or one built from its `data`, `template` and `grader`."""
     own = recipe.rewrite
-    grade = make_grader(own.grader or "none", run=run_program)
+    embed = lazy_embed(recipe.shift.embedding, recipe.model.device)
+    grade = make_grader(own.grader or "none", run_program, embed)
     if recipe.task is None:
         return Task(
             name=HELDOUT,
@@ -172,13 +179,15 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             grade=grade,
             load=read_conversations,
             template=own.template or "using",
+            metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)
     if task.template is None:
         raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
-    return replace(task, template=own.template or task.template, grade=grade)
+    metric = metric_of(own.grader) if own.grader else task.metric
+    return replace(task, template=own.template or task.template, grade=grade, metric=metric)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
-from ..data import data_notes, iter_conversations, prepare
+from ..data import DataCounts, data_notes, iter_conversations, prepare
 from ..store.experiment import Experiment
 from ..store.identity import source_identity
+from ..store.rows import read_lines
 from ..store.stage import Stage
 from ..types import Example, Progress
 from .context import Context
@@ -41,3 +43,14 @@ def train_examples(experiment: Experiment) -> Iterator[Example]:
     """An example for each response of the training rows, duplicates included."""
     for conversation in iter_conversations(experiment.path(TRAIN)):
         yield from conversation.examples()
+
+
+def data_warnings(counts: DataCounts, folder: Path) -> Iterator[str]:
+    """Warnings about rows that a run will leave out, and about other properties of the data."""
+    if counts.bad:
+        first = next(read_lines(folder / "bad_rows.jsonl"))
+        yield (
+            f"{counts.bad:,} rows can't be used and will be left out, the first is {first['where']}: "
+            f"{first['reason']}. A run lists them in data/bad_rows.jsonl."
+        )
+    yield from data_notes({**counts.to_json(), "bad": 0})

@@ -13,10 +13,11 @@ from ..errors import RecipeError
 from ..grading.classifier import asked_of_classifier
 from ..harness import Benchmark, load_benchmark
 from ..recipe import DataConfig, Recipe, Sampling, TaskEntry
+from ..recipe.data import grader_names
 from ..recipe.settings import deciding_fields
 from ..sandbox import Runner
 from ..tasks import Task, get_task
-from ..types import Example, Grade, Message, Messages
+from ..types import Example, Message, Messages
 
 HELDOUT = "heldout"
 """The name of the task that asks the recipe's own held-out rows."""
@@ -137,9 +138,6 @@ def _task(recipe: Recipe, target: Task, run_program: Runner, entry: TaskEntry, i
         task = get_task(entry.task)
         if "sandbox" in task.needs:
             task = replace(task, grade=partial(task.grade, run=run_program))
-    if entry.task == HELDOUT and not has_grader(recipe):
-        # Without a grader there is no score; it is not 100 %.
-        task = replace(task, grade=_ungraded)
     if entry.system:
         task = _asked_under(task, entry.system)
     judge = recipe.judge
@@ -150,14 +148,11 @@ def _task(recipe: Recipe, target: Task, run_program: Runner, entry: TaskEntry, i
 
 
 def has_grader(recipe: Recipe) -> bool:
-    """Whether the target has a grader in addition to the filters."""
+    """Whether the target has a grader of answers in addition to the filters. A judge grades rewrites only."""
     grader = recipe.rewrite.grader
-    name = grader.get("name") if isinstance(grader, dict) else grader
-    return name != "none" and (name is not None or recipe.task is not None)
-
-
-def _ungraded(_example: Example, _text: str) -> Grade:
-    return Grade("unjudged", "no grader named")
+    if grader is None:
+        return recipe.task is not None
+    return bool({*grader_names(grader)} - {"none", "judge"})
 
 
 def _items_source(own: DataConfig, entry: TaskEntry) -> DataConfig | None:

@@ -1,22 +1,27 @@
-"""The things that a run needs and that are missing here: engines, a sandbox, a judge, lm-eval."""
+"""The things that a run needs and that are missing here: engines, a sandbox, a judge, lm-eval, a trainer's packages."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..backends import answering, answering_class, backend_class
 from ..errors import SelfDistillError
+from ..grading import compares_embeddings
 from ..harness import check_installed
-from ..models.loading import check_model_files
+from ..models.embedding import load_encoder
+from ..models.loading import check_model_files, pick_device
 from ..recipe import ModelConfig
+from ..recipe.data import grader_names
 from ..sandbox import check_sandbox
-from .context import Context
+from ..training import TRAINERS
+from .context import Context, Run
 
 
-def missing_here(context: Context) -> list[str]:
-    """A sentence for each missing requirement that would stop a run. Starts no engine and loads no weights."""
-    missing = list(_engine_needs(context))
+def missing_here(context: Context, runs: Iterable[Run]) -> list[str]:
+    """A sentence for each missing requirement that would stop a run, of which `runs` are still to be trained. Starts no
+    engine; the only weights that it loads are those of the embedding model."""
+    missing = [*_engine_needs(context), *training_needs(context, runs)]
     tasks = [each.task for each in context.tasks.values()]
     if context.needs_sandbox:
         try:
@@ -29,10 +34,22 @@ def missing_here(context: Context) -> list[str]:
                 check_installed(task.harness.task)
         except SelfDistillError as error:
             missing.append(str(error))
-    judge = context.recipe.judge
-    if judge and any(task.judge for task in tasks):
+    judge, grader = context.recipe.judge, context.recipe.rewrite.grader
+    if judge and (any(task.judge for task in tasks) or "judge" in grader_names(grader)):
         missing += _judge_missing(judge.model, judge.backend)
+    if grader and compares_embeddings(grader):
+        encoder = load_encoder(context.recipe.shift.embedding, pick_device(context.recipe.model.device))
+        missing += [encoder] if isinstance(encoder, str) else []
     return list(dict.fromkeys(missing))
+
+
+def training_needs(context: Context, runs: Iterable[Run]) -> Iterator[str]:
+    """A sentence for each requirement of the trainings of `runs` that is missing here, or that the model can't meet."""
+    model, trained = context.recipe.model, [run.train for run in runs if run.config.trained]
+    if trained and model.device.startswith("cuda") and pick_device("auto") != "cuda":
+        yield f"model.device is {model.device}, and there is no such GPU here; set it to auto."
+    for settings in trained:
+        yield from TRAINERS["sft"].lacks(settings, model)
 
 
 def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:

@@ -65,6 +65,11 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
             for stage, record in experiment.manifest["stages"].items()
             if (left_out := record.get("counts", {}).get("settings_left_out"))
         },
+        "taken_from": {
+            stage: [counts["taken_from"], counts["taken"]]
+            for stage, record in experiment.manifest["stages"].items()
+            if "taken_from" in (counts := record.get("counts", {}))
+        },
         "caveats": _caveats(experiment, context),
     }
 

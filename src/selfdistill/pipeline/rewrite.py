@@ -7,8 +7,11 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -19,18 +22,24 @@ import numpy.typing as npt
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..errors import ModelError, RecipeError, StageError
+from ..errors import ModelError, RecipeError, RenderError, StageError
 from ..generation.prompts import load_template, rewriting_chat_template
 from ..generation.resume import LazyBackend, forget_transient
 from ..generation.rewriter import Acceptance, Rewriter
-from ..models.loading import load_renderer, load_tokenizer
+from ..models.loading import load_context_length, load_renderer, load_tokenizer
+from ..models.renderer import Renderer
 from ..recipe import ArmConfig, ModelConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, write_lines
+from ..store.shared import take_over
 from ..store.stage import Stage
-from ..types import Progress, Rewrite, content_id
+from ..types import Example, Grade, Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
+from .judge_rewrites import apply_judge, ask_judge, judge_settings
+
+_log = logging.getLogger(__name__)
+_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,16 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     folder = f"rewrite/{name}".rstrip("/")
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
+    settings = verify_settings(context)
+    judged = (f"{folder}/judged.jsonl",) if "judge" in settings else ()
     verifying = Stage(
         f"verify/{name}".rstrip("/"),
         f"{folder}/rewrites.jsonl",
-        verify_settings(context),
+        settings,
         (generating,),
         on_change="rerun",
+        other_outputs=judged,
+        row_files=judged,
     )
     rewriter = Rewriter(
         template=wording,
@@ -111,14 +124,21 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
         sample=sample,
     )
     answers_with = model if template is None else rewriting_model(context)
-    return AnswerSet(
-        name, kind, "self" if template is None else "rewrite", rewriter, answers_with, generating, verifying
-    )
+    source = "self" if template is None else "rewrite"
+    return AnswerSet(name, kind, source, rewriter, answers_with, generating, verifying)
 
 
 def verify_settings(context: Context) -> dict[str, Any]:
     """The settings that decide which answers of the seed are accepted."""
-    return {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify")}
+    limit = {"max_length": longest} if (longest := _longest(context)) else {}
+    own = {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify"), **limit}
+    return own | judge_settings(context)
+
+
+def _longest(context: Context) -> int | None:
+    """The most tokens of a sequence that every arm can train on; None if no arm is trained."""
+    recipe = context.recipe
+    return min((recipe.arm_train(arm).max_length for arm in recipe.arms.values() if arm.trained), default=None)
 
 
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
@@ -172,11 +192,13 @@ def _make(
     """Generates and verifies the answers that are missing, one per example. Returns the counts of the acceptance."""
     generating, verifying = answers.generating, answers.verifying
     generated = experiment.finished(generating) and not _asks_again(experiment, generating)
-    if not (generated and experiment.finished(verifying)):
+    verified = experiment.finished(verifying) and not _asks_again(experiment, verifying)
+    if not (generated and verified):
         first = first_occurrences(example.id for example in train_examples(experiment))
         if not generated:
             with experiment.run_stage(generating) as run:
-                run.counts = _generate(experiment, context, answers, first, cache, progress)
+                taken = take_over_answers(experiment, context, answers)
+                run.counts = {**_generate(experiment, context, answers, first, cache, progress), **taken}
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, context, answers, first, progress)
     counts = experiment.counts(verifying.name)
@@ -184,12 +206,36 @@ def _make(
     return counts
 
 
+def take_over_answers(experiment: Experiment, context: Context, answers: AnswerSet) -> dict[str, Any]:
+    """Copies answers that a directory next to this one already holds, if it has the same data, model, template and
+    sampling. Returns the counts that say so. If the chat template writes the date, the dates must be equal too."""
+    taken = take_over(
+        experiment.directory,
+        answers.generating,
+        lambda manifest: manifest.get("date") == str(experiment.date) or not _writes_date(answers.model),
+    )
+    if taken is None:
+        return {}
+    other, rows = taken
+    _log.warning("%s answers of the seed are taken from %s, which has the same settings for them.", f"{rows:,}", other)
+    return {"taken_from": str(other), "taken": rows}
+
+
+def _writes_date(model: ModelConfig) -> bool:
+    """Whether prompts hold the experiment's date. True if the template is not known: a server may apply it."""
+    try:
+        return bool(load_renderer(model).template.formats)
+    except ModelError:
+        return True
+
+
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
     least = context.recipe.rewrite.min_accepted
     if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:
+        kept = counts["accepted"] + counts["unchecked"]
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
         raise StageError(
-            f"Only {counts['accepted']} of {counts['rows']} rewrites were accepted ({reasons}), less than "
+            f"Only {kept} of {counts['rows']} rewrites were accepted ({reasons}), less than "
             f"rewrite.min_accepted = {least:g}, so SDFT would train on the originals. "
             f"Look at {experiment.path(answers.verifying.output)}; try another grader here, another template or "
             "model in a new directory, or lower rewrite.min_accepted."
@@ -226,13 +272,26 @@ def _generate(
 def _verify(
     experiment: Experiment, context: Context, answers: AnswerSet, first: npt.NDArray[np.bool_], progress: Progress
 ) -> dict[str, Any]:
-    acceptance, count = Acceptance(), int(first.sum())
-    with RowFile(experiment.path(answers.generating.output), reading=True) as rows:
-        examples = compress(train_examples(experiment), first)
-        selected = acceptance.count(answers.rewriter.select(examples, rows, _untrainable(context)))
-        selected = _reported(selected, count, partial(progress, answers.verifying.name))
-        write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in selected))
-    return {**acceptance.to_json(), "duplicates": len(first) - count}
+    acceptance, count, transient = Acceptance(), int(first.sum()), 0
+    with RowFile(experiment.path(answers.generating.output), reading=True) as rows, ExitStack() as stack:
+
+        def selected() -> Iterator[Rewrite]:
+            return graded(answers, context, compress(train_examples(experiment), first), rows)
+
+        verified = selected()
+        if judged := answers.verifying.row_files:
+            path, report = experiment.path(*judged), partial(progress, "judge " + answers.verifying.name)
+            transient = ask_judge(path, context, selected, report)
+            verified = apply_judge(verified, context, stack.enter_context(RowFile(path, reading=True)))
+        verified = _reported(acceptance.count(verified), count, partial(progress, answers.verifying.name))
+        write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in verified))
+    asked = {"transient": transient} if transient else {}
+    return {**acceptance.to_json(), "duplicates": len(first) - count, **asked}
+
+
+def graded(answers: AnswerSet, context: Context, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
+    """The answer in `rows` to each example with its grade. Raises StageError if one is missing."""
+    return _fitting(answers.rewriter.select(examples, rows, _untrainable(context)), context)
 
 
 def _untrainable(context: Context) -> Callable[[str], str | None] | None:
@@ -242,6 +301,32 @@ def _untrainable(context: Context) -> Callable[[str], str | None] | None:
         return load_renderer(context.recipe.model).untrainable
     except ModelError:
         return None
+
+
+def _fitting(rewrites: Iterable[Rewrite], context: Context) -> Iterator[Rewrite]:
+    """Rejects a rewrite that is too long to train on after its prompt: training would stop at it, or cut its end."""
+    try:
+        renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
+    except ModelError:
+        yield from rewrites
+        return
+    limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
+    for rewrite in rewrites:
+        long = rewrite.grade.passed and _bytes(rewrite) > limit - _OVERHEAD and _tokens(renderer, rewrite) > limit
+        yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
+
+
+def _bytes(rewrite: Rewrite) -> int:
+    """The bytes of prompt and rewrite, which have no more tokens than bytes."""
+    return sum(len(message.content.encode()) for message in rewrite.example.prompt) + len(rewrite.response.encode())
+
+
+def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:
+    """The tokens of the rewrite's training sequence; 0 if its prompt can't be rendered, which no answer changes."""
+    try:
+        return len(renderer.response_row(rewrite.example.prompt, rewrite.response).input_ids)
+    except RenderError:
+        return 0
 
 
 def _row(rewrite: Rewrite, source: str) -> dict[str, Any]:

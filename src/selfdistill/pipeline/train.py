@@ -74,6 +74,13 @@ def replay_source(replay: ReplayConfig) -> tuple[Task | None, DataConfig]:
     return task, DataConfig.model_validate(default | changes)
 
 
+def too_few_to_replay(replay: ReplayConfig, source: DataConfig, count: int, rows: int) -> str:
+    return (
+        f"{source.path} has {count} rows to replay, and a share of {replay.share:g} of {rows} rows is "
+        f"{round(replay.share * rows)}; lower replay.share, or name more data."
+    )
+
+
 def _replay_settings(replay: ReplayConfig) -> dict[str, Any]:
     _, source = replay_source(replay)
     return {**replay.deciding("train"), "task": replay.task, "source": source_identity(source)}
@@ -207,10 +214,7 @@ def _replayed(
     count = sum(1 for _ in usable())
     found |= {"usable": count, "bad": len(bad), "held_out": every - count}
     if count < wanted:
-        raise StageError(
-            f"{source.path} has {count} rows to replay, and a share of {replay.share:g} of {rows} rows is {wanted}; "
-            "lower replay.share, or name more data."
-        )
+        raise StageError(too_few_to_replay(replay, source, count, rows))
     for conversation in compress(usable(), draw(count, wanted, context.source.seed)):
         for example in conversation.examples():
             yield trained_row(example, example.reference, "replay")

@@ -57,6 +57,8 @@ class Filters(Settings):
     """Reject chat markup and turns of a further dialogue."""
     script: bool = True
     """Reject a rewrite in another script than the reference."""
+    arithmetic: bool = True
+    """Reject worked arithmetic that contradicts itself, such as 6 + 6 = 10."""
     max_repeats: int | None = Field(default=8, gt=1)
     """Repetitions of a passage from which a rewrite is a loop."""
     min_length_ratio: float | None = Field(default=0.1, ge=0)
@@ -68,6 +70,14 @@ class Filters(Settings):
 GraderSpec = str | dict[str, Any]
 
 
+def grader_names(spec: GraderSpec | None) -> list[str]:
+    """The names of the graders in a specification: one, several under `all_of`, or none if it is not a grader."""
+    if isinstance(spec, dict) and isinstance(spec.get("all_of"), list):
+        return [name for each in spec["all_of"] for name in grader_names(each)]
+    name = spec.get("name") if isinstance(spec, dict) else spec
+    return [name] if isinstance(name, str) else []
+
+
 class RewriteConfig(Settings):
     """Rewriting (eq. 3) and selection (eq. 4)."""
 
@@ -77,11 +87,11 @@ class RewriteConfig(Settings):
     """Engine that rewrites."""
     sampling: Annotated[Sampling, reruns("rewrite")] = Sampling(**SAMPLING_PRESETS["paper"])
     grader: Annotated[GraderSpec | None, reruns("verify", "choose", "grade", resolved=True)] = None
-    """Check of rewrites and of answers to the target task: a name, a mapping with options, or file.py:function;
-    null is the grader of the task."""
+    """Check of rewrites and of answers to the target task: a name, a mapping with options, all_of with a list of
+    graders, or file.py:function; null is the grader of the task."""
     filters: Annotated[Filters, reruns("verify", "choose")] = Filters()
     min_accepted: Annotated[float, keeps(), Field(ge=0, le=1)] = 0.05
-    """Stop if a smaller share of the rewrites is accepted."""
+    """Stop if a smaller share of the rewrites is accepted, or kept without a check of the content."""
 
     @field_validator("sampling", mode="before")
     @classmethod

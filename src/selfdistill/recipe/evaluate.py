@@ -81,7 +81,7 @@ class EvaluateConfig(Settings):
 
 
 class JudgeConfig(Settings):
-    """The model that grades answers for the tasks that ask for a judge."""
+    """The model that grades answers for the tasks that ask for a judge, and rewrites if rewrite.grader names judge."""
 
     model: ModelConfig
     backend: Annotated[str, Mark(resolved=True)] = "hf"
@@ -101,9 +101,9 @@ class JudgeConfig(Settings):
 class ShiftConfig(Settings):
     """How far the tuned models moved from the seed."""
 
-    task: Annotated[str | None, Mark(resolved=True)] = None
+    task: Annotated[str | None, reruns("shift", resolved=True)] = None
     """Task whose answers are compared; null is AdvBench as in the paper if it is evaluated, else the target."""
     embedding: Annotated[str, Mark(resolved=True)] = "sentence-transformers/all-MiniLM-L6-v2"
-    """sentence-transformers model of the cosine: a folder or a hub name."""
-    kl_prompts: int = Field(default=128, ge=0)
+    """sentence-transformers model of the cosine and of the grader similar: a folder or a hub name."""
+    kl_prompts: Annotated[int, reruns("shift"), Field(ge=0)] = 128
     """Prompts whose seed answers the KL divergence is estimated on; 0 turns it off."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ValidationError, field_validator, model_validator
 
 from .arms import DEFAULT_ARMS, ArmConfig
-from .data import DataConfig, RewriteConfig
+from .data import DataConfig, RewriteConfig, grader_names
 from .evaluate import EvaluateConfig, JudgeConfig, ShiftConfig
 from .model import ModelConfig
 from .problems import problem
@@ -30,7 +30,7 @@ class Recipe(Settings):
     sweep: Annotated[dict[str, list[Any]], keeps()] = {}
     """Lists of values, each made into arms: for n, mix, template or a key of train (docs/sweeps.md)."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    shift: Annotated[ShiftConfig, reruns("shift")] = ShiftConfig()
+    shift: Annotated[ShiftConfig, reruns("verify", "choose", "grade", "shift")] = ShiftConfig()
     judge: Annotated[JudgeConfig | None, reruns("judge")] = None
     gap: Annotated[bool, keeps()] = True
     """Score originals and rewrites under the seed before training."""
@@ -46,9 +46,7 @@ class Recipe(Settings):
         allowed = [
             f"{name}.trust_remote_code: {model.path}" for name, model in named.items() if model.trust_remote_code
         ]
-        spec = self.rewrite.grader
-        grader = spec.get("name") if isinstance(spec, dict) else spec
-        allowed += [f"rewrite.grader: {grader}"] if isinstance(grader, str) and ":" in grader else []
+        allowed += [f"rewrite.grader: {grader}" for grader in grader_names(self.rewrite.grader) if ":" in grader]
         return allowed + (["sandbox: none"] if self.sandbox == "none" else [])
 
     @field_validator("sweep", mode="before")

@@ -1,7 +1,7 @@
 """The base of every section of a recipe, and the mark that says which steps run again when a key changes.
 
-A key without a mark has the mark of its section; a mark can only narrow it. So a key is in the fingerprint of a step
-unless its field says otherwise:
+A key without a mark has the mark of its section; a mark narrows it, and only `also` widens it. So a key is in the
+fingerprint of a step unless its field says otherwise:
 
     lr: float = 1e-4                                            # as the section `train`: training runs again
     save_every: Annotated[int, keeps()] = 100                   # nothing runs again
@@ -35,6 +35,11 @@ class Mark:
 def reruns(*steps: str, resolved: bool = False) -> Mark:
     """Only those of the section's steps that are in `steps` run again."""
     return Mark(lambda inherited, _section: inherited & frozenset(steps), resolved)
+
+
+def also(*steps: str) -> Mark:
+    """`steps` run again too, which are not the section's."""
+    return Mark(lambda inherited, _section: inherited | frozenset(steps))
 
 
 def keeps(*steps: str, resolved: bool = False, unless: Callable[[Any], bool] | None = None) -> Mark:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .settings import Settings, keeps
+from .settings import Settings, also, keeps
 
 
 class Adapter(Settings):
@@ -62,8 +62,8 @@ class TrainConfig(Settings):
     # The router loss is a mean per micro-batch, so with it the size counts.
     micro_batch_size: Annotated[int, keeps(unless=lambda train: train.router_loss > 0), Field(gt=0)] = 2
     """Rows at a time on one device; lower it if there is too little memory."""
-    max_length: int = Field(default=2048, gt=1)
-    """Most tokens of a training sequence."""
+    max_length: Annotated[int, also("verify", "choose"), Field(gt=1)] = 2048
+    """Most tokens of a training sequence. A longer rewrite is rejected, a longer row stops the run."""
     allow_unusable_rows: bool = False
     """Cut rows that are longer than max_length and leave out rows that can't be rendered, in place of an error."""
     mask_above: float | None = Field(default=None, gt=0)

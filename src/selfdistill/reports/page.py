@@ -13,6 +13,7 @@ from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
 from .findings import Findings
 from .html import render
+from .kept import nearly_vanilla, outcomes
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .sentences import headline
@@ -81,6 +82,8 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         figures=page_figures(material),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
+        outcomes=outcomes(material.acceptance) if material.acceptance else [],
+        nearly_vanilla=nearly_vanilla(material.acceptance) if material.acceptance else None,
         off_distribution=_off_distribution(saved),
         shift=_shift({run: saved.shift[run] for run in sorted(saved.shift, key=place)}),
         has_browser=found is not None,

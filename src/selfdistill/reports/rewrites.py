@@ -13,6 +13,7 @@ from typing import Any
 from ..store.rows import parse_line
 from ..types import Rewrite
 from .html import render
+from .kept import outcomes
 from .saved import REWRITES, read_lines
 from .text import MAX_TEXT, cut, shorten, visible
 
@@ -27,22 +28,25 @@ _Place = tuple[int, int, int, int]  # rank (the highest ranks are drawn), line n
 @dataclass
 class Survey:
     """The result of one pass over rewrites.jsonl. `places` are the (line number, byte offset) of the rows to show, in
-    the file's order. `reasons` counts the rows whose original was kept."""
+    the file's order. `unchecked` rewrites are kept without a check of the content; `reasons` counts the rows whose
+    original was kept."""
 
     rows: int = 0
     accepted: int = 0
+    unchecked: int = 0
     damaged: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     places: list[tuple[int, int]] = field(default_factory=list)
 
     def acceptance(self) -> dict[str, Any]:
         """The counts of `acceptance` in verdict.json, for an experiment without that file."""
-        rate = self.accepted / self.rows if self.rows else None
-        return {"rows": self.rows, "accepted": self.accepted, "rate": rate, "reasons": dict(self.reasons.most_common())}
+        counts = {"rows": self.rows, "accepted": self.accepted, "unchecked": self.unchecked}
+        rate = (self.accepted + self.unchecked) / self.rows if self.rows else None
+        return {**counts, "rate": rate, "reasons": dict(self.reasons.most_common())}
 
 
 def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) -> Survey | None:
-    """Counts the rewrites and draws `limit` of them: half accepted and half not, if there are enough of each, starting
+    """Counts the rewrites and draws `limit` of them: half kept and half not, if there are enough of each, starting
     with the ids in `first`. The draw depends on the ids of the rows alone. Returns None if nothing was rewritten
     yet."""
     path = directory / REWRITES
@@ -57,7 +61,8 @@ def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) ->
             found.damaged += 1
             continue
         found.rows += 1
-        found.accepted += rewrite.grade.passed
+        found.accepted += rewrite.grade.passed and rewrite.grade.checked
+        found.unchecked += rewrite.grade.passed and not rewrite.grade.checked
         if not rewrite.grade.passed:
             found.reasons[_reason(rewrite, found.reasons)] += 1
         digest = hashlib.blake2b(rewrite.example.id.encode(errors="replace"), digest_size=7).digest()
@@ -79,8 +84,9 @@ def browser_page(directory: Path, name: str, found: Survey) -> str:
         data=rows,
         name=name,
         found=found,
+        outcomes=outcomes(found.acceptance()),
         shown=len(rows),
-        shown_accepted=sum(row["source"] == "rewrite" for row in rows),
+        shown_kept=sum(row["source"] != "original" for row in rows),
         max_text=MAX_TEXT,
     )
 
@@ -113,7 +119,7 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
             yield {
                 "row": number,
                 "id": cut(example.id),
-                "source": rewrite.source,
+                "source": "unchecked" if grade.passed and not grade.checked else rewrite.source,
                 "prompt": [[cut(message.role), cut(message.content)] for message in example.prompt],
                 "original": cut(example.reference),
                 "rewrite": cut(completion.text),

@@ -10,6 +10,7 @@ from statistics import fmean
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
 from .findings import Findings, JsonRow
+from .kept import kept_sentence, nearly_vanilla
 from .text import during, percent, points, scope
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -78,10 +79,8 @@ def summary(verdict: JsonRow) -> list[str]:
     """The results in sentences, good or bad. The arms of a sweep are summarised as curves."""
     findings, sentences = Findings.of(verdict), []
     if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
-        sentences.append(
-            f"{acceptance['accepted']} of {acceptance['rows']} rewrites were accepted ({acceptance['rate']:.1%}); the "
-            "other rows keep their original responses."
-        )
+        sentences.append(f"{kept_sentence(acceptance)}. The other rows keep their original responses.")
+        sentences += [few] if (few := nearly_vanilla(acceptance)) else []
     arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
     for arm in arms:
         changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]
@@ -206,6 +205,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
     for task, counts in verdict["items"].items():
         yield from item_notes(task, counts)
     yield from _left_out(verdict["settings_left_out"])
+    for stage, (directory, rows) in verdict["taken_from"].items():
+        yield f"{stage}: {rows:,} answers of the seed were taken from {directory}, which has equal settings for them."
     if caveats["python_asserts"]:
         yield (
             "python_asserts: asserts about objects of a program's classes run inside the program's own process, which "
@@ -220,6 +221,11 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield from _unanswered(task)
     for task in verdict["tasks"]:
         yield from _items_missing(task)
+        if "the reference" in task["metric"]:
+            yield (
+                f"{task['task']} measures the {task['metric']}: the share of answers that pass the grader of rewrites. "
+                "A right answer in other words can fail, so compare arms and do not read the level as accuracy."
+            )
     if runs := caveats["shift_unmeasured"]:
         yield f"The shift of {', '.join(runs)} is not measured. Evaluate them, then run `selfdistill shift`."
     yield from dict.fromkeys(why for row in verdict["shift"].values() for why in row["missing"].values())

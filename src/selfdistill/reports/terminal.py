@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .findings import Findings, JsonRow
+from .kept import nearly_vanilla, outcomes
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
@@ -127,12 +128,14 @@ def _short(value: float | None) -> str:
 
 
 def acceptance_lines(acceptance: dict[str, Any]) -> str:
-    """How many rewrites were accepted, and why the other rewrites were not, as rich markup."""
+    """How many rewrites were accepted or kept unchecked, and why the others were rejected, as rich markup."""
     from rich.markup import escape
 
-    rows, accepted = acceptance["rows"], acceptance["accepted"]
-    share = f" ({100 * accepted / rows:.1f} %)" if rows else ""
-    lines = [f"Rewrites accepted: {count(accepted)} of {count(rows)}{share}"]
+    rows = acceptance["rows"]
+    lines = [
+        f"Rewrites {word}: {count(number)} of {count(rows)}" + (f" ({percent(number / rows)} %)" if rows else "")
+        for word, number in outcomes(acceptance)
+    ]
     if acceptance.get("duplicates"):
         lines[0] += f"; {count(acceptance['duplicates'])} duplicate rows share a rewrite"
     reasons = sorted(acceptance["reasons"].items(), key=lambda item: (-item[1], item[0]))
@@ -140,4 +143,6 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
         lines.append(f"  {count(number):>7}  {percent(number / rows):>5} %  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:
         lines.append(f"  {count(sum(number for _, number in rest)):>7}           {count(len(rest))} rarer reasons")
+    if few := nearly_vanilla(acceptance):
+        lines.append(few)
     return "\n".join(lines)

@@ -44,12 +44,12 @@ class ManifestFile:
         write_text(self.path, _lines({**plain, "checksum": _checksum(plain)}), previous=self.previous)
 
     def _load(self, there: bool) -> dict[str, Any]:
-        manifest = _parse(self.path) if there else None
+        manifest = read_manifest(self.path) if there else None
         if manifest is None and there:
             with suppress(OSError):
                 _log.warning("%s is damaged; put aside as %s.", self.path, put_aside(self.path).name)
         if manifest is None and self.previous.exists():
-            manifest = _parse(self.previous)
+            manifest = read_manifest(self.previous)
             _log.warning("%s is taken instead of manifest.json.", self.previous)
         elif manifest is None:
             return {"stages": {}}  # nothing is finished before the second version is written
@@ -130,8 +130,8 @@ def _lines(manifest: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in parts.items()) + "\n}\n"
 
 
-def _parse(path: Path) -> dict[str, Any] | None:
-    """The manifest, None if it is damaged."""
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest at `path`, None if it is damaged. Changes nothing."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         right = manifest["stages"] is not None and manifest["checksum"] == _checksum(manifest)

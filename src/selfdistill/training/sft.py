@@ -23,10 +23,19 @@ from ..recipe import ModelConfig, TrainConfig
 from ..types import Example
 from .guard import process_count, refuse_leaks
 from .sequences import IGNORED, TrainingData, mask_unlikely, prepare
-from .weights import load_weights, lora_config
+from .weights import check_targets, load_weights, lora_config
 
 if TYPE_CHECKING:
     import torch
+
+
+# The settings of SFTConfig that `train` has keys for, or that our rows need.
+_OURS = (
+    "output_dir", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps",
+    "num_train_epochs", "max_steps", "max_length", "weight_decay", "router_aux_loss_coef", "gradient_checkpointing",
+    "packing", "packing_strategy", "save_steps", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm",
+    "include_num_input_tokens_seen", "logging_nan_inf_filter",
+)  # fmt: skip
 
 
 class SFT:
@@ -35,10 +44,18 @@ class SFT:
     def settings(self, settings: TrainConfig) -> dict[str, Any]:
         return settings.deciding("train")
 
-    def lacks(self, settings: TrainConfig) -> list[str]:
+    def lacks(self, settings: TrainConfig, model: ModelConfig) -> list[str]:
+        lacking = []
         if settings.method == "qlora" and find_spec("bitsandbytes") is None:
-            return ["QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it."]
-        return []
+            lacking.append("QLoRA needs bitsandbytes; `pip install selfdistill[qlora]` installs it.")
+        try:
+            _check_extra(settings.extra)
+            _accumulation(settings, (settings.launch and settings.launch.processes) or 1)
+            if settings.method != "full":
+                check_targets(settings.adapter, model)
+        except RecipeError as error:
+            lacking.append(str(error))
+        return lacking
 
     def prepare(
         self, examples: Iterable[Example], renderer: Renderer, model: ModelConfig, settings: TrainConfig
@@ -103,16 +120,10 @@ def sft_config(
     import torch
     from trl import SFTConfig
 
-    accumulation, rest = divmod(settings.batch_size, settings.micro_batch_size * process_count())
-    if rest:
-        raise RecipeError(
-            f"train.batch_size {settings.batch_size} is not a multiple of train.micro_batch_size "
-            f"{settings.micro_batch_size} times {process_count()} processes; change one of them."
-        )
     ours = {
         "output_dir": str(checkpoints),
         "per_device_train_batch_size": settings.micro_batch_size,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": _accumulation(settings, process_count()),
         "learning_rate": settings.lr,
         "warmup_steps": settings.warmup,  # transformers reads a value below 1 as a ratio
         "num_train_epochs": settings.epochs,
@@ -144,7 +155,8 @@ def sft_config(
         "ddp_find_unused_parameters": False,
         "log_level": "error",
     }
-    _check_extra(settings.extra, ours, [field.name for field in dataclasses.fields(SFTConfig)])
+    _check_extra(settings.extra)
+    assert ours.keys() == set(_OURS)
     try:
         config = SFTConfig(**{**defaults, **settings.extra, **ours})
     except (ValueError, TypeError) as error:
@@ -157,9 +169,25 @@ def sft_config(
     return config
 
 
-def _check_extra(extra: Iterable[str], ours: Iterable[str], known: list[str]) -> None:
+def _accumulation(settings: TrainConfig, processes: int) -> int:
+    """The micro-batches of a step in each process. Raises RecipeError if they don't add up to `batch_size`."""
+    accumulation, rest = divmod(settings.batch_size, settings.micro_batch_size * processes)
+    if rest:
+        raise RecipeError(
+            f"train.batch_size {settings.batch_size} is not a multiple of train.micro_batch_size "
+            f"{settings.micro_batch_size} times {processes} processes; change one of them."
+        )
+    return accumulation
+
+
+def _check_extra(extra: Iterable[str]) -> None:
+    if not extra:
+        return
+    from trl import SFTConfig
+
+    known = [field.name for field in dataclasses.fields(SFTConfig)]
     for key in extra:
-        if key in ours:
+        if key in _OURS:
             raise RecipeError(
                 f"train.extra.{key} is set by train's own settings; change those, and remove train.extra.{key}."
             )

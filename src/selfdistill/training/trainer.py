@@ -18,8 +18,9 @@ class Trainer(Protocol):
     def settings(self, settings: TrainConfig) -> dict[str, Any]:
         """The settings that decide the weights. They enter the fingerprint, which a resumed training must match."""
 
-    def lacks(self, settings: TrainConfig) -> list[str]:
-        """One sentence for each package that these settings need and that is not installed."""
+    def lacks(self, settings: TrainConfig, model: ModelConfig) -> list[str]:
+        """One sentence for each package that these settings need and that is not installed, and for each setting that
+        the trainer or the model does not know. Loads no weights."""
 
     def prepare(
         self, examples: Iterable[Example], renderer: Renderer, model: ModelConfig, settings: TrainConfig

@@ -7,10 +7,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError, StageError
+from ..errors import ModelError, RecipeError, StageError
 from ..models.cpu import register_attention
-from ..models.loading import copy_generation_settings, load_model, load_renderer, without_generation_settings
+from ..models.loading import (
+    copy_generation_settings,
+    load_config,
+    load_model,
+    load_renderer,
+    without_generation_settings,
+)
 from ..recipe import Adapter, ModelConfig, TrainConfig
+from .footprint import has_modules, weight_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +80,23 @@ def lora_config(adapter: Adapter, weights: Any) -> Any:
         target_modules=adapter.targets,
         task_type="CAUSAL_LM",
     )
+
+
+def check_targets(adapter: Adapter, model: ModelConfig) -> None:
+    """Raises RecipeError as `lora_config` does, without loading weights. If the model can't be read, loading it will
+    say so."""
+    if adapter.targets == "all-linear" or has_modules(weight_shapes(model), adapter.targets):
+        return
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        config = load_config(model)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except (ModelError, OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return
+    lora_config(adapter, empty)
 
 
 def export(trainer: Any, model: ModelConfig, tokenizer: Any, folder: Path) -> None:

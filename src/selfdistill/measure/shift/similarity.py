@@ -9,16 +9,11 @@ without Latin letters and digits).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...models.loading import pick_device
+from ...errors import ModelError
+from ...models.embedding import lazy_embed
 from .compared import AnswerPair, Compared, Measured, UnmeasuredError, averaged, ratio
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 _INSTALL = "pip install 'selfdistill[shift]'"
 
@@ -61,42 +56,13 @@ def rouge_l(compared: Compared) -> Measured:
 def cosine(compared: Compared) -> Measured:
     """Cosine of sentence embeddings (Reimers and Gurevych 2019), by default of all-MiniLM-L6-v2 as in the paper's code,
     which reads the first 256 tokens of an answer."""
-    encoder = _encoder(compared.embedding, pick_device(compared.seed.device))
-    if isinstance(encoder, UnmeasuredError):
-        raise encoder
     texts = sorted({text for pair in compared.pairs for text in (pair.seed, pair.tuned) if pair.seed != pair.tuned})
-    embedded = encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
-    rows = dict(zip(texts, embedded.astype("float64"), strict=True))
+    try:
+        embedded = lazy_embed(compared.embedding, compared.seed.device)(texts)
+    except ModelError as error:
+        raise UnmeasuredError(str(error)) from None
+    rows = dict(zip(texts, embedded, strict=True))
     return averaged(_each(compared, lambda pair: float(rows[pair.seed] @ rows[pair.tuned])))
-
-
-@cache
-def _encoder(name: str, device: str) -> SentenceTransformer | UnmeasuredError:
-    """The encoder, or the error. Both are cached, so that all runs share one attempt."""
-    from huggingface_hub import HfApi
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ModuleNotFoundError:
-        return UnmeasuredError(f"The cosine of embeddings needs sentence-transformers: {_INSTALL}.")
-    options: dict[str, Any] = {"device": device, "model_kwargs": {"use_safetensors": True}}
-    try:
-        if not Path(name).is_dir():
-            name = name if "/" in name else f"sentence-transformers/{name}"
-            with suppress(Exception):
-                return SentenceTransformer(name, local_files_only=True, **options)
-            HfApi().model_info(name, timeout=20)  # fails at once, while loading would retry for minutes
-        return SentenceTransformer(name, **options)
-    except MemoryError:
-        raise
-    except Exception as error:  # hub, transformers and own errors share no base class
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
-        return UnmeasuredError(
-            f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
-            "and run `selfdistill shift` again."
-        )
 
 
 def agreement(compared: Compared) -> Measured:

@@ -1,5 +1,6 @@
 """Looks a recipe over before any GPU is paid for: the context, every kind of prompt as the model will see it, what the
-grader reads from the first rows, and what is missing. Loads the tokenizer, never the weights."""
+grader reads from the first rows, how much work there is, and what is missing. Loads the tokenizer; only the probe, a
+process of its own, loads the weights."""
 
 from __future__ import annotations
 
@@ -11,23 +12,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ...backends import backend_class
-from ...data import iter_conversations
+from ...data import DataCounts, iter_conversations
 from ...errors import RenderError, SelfDistillError
-from ...models.loading import check_model_files, load_context_length, load_renderer, pick_device
+from ...models.loading import check_model_files, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
-from ...training import TRAINERS
 from ...types import Conversation, Example, Grade, Progress, silent
 from ..context import Context, make_context
+from ..data import data_warnings
+from ..disk import disk_problem, disk_use
 from ..entries import HELDOUT, has_grader
+from ..lengths import measure_rows, unusable_rows
 from ..needs import missing_here
+from ..preview import marked
+from ..replay import replayed_rows
 from ..rewrite import needs_rewrites, rewrites, rewriting_model
 from ..stages import stages_of
-from .arm_settings import arm_lines, arm_warnings, check_replay
-from .data import data_lines, data_warnings, marked_rows, measure, read_data
+from .amounts import change_lines, disk_line, item_counts, rewriting_warnings, size_warnings, step_lines, token_lines
+from .arm_settings import arm_lines, arm_warnings
+from .data import data_lines, marked_rows, read_data
+from .estimate import estimate
 from .evaluation import evaluation_prompts, judge_lines, shift_warnings
 from .names import name_warnings
-from .templates import prompt_ids, template_warnings, untrainable_rows
+from .templates import template_warnings
 
 _ROWS = 200
 
@@ -63,14 +70,20 @@ def _is_network_error(error: BaseException | None) -> bool:
     return isinstance(error, unreached)
 
 
-def check(recipe: Recipe, progress: Progress = silent) -> Checked:
-    """Reads all rows of the data. Raises RecipeError if the recipe contradicts itself; everything else is reported."""
+def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = None, probe: bool = False) -> Checked:
+    """Reads all rows of the data. `directory` is where a run would write. With `probe` the stages are timed on this
+    machine. Raises RecipeError if the recipe contradicts itself; everything else is reported."""
     context, found = make_context(recipe), Checked()
     stages_of(context)
     found.plan = list(_plan_lines(context))
-    with TemporaryDirectory() as folder:
-        rows = _first_rows(context, found, Path(folder), progress)
-        _prompts(context, rows, found, Path(folder) / "train.jsonl", progress)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        counts = _read(context, found, folder, progress)
+        rows = list(islice(iter_conversations(folder / "train.jsonl"), _ROWS)) if counts else []
+        _prompts(context, rows, found, folder / "train.jsonl")
+        found.missing += missing_here(context, context.runs.values())
+        if counts:
+            _amounts(context, counts, found, folder, directory or Path("runs"), probe, progress)
     examples = [example for row in rows for example in row.examples()]
     found.graded = [(example, context.task.grade(example, example.reference)) for example in examples[:5]]
     grades = [context.task.grade(example, example.reference) for example in examples]
@@ -85,9 +98,6 @@ def check(recipe: Recipe, progress: Progress = silent) -> Checked:
             "rewrite.grader, or leave heldout out."
         )
     found.warnings += [*arm_warnings(context), *shift_warnings(context), *name_warnings(context)]
-    _prerequisites(context, found)
-    check_replay(context, found.add, found.warnings)
-    found.missing += missing_here(context)
     found.plan += judge_lines(context)
     return found
 
@@ -115,25 +125,24 @@ def _engine(model: ModelConfig, backend: str) -> str:
     return f"{backend} ({model.ray.replicas} × {model.ray.backend})" if kind.replicates else backend
 
 
-def _first_rows(context: Context, found: Checked, folder: Path, progress: Progress) -> list[Conversation]:
-    """Reads all rows into `folder` and reports the counts. Returns the first rows."""
+def _read(context: Context, found: Checked, folder: Path, progress: Progress) -> DataCounts | None:
+    """Reads all rows into `folder` and reports the counts. None if they can't be read."""
     try:
         counts = read_data(context, folder, progress)
     except SelfDistillError as error:
         found.add(error)
-        return []
+        return None
     found.plan += data_lines(counts, folder)
     found.warnings += data_warnings(counts, folder)
-    return list(islice(iter_conversations(folder / "train.jsonl"), _ROWS))
+    return counts
 
 
-def _prompts(context: Context, rows: list[Conversation], found: Checked, train: Path, told: Progress) -> None:
+def _prompts(context: Context, rows: list[Conversation], found: Checked, train: Path) -> None:
     asked = list(evaluation_prompts(context, rows, found.missing, found.add))
     try:
         check_model_files(context.recipe.model)
         renderer = load_renderer(context.recipe.model)
         rewriting = load_renderer(rewriting_model(context))
-        window = load_context_length(context.recipe.model)
         renderer.refuse_thinking()
         rewriting.refuse_thinking()
     except SelfDistillError as error:
@@ -143,15 +152,39 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, train: 
     if rows:
         first = rows[0].examples()[0]
         _show(found, "rewriting", lambda: rewriting.text(rewrites(context).rewriter.prompt(first).messages))
-        _show(found, "training, with what is trained in ⟦⟧", lambda: _marked(renderer, first))
-        if untrainable := untrainable_rows(renderer, rows):
-            allowed = context.recipe.train.allow_unusable_rows
-            (found.warnings if allowed else found.missing).append(untrainable)
-        _lengths(context, (renderer, rewriting), window, found, train, told)
-        _refused_prompts(context, rewriting, rows, found)
+        _show(found, "training, with what is trained in ⟦⟧", lambda: marked(renderer, first.prompt, first.reference))
         _control_tokens(renderer, train, found)
     for kind, messages in asked:
         _show(found, kind, partial(renderer.text, messages))
+
+
+def _amounts(
+    context: Context, counts: DataCounts, found: Checked, folder: Path, directory: Path, probe: bool, told: Progress
+) -> None:
+    """How much work there is: tokens, steps, items, disk, and time if `probe`; and the rows that don't fit."""
+    items = item_counts(context, counts, found.add)
+    runs = [run for run in context.runs.values() if not run.is_seed]
+    try:
+        lengths = measure_rows(context, folder / "train.jsonl", partial(told, "check, counting tokens"))
+        for name in context.recipe.arms:
+            for allowed, sentence in replayed_rows(context, name, folder, counts.train):
+                (found.warnings if allowed else found.missing).append(sentence)
+    except SelfDistillError as error:
+        found.add(error)
+        return
+    arms, train = context.recipe.arms, folder / "train.jsonl"
+    for allowed, sentence in unusable_rows(context, arms, lengths, train, context.source, context.task.load):
+        (found.warnings if allowed else found.missing).append(sentence)
+    found.warnings += [*rewriting_warnings(context, lengths), *size_warnings(context, counts, items)]
+    found.plan += [*token_lines(lengths), *step_lines(context, runs, counts), *change_lines(context, items)]
+    use = disk_use(context, runs, folder, counts.to_json(), items, directory)
+    found.plan.append(disk_line(use, directory))
+    if problem := disk_problem(use, directory):
+        found.missing.append(problem)
+    if probe and not found.missing and not found.unseen:
+        lines, problems = estimate(context, lengths, counts, items, folder, told)
+        found.plan += lines
+        found.warnings += problems
 
 
 def _show(found: Checked, kind: str, render: Callable[[], str]) -> None:
@@ -162,60 +195,6 @@ def _show(found: Checked, kind: str, render: Callable[[], str]) -> None:
         found.missing.append(f"The first prompt for {kind.split(',')[0]} can't be rendered: {error}.")
 
 
-def _marked(renderer: Renderer, example: Example) -> str:
-    """The training sequence with brackets around the tokens that loss is taken on."""
-    text, inside = "", False
-    sequence = renderer.response_row(example.prompt, example.reference)
-    spans: list[tuple[bool, list[int]]] = []
-    for token, trained in zip(sequence.input_ids, sequence.trained, strict=True):
-        if not spans or spans[-1][0] != trained:
-            spans.append((trained, []))
-        spans[-1][1].append(token)
-    for inside, tokens in spans:
-        part = str(renderer.tokenizer.decode(tokens))
-        text += f"⟦{part}⟧" if inside else part
-    return text
-
-
-def _lengths(
-    context: Context,
-    renderers: tuple[Renderer, Renderer],
-    window: int | None,
-    found: Checked,
-    train: Path,
-    told: Progress,
-) -> None:
-    limits = [
-        context.recipe.arm_train(arm).max_length for arm in context.recipe.arms.values() if arm.kind.weights != "seed"
-    ]
-    limit = min([*limits, *([window] if window and limits else [])], default=None)
-    lengths = measure(context, train, *renderers, limit, window, partial(told, "check, counting tokens"))
-    if lengths.too_long:
-        allowed = context.recipe.train.allow_unusable_rows
-        first = "Shorten these rows" if limit == window else "Raise train.max_length"
-        room = f" (the model's context has {window:,} tokens)" if window else ""
-        advice = f"{first}{room}, or set train.allow_unusable_rows=true, which cuts them."
-        done = "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
-        (found.warnings if allowed else found.missing).append(
-            f"Training sequences of more than {limit:,} tokens: {lengths.too_long:,}, the longest is "
-            f"{lengths.named()}. {done if allowed else advice}"
-        )
-    if lengths.no_room:
-        found.warnings.append(
-            f"Rewriting prompts that leave no room for an answer in the model's context of {window:,} tokens: "
-            f"{lengths.no_room:,}. These rows are trained on with their original responses."
-        )
-
-
-def _refused_prompts(context: Context, rewriting: Renderer, rows: list[Conversation], found: Checked) -> None:
-    prompts = [rewrites(context).rewriter.prompt(example).messages for row in rows for example in row.examples()]
-    if needs_rewrites(context) and (refused := [prompt_ids(rewriting, prompt) for prompt in prompts].count(None)):
-        found.warnings.append(
-            f"The chat template refuses {refused} of the first {len(prompts)} rewriting prompts; their rows are "
-            "trained on unchanged."
-        )
-
-
 def _control_tokens(renderer: Renderer, train: Path, found: Checked) -> None:
     """Text in the data that the tokenizer takes for the end of a turn would teach the model to stop there."""
     marks = [str(renderer.tokenizer.convert_ids_to_tokens(token)) for token in sorted(renderer.stop_ids)]
@@ -224,11 +203,3 @@ def _control_tokens(renderer: Renderer, train: Path, found: Checked) -> None:
             f"{held:,} rows hold {' or '.join(marks)} as text, which the tokenizer reads as the end of a turn; take it "
             "out of the data."
         )
-
-
-def _prerequisites(context: Context, found: Checked) -> None:
-    own = context.recipe.model.device
-    if own.startswith("cuda") and pick_device("auto") != "cuda":
-        found.missing.append(f"model.device is {own}, and there is no such GPU here; set it to auto.")
-    trained = [run.train for run in context.runs.values() if not run.is_seed]
-    found.missing += dict.fromkeys(lack for settings in trained for lack in TRAINERS["sft"].lacks(settings))

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Iterator
 
-from ...data import iter_conversations, prepare, read_conversations, unused_columns, unused_sentence
-from ...errors import DataError, SelfDistillError
-from ...models.loading import load_context_length, load_renderer
 from ...recipe import ArmConfig
 from ..context import Context
 from ..entries import has_grader
 from ..train import replay_source
-from .data import data_warnings, measure
 
 
 def arm_lines(context: Context) -> Iterator[str]:
@@ -75,46 +68,3 @@ def _longer_arms(context: Context) -> Iterator[str]:
                 f"{name} replays {arm.replay.share:.0%} as many rows, so it takes about {arm.replay.share:.0%} more "
                 f"optimiser steps than {baseline}, with which it is compared; train.max_steps makes them equal."
             )
-
-
-def check_replay(context: Context, missing: Callable[[SelfDistillError], None], warnings: list[str]) -> None:
-    """Reads all rows that may be replayed. Passes errors to `missing`, and adds counts of unused data to `warnings`."""
-    for name, arm in context.recipe.arms.items():
-        if arm.replay is None:
-            continue
-        task, source = replay_source(arm.replay)
-        with TemporaryDirectory() as folder:
-            try:
-                counts = prepare(
-                    source.model_copy(update={"heldout": 0, "n": None}),
-                    Path(folder),
-                    task.load if task else read_conversations,
-                )
-            except SelfDistillError as error:
-                missing(error)
-                continue
-            unused = unused_sentence(unused_columns(iter_conversations(Path(folder) / "train.jsonl")), counts.train)
-            notes = [*data_warnings(counts, Path(folder)), *([f"{unused[0].upper()}{unused[1:]}."] if unused else [])]
-            warnings += [f"Rows that {name} replays: {note}" for note in notes]
-            if long := _long_rows(context, arm, Path(folder) / "train.jsonl"):
-                said = f"Rows that {name} replays: {long}"
-                if context.recipe.arm_train(arm).allow_unusable_rows:
-                    warnings.append(said)
-                else:
-                    missing(DataError(said))
-
-
-def _long_rows(context: Context, arm: ArmConfig, rows: Path) -> str | None:
-    """A sentence about the rows that are too long to train on, None if there are none or the model can't be read."""
-    try:
-        renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
-    except SelfDistillError:
-        return None
-    limit = min(context.recipe.arm_train(arm).max_length, window or sys.maxsize)
-    lengths = measure(context, rows, renderer, None, limit, None, lambda _done, _total: None)
-    if not lengths.too_long:
-        return None
-    return (
-        f"{lengths.too_long:,} training sequences have more than {limit:,} tokens, the longest is {lengths.named()}. "
-        "Raise train.max_length, or set train.allow_unusable_rows=true, which cuts them."
-    )

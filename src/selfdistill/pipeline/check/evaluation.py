@@ -36,7 +36,7 @@ def evaluation_prompts(
         if task.task.harness or not task.asked:
             continue
         try:
-            item = next(_items(task, rows), None)
+            item = next(items_of(task, rows), None)
         except SelfDistillError as error:
             unread(error)
             continue
@@ -46,7 +46,8 @@ def evaluation_prompts(
             yield f"evaluation of {task.name}", task.task.ask(item)
 
 
-def _items(task: EvaluatedTask, rows: list[Conversation]) -> Iterator[Example]:
+def items_of(task: EvaluatedTask, rows: list[Conversation]) -> Iterator[Example]:
+    """The items of a task before its draw. `rows` stand for the rows that will be held out."""
     unread: list[BadRow] = []
     loaded = iter(rows) if task.source is None else task.task.load(task.source, unread.append)
     return (row.examples()[-1] for row in loaded)
@@ -77,7 +78,7 @@ def judge_lines(context: Context) -> list[str]:
             continue
         base = context.tasks[task.answers_of]
         try:
-            items = list(islice(_items(base, []), base.entry.n))
+            items = list(islice(items_of(base, []), base.entry.n))
         except SelfDistillError:
             continue  # named among what is missing
         sample = items[:_SAMPLE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING
 
+from ..kept import outcomes
 from ..letters import fit
 from ..text import count, percent
 from .canvas import Canvas, Drawing
@@ -20,26 +21,27 @@ _LOOKS = {"original": ("original responses", 1), "rewritten": ("responses SDFT t
 
 
 def acceptance(material: Material) -> Drawing | None:
-    """How many rewrites were accepted, and how many were not for each reason."""
+    """How many rewrites were accepted or kept unchecked, and how many were rejected for each reason."""
     figures = material.acceptance
     if not figures:
         return None
     reasons, rest = figures["reasons"][:_MAX_BARS], figures["reasons"][_MAX_BARS:]
-    bars = [("accepted", figures["accepted"]), *reasons]
+    kept = outcomes(figures)
+    bars = [*kept, *reasons]
     if rare := sum(number for _, number in rest) + figures.get("rest", 0):
         bars.append(("rarer reasons", rare))
     total = figures["rows"]
     return Drawing(
-        draw=lambda canvas: _draw_bars(canvas, bars, total),
+        draw=lambda canvas: _draw_bars(canvas, bars, total, len(kept)),
         label="Rewrites by outcome: " + ", ".join(f"{name} {number}" for name, number in bars) + ".",
-        caption=f"{count(total)} rewrites. Rows without an accepted rewrite keep their original response.",
+        caption=f"{count(total)} rewrites. Rows whose rewrite was rejected keep their original response.",
         header=("outcome", "rows", "share"),
         rows=[(name, number, number / total) for name, number in bars],
     )
 
 
-def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int) -> Figure:
-    """A line for each outcome; on narrow screens the name is above the bar."""
+def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int, kept: int) -> Figure:
+    """A line for each outcome, `kept` of them bold; on narrow screens the name is above the bar."""
     pitch, left = (40.0, 2.0) if canvas.narrow else (27.0, min(270.0, canvas.width / 2.8))
     height = pitch * len(bars)
     figure, top = canvas.start(height + 8)
@@ -48,12 +50,13 @@ def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int) -> Figur
     room = canvas.width if canvas.narrow else left - 6
     for line, (name, number) in enumerate(bars):
         y = pitch * line + (27 if canvas.narrow else pitch / 2)
-        color = canvas.palette.arm(0 if line else 2)
+        bold = line < kept
+        color = canvas.palette.arm(2 if bold else 0)
         axes.barh([y], [number], height=13, color=color)
         xy, offset = ((0, y - 16), (0, 0)) if canvas.narrow else ((0, y), (-left + 2, 0))
         axes.annotate(
-            fit(name, room, 13, bold=not line), xy, offset, textcoords="offset points", va="center",
-            annotation_clip=False, color=canvas.palette.ink, fontsize=13, fontweight="normal" if line else "bold",
+            fit(name, room, 13, bold=bold), xy, offset, textcoords="offset points", va="center",
+            annotation_clip=False, color=canvas.palette.ink, fontsize=13, fontweight="bold" if bold else "normal",
         )  # fmt: skip
         text = f"{count(number)} · {percent(number / total)} %"
         canvas.note(axes, text, xy=(number, y), xytext=(7, 0), textcoords="offset points", va="center")

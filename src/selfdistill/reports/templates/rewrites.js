@@ -64,15 +64,19 @@ function pair(row) {
   if (row.error) rewrite = [`(error: ${row.error})`];
   return element("div", { className: "sides" },
     side("original", row.source === "original", original),
-    side("rewrite" + (row.finish === "length" ? " · cut off" : "") + note, row.source === "rewrite", rewrite));
+    side("rewrite" + (row.finish === "length" ? " · cut off" : "") + note, row.source !== "original", rewrite));
 }
 
+const OUTCOMES = {
+  rewrite: ["good", "✓ accepted"], unchecked: ["", "○ kept, content not checked"], original: ["bad", "✗ not accepted"],
+};
+
 function card(row) {
-  const accepted = row.source === "rewrite";
+  const [look, outcome] = OUTCOMES[row.source];
   return element("article", { id: `row-${row.row}` },
     element("div", { className: "head" },
       element("span", { className: "number", title: row.id }, `row ${row.row}`),
-      element("span", { className: `tag ${accepted ? "good" : "bad"}` }, accepted ? "✓ accepted" : "✗ not accepted"),
+      element("span", { className: `tag ${look}` }, outcome),
       element("span", { className: "reason", dir: "auto" }, row.reason + (row.outcome === "unjudged" ? " (could not be judged)" : "")),
       values(row)),
     folded("prompt", asked(row.prompt), ...turns(row.prompt)), pair(row));
@@ -89,9 +93,11 @@ function find(state) {
 }
 
 function refill(state) {
-  const accepted = data.filter((row) => row.source === "rewrite").length;
-  fill(at("source"), state.source, ["", "accepted or not"], ["rewrite", `accepted (${number(accepted)})`],
-    ["original", `not accepted (${number(data.length - accepted)})`]);
+  const rows = (source) => number(data.filter((row) => row.source === source).length);
+  const unchecked = data.some((row) => row.source === "unchecked");
+  fill(at("source"), state.source, ["", "accepted or not"], ["rewrite", `accepted (${rows("rewrite")})`],
+    ...(unchecked ? [["unchecked", `kept, content not checked (${rows("unchecked")})`]] : []),
+    ["original", `not accepted (${rows("original")})`]);
   const counts = new Map();
   for (const row of data)
     if (!state.source || row.source === state.source) counts.set(row.reason, (counts.get(row.reason) || 0) + 1);

@@ -1,0 +1,163 @@
+"""The numbers that a text states: numerals, English number words, ordinals, and dates as their day, month and year."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+from .closed_forms import ClosedForm
+from .numerals import Numeral, numerals, plain
+
+Amount = int | Fraction | str
+"""A value without its sign; a closed form such as 2\\sqrt{3} is its LaTeX."""
+
+
+class Amounts(NamedTuple):
+    """`stated` has to be in a rewrite. `mentioned` holds also what can stand for it, such as "one" or a list's "3.".
+    `claimed` are the numbers that nobody writes in passing: those in digits, and words above twelve."""
+
+    stated: frozenset[Amount]
+    mentioned: frozenset[Amount]
+    claimed: frozenset[Amount]
+
+
+_UNITS = {
+    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+    "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
+    "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90
+}  # fmt: skip
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_WORD = "|".join([*_UNITS, *_TENS, *_SCALES])
+_WORDS = re.compile(rf"\b(?:{_WORD})(?:(?:[ -]| and )(?:{_WORD}))*\b", re.IGNORECASE)
+_OTHER_WORDS: dict[str, Amount] = {
+    "half": Fraction(1, 2), "quarter": Fraction(1, 4), "double": 2, "twice": 2, "both": 2, "pair": 2, "couple": 2,
+    "dozen": 12, "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "single": 1, "zero": 0, "no": 0, "none": 0,
+}  # fmt: skip
+_OTHER = re.compile(rf"\b(?:{'|'.join(_OTHER_WORDS)})s?\b", re.IGNORECASE)
+_ORDINAL = re.compile(r"\b(\d{1,9})(?:st|nd|rd|th)\b")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_MONTH_NAMES = "|".join(f"{name[:3]}(?:t|{name[3:]})?" for name in MONTHS)
+# "May" and "March" are also words, and so are short forms: these stand next to a day or a year.
+_MONTH = re.compile(
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?,?\s(?:of\s)?({_MONTH_NAMES})\b|\b({_MONTH_NAMES})\b\.?(?:\sof)?,?\s\d{{1,4}}"
+    rf"|\b({'|'.join(name for name in MONTHS if name not in ('March', 'May'))})\b"
+)
+_MARKER = re.compile(
+    r"^[ \t>#*•-]{0,9}\(?\d{1,3}[.):]\**(?=\s)|\b(?:step|part|tip|option|day)\s\d{1,3}(?=\s?[:.)-])|\[\d{1,3}\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_GREEK_WORD = re.compile(r"[Ͱ-Ͽἀ-῿]{2,}")  # its π is not a number
+_DIGITS = re.compile(r"\d{1,30}")
+_LIST_SIZE = 12
+_MOST_KNOWN = 150
+
+
+def amounts(text: str) -> Amounts:
+    text = plain(_GREEK_WORD.sub(" ", text))
+    unmarked = _MARKER.sub("\n", text)
+    digits = frozenset(_in_digits(unmarked))
+    words = frozenset(_in_words(unmarked))
+    stated = digits | words - {1}
+    mentioned = stated | words | frozenset(_in_passing(text))
+    return Amounts(stated, mentioned, digits | {value for value in words if value > _LIST_SIZE})
+
+
+def follows(value: Amount, known: Iterable[Amount]) -> bool:
+    """Whether one operation on two numbers of `known` results in `value`: + − × ÷, a percentage, or a rounding."""
+    if isinstance(value, str):
+        return False
+    numbers = [Fraction(each) for each in list(known)[:_MOST_KNOWN] if not isinstance(each, str)]
+    have, hundred = {*numbers, Fraction(100)}, Fraction(100)
+    near = _rounding(value)
+    for a in numbers:
+        exact = [value - a, a - value, value + a]
+        exact += [value / a, a / value] if a and value else []
+        exact += [value * hundred / a, a / value * hundred] if a and value else []
+        if value * a in have or any(each in have for each in exact):
+            return True
+        if near and any(abs(_about(a, b, value) - value) <= near for b in have):
+            return True
+    return False
+
+
+def _about(a: Fraction, b: Fraction, value: int | Fraction) -> Fraction:
+    """The result of dividing or multiplying `a` and `b` that is nearest to `value`."""
+    results = [a * b, a * b / 100, *([a / b, a / b * 100] if b else [])]
+    return min(results, key=lambda result: abs(result - value))
+
+
+def _rounding(value: int | Fraction) -> Fraction | None:
+    """Half a unit of the last decimal of a number with decimals; None for a whole number and for 1/3."""
+    denominator = Fraction(value).denominator
+    for decimals in range(1, 7):
+        if denominator != 1 and 10**decimals % denominator == 0:
+            return Fraction(1, 2 * 10**decimals)
+    return None
+
+
+def _in_digits(text: str) -> Iterator[Amount]:
+    for numeral in numerals(text):
+        yield from _of(text, numeral)
+    yield from (int(match[1]) for match in _ORDINAL.finditer(text))
+    for match in _MONTH.finditer(text):
+        month = next(filter(None, match.groups()))[:3]
+        yield 1 + next(place for place, name in enumerate(MONTHS) if name.startswith(month))
+
+
+def _of(text: str, numeral: Numeral) -> Iterator[Amount]:
+    if isinstance(numeral.value, ClosedForm):
+        yield str(numeral.value.latex)
+    elif numeral.value is not None:
+        yield numeral.value if numeral.value >= 0 else -numeral.value
+    else:  # a time, a date, a point or 2x: its numbers
+        yield from (int(digits) for digits in _DIGITS.findall(text[numeral.start : numeral.end]))
+
+
+def _in_words(text: str) -> Iterator[int]:
+    """Numbers in English words; a lone "thousand" is not one."""
+    for match in _WORDS.finditer(text):
+        total, current, last = 0, 0, ""
+        for word in re.split(r"[ -]", match[0].lower()):
+            if word == "and":
+                joins = last in _SCALES
+            elif word in _SCALES:
+                scale = _SCALES[word]
+                if scale == 100:
+                    current *= 100
+                else:
+                    total, current = total + current * scale, 0
+            else:
+                value = _UNITS.get(word) or _TENS[word]
+                extends = last in _SCALES or (last in _TENS and value < 10) or (last == "and" and joins)
+                if not extends and (total or current):
+                    yield total + current
+                    total = current = 0
+                current += value
+            last = word
+        if total or current:
+            yield total + current
+
+
+def _in_passing(text: str) -> Iterator[Amount]:
+    """Values that a text also mentions: list markers, ordinal words, "half", 50 % as 0.5 and 0.5 as 50."""
+    for numeral in numerals(text):
+        for value in _of(text, numeral):
+            yield value
+            if isinstance(value, str):
+                continue
+            if text[numeral.end : numeral.end + 2].lstrip().startswith(("%", "per")):
+                yield Fraction(value) / 100
+            if 0 < value < 1:
+                yield value * 100
+    yield from (int(digits) for match in _MARKER.finditer(text) for digits in _DIGITS.findall(match[0]))
+    for match in _OTHER.finditer(text):
+        yield _OTHER_WORDS[match[0].lower() if match[0].lower() in _OTHER_WORDS else match[0].lower()[:-1]]

@@ -1,0 +1,58 @@
+"""The sentence-transformers model that turns texts into vectors, for the grader `similar` and the shift's cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError
+from .loading import pick_device
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+def lazy_embed(name: str, device: str) -> Callable[[Sequence[str]], Any]:
+    """A function that returns a float64 array with a row of length 1 per text. The model is loaded on the first call,
+    which raises ModelError if that fails."""
+
+    def embed(texts: Sequence[str]) -> Any:
+        encoder = load_encoder(name, pick_device(device))
+        if isinstance(encoder, str):
+            raise ModelError(encoder)
+        rows = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+        return rows.astype("float64")
+
+    return embed
+
+
+@cache
+def load_encoder(name: str, device: str) -> SentenceTransformer | str:
+    """The encoder, or why it can't be loaded. Both are cached, so that all callers share one attempt."""
+    from huggingface_hub import HfApi
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError:
+        return "The cosine of embeddings needs sentence-transformers: pip install 'selfdistill[shift]'."
+    options: dict[str, Any] = {"device": device, "model_kwargs": {"use_safetensors": True}}
+    try:
+        if not Path(name).is_dir():
+            name = name if "/" in name else f"sentence-transformers/{name}"
+            with suppress(Exception):
+                return SentenceTransformer(name, local_files_only=True, **options)
+            HfApi().model_info(name, timeout=20)  # fails at once, while loading would retry for minutes
+        return SentenceTransformer(name, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # hub, transformers and own errors share no base class
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        return (
+            f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
+            "and run the command again."
+        )

@@ -1,0 +1,108 @@
+"""The part of `check` that is about amounts: tokens, optimiser steps, items and the change they can show, disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data import DataCounts
+from ...errors import SelfDistillError
+from ...measure.comparisons import ASSUMED_DISAGREEMENT, smallest_change
+from ...measure.stats import LEVEL
+from ..context import Context, Run
+from ..disk import DiskUse, run_steps, size
+from ..lengths import Ints, RowLengths
+from .evaluation import items_of
+
+_MOST = 100_000  # items of a task that are counted
+
+
+def token_lines(lengths: RowLengths) -> Iterator[str]:
+    """Quantiles of the tokens of prompts, responses and whole sequences."""
+    if not len(lengths.sequences):
+        return
+    every, some = lengths.typical.all(), lengths.typical
+    sampled = "" if every else f" (quantiles of {some.sum():,} responses drawn from {lengths.responses:,})"
+    columns = {
+        "prompt": lengths.prompts,
+        "response": lengths.sequences - lengths.prompts,
+        "both": lengths.sequences,
+    }
+    yield "tokens    " + "; ".join(f"{name} {_quantiles(column, some)}" for name, column in columns.items()) + sampled
+
+
+def _quantiles(column: Ints, typical: npt.NDArray[np.bool_]) -> str:
+    middle, high = np.percentile(column[typical], [50, 95])
+    return f"median {middle:,.0f}, 95th percentile {high:,.0f}, longest {column.max():,}"
+
+
+def rewriting_warnings(context: Context, lengths: RowLengths) -> Iterator[str]:
+    if lengths.no_room:
+        yield (
+            "Rewriting prompts that leave no room for an answer in the model's context: "
+            f"{lengths.no_room:,}. These rows are trained on with their original responses."
+        )
+    if lengths.refused_prompts:
+        yield (
+            f"The chat template refuses {lengths.refused_prompts:,} of {len(lengths.rows):,} rewriting prompts; their "
+            "rows are trained on unchanged."
+        )
+
+
+def step_lines(context: Context, runs: Sequence[Run], counts: DataCounts) -> Iterator[str]:
+    trained = {run.name: run_steps(context, run, counts.to_json()) for run in runs if run.config.trained}
+    if trained:
+        yield "steps     " + ", ".join(f"{name} {steps:,}" for name, steps in trained.items()) + " (optimiser steps)"
+
+
+def item_counts(context: Context, counts: DataCounts, unread: Callable[[SelfDistillError], None]) -> dict[str, int]:
+    """The items of each task, up to its n. Without the tasks that can't be read or that lm-eval asks in full."""
+    found: dict[str, int] = {}
+    for task in context.tasks.values():
+        if not task.asked or (task.task.harness and not task.entry.n):
+            continue
+        try:
+            there = counts.heldout if task.source is None else sum(1 for _ in islice(items_of(task, []), _MOST))
+        except SelfDistillError as error:
+            unread(error)
+            continue
+        found[task.name] = task.entry.n or 0 if task.task.harness else there
+    return found
+
+
+def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]) -> Iterator[str]:
+    """Warnings about an n that is larger than what there is."""
+    for name, arm in context.recipe.arms.items():
+        if arm.n and arm.n > counts.train:
+            yield f"{name} asks for {arm.n:,} rows, and there are {counts.train:,}; it trains on all of them."
+    for name, there in items.items():
+        task = context.tasks[name]
+        if not task.task.harness and task.entry.n and task.entry.n > there:
+            yield f"{name} asks for {task.entry.n:,} items, and there are {there:,}; all of them are asked."
+
+
+def change_lines(context: Context, items: Mapping[str, int]) -> Iterator[str]:
+    """The smallest change that each task's items can show."""
+    tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
+    sizes = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
+    shown = []
+    for n in sorted({n for n in sizes.values() if n}):
+        change = smallest_change(n, tasks, runs)
+        points = "no change" if change is None else f"{100 * change:.1f} points"
+        shown.append(f"{points} with the {n:,} items of {', '.join(name for name, own in sizes.items() if own == n)}")
+    if shown:
+        corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
+        several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
+        yield (
+            f"detects   {'; '.join(shown)}: the smallest change that the paired test finds in 80 % of cases (level "
+            f"{LEVEL:g}{corrected}; {several}; assuming that {ASSUMED_DISAGREEMENT * 100:g} % of items change anyway)"
+        )
+
+
+def disk_line(use: DiskUse, where: Path) -> str:
+    unknown = "" if use.weights + use.adapters else "; weights are not counted, as the seed is not on this machine yet"
+    return f"disk      at most {size(use.needed)} in {where}: {use.parts}; {size(use.free)} free{unknown}"

@@ -1,0 +1,39 @@
+"""How many rewrites are trained on, in words. A rewrite is accepted only if its content was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .text import count, percent
+
+UNCHECKED = "kept, content not checked"
+# With fewer rewrites than this share of the rows, SDFT hardly differs from training on the originals.
+_FEW = 0.25
+
+
+def outcomes(acceptance: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The rewrites that are trained on, by outcome: `accepted`, and `kept, content not checked` if there are any. Only
+    the latter if no rewrite was checked."""
+    accepted, unchecked = acceptance["accepted"], acceptance.get("unchecked", 0)
+    found = [("accepted", accepted)] if accepted or not unchecked else []
+    return [*found, *([(UNCHECKED, unchecked)] if unchecked else [])]
+
+
+def kept_sentence(acceptance: Mapping[str, Any]) -> str:
+    """For example "363 of 400 rewrites were accepted (90.8 %)"."""
+    rows = acceptance["rows"]
+    (word, first), *others = outcomes(acceptance)
+    said = f"{count(first)} of {count(rows)} rewrites were {word} ({percent(first / rows)} %)"
+    return "; ".join([said, *(f"{count(n)} were {word} ({percent(n / rows)} %)" for word, n in others)])
+
+
+def nearly_vanilla(acceptance: Mapping[str, Any]) -> str | None:
+    """A sentence if so few rewrites are trained on that SDFT is nearly vanilla."""
+    rows, kept = acceptance["rows"], sum(number for _, number in outcomes(acceptance))
+    if not rows or kept >= _FEW * rows:
+        return None
+    return (
+        f"SDFT trains on the original responses of {percent(1 - kept / rows)} % of the rows, so it is nearly vanilla "
+        "training: look at the reasons before you read a difference between the two."
+    )
