@@ -26,6 +26,7 @@ from selfdistill.backends.hf import HFBackend
 from selfdistill.generation.prompts import REWRITING, RewritingTemplate
 from selfdistill.generation.resume import LazyBackend
 from selfdistill.generation.rewriter import Rewriter
+from selfdistill.grading import make_grader
 from selfdistill.grading.filters import leaks
 from selfdistill.recipe import DataConfig, Filters, ModelConfig, Sampling
 from selfdistill.store.rows import RowFile
@@ -35,6 +36,7 @@ from selfdistill.types import Example, Rewrite
 from .phrasings import phrasings
 
 FILES = {"dolly": "dolly_train.json", "gsm8k": "gsm8k_train.json", "openfunctions": "openfunction_train.json"}
+GRADERS = {"dolly": "facts", "gsm8k": "final_number", "openfunctions": "function_call"}  # as `init` chooses them
 SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 200})
 _MOST_WORDS = 150  # of a row, so that most rewrites end before the limit of tokens
 _COPY = 0.95  # similarity of the words from which a rewrite is a copy of the reference
@@ -51,7 +53,8 @@ def rows_of(task: str, data: Path, count: int) -> list[Example]:
 
 
 def rewriter_of(task: str, template: RewritingTemplate) -> Rewriter:
-    return Rewriter(template=template, grade=get_task(task).grade, sampling=SAMPLING, filters=Filters(), model="study")
+    grade = make_grader(GRADERS[task])
+    return Rewriter(template=template, grade=grade, sampling=SAMPLING, filters=Filters(), model="study")
 
 
 def wordings(task: str, names: Sequence[str]) -> dict[str, RewritingTemplate]:

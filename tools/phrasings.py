@@ -12,6 +12,13 @@ FORMS = {
     "openfunctions": "Answer with one function call in the form name(parameter=value), and nothing else.",
 }
 
+# The beginning of an answer, per task.
+PREFILLS = {
+    "dolly": "In other words: ",
+    "gsm8k": "Let's think step by step.\n",
+    "openfunctions": "The function call is: ",
+}
+
 # A worked example per task: instruction, reference and rewrite. None of them is from a dataset.
 EXAMPLES = {
     "dolly": (
@@ -40,6 +47,10 @@ _DIRECT = (
     "Question: {instruction}\n\nAnswer: {reference}"
 )
 _AFTER = "{instruction}\n\nA correct answer is:\n{reference}\n\nGive this answer in other words, with the same facts. {form}"
+_CALL = (
+    "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call on one line, without code around it and "
+    "without explanation."
+)
 _AGAIN = (Message("user", "{instruction}"), Message("assistant", "{reference}"))
 
 
@@ -49,11 +60,27 @@ def phrasings(task: str) -> dict[str, RewritingTemplate]:
     direct, after = _DIRECT.replace("{form}", form), _AFTER.replace("{form}", form)
     instruction, reference, rewrite = EXAMPLES[task]
     shown = direct.replace("{instruction}", instruction).replace("{reference}", reference)
-    return {
+    called = _CALL.replace("{instruction}", instruction).replace("{reference}", reference)
+    calls = {
+        "call": RewritingTemplate(_CALL),
+        "call-example": RewritingTemplate(_CALL, before=(Message("user", called), Message("assistant", rewrite))),
+    }
+    return (calls if task == "openfunctions" else {}) | {
         "direct": RewritingTemplate(_DIRECT.replace(" {form}", " Write only the answer.")),
         "direct-form": RewritingTemplate(direct),
         "direct-words": RewritingTemplate(direct.replace(" {reference}", " {reference}\n\nUse at most {words} words.")),
         "direct-example": RewritingTemplate(direct, before=(Message("user", shown), Message("assistant", rewrite))),
+        "example-words": RewritingTemplate(
+            direct.replace(" {reference}", " {reference}\n\nUse at most {words} words."),
+            before=(
+                Message("user", f"{shown}\n\nUse at most {len(reference.split())} words."),
+                Message("assistant", rewrite),
+            ),
+        ),
+        "direct-prefill": RewritingTemplate(direct, prefill=PREFILLS[task]),
+        "example-prefill": RewritingTemplate(
+            direct, before=(Message("user", shown), Message("assistant", rewrite)), prefill=PREFILLS[task]
+        ),
         "after": RewritingTemplate(after),
         "system": RewritingTemplate(
             "{instruction}",

@@ -178,7 +178,7 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             ask=lambda example: example.prompt,
             grade=grade,
             load=read_conversations,
-            template=own.template or "using",
+            template=own.template or ("using" if own.preset else OWN_WORDS),
             metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)
@@ -187,7 +187,8 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
     metric = metric_of(own.grader) if own.grader else task.metric
-    return replace(task, template=own.template or task.template, grade=grade, metric=metric)
+    wording = task.paper_template if own.preset and task.paper_template else task.template
+    return replace(task, template=own.template or wording, grade=grade, metric=metric)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

@@ -81,6 +81,8 @@ def grader_names(spec: GraderSpec | None) -> list[str]:
 class RewriteConfig(Settings):
     """Rewriting (eq. 3) and selection (eq. 4)."""
 
+    preset: Annotated[Literal["paper"] | None, reruns("rewrite", resolved=True)] = None
+    """`paper`: the template of the task is the one with the paper's wording."""
     template: Annotated[str | None, reruns("rewrite", resolved=True)] = None
     """Rewriting template: using, refer, math or a file; null is the template of the task, else using."""
     backend: Annotated[str, reruns("rewrite", resolved=True)] = "hf"

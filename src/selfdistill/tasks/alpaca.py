@@ -21,4 +21,5 @@ TASK = Task(
     # 2,000 rows as in the paper. Some rows on the hub have an empty output; they are set aside and counted.
     train=DataConfig(path="tatsu-lab/alpaca", n=2000, on_bad_row="skip"),
     template="using",
+    paper_template="using",
 )

@@ -33,4 +33,5 @@ TASK = Task(
     load=load,
     train=DataConfig(path="databricks/databricks-dolly-15k", n=2000, on_bad_row="skip"),  # as in the paper
     template="using",
+    paper_template="using",
 )

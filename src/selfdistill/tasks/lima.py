@@ -46,4 +46,5 @@ TASK = Task(
     load=load,
     train=DataConfig(path="GAIR/lima", on_bad_row="skip"),  # all rows, as in the paper
     template="using",
+    paper_template="using",
 )

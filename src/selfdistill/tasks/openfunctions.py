@@ -67,4 +67,5 @@ TASK = Task(
     grade=make_grader("function_call"),
     load=load,
     template="refer",
+    paper_template="refer",
 )

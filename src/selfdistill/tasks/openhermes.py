@@ -21,4 +21,5 @@ TASK = Task(
     load=read_conversations,
     train=DataConfig(path="teknium/openhermes", n=20000, on_bad_row="skip"),  # as in the paper
     template="using",
+    paper_template="using",
 )
