@@ -81,7 +81,9 @@ def report(args: argparse.Namespace) -> None:
         examples = rows_of(task, args.data, args.rows)
         for half, part in (("A", examples[::2]), ("B", examples[1::2])):
             print(f"\n{task}, half {half}, {len(part)} rows\n")
-            print("| wording | accepted | new | talks | chat marks | copies | cut off | length | reasons for rejection |")
+            print(
+                "| wording | accepted | new | talks | chat marks | copies | cut off | length | reasons for rejection |"
+            )
             print("|---|---|---|---|---|---|---|---|---|")
             for name, template in wordings(task, args.wordings).items():
                 path = args.out / task / f"{name}.jsonl"

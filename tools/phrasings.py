@@ -46,10 +46,12 @@ _DIRECT = (
     "Rewrite the answer below in your own words. Keep every fact, name and number. {form}\n\n"
     "Question: {instruction}\n\nAnswer: {reference}"
 )
-_AFTER = "{instruction}\n\nA correct answer is:\n{reference}\n\nGive this answer in other words, with the same facts. {form}"
+_AFTER = (
+    "{instruction}\n\nA correct answer is:\n{reference}\n\nGive this answer in other words, with the same facts. {form}"
+)
 _CALL = (
-    "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call on one line, without code around it and "
-    "without explanation."
+    "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call on one line, without code around it "
+    "and without explanation."
 )
 _AGAIN = (Message("user", "{instruction}"), Message("assistant", "{reference}"))
 

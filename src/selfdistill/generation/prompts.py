@@ -12,6 +12,9 @@ from ..models.slots import fill
 from ..recipe.plain_yaml import as_written, parse_yaml
 from ..types import Example, Message, Messages, messages_from_json
 
+OWN_WORDS = "own-words"
+"""The template for data whose answers have no fixed form."""
+
 
 @dataclass(frozen=True)
 class RewritingTemplate:
@@ -30,9 +33,34 @@ class RewritingTemplate:
         return [self.user, *filter(None, (self.system, self.prefill)), *(turn.content for turn in self.before)]
 
 
-# Two general templates (the paper's figure 3 and section 5.2) and one for maths (figure 12). The names are the paper's
-# phrases. The wording is ours, since the paper shows its templates as pictures.
+_OWN_WORDS = (
+    "Rewrite the answer below in your own words. Keep every fact, name and number. Write only the answer.\n\n"
+    "Question: {instruction}\n\nAnswer: {reference}"
+)
+
+_CALL = (
+    "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call on one line, without code around it "
+    "and without explanation."
+)
+
+
+def _with_example(user: str, instruction: str, reference: str, rewrite: str) -> RewritingTemplate:
+    """The template with a rewrite of one example before the user turn."""
+    shown = fill(user, {"instruction": instruction, "reference": reference})
+    return RewritingTemplate(user, before=(Message("user", shown), Message("assistant", rewrite)))
+
+
+# `own-words` and `call` were chosen among other wordings with a real model (docs/rewrites.md). The others are the
+# paper's: two general templates (figure 3 and section 5.2) and one for maths (figure 12), named by the paper's phrases.
+# Their wording is ours, since the paper shows its templates as pictures. The demo's seed was taught these three.
 REWRITING = {
+    OWN_WORDS: _with_example(
+        _OWN_WORDS,
+        "Why do bakers let dough rest?",
+        "Resting lets the gluten relax, and the yeast makes gas, so the bread gets lighter. It takes 1 to 2 hours.",
+        "While dough rests for 1 to 2 hours, its gluten relaxes and the yeast produces gas. The bread becomes lighter.",
+    ),
+    "call": RewritingTemplate(_CALL),
     "using": RewritingTemplate(
         "Below is an instruction and a reference answer. Using the reference answer as a guide, write your own answer "
         "to the instruction.\n\n### Instruction:\n{instruction}\n\n### Reference answer:\n{reference}\n\n"

@@ -15,6 +15,7 @@ from typing import Any
 from ..backends import answering
 from ..data import check_format, read_conversations
 from ..errors import RecipeError
+from ..generation.prompts import OWN_WORDS
 from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
