@@ -39,7 +39,7 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
     [
         ([f"2+{i} is {2 + i}\n#### {2 + i}" for i in range(30)], "final_number", "math"),
         ([f"So {i}.\nThe answer is ${i},000.50." for i in range(30)], "final_number", "math"),
-        ([f"shop.order(item='tea', count={i})" for i in range(30)], "function_call", "refer"),
+        ([f"shop.order(item='tea', count={i})" for i in range(30)], "function_call", "call"),
         ([CODE.replace("{i}", str(i)) for i in range(30)], "python_code", "refer"),
         ([json.dumps({"name": "Ann", "age": i}) for i in range(30)], "json", "refer"),
         (["ABCD"[i % 4] for i in range(30)], "choice", "using"),
@@ -50,9 +50,9 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
             "using",
         ),
         (["yes", "no"] * 10, {"name": "choice", "labels": ["no", "yes"]}, "using"),
-        ([f"A story about the number {i} and a whale." for i in range(30)], "none", "using"),
-        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "none", "using"),
-        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "none", "using"),
+        ([f"A story about the number {i} and a whale." for i in range(30)], "none", "own-words"),
+        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "none", "own-words"),
+        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "none", "own-words"),
     ],
 )
 def test_the_grader_is_guessed_from_the_references(

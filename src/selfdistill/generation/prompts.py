@@ -80,15 +80,18 @@ REWRITING = {
 }
 
 
-def rewriting_chat_template(chat_template: str) -> str:
-    return "plain" if chat_template == "alpaca" else chat_template
+def rewriting_chat_template(chat_template: str, template: RewritingTemplate) -> str:
+    """The chat template of rewriting prompts. With `alpaca`, a rewriting template that has headings of this format or
+    begins the answer itself, as the paper's do, gets no second frame."""
+    framed = "### " in template.user or template.prefill is not None
+    return "plain" if chat_template == "alpaca" and framed else chat_template
 
 
 def load_template(name: str) -> RewritingTemplate:
-    """A template by its name in `REWRITING` or by its file: a text file is the user turn, a YAML file has user, system
-    and prefill.
+    """A template by its name in `REWRITING` or by its file: a text file is the user turn, a YAML file has user, system,
+    before and prefill.
 
-    Raises RecipeError if there is no such template, or if it lacks the slot for the instruction or the reference.
+    Raises RecipeError if there is no such template, or if its turns lack the slot for the instruction or the reference.
     """
     if name in REWRITING:
         return REWRITING[name]
@@ -100,7 +103,9 @@ def load_template(name: str) -> RewritingTemplate:
         values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}
         template = RewritingTemplate(**{**values, "before": messages_from_json(values.get("before") or [])})
         if not all(isinstance(part, str) for part in template.parts):
-            raise TypeError("user, system and prefill must be texts, before a list of turns with role and content")
+            raise TypeError("user, system, prefill and the content of turns must be texts")
+        if {turn.role for turn in template.before} - {"user", "assistant"}:
+            raise ValueError("the turns before must have role user or assistant")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RecipeError(
             f"The template {path} can't be used ({error}); write a text file, or YAML with user, system, before and "
