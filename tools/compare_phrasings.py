@@ -39,6 +39,7 @@ FILES = {"dolly": "dolly_train.json", "gsm8k": "gsm8k_train.json", "openfunction
 GRADERS = {"dolly": "facts", "gsm8k": "final_number", "openfunctions": "function_call"}  # as `init` chooses them
 SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 200})
 _MOST_WORDS = 150  # of a row, so that most rewrites end before the limit of tokens
+_AT_ONCE = 20  # rows per batch, so that a study of more rows continues one of fewer
 _COPY = 0.95  # similarity of the words from which a rewrite is a copy of the reference
 
 
@@ -71,9 +72,11 @@ def generate(args: argparse.Namespace) -> None:
         for task in args.tasks:
             examples = rows_of(task, args.data, args.rows)
             for name, template in wordings(task, args.wordings).items():
-                with RowFile(args.out / task / f"{name}.jsonl") as rows:
-                    rewriter_of(task, template).generate(examples, len(examples), backend, rows, lambda *_: None)
-                print(f"{task} {name}: {len(examples)} rows", file=sys.stderr, flush=True)
+                for start in range(0, len(examples), _AT_ONCE):
+                    part = examples[start : start + _AT_ONCE]
+                    with RowFile(args.out / task / f"{name}.jsonl") as rows:
+                        rewriter_of(task, template).generate(part, len(part), backend, rows, lambda *_: None)
+                    print(f"{task} {name}: {start + len(part)} rows", file=sys.stderr, flush=True)
 
 
 def report(args: argparse.Namespace) -> None:

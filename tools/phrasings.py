@@ -42,6 +42,10 @@ EXAMPLES = {
     ),
 }
 
+_SHORT = (
+    "Question: Which buses leave the harbour after 9 in the evening?\n\nFunction to be used: buses.departures\n"
+    "Parameters: stop, after"
+)
 _DIRECT = (
     "Rewrite the answer below in your own words. Keep every fact, name and number. {form}\n\n"
     "Question: {instruction}\n\nAnswer: {reference}"
@@ -52,6 +56,10 @@ _AFTER = (
 _CALL = (
     "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call on one line, without code around it "
     "and without explanation."
+)
+_STEPS = (
+    "Question: {instruction}\n\nSolution: {reference}\n\nTell this solution in your own words, step by step. Copy every "
+    "calculation as it is, and end with the sentence: The answer is N."
 )
 _AGAIN = (Message("user", "{instruction}"), Message("assistant", "{reference}"))
 
@@ -65,9 +73,28 @@ def phrasings(task: str) -> dict[str, RewritingTemplate]:
     called = _CALL.replace("{instruction}", instruction).replace("{reference}", reference)
     calls = {
         "call": RewritingTemplate(_CALL),
+        "call-sentence": RewritingTemplate(
+            "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with one short sentence and this call.",
+            before=(
+                Message("user", called.partition("Answer with")[0] + "Answer with one short sentence and this call."),
+                Message("assistant", f"This call lists the buses:\n`{rewrite}`"),
+            ),
+        ),
+        "call-short-example": RewritingTemplate(
+            _CALL,
+            before=(
+                Message("user", _CALL.replace("{instruction}", _SHORT).replace("{reference}", reference)),
+                Message("assistant", rewrite),
+            ),
+        ),
+        "call-repeat": RewritingTemplate("{instruction}\n\nRepeat this line:\n{reference}"),
+        "call-again": RewritingTemplate("Repeat your answer.", before=_AGAIN),
         "call-example": RewritingTemplate(_CALL, before=(Message("user", called), Message("assistant", rewrite))),
     }
-    return (calls if task == "openfunctions" else {}) | {
+    told = _STEPS.replace("{instruction}", instruction).replace("{reference}", reference)
+    steps = {"steps-example": RewritingTemplate(_STEPS, before=(Message("user", told), Message("assistant", rewrite)))}
+    own = {"openfunctions": calls, "gsm8k": steps}
+    return own.get(task, {}) | {
         "direct": RewritingTemplate(_DIRECT.replace(" {form}", " Write only the answer.")),
         "direct-form": RewritingTemplate(direct),
         "direct-words": RewritingTemplate(direct.replace(" {reference}", " {reference}\n\nUse at most {words} words.")),
