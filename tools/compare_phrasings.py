@@ -40,6 +40,7 @@ GRADERS = {"dolly": "facts", "gsm8k": "final_number", "openfunctions": "function
 SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 200})
 _MOST_WORDS = 150  # of a row, so that most rewrites end before the limit of tokens
 _AT_ONCE = 20  # rows per batch, so that a study of more rows continues one of fewer
+_SHORT = 0.5  # of the reference: a shorter rewrite leaves out the steps or most of the facts
 _COPY = 0.95  # similarity of the words from which a rewrite is a copy of the reference
 
 
@@ -84,9 +85,7 @@ def report(args: argparse.Namespace) -> None:
         examples = rows_of(task, args.data, args.rows)
         for half, part in (("A", examples[::2]), ("B", examples[1::2])):
             print(f"\n{task}, half {half}, {len(part)} rows\n")
-            print(
-                "| wording | accepted | new | talks | chat marks | copies | cut off | length | reasons for rejection |"
-            )
+            print("| wording | accepted | useful | talks | chat marks | copies | cut off | length | rejected for |")
             print("|---|---|---|---|---|---|---|---|---|")
             for name, template in wordings(task, args.wordings).items():
                 path = args.out / task / f"{name}.jsonl"
@@ -100,13 +99,13 @@ def report(args: argparse.Namespace) -> None:
 
 def line(name: str, rewrites: Sequence[Rewrite]) -> str:
     """A line of the table, in per cent of the rows. Talk, marks and copies are counted in all completions, whatever
-    they are rejected for. `new`: accepted, and not a copy."""
+    they are rejected for. `useful`: accepted, not a copy, and at least half as long as the reference."""
     accepted = [each for each in rewrites if each.grade.passed]
     talk = Counter(leaks(each.completion.text, each.example, Filters()) for each in rewrites)
     marks = talk["chat marker in the text"] + talk["goes on with turns of its own"]
     counts = [
         len(accepted),
-        sum(not copies(each) for each in accepted),
+        sum(not copies(each) and _length_ratio(each) >= _SHORT for each in accepted),
         talk.total() - talk[None] - marks,
         marks,
         sum(map(copies, rewrites)),

@@ -58,8 +58,8 @@ _CALL = (
     "and without explanation."
 )
 _STEPS = (
-    "Question: {instruction}\n\nSolution: {reference}\n\nTell this solution in your own words, step by step. Copy every "
-    "calculation as it is, and end with the sentence: The answer is N."
+    "Question: {instruction}\n\nSolution: {reference}\n\nTell this solution in your own words, step by step. Copy "
+    "every calculation as it is, and end with the sentence: The answer is N."
 )
 _AGAIN = (Message("user", "{instruction}"), Message("assistant", "{reference}"))
 

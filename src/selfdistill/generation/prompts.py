@@ -50,9 +50,10 @@ def _with_example(user: str, instruction: str, reference: str, rewrite: str) -> 
     return RewritingTemplate(user, before=(Message("user", shown), Message("assistant", rewrite)))
 
 
-# `own-words` and `call` were chosen among other wordings with a real model (docs/rewrites.md). The others are the
-# paper's: two general templates (figure 3 and section 5.2) and one for maths (figure 12), named by the paper's phrases.
-# Their wording is ours, since the paper shows its templates as pictures. The demo's seed was taught these three.
+# `own-words` and `call` were chosen among other wordings with a real model (docs/rewrites.md). The others
+# are the paper's: two general templates (figure 3 and section 5.2) and one for maths (figure 12), named by the paper's
+# phrases. Their wording is ours, since the paper shows its templates as pictures. The demo's seed was taught these
+# three.
 REWRITING = {
     OWN_WORDS: _with_example(
         _OWN_WORDS,
@@ -60,7 +61,13 @@ REWRITING = {
         "Resting lets the gluten relax, and the yeast makes gas, so the bread gets lighter. It takes 1 to 2 hours.",
         "While dough rests for 1 to 2 hours, its gluten relaxes and the yeast produces gas. The bread becomes lighter.",
     ),
-    "call": RewritingTemplate(_CALL),
+    "call": _with_example(
+        _CALL,
+        "Question: Which buses leave the harbour after 9 in the evening?\n\nFunction to be used: buses.departures\n"
+        "Parameters: stop, after",
+        "buses.departures(stop='harbour', after=21)",
+        "buses.departures(stop='harbour', after=21)",
+    ),
     "using": RewritingTemplate(
         "Below is an instruction and a reference answer. Using the reference answer as a guide, write your own answer "
         "to the instruction.\n\n### Instruction:\n{instruction}\n\n### Reference answer:\n{reference}\n\n"
