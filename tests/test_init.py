@@ -58,9 +58,11 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
 def test_the_grader_is_guessed_from_the_references(
     tmp_path: Path, references: list[str], grader: Any, template: str
 ) -> None:
-    recipe, said, _ = init(tmp_path, rows(references))
+    recipe, said, _ = init(tmp_path, rows(references), model="org/model")
     assert recipe.rewrite.grader == grader
     assert recipe.rewrite.template == template
+    own, _, _ = init(tmp_path, rows(references), model="demo")
+    assert own.rewrite.template in ("using", "refer", "math")  # the demo's seed was taught these three
     make_grader(grader)
     load_template(template)
     assert recipe.data is not None

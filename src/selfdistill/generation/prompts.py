@@ -12,9 +12,6 @@ from ..models.slots import fill
 from ..recipe.plain_yaml import as_written, parse_yaml
 from ..types import Example, Message, Messages, messages_from_json
 
-OWN_WORDS = "own-words"
-"""The template for data whose answers have no fixed form."""
-
 
 @dataclass(frozen=True)
 class RewritingTemplate:
@@ -55,7 +52,7 @@ def _with_example(user: str, instruction: str, reference: str, rewrite: str) -> 
 # phrases. Their wording is ours, since the paper shows its templates as pictures. The demo's seed was taught these
 # three.
 REWRITING = {
-    OWN_WORDS: _with_example(
+    "own-words": _with_example(
         _OWN_WORDS,
         "Why do bakers let dough rest?",
         "Resting lets the gluten relax, and the yeast makes gas, so the bread gets lighter. It takes 1 to 2 hours.",
@@ -63,8 +60,11 @@ REWRITING = {
     ),
     "call": _with_example(
         _CALL,
-        "Question: Which buses leave the harbour after 9 in the evening?\n\nFunction to be used: buses.departures\n"
-        "Parameters: stop, after",
+        "Construct a function call to answer the given question using keyword arguments based on the provided "
+        "specifications:\n\nQuestion: Which buses leave the harbour after 9 in the evening?\n\nFunction to be used: "
+        "buses.departures\nDescription: Lists departures.\nParameters:\n1. stop (type: string) - Name of the stop.\n"
+        "2. after (type: integer) - Earliest hour.\nRequired: [stop]\n\nFormat your response as a single string using "
+        "keyword arguments.",
         "buses.departures(stop='harbour', after=21)",
         "buses.departures(stop='harbour', after=21)",
     ),
@@ -85,6 +85,11 @@ REWRITING = {
         prefill="Let's think step by step.\n",
     ),
 }
+
+
+def template_for(model: str, name: str) -> str:
+    """`name`, or `using` if the demo's seed, which was taught the paper's wording alone, would not understand it."""
+    return "using" if model == "demo" and name in ("own-words", "call") else name
 
 
 def rewriting_chat_template(chat_template: str, template: RewritingTemplate) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from ..backends import answering
 from ..data import check_format, read_conversations
 from ..errors import RecipeError
-from ..generation.prompts import OWN_WORDS
+from ..generation.prompts import template_for
 from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
@@ -179,7 +179,7 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             ask=lambda example: example.prompt,
             grade=grade,
             load=read_conversations,
-            template=own.template or ("using" if own.preset else OWN_WORDS),
+            template=own.template or template_for(recipe.model.path, "using" if own.preset else "own-words"),
             metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)

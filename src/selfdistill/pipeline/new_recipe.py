@@ -24,7 +24,7 @@ from ..data import (
 )
 from ..data.columns import suggestion
 from ..errors import DataError, RecipeError
-from ..generation.prompts import OWN_WORDS
+from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
@@ -85,7 +85,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "format": look.format,
         "columns": columns,
         "heldout": f"{heldout:<18}",
-        "template": f"{guess.template:<17}",
+        "template": f"{template_for(model, guess.template):<17}",
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
         "tasks": "\n    - heldout" if heldout else "",
@@ -138,7 +138,7 @@ def _guess_grader(examples: Sequence[Example]) -> _Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    return _Guess("none", OWN_WORDS, "filters only: the references hold no answer that could be compared")
+    return _Guess("none", "own-words", "filters only: the references hold no answer that could be compared")
 
 
 def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
