@@ -33,6 +33,7 @@ CHANGED: dict[str, Any] = {
     "model.labels": {"0": "safe"},
     "data.format": "prompt_completion",
     "data.on_bad_row": "skip",
+    "rewrite.preset": "paper",
     "rewrite.template": "refer",
     "rewrite.backend": "fake",
     "rewrite.grader": "choice",

@@ -39,7 +39,7 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
     [
         ([f"2+{i} is {2 + i}\n#### {2 + i}" for i in range(30)], "final_number", "math"),
         ([f"So {i}.\nThe answer is ${i},000.50." for i in range(30)], "final_number", "math"),
-        ([f"shop.order(item='tea', count={i})" for i in range(30)], "function_call", "refer"),
+        ([f"shop.order(item='tea', count={i})" for i in range(30)], "function_call", "call"),
         ([CODE.replace("{i}", str(i)) for i in range(30)], "python_code", "refer"),
         ([json.dumps({"name": "Ann", "age": i}) for i in range(30)], "json", "refer"),
         (["ABCD"[i % 4] for i in range(30)], "choice", "using"),
@@ -50,17 +50,19 @@ CODE = "Here it is:\n```python\ndef f(x):\n    return x + {i}\n```\nThat's all."
             "using",
         ),
         (["yes", "no"] * 10, {"name": "choice", "labels": ["no", "yes"]}, "using"),
-        ([f"A story about the number {i} and a whale." for i in range(30)], "facts", "using"),
-        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "facts", "using"),
-        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "facts", "using"),
+        ([f"A story about the number {i} and a whale." for i in range(30)], "facts", "own-words"),
+        ([f"A {i} is a digit, which is a long thing to say." for i in range(30)], "facts", "own-words"),
+        ([f"The answer is {i}" for i in range(20)] + ["I don't know."] * 10, "facts", "own-words"),
     ],
 )
 def test_the_grader_is_guessed_from_the_references(
     tmp_path: Path, references: list[str], grader: Any, template: str
 ) -> None:
-    recipe, said, _ = init(tmp_path, rows(references))
+    recipe, said, _ = init(tmp_path, rows(references), model="org/model")
     assert recipe.rewrite.grader == grader
     assert recipe.rewrite.template == template
+    own, _, _ = init(tmp_path, rows(references), model="demo")
+    assert own.rewrite.template in ("using", "refer", "math")  # the demo's seed was taught these three
     make_grader(grader)
     load_template(template)
     assert recipe.data is not None

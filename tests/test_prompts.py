@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,39 @@ def test_a_rewriting_template_can_be_ones_own(tmp_path: Path) -> None:
         load_template(str(bad))
     with pytest.raises(RecipeError, match="There is no rewriting template 'none'"):
         load_template("none")
+
+
+def test_turns_before_the_user_turn_show_a_worked_example(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "before:\n- {role: user, content: '{instruction}'}\n- {role: assistant, content: '{reference}'}\n"
+        "user: Again, in {words} words.\nsystem: 'You know: {reference}'\n"
+    )
+    messages = rewriting_messages(load_template(str(path)), Example.of((SYSTEM, U1, A1, U2), "one {words} three"))
+    assert [(message.role, message.content) for message in messages] == [
+        ("system", "You know: one {words} three\n\nBe terse."),
+        (U1.role, U1.content),
+        (A1.role, A1.content),
+        ("user", U2.content),
+        ("assistant", "one {words} three"),
+        ("user", "Again, in 3 words."),
+    ]
+    path.write_text("before: [{role: user, content: '{instruction}'}]\nuser: 'More.'\n")
+    with pytest.raises(RecipeError, match=r"no slot \{reference\}"):
+        load_template(str(path))
+    for turns in ("[hello]", "[{role: bot, content: Hello}]", "[{role: user}]"):
+        path.write_text(f"before: {turns}\nuser: '{{instruction}} {{reference}}'\n")
+        with pytest.raises(RecipeError, match="can't be used"):
+            load_template(str(path))
+
+
+@pytest.mark.parametrize("name", REWRITING)
+@given(instruction=st.text(), reference=st.text())
+def test_each_template_shows_instruction_and_reference_once(name: str, instruction: str, reference: str) -> None:
+    plain = rewriting_messages(REWRITING[name], Example.of((Message("user", "<I>"),), "<R>"))
+    messages = rewriting_messages(REWRITING[name], Example.of((Message("user", instruction),), reference))
+    shown = "\n".join(message.content for message in plain)
+    assert (shown.count("<I>"), shown.count("<R>")) == (1, 1)
+    slots = {"<I>": instruction, "<R>": reference}
+    expected = [re.sub("<[IR]>", lambda slot: slots[slot[0]], message.content) for message in plain]
+    assert [message.content for message in messages] == expected

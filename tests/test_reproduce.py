@@ -209,3 +209,9 @@ def test_experiments_that_are_none_are_named(experiments: str, tmp_path: Path) -
     path.write_text(f"model: m\ntask: gsm8k\nexperiments: {experiments}")
     with pytest.raises(RecipeError, match=r"`experiments` needs names|experiment name '\.\./a'"):
         load_recipes(path)
+
+
+@pytest.mark.parametrize("name", [*names(), "llama-3-8b-gsm8k"])
+def test_the_papers_recipes_rewrite_with_its_wording(name: str) -> None:
+    for recipe in load_recipes(name).values():
+        assert make_context(recipe).task.template in ("using", "refer", "math")

@@ -65,14 +65,15 @@ def test_all_the_rows_there_are_is_the_arm_itself() -> None:
 
 
 def test_a_template_has_rewrites_of_its_own_and_the_recipes_own_stay_where_they_are() -> None:
-    plan = plan_of({"template": ["using", "refer"]})
+    using = {"template": "using"}
+    plan = plan_of({"template": ["using", "refer"]}, rewrite=using)
     assert [arm for *_, arm in points(plan)] == ["sdft", "sdft.template=refer"]
     assert plan.baseline_arm("sdft.template=refer") == "vanilla"
     stages = {stage.name: stage for stage in stages_of(plan)}
     own, other = (stages[f"train/{arm}"].inputs[1] for arm in ("sdft", "sdft.template=refer"))
     assert own.output == "rewrite/rewrites.jsonl"
     assert other.output == "rewrite/refer/rewrites.jsonl"
-    assert own == {stage.name: stage for stage in stages_of(plan_of({}))}["verify"]
+    assert own == {stage.name: stage for stage in stages_of(plan_of({}, rewrite=using))}["verify"]
 
 
 def test_arms_that_set_the_parameter_themselves_and_interpolated_ones_are_not_swept() -> None:

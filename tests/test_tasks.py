@@ -9,9 +9,11 @@ import pytest
 from support.rows import read_rows, write_rows
 
 from selfdistill.errors import DataError, RecipeError
+from selfdistill.generation.prompts import REWRITING, load_template
 from selfdistill.grading import make_grader
 from selfdistill.grading.numbers import extract_number
-from selfdistill.recipe import DataConfig
+from selfdistill.pipeline.context import make_context
+from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.tasks import TASKS, get_task
 from selfdistill.types import Conversation
 
@@ -148,3 +150,17 @@ def test_advbench_has_520_goals(real_data: Path) -> None:
     rows = load("advbench", real_data / "advbench/harmful_behaviors.csv")
     assert len(rows) == 520
     assert all(row.messages[0].content and not row.messages[1].content for row in rows)
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if get_task(name).template])
+def test_a_task_is_trained_with_our_wording_and_by_preset_with_the_papers(name: str) -> None:
+    def template(**rewrite: str) -> str | None:
+        recipe = make_recipe({"model": "org/model", "task": name, "data": {"path": "d"}, "rewrite": rewrite})
+        return make_context(recipe).task.template
+
+    task = get_task(name)
+    assert template() == task.template
+    assert template(preset="paper") == (task.paper_template or task.template)
+    assert template(preset="paper") in ("using", "refer", "math")
+    assert template(preset="paper", template="call") == "call"
+    assert {*map(load_template, filter(None, (task.template, task.paper_template)))} <= {*REWRITING.values()}

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..backends import answering
 from ..data import check_format, read_conversations
 from ..errors import RecipeError
+from ..generation.prompts import template_for
 from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
@@ -192,7 +193,7 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             ask=lambda example: example.prompt,
             grade=grade,
             load=read_conversations,
-            template=own.template or "using",
+            template=own.template or template_for(recipe.model.path, "using" if own.preset else "own-words"),
             metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)
@@ -201,7 +202,8 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
     metric = metric_of(own.grader) if own.grader else task.metric
-    return replace(task, template=own.template or task.template, grade=grade, metric=metric)
+    wording = task.paper_template if own.preset and task.paper_template else task.template
+    return replace(task, template=own.template or wording, grade=grade, metric=metric)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

@@ -23,7 +23,7 @@ from ..models.renderer import Renderer
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Messages
 from .context import Context
-from .rewrite import needs_rewrites, rewrites, rewriting_model
+from .rewrite import needs_rewrites, rewrites
 
 _COUNTED = 100_000  # responses whose tokens are counted: the longest
 _SAMPLED = 10_000  # further responses for the quantiles, if the data holds more than that
@@ -118,10 +118,8 @@ def _rewriting(
 ) -> Callable[[Example], Literal["fine", "no room", "refused"]]:
     """A function that tells whether an example's rewriting prompt can be asked. A prompt of few bytes has few tokens,
     so only long ones are tokenised."""
-    rewriting, rewriter = (
-        load_renderer(rewriting_model(context), tokenizer=renderer.tokenizer),
-        rewrites(context).rewriter,
-    )
+    answers = rewrites(context)
+    rewriting, rewriter = load_renderer(answers.model, tokenizer=renderer.tokenizer), answers.rewriter
 
     def look(example: Example) -> Literal["fine", "no room", "refused"]:
         messages = rewriter.prompt(example).messages

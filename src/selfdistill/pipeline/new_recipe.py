@@ -24,6 +24,7 @@ from ..data import (
 )
 from ..data.columns import suggestion
 from ..errors import DataError, RecipeError
+from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
@@ -84,7 +85,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "format": look.format,
         "columns": columns,
         "heldout": f"{heldout:<18}",
-        "template": f"{guess.template:<17}",
+        "template": f"{template_for(model, guess.template):<17}",
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
         "tasks": "\n    - heldout" if heldout else "",
@@ -137,12 +138,13 @@ def _guess_grader(examples: Sequence[Example]) -> _Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    return _Guess("facts", "using", "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too")
+    why = "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too"
+    return _Guess("facts", "own-words", why)
 
 
 def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
     candidates: list[tuple[GraderSpec, str, str, Callable[[str], bool]]] = [
-        ("function_call", "refer", "are one function call", lambda text: read_call(text) is not None),
+        ("function_call", "call", "are one function call", lambda text: read_call(text) is not None),
         ("final_number", "math", "end in their answer as a number", lambda text: bool(_NUMBER.search(text.strip()))),
         ("python_code", "refer", "hold Python code", lambda text: bool(python_blocks(text))),
         ("json", "refer", "are JSON", lambda text: text.lstrip()[:1] in ("{", "[")),
@@ -233,7 +235,7 @@ data:
   # near_duplicates: {threshold: 0.9, drop: true}   # leaves out held-out rows that nearly repeat a training row
 
 rewrite:
-  template: {template} # using or refer (task-independent), math, or a file of your own
+  template: {template} # or a file of your own; `selfdistill list` shows more
   grader: {grader}# {why}
   # sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens
   # filters: {refusal: false}   # each check on a rewrite can be turned off

@@ -60,12 +60,6 @@ class AnswerSet:
 # ---- declared
 
 
-def rewriting_model(context: Context) -> ModelConfig:
-    """The seed with the chat template of rewriting prompts."""
-    model = context.recipe.model
-    return model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template)})
-
-
 def check_templates(context: Context) -> None:
     """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
     answers. A tokenizer that can't be loaded is ignored here: the model may exist only on a server."""
@@ -73,7 +67,7 @@ def check_templates(context: Context) -> None:
         tokenizer = load_tokenizer(context.recipe.model)
     except ModelError:
         return
-    for model in (context.recipe.model, rewriting_model(context)):
+    for model in (context.recipe.model, rewrites(context).model):
         load_renderer(model, tokenizer=tokenizer).refuse_thinking()
 
 
@@ -123,9 +117,10 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
         model=content_id(answering),
         sample=sample,
     )
-    answers_with = model if template is None else rewriting_model(context)
+    if wording:
+        model = model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template, wording)})
     source = "self" if template is None else "rewrite"
-    return AnswerSet(name, kind, source, rewriter, answers_with, generating, verifying)
+    return AnswerSet(name, kind, source, rewriter, model, generating, verifying)
 
 
 def verify_settings(context: Context) -> dict[str, Any]:

@@ -81,8 +81,11 @@ def grader_names(spec: GraderSpec | None) -> list[str]:
 class RewriteConfig(Settings):
     """Rewriting (eq. 3) and selection (eq. 4)."""
 
+    preset: Annotated[Literal["paper"] | None, reruns("rewrite", resolved=True)] = None
+    """`paper`: if `template` is null, the template has the paper's wording."""
     template: Annotated[str | None, reruns("rewrite", resolved=True)] = None
-    """Rewriting template: using, refer, math or a file; null is the template of the task, else using."""
+    """Rewriting template: a name that `selfdistill list` shows, or a file; null is the template of the task, else
+    own-words."""
     backend: Annotated[str, reruns("rewrite", resolved=True)] = "hf"
     """Engine that rewrites."""
     sampling: Annotated[Sampling, reruns("rewrite")] = Sampling(**SAMPLING_PRESETS["paper"])

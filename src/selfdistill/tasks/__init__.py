@@ -46,7 +46,7 @@ class Task:
     `load(source, on_bad)` streams the rows of a split; bad rows are handled as in `data.good_rows`. `train` and `test`
     are the default sources. `ask` returns the evaluation prompt of an example. `grade(example, text)` grades an answer
     or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
-    is for evaluation only.
+    is for evaluation only. `paper_template` is the one that `rewrite.preset: paper` takes.
 
     If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
@@ -61,6 +61,7 @@ class Task:
     test: DataConfig | None = None
     train: DataConfig | None = None
     template: str | None = None
+    paper_template: str | None = None
     metric: str = "accuracy"
     needs: frozenset[str] = field(default_factory=frozenset)
     judge: Judging | None = None

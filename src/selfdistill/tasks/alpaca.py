@@ -20,5 +20,6 @@ TASK = Task(
     load=read_conversations,
     # 2,000 rows as in the paper. Some rows on the hub have an empty output; they are set aside and counted.
     train=DataConfig(path="tatsu-lab/alpaca", n=2000, on_bad_row="skip"),
-    template="using",
+    template="own-words",
+    paper_template="using",
 )

@@ -32,5 +32,6 @@ TASK = Task(
     grade=make_grader("none"),
     load=load,
     train=DataConfig(path="databricks/databricks-dolly-15k", n=2000, on_bad_row="skip"),  # as in the paper
-    template="using",
+    template="own-words",
+    paper_template="using",
 )

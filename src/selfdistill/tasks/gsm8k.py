@@ -58,4 +58,5 @@ TASK = Task(
     train=DataConfig(path="openai/gsm8k", config="main", split="train"),
     test=DataConfig(path="openai/gsm8k", config="main", split="test"),
     template="math",
+    paper_template="math",
 )

@@ -45,5 +45,6 @@ TASK = Task(
     grade=make_grader("none"),
     load=load,
     train=DataConfig(path="GAIR/lima", on_bad_row="skip"),  # all rows, as in the paper
-    template="using",
+    template="own-words",
+    paper_template="using",
 )

@@ -46,4 +46,5 @@ TASK = Task(
     load=load,
     train=DataConfig(path="ise-uiuc/Magicoder-OSS-Instruct-75K", split="train", n=2000),
     template="refer",
+    paper_template="refer",
 )

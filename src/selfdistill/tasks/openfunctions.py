@@ -66,5 +66,6 @@ TASK = Task(
     skill="tool use",
     grade=make_grader("function_call"),
     load=load,
-    template="refer",
+    template="call",
+    paper_template="refer",
 )

@@ -20,5 +20,6 @@ TASK = Task(
     grade=make_grader("none"),
     load=read_conversations,
     train=DataConfig(path="teknium/openhermes", n=20000, on_bad_row="skip"),  # as in the paper
-    template="using",
+    template="own-words",
+    paper_template="using",
 )

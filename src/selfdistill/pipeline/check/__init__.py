@@ -26,7 +26,7 @@ from ..lengths import measure_rows, unusable_rows
 from ..needs import missing_here
 from ..preview import marked
 from ..replay import replayed_rows
-from ..rewrite import needs_rewrites, rewrites, rewriting_model
+from ..rewrite import needs_rewrites, rewrites
 from ..stages import stages_of
 from .arm_settings import arm_lines, arm_warnings
 from .data import data_lines, marked_rows, read_data
@@ -142,7 +142,7 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, train: 
     try:
         check_model_files(context.recipe.model)
         renderer = load_renderer(context.recipe.model)
-        rewriting = load_renderer(rewriting_model(context))
+        rewriting = load_renderer(rewrites(context).model)
         renderer.refuse_thinking()
         rewriting.refuse_thinking()
     except SelfDistillError as error:
