@@ -29,7 +29,7 @@ from ..context import Context
 from ..disk import run_steps
 from ..gap import gap_stage
 from ..lengths import RowLengths, examples_of
-from ..rewrite import answer_sets, needs_rewrites, rewrites, rewriting_model
+from ..rewrite import answer_sets, needs_rewrites, rewrites
 from .probe import FOUND
 
 SECONDS = 60.0
@@ -142,7 +142,7 @@ def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str
     prompts, tokens = _prompts(work)
     if not prompts:
         return None
-    model, kind = rewriting_model(work.context), backend_class(backend)
+    model, kind = rewrites(work.context).model, backend_class(backend)
     # As many rows per batch as in a run, although fewer tokens are drawn.
     rows = max(1, recipe.model.batch_tokens // (max(tokens) + sampling.max_new_tokens))
     batch = {"batch_tokens": min(rows, len(prompts)) * (max(tokens) + _TOKENS + 1)} if kind.forms_batches else {}
@@ -162,7 +162,8 @@ def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str
 
 def _prompts(work: _Work) -> tuple[list[Prompt], list[int]]:
     """Rewriting prompts of drawn rows, and the tokens of each."""
-    rewriter, renderer = rewrites(work.context).rewriter, load_renderer(rewriting_model(work.context))
+    answers = rewrites(work.context)
+    rewriter, renderer = answers.rewriter, load_renderer(answers.model)
     drawn = draw(work.lengths.responses, _PROMPTS, 0)
     prompts, tokens = list[Prompt](), list[int]()
     for _, example in compress(examples_of(work.train), drawn):

@@ -75,7 +75,7 @@ def _train(job: dict[str, Any], model: ModelConfig, folder: Path) -> dict[str, A
         def fit(recompute: bool) -> float:
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             trainer = how.build(data, renderer.tokenizer, model, chosen, folder / "checkpoints")
-            trainer.add_callback(recorder(log, "probe", None))
+            trainer.add_callback(recorder(log, "probe", lambda done, total, loss: None))
             loaded = time.perf_counter() - start
             trainer.train()
             return loaded
