@@ -39,14 +39,16 @@ def main() -> None:
     chosen = draw(len(examples), args.rows, 0)
     prompts = [Prompt(row.id, row.prompt) for row, wanted in zip(examples, chosen, strict=True) if wanted]
     found: dict[bool, dict[str, Completion]] = {}
+    processor: dict[bool, float] = {}  # seconds of the last pair, which other programs do not change
     with open_backend(args.backend, ModelConfig(path=args.model)) as backend:
 
         def side(stop: bool) -> float:
             sampling = Sampling(
                 temperature=args.temperature, max_new_tokens=args.max_new_tokens, stop_loops=stop, top_k=50
             )
-            start = time.perf_counter()
+            start, own = time.perf_counter(), time.process_time()
             found[stop] = {answer.id: answer for answer in backend.generate(prompts, sampling)}
+            processor[stop] = time.process_time() - own
             return time.perf_counter() - start
 
         on, off = alternate([lambda _: side(True), lambda _: side(False)], args.pairs)
@@ -61,6 +63,7 @@ def main() -> None:
     print(f"{same} of the other {len(whole) - len(looped)} answers are the same")
     print(f"loops to the rule on texts: {sum(ending(answer) == 'loop' for answer in whole.values())} without stopping")
     print(f"tokens {tokens[0]:,} and {tokens[1]:,}: {1 - tokens[0] / tokens[1]:.1%} saved")
+    print(f"processor seconds {processor[True]:.0f} and {processor[False]:.0f} (not of engines in other processes)")
     print(f"seconds {spread(on)} and {spread(off)}, ratio {statistics.median(ratios(off, on)):.2f}")
 
 

@@ -81,6 +81,7 @@ def complete(
     failures: list[Completion] = []
     answered = done
     opened = backend.get()
+    progress(done, total, "reading prompts")
     opened.on_tokens = _TokenCount(lambda note: progress(answered + len(failures), total, note))
     for completion in opened.generate(chain(first, chain.from_iterable(left)), sampling, done=rows):
         if completion.finish == "error":
