@@ -97,6 +97,29 @@ def test_another_architecture_is_padded_and_packing_refused(kind: str, tmp_path:
             train(ROWS, odd, settings(**asked), tmp_path / "refused")
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512, "initializer_range": 0.3}),
+        ("falcon", {**SIZES, "hidden_dropout": 0.1}),
+        ("llama", {**SIZES, "attention_dropout": 0.1}),
+    ],
+)
+def test_a_models_own_dropout_is_off_so_that_micro_batches_do_not_count(
+    kind: str, sizes: dict[str, Any], tmp_path: Path
+) -> None:
+    seed = architecture(kind, tmp_path / "seed", **sizes)
+    losses = [
+        train(ROWS, seed, settings(max_steps=2, lr=1e-3, micro_batch_size=size), tmp_path / str(size)).loss
+        for size in (8, 4)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    before, after = (AutoConfig.from_pretrained(tmp_path / folder) for folder in ("seed", "8/model"))
+    rates = {name: value for name, value in before.to_dict().items() if "drop" in name}
+    assert any(rates.values())
+    assert {name: after.to_dict()[name] for name in rates} == rates
+
+
 def test_the_router_loss_of_a_mixture_of_experts_is_a_setting(tmp_path: Path) -> None:
     """Off by default, whatever the model's configuration asks for: TRL would add it to the loss of the response."""
     asks = {"output_router_logits": True, "router_aux_loss_coef": 0.5}

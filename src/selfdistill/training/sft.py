@@ -23,7 +23,7 @@ from ..recipe import ModelConfig, TrainConfig
 from ..types import Example
 from .guard import process_count, refuse_leaks
 from .sequences import IGNORED, TrainingData, mask_unlikely, prepare
-from .weights import check_targets, load_weights, lora_config
+from .weights import check_targets, load_weights, lora_config, turn_dropout_off
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +80,7 @@ class SFT:
         config = sft_config(settings, device, dtype, unpadded, len(data.input_ids), checkpoints)
         weights = load_weights(model, settings, device, dtype, unpadded)
         config_as_loaded = copy.deepcopy(weights.config)
+        turn_dropout_off(weights)
         adapter = None if settings.method == "full" else lora_config(settings.adapter, weights)
         try:
             trainer: Any = response_trainer()(

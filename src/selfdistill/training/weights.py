@@ -57,6 +57,18 @@ def load_weights(model: ModelConfig, settings: TrainConfig, device: str, dtype: 
     return load_model(place, dtype=held, **options)
 
 
+def turn_dropout_off(weights: Any) -> None:
+    """Sets the model's own dropout rates to 0, as they are in the paper's Llamas. Elsewhere (GPT-2, OPT) they may be
+    positive, and the trained weights would depend on the micro-batches."""
+    from torch.nn.modules.dropout import _DropoutNd
+
+    for holder in (weights.config, weights.config.get_text_config(), *weights.modules()):
+        for name, value in list(vars(holder).items()):
+            rate = "drop" in name or (name == "p" and isinstance(holder, _DropoutNd))
+            if rate and isinstance(value, float):
+                setattr(holder, name, 0.0)
+
+
 def lora_config(adapter: Adapter, weights: Any) -> Any:
     """PEFT's LoraConfig. Raises RecipeError if a target is not a linear module of the model, or is its head."""
     from peft import LoraConfig
