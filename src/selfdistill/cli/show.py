@@ -46,9 +46,12 @@ def _both_ends(text: str) -> str:
 
 
 def show_previewed(rows: list[Previewed]) -> None:
+    from ..reports.kept import UNCHECKED
+
     for number, row in enumerate(rows, 1):
         rewrite, grade = row.rewrite, row.rewrite.grade
-        result = "accepted" if grade.passed else "rejected, so the original is trained on"
+        kept = "accepted" if grade.checked else UNCHECKED
+        result = kept if grade.passed else "rejected, so the original is trained on"
         say_heading(f"Row {number} of {len(rows)}: {result} ({grade.reason})")
         answer = rewrite.completion.text or f"(none: {rewrite.completion.error or 'empty'})"
         parts = {"Prompt": rewrite.example.instruction, "Original": rewrite.example.reference, "Rewrite": answer}

@@ -72,16 +72,20 @@ def preview(
 ) -> None:
     """Rewrite the first rows and show each rewrite, its grade and the text to train on; a later run uses them."""
     from .. import pipeline
+    from ..generation.rewriter import Acceptance
     from ..recipe import load_recipe
+    from ..reports.kept import kept_sentence
     from ..store.experiment import Experiment
 
     where = directory or default_directory(recipe)
     with show_progress() as progress:
         rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
     show_previewed(rows)
-    accepted = sum(row.rewrite.grade.passed for row in rows)
+    acceptance = Acceptance()
+    for row in rows:
+        acceptance.add(row.rewrite.grade)
     say(
-        f"\n{accepted} of {len(rows)} rewrites were accepted. They are kept in {where}. "
+        f"\n{kept_sentence(acceptance.to_json())}. They are in {where}. "
         f"Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or []), *_in(directory)])}"
     )
 
