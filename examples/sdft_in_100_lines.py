@@ -69,7 +69,7 @@ print(f"{sum(rewrite.grade.passed for rewrite in rewrites)} of {len(rewrites)} r
 # 3. Fine-tune a LoRA adapter on the originals, and another one on the choices.
 
 every_layer = Adapter(targets="all-linear")
-settings = TrainConfig(lr=5e-3, adapter=every_layer, epochs=options.epochs, batch_size=16, dtype="float32")
+settings = TrainConfig(lr=8e-3, adapter=every_layer, epochs=options.epochs, batch_size=16, dtype="float32")
 arms = {"vanilla": examples, "sdft": [replace(rewrite.example, reference=rewrite.response) for rewrite in rewrites]}
 adapters: dict[str, Path | None] = {"seed": None}
 for arm, rows in arms.items():

@@ -30,7 +30,9 @@ DFT = {"extra": {"loss_type": "dft"}}
         ({"arms": {**PAIR, "sdft": {"data": "rewrites", "train": {"micro_batch_size": 1}}}}, "sdft", "vanilla", True),
         ({"arms": {**PAIR, "sdft": {"data": "rewrites", "n": 8}}}, "sdft", "vanilla", True),
         ({"arms": {**SEED, "none": {"data": 0}, "all": {"data": 1}}}, "all", "none", True),
-        ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", None, False),
+        ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", "vanilla", False),
+        ({"arms": {**PAIR, "slow": {"data": "original", "train": {"lr": 1e-6}}}}, "slow", None, False),
+        ({"arms": {**PAIR, "long": {"data": "rewrites", "train": {"epochs": 9}}}}, "long", None, False),
     ],
 )
 def test_the_baseline_of_an_arm(changes: dict[str, Any], arm: str, baseline: str | None, equal: bool) -> None:

@@ -234,22 +234,21 @@ def _runs(recipe: Recipe) -> dict[str, Run]:
 
 def _baselines(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
     """The baseline of each arm that trains on answers of the seed, or is interpolated from such an arm: the arm on the
-    originals with the same training, else (for arms that mask or weight tokens or replay) the plain one."""
+    originals with the same training, else (for arms that mask or weight tokens or replay) the plain one, else (for arms
+    with answers of the seed whose rate was tuned separately) the first one at another learning rate."""
     originals = [name for name, arm in recipe.arms.items() if arm.trained and not arm.answers]
     found: dict[str, Baseline] = {}
     for name, arm in recipe.arms.items():
         own = recipe.trained_arm(arm)
-        others = [other for other in originals if other != name]
-        same = {other: _training(recipe, source, recipe.arms[other]) for other in others}
-        equal = next((other for other in others if same[other] == _training(recipe, source, own)), None)
         if not own.trained:
             continue
-        if equal is not None and own.answers:
-            found[name] = Baseline(equal, equal=True)
-            continue
-        plain = _training(recipe, source, own, plain=True)
-        if (other := next((other for other in others if same[other] == plain), None)) is not None:
-            found[name] = Baseline(other, equal=False)
+        training, plain = (_training(recipe, source, own, plain) for plain in (False, True))
+        others = {other: _training(recipe, source, recipe.arms[other]) for other in originals if other != name}
+        equal = [other for other, same in others.items() if own.answers and same == training]
+        near = [other for other, same in others.items() if same == plain]
+        tuned = [other for other, same in others.items() if own.answers and _without_rate(same) == _without_rate(plain)]
+        if equal or near or tuned:
+            found[name] = Baseline([*equal, *near, *tuned][0], equal=bool(equal))
     return found
 
 
@@ -260,3 +259,8 @@ def _training(recipe: Recipe, source: DataConfig, arm: ArmConfig, plain: bool = 
         extra = {key: value for key, value in train.extra.items() if key != "loss_type"}
         train = train.model_copy(update={"mask_above": None, "extra": extra})
     return arm.n or source.n, train.deciding("train"), None if plain else arm.replay
+
+
+def _without_rate(training: tuple[Any, ...]) -> tuple[Any, ...]:
+    rows, settings, replay = training
+    return rows, {**settings, "lr": None}, replay

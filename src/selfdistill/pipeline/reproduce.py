@@ -89,7 +89,7 @@ def at_demo_scale(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude={"shift"})
     task = DEMO_TRAIN.get(recipe.task or "", recipe.task or "demo-maths")
     small = {
-        "lr": 3e-3 if recipe.train.method == "full" else 5e-3, "adapter": {"targets": "all-linear"}, "epochs": 1,
+        "lr": 3e-3 if recipe.train.method == "full" else 8e-3, "adapter": {"targets": "all-linear"}, "epochs": 1,
         "batch_size": 16, "micro_batch_size": 16, "max_length": 512, "dtype": "float32",
         "gradient_checkpointing": False,
     }  # fmt: skip
