@@ -23,7 +23,7 @@ from random import Random
 from rapidfuzz.distance import Indel
 
 from selfdistill.backends.hf import HFBackend
-from selfdistill.generation.prompts import REWRITING, RewritingTemplate
+from selfdistill.generation.prompts import RewritingTemplate
 from selfdistill.generation.resume import LazyBackend
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader
@@ -61,9 +61,7 @@ def rewriter_of(task: str, template: RewritingTemplate) -> Rewriter:
 
 def wordings(task: str, names: Sequence[str]) -> dict[str, RewritingTemplate]:
     """The named wordings, all of them if no name is given."""
-    known = {**REWRITING, **phrasings(task)}
-    if task != "gsm8k":
-        del known["math"]
+    known = phrasings(task)
     return {name: known[name] for name in names or known}
 
 
