@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,8 @@ class OpenAIBackend(Backend):
                 response = await self._endpoint.post(body)
                 self._faults = 0
                 if response.status_code == 200:
-                    return self._completion(name, response, asked, sampling.stop_loops)
+                    completion = self._completion(name, response, asked)
+                    return _marked(completion) if sampling.stop_loops else completion
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
                 return Completion(name, "", "error", error=self._endpoint.reason(response))
@@ -201,9 +203,8 @@ class OpenAIBackend(Backend):
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
                 await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))
 
-    def _completion(self, name: str, response: httpx.Response, asked: dict[str, Any], mark_loops: bool) -> Completion:
-        """Return the answer in a reply. A server can't be asked to stop loops, so one is marked after the fact. Raises
-        FaultError if the reply does not follow the API."""
+    def _completion(self, name: str, response: httpx.Response, asked: dict[str, Any]) -> Completion:
+        """Return the answer in a reply. Raises FaultError if the reply does not follow the API."""
         try:
             reply = response.json()
             choice = reply["choices"][0]
@@ -224,12 +225,16 @@ class OpenAIBackend(Backend):
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
-        if finish == "length" and mark_loops and ends_in_loop(text):
-            finish = "loop"
-        if finish in ("stop", "length", "loop"):
+        if finish in ("stop", "length"):
             return Completion(name, text, finish, tokens)
         ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
         return Completion(name, text, "error", tokens, ended)
+
+
+def _marked(completion: Completion) -> Completion:
+    """Mark an answer that was cut off in a loop, since not every server can be asked to stop one."""
+    looped = completion.finish == "length" and ends_in_loop(completion.text)
+    return replace(completion, finish="loop") if looped else completion
 
 
 def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
