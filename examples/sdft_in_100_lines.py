@@ -6,9 +6,9 @@ The seed model is fine-tuned twice on maths problems: "vanilla" trains on the or
 seed's own rewrites of them. In this toy vanilla forgets the other skill, tool use, and sdft keeps it. It prints:
 
     arm               demo-maths   demo-tool-other
-    seed                     70%               98%
-    vanilla                  18%                0%
-    sdft                     78%               98%
+    seed                     46%               98%
+    vanilla                  46%               16%
+    sdft                     72%               98%
 """
 
 import argparse
