@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from selfdistill.backends.hf import HFBackend
 from selfdistill.data import read_conversations
@@ -274,7 +275,7 @@ def main() -> None:
     similar, least = options.thresholds
     graders: dict[str, Grader] = {"facts": make_grader("facts")}
     if options.embedder:
-        embed = lazy_embed(options.embedder, "auto")
+        embed = _embedded(found, options.embedder)
         own = {"name": "similar", "threshold": similar}
         graders["similar"] = make_grader(own, embed=embed)
         graders["facts and similar"] = make_grader({"all_of": ["facts", own]}, embed=embed)
@@ -288,6 +289,13 @@ def main() -> None:
         for pair, grade in zip(found, graded["facts"], strict=True):
             if pair.kind == options.show and outcome(grade) == ("fail" if pair.same else "pass"):
                 print(json.dumps([grade.to_json(), pair.example.reference, pair.text], indent=1, ensure_ascii=False))
+
+
+def _embedded(found: Sequence[Pair], model: str) -> Callable[[Sequence[str]], Any]:
+    """The embedding of each text of the pairs, computed at once."""
+    texts = sorted({text for pair in found for text in (pair.example.reference, pair.text)})
+    rows = dict(zip(texts, lazy_embed(model, "auto")(texts), strict=True))
+    return lambda wanted: [rows[text] for text in wanted]
 
 
 def _thresholds(found: Sequence[Pair], graded: dict[str, list[Grade]]) -> None:

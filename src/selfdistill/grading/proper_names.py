@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from .amounts import MONTHS
@@ -80,12 +80,13 @@ def names(text: str) -> Names:
     return Names(*map(frozenset, (sure - small, items, opening, small, map(_folded, words))))
 
 
-def missing_names(wanted: Iterable[str], words: Iterable[str]) -> list[str]:
+def missing_names(wanted: Iterable[str], words: Set[str]) -> list[str]:
     """The names that do not occur among `words`, not even with another ending: Italy's, Americans, Москве."""
     near: dict[str, list[str]] = defaultdict(list)
     for word in words:
         near[word[:3]].append(word)
-    return [name for name in wanted if not any(_same(name, word) for word in near[name[:3]][:_MOST_ALIKE])]
+    absent = [name for name in wanted if name not in words]
+    return [name for name in absent if not any(_same(name, word) for word in near[name[:3]][:_MOST_ALIKE])]
 
 
 def _read_sentences(line: str, sure: set[str], opening: set[str]) -> None:

@@ -223,10 +223,10 @@ def _writes_date(model: ModelConfig) -> bool:
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
     least = context.recipe.rewrite.min_accepted
     if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:
-        kept = counts["accepted"] + counts["unchecked"]
+        kept, word = counts["accepted"] + counts["unchecked"], "kept" if counts["unchecked"] else "accepted"
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
         raise StageError(
-            f"Only {kept} of {counts['rows']} rewrites were accepted ({reasons}), less than "
+            f"Only {kept} of {counts['rows']} rewrites were {word} ({reasons}), less than "
             f"rewrite.min_accepted = {least:g}, so SDFT would train on the originals. "
             f"Look at {experiment.path(answers.verifying.output)}; try another grader here, another template or "
             "model in a new directory, or lower rewrite.min_accepted."

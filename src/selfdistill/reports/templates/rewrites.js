@@ -68,7 +68,7 @@ function pair(row) {
 }
 
 const OUTCOMES = {
-  rewrite: ["good", "✓ accepted"], unchecked: ["", "○ kept, content not checked"], original: ["bad", "✗ not accepted"],
+  rewrite: ["good", "✓ accepted"], unchecked: ["", "○ kept, content not checked"], original: ["bad", "✗ rejected"],
 };
 
 function card(row) {
@@ -95,9 +95,11 @@ function find(state) {
 function refill(state) {
   const rows = (source) => number(data.filter((row) => row.source === source).length);
   const unchecked = data.some((row) => row.source === "unchecked");
-  fill(at("source"), state.source, ["", "accepted or not"], ["rewrite", `accepted (${rows("rewrite")})`],
+  const accepted = !unchecked || data.some((row) => row.source === "rewrite");
+  fill(at("source"), state.source, ["", unchecked ? "kept or not" : "accepted or not"],
+    ...(accepted ? [["rewrite", `accepted (${rows("rewrite")})`]] : []),
     ...(unchecked ? [["unchecked", `kept, content not checked (${rows("unchecked")})`]] : []),
-    ["original", `not accepted (${rows("original")})`]);
+    ["original", `${unchecked ? "rejected" : "not accepted"} (${rows("original")})`]);
   const counts = new Map();
   for (const row of data)
     if (!state.source || row.source === state.source) counts.set(row.reason, (counts.get(row.reason) || 0) + 1);
