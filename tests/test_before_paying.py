@@ -273,7 +273,7 @@ def test_a_run_uses_the_rows_of_a_preview(model: Path, tmp_path: Path, command: 
     assert done.code == 0, done.said
     assert len(asked) == 3
     for expected in ("Row 1 of 3: accepted (same number)", "Prompt: What is 0 plus 0?", "Original: 0 + 0 = 0.",
-                     "Rewrite: #### 0", "Trained on, in ⟦⟧: <|im_start|>user", "⟦#### 0"):  # fmt: skip
+                     "Rewrite: Here it is:", "Trained on, in ⟦⟧: <|im_start|>user", "⟦Here it is:"):  # fmt: skip
         assert expected in done.out
     assert f"They are in {tmp_path}/run. Next: selfdistill run {path} --dir {tmp_path}/run" in done.said
     kept = read_rows(tmp_path / "run/rewrite/completions.jsonl")

@@ -188,9 +188,9 @@ def test_the_record_is_that_of_the_log() -> None:
         f"maths {maths.original} as it is, {maths.rewritten} rewritten; tools {tools.original} and {tools.rewritten}."
         in log
     )
-    words = {4: "four", 8: "eight"}
+    words = {3: "three", 8: "eight"}
     said = " ".join(log.split())
-    assert f"still forgets {words[maths.sdft[0]]} of the {words[maths.others]} other tasks" in said
+    assert f"SDFT forgets {words[maths.sdft[0]]} of the {words[maths.others]} other tasks" in said
     assert f"by {maths.sdft[1]} points on average over the {words[maths.others]}" in said
     assert f"vanilla forgets all {words[maths.vanilla[0]]}, by {maths.vanilla[1]}" in said
     record = " ".join(record_sentences())
@@ -212,7 +212,7 @@ def test_the_gap_command_needs_no_experiment(model: Path, data: Path, command: C
     assert "1 not scored: longer than the model's context." in out
     assert f"{everything['quantiles']['0.95']:.2f} at 95%" in out
     assert "one toy model" in out
-    assert "1.91 nats per token for the originals, 0.06 rewritten" in out
+    assert "1.25 nats per token for the originals, 0.17 rewritten" in out
     assert sorted(data.parent.iterdir()) == before
     code, out, _ = command("gap", "--model", model, "--data", data, "--n", 5)
     assert (code, "5 of 30 rows" in out) == (0, True)

@@ -203,7 +203,7 @@ def test_check_names_what_is_missing(
     monkeypatch.setattr(gguf, "find_spec", lambda name: None)
     done = command("check", recipe)
     assert done.code == 2
-    assert "pip install 'selfdistill[gguf]'" in done.out.replace("\n", " ")
+    assert "pip install 'selfdistill[gguf]'" in done.said
 
 
 def test_a_run_trains_and_evaluates_a_gguf_and_says_so(file: Path, tmp_path: Path) -> None:

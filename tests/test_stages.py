@@ -410,7 +410,7 @@ def test_check_shows_prompts_and_what_is_missing(
     path = write_recipe_file(tmp_path, recipe_of(model, rows))
     done = command("check", "--no-probe", path)
     assert done.code == 0, done.err
-    for expected in ("What is 0 plus 0?", "reference answer", "⟦", "pass", "evaluation of demo-lists"):
+    for expected in ("What is 0 plus 0?", "in your own words", "⟦", "pass", "evaluation of demo-lists"):
         assert expected in done.out
     path = write_recipe_file(tmp_path, recipe_of(model, tmp_path / "none.jsonl"))
     done = command("check", "--no-probe", path)
@@ -474,7 +474,8 @@ def test_rewriting_survives_kill_9_byte_for_byte(
 ) -> None:
     """Real kills of a real process with the transformers backend; docs/log.md has the figures of the long form."""
     values = recipe_of(model, rows, rewrite={
-        "sampling": {"preset": "paper", "max_new_tokens": 24}, "grader": "none", "min_accepted": 0.0
+        "template": "using", "sampling": {"preset": "paper", "max_new_tokens": 24}, "grader": "none",
+        "min_accepted": 0.0,
     })  # fmt: skip
     values["model"] = {"path": str(model), "dtype": "float32", "batch_tokens": 600}
     path = write_recipe_file(tmp_path, values)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from selfdistill.data import BadRow
+from selfdistill.generation.prompts import load_template
 from selfdistill.grading import verify
 from selfdistill.pipeline.context import make_context
-from selfdistill.pipeline.rewrite import rewrites
 from selfdistill.recipe import Filters, make_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Conversation
@@ -44,9 +44,9 @@ def contents(conversation: Conversation) -> list[str]:
     ],
 )
 def test_the_papers_sizes_and_templates_are_the_defaults(name: str, hub: str, n: int | None) -> None:
-    plan = make_context(make_recipe({"model": "demo", "task": name}))
+    plan = make_context(make_recipe({"model": "org/name", "task": name, "rewrite": {"preset": "paper"}}))
     assert (plan.source.path, plan.source.split, plan.source.n) == (hub, "train", n)
-    assert "Using the reference answer as a guide" in rewrites(plan).rewriter.template.user
+    assert "Using the reference answer as a guide" in load_template(plan.task.template).user
     assert make_context(make_recipe({"model": "demo", "task": name}, ["data.n=5"])).source.n == 5
 
 

@@ -43,12 +43,17 @@ PIECES: dict[str, list[str]] = {
     "refusal": ["I'm sorry", "I’m sorry, but ", "I cannot", "Sorry", "illegal", "the ", "x" * 30, "{{{", "<a>", "42"],
     "not_refused": ["I'm sorry, but ", "I cannot help ", "As an AI, ", "However, I can ", '"', "“", ":\n", "the ",
                 "\x1b[0m"],
+    "facts": ["12 ", "1,000", "three ", "50%", " Anna", " Rome", "3 May 2020", "2020-05-03", '"a b"', "`x = 1`", "- ",
+              "# ", "\n", ". ", "https://a.b/c", "NASA ", "½", "1e400", "```\nx\n```", "is not "],
+    "judge": ["x"],
     "none": ["x"],
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {"regex": {"pattern": r"(?:Answer: )?(\w+)"}}
 # These don't read the reference, so a reference need not pass.
-UNREFERENCED = {"refusal", "not_refused", "none"}
-SURROUNDED = set(GRADERS) - {"regex"}  # a user's pattern may well look at the ends
+UNREFERENCED = {"refusal", "not_refused", "judge", "none"}
+# `similar` needs an embedding model.
+FUZZED = [name for name in GRADERS if name != "similar"]
+SURROUNDED = set(FUZZED) - {"regex"}  # a user's pattern may well look at the ends
 
 
 def ran(source: str, tests: str | None = None) -> Ran:
@@ -178,7 +183,7 @@ DEMO_ANSWERS = mixed(
 )
 
 TARGETS = (
-    *(grader(name) for name in GRADERS),
+    *(grader(name) for name in FUZZED),
     Target("numbers of any script", NUMBERS, check_number),
     Target("judge's replies", st.tuples(REPLIES, REPLIES), check_judge),
     Target("function in an answer", PROGRAMS, check_function),
@@ -197,7 +202,7 @@ TARGETS = (
     Target(
         "grader's options",
         st.tuples(
-            st.sampled_from(list(GRADERS)),
+            st.sampled_from(FUZZED),
             st.dictionaries(st.sampled_from(OPTION_NAMES), values(["a"]), max_size=2),
         ),
         check_options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from answers import OPTIONS, ran
+from answers import FUZZED, OPTIONS, ran
 from inputs import example
 
 from selfdistill.backends.fake import _plausible
@@ -83,7 +83,7 @@ def _pattern(text: str) -> None:
 
 _CALLS, _CHOICE = GRADERS["function_call"], GRADERS["choice"]
 READERS: dict[str, Callable[[str], object]] = {
-    **{f"grader {name}": _graded(name) for name in GRADERS},
+    **{f"grader {name}": _graded(name) for name in FUZZED},
     "parameters of a call": lambda text: _CALLS("f(a=1)", "f(a=1)", instruction="\nParameters:\n" + text),
     "labels": lambda text: _CHOICE("yes", text, labels=["yes", "no"]),
     "schema": _schema,

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from selfdistill.demo import SEED
+from selfdistill.demo.styles import downstream
+from selfdistill.demo.world import draw
 from selfdistill.generation.prompts import REWRITING, rewriting_messages
-from selfdistill.tasks import get_task
-from selfdistill.types import Prompt
+from selfdistill.types import Example, Message, Prompt
 
 
 def demo_prompts(rows: int) -> list[Prompt]:
-    """The rewriting prompts of the demo's first rows."""
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [Prompt(e.id, rewriting_messages(REWRITING["using"], e)) for e in islice(examples, rows)]
+    """Rewriting prompts of maths problems. Their references have no spaces, so that the seed is not sure of its answers
+    and draws differ."""
+    rng = Random(0)
+    items = [draw("maths_taught", rng) for _ in range(rows)]
+    terse = [downstream(item.meaning).replace(" ", "").replace("####", "#### ") for item in items]  # type: ignore[arg-type]
+    examples = [Example.of((Message("user", item.prompt),), text) for item, text in zip(items, terse, strict=True)]
+    return [Prompt(example.id, rewriting_messages(REWRITING["using"], example)) for example in examples]
 
 
 # Generation settings that would change every answer if a backend read them from the model folder.

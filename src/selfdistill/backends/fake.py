@@ -14,7 +14,9 @@ from ..recipe import Sampling
 from ..types import Completion, Finish, Messages, Prompt
 from . import Backend
 
-_MARK = re.compile("reference answer:", re.IGNORECASE)
+# The words before the reference in a rewriting prompt, and the line after it.
+_MARK = re.compile("reference answer:|^answer:|the correct call is:", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(r"\n\n(?:### |Answer with this call)[^\n]*\Z")
 
 
 class FakeBackend(Backend):
@@ -52,8 +54,5 @@ def _plausible(messages: Messages) -> str:
     ends = [match.end() for match in _MARK.finditer(asked)]
     if not ends:
         return asked.strip().rpartition("\n")[2]
-    found = asked[ends[-1] :].strip()
-    before, line_break, last = found.rpartition("\n")
-    if "###" in last:  # the heading above the answer
-        found = (before + line_break + last.partition("###")[0]).rstrip()
+    found = _END.sub("", asked[ends[-1] :].strip())
     return f"Here it is:\n{found}" if found else ""

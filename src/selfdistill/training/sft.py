@@ -157,7 +157,8 @@ def sft_config(
         "log_level": "error",
     }
     _check_extra(settings.extra)
-    assert ours.keys() == set(_OURS)
+    if ours.keys() != set(_OURS):
+        raise RuntimeError("_OURS names other settings than the ones that are set here")
     try:
         config = SFTConfig(**{**defaults, **settings.extra, **ours})
     except (ValueError, TypeError) as error:
