@@ -104,7 +104,7 @@ def test_one_engine_serves_the_seed_and_all_adapters(shared: EngineCache, adapte
 def test_sampled_answers_depend_on_seed_and_row_and_not_on_order(shared: EngineCache, prompts: list[Prompt]) -> None:
     drawn = answers("vllm", prompts, DRAWN, cache=shared)
     assert equal(drawn, answers("vllm", prompts[::-1], DRAWN, cache=shared)) >= NEARLY_ALL
-    assert equal(drawn, answers("vllm", prompts, DRAWN.model_copy(update={"seed": 1}), cache=shared)) < ROWS // 2
+    assert equal(drawn, answers("vllm", prompts, DRAWN.model_copy(update={"seed": 1}), cache=shared)) < ROWS * 3 // 4
     twins = [Prompt(str(number), prompts[0].messages) for number in range(96)]  # more at once than one step takes in
     assert len({completion.text for completion in answers("vllm", twins, DRAWN, cache=shared).values()}) > 10
     refused = answers("vllm", prompts[:2], DRAWN.model_copy(update={"temperature": 50.0}), cache=shared)

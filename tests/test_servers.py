@@ -231,7 +231,7 @@ def test_transformers_draws_as_it_is_asked(transformers: Server, prompts: list[P
     twins = [Prompt(str(number), prompts[0].messages) for number in range(8)]
     drawn = ask(model(transformers, concurrency=1), twins, DRAWN)
     assert equal(drawn, ask(model(transformers, concurrency=1), twins, DRAWN)) == 8
-    assert len({completion.text for completion in drawn.values()}) > 4
+    assert len({completion.text for completion in drawn.values()}) > 2
 
 
 @pytest.mark.parametrize("name", ["vllm", "transformers"])

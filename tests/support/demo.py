@@ -18,7 +18,7 @@ from selfdistill.types import Example, Message, Prompt
 def demo_prompts(rows: int) -> list[Prompt]:
     """Rewriting prompts of maths problems. Their references have no spaces, so that the seed is not sure of its answers
     and draws differ."""
-    rng = Random(0)
+    rng = Random(1)
     items = [draw("maths_taught", rng) for _ in range(rows)]
     terse = [downstream(item.meaning).replace(" ", "").replace("####", "#### ") for item in items]  # type: ignore[arg-type]
     examples = [Example.of((Message("user", item.prompt),), text) for item, text in zip(items, terse, strict=True)]
