@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfdistill.data import read_conversations
-from selfdistill.generation.prompts import load_template
+from selfdistill.generation.prompts import REWRITING, load_template
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader, verify
 from selfdistill.grading.filters import check, leaks
@@ -199,6 +199,19 @@ def test_headings_of_a_users_own_template_are_found() -> None:
         assert found(text) == "heading of the rewriting template"
     assert found("A second try: nine. The draft says so.") is None
     assert found("Task: nine") is None, "a single word is what an answer may begin with"
+
+
+def test_sentences_of_the_rewriting_prompt_are_found_unless_the_row_has_them() -> None:
+    headings = template_headings(REWRITING["own-words"].user)
+    echo = "Rewrite the answer below in your own words.\n\nNine."
+
+    def found(asked: str, text: str) -> str | None:
+        example = Example.of((Message("user", asked),), "There are 9.")
+        return check(example, Completion(example.id, text, "stop"), Filters(), headings)
+
+    assert found("How many?", echo) == "sentence of the rewriting template"
+    assert found("How many? Rewrite the answer below in your own words: 9", echo) is None
+    assert found("How many?", "Nine. Write only the answer.") is None
 
 
 def test_a_rewrite_is_checked_with_the_headings_of_its_template(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Set
 REFERENCE = "talks about the reference"
 PROMPT = "talks about the prompt"
 HEADING = "heading of the rewriting template"
+SENTENCE = "sentence of the rewriting template"
 
 # "The reference" can be any reference (a pointer, a book, a letter), so a verb of saying or an end has to follow. "The
 # guide" can be a travel guide or a user guide, so it has to be "provided", or an answer has to be "based on" it.
@@ -203,6 +204,8 @@ _HEADING = re.compile(r"^[ \t]{0,8}(?P<mark>#{1,6}|\*\*)[ \t]{0,3}(?P<label>[^\n
 _LABEL = re.compile(
     r"^[ \t]{0,8}(?P<label>(?:your|reference) (?:answer|response))[ \t]{0,3}:", re.MULTILINE | re.IGNORECASE
 )
+_SENTENCE = 5  # words: shorter sentences of a template may well be in an answer
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n|\{\w+\}")
 _TEMPLATE_LINE = re.compile(r"^[ \t]*(?P<mark>#{1,6}|\*\*)?[ \t]*(?P<label>[^\n:*#{}]{1,60}):", re.MULTILINE)
 
 _USER = (
@@ -230,12 +233,14 @@ _ASKED = re.compile(
 
 def leak(text: str, reference: str, instruction: str = "", headings: Set[str] = frozenset()) -> str | None:
     """The reason why a text does not stand alone as an answer, or None. A phrase or heading that also occurs in the
-    reference or the instruction is not counted, because it is the subject of the text. `headings` are the headings of
-    the rewriting template, from `template_headings`."""
+    reference or the instruction is not counted, because it is the subject of the text. `headings` are the headings and
+    sentences of the rewriting template, from `template_headings`."""
     text, source = _straight(text), _straight(f"{reference}\n{instruction}")
     if _labels(text, headings) - _labels(source, headings):
         return HEADING
     words = text.casefold()
+    if any(mark.count(" ") >= _SENTENCE - 1 and mark in words and mark not in source.casefold() for mark in headings):
+        return SENTENCE
     for reason, cues, patterns in _COMPILED:
         if any(cue in words for cue in cues) and any(is_new(pattern, text, source) for pattern in patterns):
             return reason
@@ -250,9 +255,12 @@ def is_new(pattern: re.Pattern[str], text: str, source: str) -> bool:
 
 def template_headings(template: str) -> frozenset[str]:
     """The headings of a rewriting template: lines such as `### Your answer:`, `**Draft:**` or `Reference answer:`. A
-    line without a mark counts only if it has two words or more, because many answers begin with `Answer:`."""
+    line without a mark counts only if it has two words or more, because many answers begin with `Answer:`. Also its
+    sentences of five words or more, without the full stop."""
     lines = _TEMPLATE_LINE.finditer(template)
-    return frozenset(_plain(line["label"]) for line in lines if line["mark"] or " " in line["label"].strip())
+    headings = {_plain(line["label"]) for line in lines if line["mark"] or " " in line["label"].strip()}
+    sentences = {_straight(text).strip(" .!?:").casefold() for text in _SENTENCE_ENDS.split(template)}
+    return frozenset(headings | {text for text in sentences if text.count(" ") >= _SENTENCE - 1})
 
 
 def _labels(text: str, headings: Set[str]) -> set[str]:

@@ -30,6 +30,7 @@ class RayBackend(Backend):
     has no room for a replica, or if the model does not load; `generate` raises ModelError if no replica is left."""
 
     replicates = True
+    _pools: EngineCache | None = None
 
     def __enter__(self) -> RayBackend:
         self.check(self._config)
@@ -40,7 +41,7 @@ class RayBackend(Backend):
         return self
 
     def close(self) -> None:
-        if self._pools is not self._cache:
+        if self._pools and self._pools is not self._cache:
             self._pools.stop()
 
     def generate(
