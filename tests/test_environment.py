@@ -113,10 +113,10 @@ def test_a_key_is_in_no_file_and_no_message(tmp_path: Path, server: Server) -> N
     rewrite = {**FAKE["rewrite"], "backend": "openai", "template": "using", "grader": "none"}
     recipe = written(tmp_path / "run", model=model, rewrite=rewrite, gap=False)
     environment = {**os.environ, "CANARY_KEY": CANARY}
-    one = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "one"), env=environment)
+    one = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "first" / "one"), env=environment)
     assert one.returncode == 0, one.stderr
     server.script = lambda body, number: (500, refusal(f"no {CANARY}"))
-    other = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "other"), env=environment)
+    other = command("--debug", "run", str(recipe), "--dir", str(tmp_path / "second" / "other"), env=environment)
     assert other.returncode != 0
     for text in (one.stdout, one.stderr, other.stdout, other.stderr, *listed):
         assert CANARY not in text

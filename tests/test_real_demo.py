@@ -145,7 +145,7 @@ def test_a_users_rows_are_read_as_init_reads_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("own", [False, True])
 def test_the_demo_ends_with_a_verdict(tmp_path: Path, command: Callable[..., Done], own: bool) -> None:
     write_rows(tmp_path / "rows.jsonl", sum_rows(40))
-    model = tiny_model(tmp_path / "m", context=1024)
+    model = tiny_model(tmp_path / "m", context=2048)
     data = ["--data", tmp_path / "rows.jsonl"] if own else []
     short = ["data.n=8", "train.max_steps=1", "rewrite.min_accepted=0", "shift.kl_prompts=2", "gap=false",
              "rewrite.sampling.max_new_tokens=4", "train.max_length=1024"]  # fmt: skip

@@ -73,5 +73,6 @@ TASK = Task(
     load=load,
     train=DataConfig(path=str(ROWS), split="train"),
     test=DataConfig(path=str(ROWS), split="test"),
-    template="using",
+    template="own-words",
+    paper_template="using",
 )
