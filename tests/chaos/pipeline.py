@@ -20,7 +20,7 @@ from support.tiny import tiny_model
 RECIPE = """
 model: {path: %(model)s, dtype: float32, batch_tokens: 1200}
 data: {path: %(rows)s, heldout: 8}
-rewrite: {backend: %(backend)s, grader: %(grader)s, min_accepted: 0, filters: {min_length_ratio: null},
+rewrite: {backend: %(backend)s, grader: %(grader)s, template: using, min_accepted: 0, filters: {min_length_ratio: null},
           sampling: {preset: paper, max_new_tokens: 24}}
 train: {lr: 1.0e-2, max_steps: 8, batch_size: 4, micro_batch_size: 4, max_length: 400, save_every: 2}
 arms: {seed: {data: none}, vanilla: {data: original}, sdft: {data: rewrites},
@@ -67,6 +67,7 @@ class Child:
         self, recipe: Path, where: Path, prepare: Callable[[], None] = lambda: None, log: Path | None = None
     ) -> None:
         self.log = log or where.parent / f"{where.name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         self.begun = time.monotonic()
         self.code: int | None = None
         self.pid = os.fork()

@@ -61,9 +61,8 @@ class Chaos:
         self.places = 0
         for name, recipe in self.recipes.items():
             for copy in ("", "-again"):
-                where = (
-                    folder / f"whole-{name}{copy}" / "run"
-                )  # alone in its folder: it would take over a neighbour's answers
+                # Alone in its folder: it would take over a neighbour's answers.
+                where = folder / f"whole-{name}{copy}" / "run"
                 begun = time.monotonic()
                 self._finish(name, where)
                 self.seconds[name] = time.monotonic() - begun
