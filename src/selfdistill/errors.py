@@ -35,3 +35,9 @@ class InterruptedRunError(SelfDistillError):
 
     def __init__(self) -> None:
         super().__init__("Stopped. Finished work is kept; run the same command again to continue.")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type if it has none, for use within a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

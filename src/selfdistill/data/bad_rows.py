@@ -68,9 +68,3 @@ def good_rows(
         raise DataError(f"{config.path}: none of its {bad} rows can be used; fix them or check data.format.\n{reasons}")
     if not good:
         raise DataError(f"{config.path}: it holds no rows; check data.path and data.split.")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, for use within a sentence."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")

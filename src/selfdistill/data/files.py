@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import DataError
-from .bad_rows import BadRow, PlacedRow, first_line
+from ..errors import DataError, first_line
+from .bad_rows import BadRow, PlacedRow
 from .formats import FORMATS
 from .json_rows import MAX_ROW, read_json
 

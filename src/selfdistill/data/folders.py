@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..recipe import DataConfig
-from .bad_rows import PlacedRow, first_line
+from .bad_rows import PlacedRow
 from .files import BATCH, file_kind, has_data_suffix, numbered, read_file, with_names
 
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import draw
-from ..errors import DataError, RecipeError, StageError
+from ..errors import DataError, RecipeError, StageError, first_line
 from ..grading.traces import split
 from ..recipe import TaskEntry
 from ..tasks import Harness, Task
@@ -59,7 +59,7 @@ def load_benchmark(task: Task, entry: TaskEntry) -> Benchmark:
             raise
         except Exception as error:  # of datasets, the hub client, pyarrow, jinja
             advice = "check the file" if entry.path else "check the network, or name a local file in its `path`"
-            raise DataError(f"The data of '{entry.name}' can't be loaded ({_first_line(error)}); {advice}.") from error
+            raise DataError(f"The data of '{entry.name}' can't be loaded ({first_line(error)}); {advice}.") from error
         parts, groups = loaded["tasks"], loaded["groups"]
         shots = _set_shots(entry, harness, parts)
         for part in parts.values():
@@ -183,7 +183,7 @@ def _dry_run(benchmark: Benchmark) -> None:
             except Exception as error:
                 raise DataError(
                     f"{benchmark.entry.path or benchmark.harness.task}: the item at index {index} can't be graded "
-                    f"({type(error).__name__}: {_first_line(error)}); fix its instructions and their "
+                    f"({type(error).__name__}: {first_line(error)}); fix its instructions and their "
                     "arguments, and run the command again."
                 ) from error
 
@@ -194,7 +194,3 @@ def generates(part: Any) -> bool:
 
 def gold(part: Any, doc: Any) -> int:
     return int(part.doc_to_text(doc) if part.multiple_input else part.doc_to_target(doc))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

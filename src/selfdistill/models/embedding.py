@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from .loading import pick_device
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load_encoder(name: str, device: str) -> SentenceTransformer | str:
     except MemoryError:
         raise
     except Exception as error:  # hub, transformers and own errors share no base class
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+        why = first_line(error).rstrip(".:")
         return (
             f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
             "and run the command again."

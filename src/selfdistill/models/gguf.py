@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from .digests import cache_folder, file_digests
 
 _log = logging.getLogger(__name__)
@@ -182,5 +182,4 @@ def _unusable(file: Path, error: Exception) -> ModelError:
 
 
 def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text and not isinstance(error, KeyError) else repr(error)
+    return repr(error) if isinstance(error, KeyError) or not str(error).strip() else first_line(error)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, RecipeError
+from ..errors import ModelError, RecipeError, first_line
 from ..recipe import ModelConfig
 from .renderer import Renderer
 from .source import model_source
@@ -250,9 +250,7 @@ def load_model(
     try:
         moved: PreTrainedModel = loaded.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"{model.path} can't be put on {device} ({_first_line(error)}); check model.device."
-        ) from error
+        raise ModelError(f"{model.path} can't be put on {device} ({first_line(error)}); check model.device.") from error
     return moved
 
 
@@ -270,7 +268,7 @@ def _with_adapter(loaded: Any, adapter: str) -> Any:
         return adapted
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"The adapter in {adapter} can't be loaded over the model ({_first_line(error)}); train the arm again."
+            f"The adapter in {adapter} can't be loaded over the model ({first_line(error)}); train the arm again."
         ) from error
 
 
@@ -289,11 +287,6 @@ def _check_adapter(adapted: Any, folder: Path) -> None:
 def load_advice(what: str, model: ModelConfig, error: Exception) -> str:
     """The message for a part of a model that can't be loaded."""
     return (
-        f"The {what} of {model.path} can't be loaded ({_first_line(error)}); check model.path, and for a gated hub "
+        f"The {what} of {model.path} can't be loaded ({first_line(error)}); check model.path, and for a gated hub "
         "model log in with `hf auth login`."
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..demo import SEED
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..recipe import ModelConfig, Recipe
 from .gguf import gguf_file, gguf_folder
 
@@ -41,9 +41,8 @@ def weights_folder(model: ModelConfig) -> Path:
     try:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=["model*.safetensors*"]))
     except Exception as error:  # of the hub, of the network, of the file system
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
-            f"The weights of {model.path} can't be downloaded ({why}); set model.path to a folder."
+            f"The weights of {model.path} can't be downloaded ({first_line(error)}); set model.path to a folder."
         ) from None
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import OnBad, is_hub_name
-from ..data.bad_rows import first_line
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED
 from ..recipe import DataConfig
 from ..types import Conversation, Message
