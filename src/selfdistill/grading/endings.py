@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
 from typing import Literal
 
 from ..types import Completion
+from .scripts import script_of
 from .traces import answer_of
 
 Ending = Literal["stop", "limit", "loop", "garbled", "empty", "error"]
@@ -25,7 +25,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _NUMBER = re.compile(r"\d+")
 _VOWELS = frozenset("aeiouyAEIOUY")
 # Scripts whose letters stand in one word with those of others: Greek in formulas; East Asian texts have no spaces.
-_MIXED_ANYWAY = frozenset(("GREEK", "CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "THAI", "LAO", "KHMER"))
+_MIXED_ANYWAY = frozenset(("GREEK", "EAST ASIAN", "HANGUL", "THAI", "LAO", "KHMER"))
 
 
 def ending(completion: Completion) -> Ending:
@@ -81,19 +81,12 @@ def _no_words(words: list[str], numbers: list[str]) -> bool:
     rows of a table or a program may differ in their numbers alone."""
     long = [word for word in words if len(word) >= 4]
     natural = sum(not word.isascii() or not _VOWELS.isdisjoint(word) for word in long)
-    mixed = sum(not word.isascii() and len({*map(_alphabet, word)} - {None}) > 1 for word in long)
+    mixed = sum(not word.isascii() and len({*map(script_of, word)} - _MIXED_ANYWAY - {None}) > 1 for word in long)
     if (len(long) >= 5 and natural * 2 < len(long)) or (mixed >= 5 and mixed * 5 >= len(long)):
         return True
     different = len({word.casefold() for word in words})
     repeats = different * 10 <= len(words) and (different + len({*numbers})) * 10 <= len(words) + len(numbers)
     return len(words) >= 20 and repeats
-
-
-@lru_cache(maxsize=10_000)
-def _alphabet(letter: str) -> str | None:
-    """The script of a letter, None for one that is found in words of other scripts."""
-    name = unicodedata.name(letter, "?").split()[0].split("-")[0]
-    return None if name in _MIXED_ANYWAY or not letter.isalpha() else name
 
 
 def _loop(text: str) -> tuple[int, int] | None:

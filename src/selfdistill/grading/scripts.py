@@ -17,7 +17,7 @@ def script(text: str) -> str | None:
     has as many. Chinese and Japanese are one, EAST ASIAN."""
     if text.isascii():
         return "LATIN" if any(map(str.isalpha, text)) else None
-    counts = Counter(filter(None, map(_script_of, _FENCED.sub("", text[:_MOST_CHARACTERS]))))
+    counts = Counter(filter(None, map(script_of, _FENCED.sub("", text[:_MOST_CHARACTERS]))))
     if not counts:
         return None
     name, count = counts.most_common(1)[0]
@@ -25,8 +25,9 @@ def script(text: str) -> str | None:
 
 
 @lru_cache(maxsize=10_000)
-def _script_of(sign: str) -> str | None:
-    """The script of a letter, None for other signs: the first word of its Unicode name is near enough."""
+def script_of(sign: str) -> str | None:
+    """The script of a letter, None for other signs: the first word of its Unicode name is near enough. Chinese and
+    Japanese are one."""
     if not sign.isalpha():
         return None
     name = unicodedata.name(sign, "?").split()[0].split("-")[0]

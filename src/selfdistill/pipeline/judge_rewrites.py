@@ -20,6 +20,7 @@ from ..grading.same_meaning import NO, THRESHOLD, YES, ask_same, judged, read_re
 from ..grading.traces import answer_of
 from ..measure.likelihood import score_missing
 from ..recipe import GraderSpec, ModelConfig, Sampling
+from ..recipe.data import single_graders
 from ..store.rows import RowFile
 from ..types import Completion, Example, Message, Messages, Prompt, Report, Rewrite, content_id, messages_json
 from .context import Context
@@ -30,10 +31,8 @@ _WORDS = 16  # tokens of a reply: one word, and room for a model that says a lit
 
 def threshold_of(spec: GraderSpec | None) -> float | None:
     """The threshold of the grader `judge` in a specification, None if it is not named there."""
-    if isinstance(spec, dict) and isinstance(spec.get("all_of"), list):
-        return next((found for each in spec["all_of"] if (found := threshold_of(each)) is not None), None)
-    options: dict[str, Any] = spec if isinstance(spec, dict) else {"name": spec}
-    return float(options.get("threshold", THRESHOLD)) if options.get("name") == "judge" else None
+    judges = (single for single in single_graders(spec) if single["name"] == "judge")
+    return next((float(single.get("threshold", THRESHOLD)) for single in judges), None)
 
 
 def judge_settings(context: Context) -> dict[str, Any]:

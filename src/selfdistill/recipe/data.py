@@ -70,12 +70,17 @@ class Filters(Settings):
 GraderSpec = str | dict[str, Any]
 
 
-def grader_names(spec: GraderSpec | None) -> list[str]:
-    """The names of the graders in a specification: one, several under `all_of`, or none if it is not a grader."""
+def single_graders(spec: GraderSpec | None) -> list[dict[str, Any]]:
+    """The graders in a specification, each with its name and options: one, several under `all_of`, or none if it is not
+    a grader."""
     if isinstance(spec, dict) and isinstance(spec.get("all_of"), list):
-        return [name for each in spec["all_of"] for name in grader_names(each)]
-    name = spec.get("name") if isinstance(spec, dict) else spec
-    return [name] if isinstance(name, str) else []
+        return [single for each in spec["all_of"] for single in single_graders(each)]
+    single = spec if isinstance(spec, dict) else {"name": spec}
+    return [single] if isinstance(single.get("name"), str) else []
+
+
+def grader_names(spec: GraderSpec | None) -> list[str]:
+    return [single["name"] for single in single_graders(spec)]
 
 
 class RewriteConfig(Settings):

@@ -19,7 +19,7 @@ from ..data import OnBad
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message
 from . import Task, load_rows
-from .reading import find_key
+from .reading import grade_fact
 
 _COUNTS: dict[str, Callable[[str], int]] = {
     "words": lambda text: len(text.split()),
@@ -37,13 +37,6 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
     messages = (Message("user", row["prompt"]), Message("assistant", ""))
     wanted = {"keys": row["keys"]} if row["kind"] == "facts" else {"at_least": row["at_least"]}
     return Conversation(messages, {"kind": row["kind"], **wanted})
-
-
-def grade_fact(example: Example, text: str) -> Grade:
-    """Passes if one of the example's `keys` is in the text."""
-    keys = [str(key) for key in example.extra["keys"]]
-    found = find_key(text, keys)
-    return Grade("pass" if found else "fail", "holds the fact" if found else "fact missing", keys[0], found)
 
 
 def grade_form(example: Example, text: str) -> Grade:

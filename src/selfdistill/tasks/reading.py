@@ -11,7 +11,8 @@ texts with 120 questions are for testing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..data import OnBad, read_conversations, read_rows
@@ -40,20 +41,21 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 
 
 def grade(example: Example, text: str) -> Grade:
-    """Passes if one of the example's `keys` (the fact that is asked for, in its spellings) is in a text of at most 40
-    words. Names are compared with their capitals."""
+    """Passes a text of at most 40 words that `grade_fact` passes."""
+    fact = grade_fact(example, text)
+    if fact.passed and len(text.split()) > _LONGEST:
+        return replace(fact, outcome="fail", reason=f"more than {_LONGEST} words")
+    return fact
+
+
+def grade_fact(example: Example, text: str) -> Grade:
+    """Passes if one of the example's `keys` (the fact that is asked for, in its spellings) is in the text. Names are
+    compared with their capitals."""
     keys = [str(key) for key in example.extra["keys"]]
-    found = find_key(text, keys)
+    found = next((key for key in keys if _holds(text, key)), None)
     if found is None:
         return Grade("fail", "fact missing", keys[0])
-    if len(text.split()) > _LONGEST:
-        return Grade("fail", f"more than {_LONGEST} words", keys[0], found)
     return Grade("pass", "holds the fact", keys[0], found)
-
-
-def find_key(text: str, keys: Sequence[str]) -> str | None:
-    """The first of the keys that occurs in the text, as `_holds` compares them."""
-    return next((key for key in keys if _holds(text, key)), None)
 
 
 def _holds(text: str, key: str) -> bool:
