@@ -281,23 +281,19 @@ def _verify(
 
 
 def graded(answers: AnswerSet, context: Context, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
-    """The answer in `rows` to each example with its grade. Raises StageError if one is missing."""
-    return _fitting(answers.rewriter.select(examples, rows, _untrainable(context)), context)
-
-
-def _untrainable(context: Context) -> Callable[[str], str | None] | None:
-    """A function that returns why a rewrite can't be trained. None if there is no local tokenizer: the
-    model may exist only on a server."""
+    """The answer in `rows` to each example with its grade. Raises StageError if one is missing. Without a local
+    tokenizer (the model may exist only on a server) rewrites that can't be trained on are not found."""
     try:
-        return load_renderer(context.recipe.model).untrainable
+        renderer = load_renderer(context.recipe.model)
     except ModelError:
-        return None
+        return answers.rewriter.select(examples, rows, None)
+    return _fitting(answers.rewriter.select(examples, rows, renderer.untrainable), context, renderer)
 
 
-def _fitting(rewrites: Iterable[Rewrite], context: Context) -> Iterator[Rewrite]:
+def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) -> Iterator[Rewrite]:
     """Rejects a rewrite that is too long to train on after its prompt: training would stop at it, or cut its end."""
     try:
-        renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
+        window = load_context_length(context.recipe.model)
     except ModelError:
         yield from rewrites
         return
