@@ -1,5 +1,5 @@
-"""What is known before anything is paid for: `check` reports it, `run` stops for it, `preview` shows a few rows, and
-answers that a directory next to this one already holds are not asked for again."""
+"""Facts that are known before anything is paid for: `check` reports them, `run` stops for them, `preview` shows a few
+rows, and answers that a directory next to this one already holds are not asked for again."""
 
 import importlib
 import json

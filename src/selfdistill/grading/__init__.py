@@ -22,10 +22,10 @@ from ..recipe import Filters, GraderSpec
 from ..recipe.data import grader_names
 from ..sandbox import Runner
 from ..types import Completion, Example, Grade
-from . import filters as _hygiene
 from .calls import function_call, function_call_paper
 from .choices import choice
 from .facts import facts
+from .filters import check as check_filters
 from .numbers import final_number, final_number_paper
 from .programs import python_asserts, python_code
 from .refusals import not_refused, refusal
@@ -75,7 +75,7 @@ def verify(
     if trace.answer != completion.text:
         unfinished = trace.answer is None
         return Grade("fail", "ends inside its think trace" if unfinished else "holds a think trace")
-    reason = _hygiene.check(example, completion, filters, headings)
+    reason = check_filters(example, completion, filters, headings)
     if reason is None:
         return grade(example, completion.text)
     if completion.finish == "error":

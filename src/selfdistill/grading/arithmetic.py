@@ -48,26 +48,8 @@ _AMBIGUOUS = re.compile(r"0\d.*|\d+[- ](?:and )?\d+/\d+|\d+ \d{3}|.*[kK]")
 _UNIT = re.compile(r"([ -]?)(%|°?[A-Za-z]{2,20}(?:/[a-z]{1,20})?\b)")
 _GLUED = frozenset(("cm", "mm", "km", "kg", "mg", "ml", "ft", "lb", "lbs", "oz", "mph", "hrs", "hr", "min", "°c", "°f"))
 # Words behind a number that are not its unit.
-_GOES_ON = frozenset(
-    (
-        "and",
-        "or",
-        "so",
-        "which",
-        "is",
-        "are",
-        "as",
-        "in",
-        "for",
-        "then",
-        "because",
-        "but",
-        "left",
-        "to",
-        "more",
-        "total",
-    )
-)
+_GOING_ON = "and or so which is are as in for then because but left to more total"
+_GOES_ON = frozenset(_GOING_ON.split())
 # Words behind which a number is not the start of a sum: "the square root of 16 + 2", "log 8 + 1".
 _TAKES_A_NUMBER = re.compile(
     r"(?:\b(?:of|log|ln|sin|cos|tan|root|sqrt|mod|minus|negative|plus|times|by|half|twice|double|base|from|between|weeks?|days?"

@@ -139,7 +139,7 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
         return
     with experiment.run_stage(stage) as record:
         bad: list[BadRow] = []
-        leaked: dict[str, int] = {}  # also the counts of what is missing
+        trained: dict[str, int] = {}
         if task.task.harness:
             items = list(task.benchmark.items())
         else:
@@ -147,16 +147,16 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
             conversations = held if task.source is None else task.task.load(task.source, bad.append)
             loaded = [conversation.examples()[-1] for conversation in conversations]
             if task.source is not None:
-                loaded, leaked = _without_trained(experiment, loaded, drop=entry.task == HELDOUT)
+                loaded, trained = _without_trained(experiment, loaded, drop=entry.task == HELDOUT)
             items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
         if not items:
-            why = "all of them ask what is trained on" if leaked else "check its path and split"
+            why = "all of them ask what is trained on" if trained else "check its path and split"
             raise StageError(f"The task '{task.name}' has no items; {why}.")
         write_lines(experiment.path(stage.output), (item.to_json() for item in items))
-        if entry.n and not task.task.harness and len(items) < entry.n:
-            leaked["short"] = entry.n - len(items)
+        absent = entry.n - len(items) if entry.n and not task.task.harness else 0
+        short = {"short": absent} if absent else {}
         first = {"first_bad": f"{bad[0].where}: {bad[0].reason}"} if bad else {}
-        record.counts = {"items": len(items), "bad": len(bad), **first, **leaked}
+        record.counts = {"items": len(items), "bad": len(bad), **first, **trained, **short}
 
 
 def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, int]]:
