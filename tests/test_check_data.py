@@ -63,6 +63,27 @@ def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) 
     assert "2 to train on with 2 responses" in command("check", "--no-probe", path).said
 
 
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"question": "q", "answer": "a"}, "{context: note}"),
+        ({"prompt": "q", "completion": "a"}, "{context: note}"),
+        ({"instruction": "q", "output": "a"}, "{input: note}"),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "{system: note}"),
+    ],
+)
+def test_the_setting_that_check_names_takes_the_column_in(
+    tmp_path: Path, command: Command, row: dict[str, Any], line: str
+) -> None:
+    path = recipe(tmp_path, [{**row, "note": "A hint."}])
+    assert f"note (1 of 1 rows); to read a column, name it in data.columns, as in data.columns={line}" in command(
+        "check", "--no-probe", path
+    ).said
+    done = command("check", "--no-probe", path, f"data.columns={line}")
+    assert (done.code, "unused" in done.said) == (0, False)
+    assert "A hint." in done.said
+
+
 def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [*(qa(at) for at in range(250)), {"question": "no answer"}], on_bad_row="skip")
     done = command("check", "--no-probe", path)
@@ -82,6 +103,7 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     assert done.code == 0
     assert "Rows that mixed replays: 1 rows can't be used" in done.said
     assert "Rows that mixed replays: Not shown to the model" in done.said
+    assert "as in arms.mixed.replay.columns={context: id}" in done.said
     assert (
         "Not shown"
         not in command(

@@ -157,7 +157,8 @@ def test_what_is_not_read_is_listed_with_its_rows_and_the_setting(tmp_path: Path
         "not trained on: id (3 of 3 rows), source (2 of 3 rows); to read a column, name it in data.columns, as in "
         "data.columns={context: id}" in sentence
     )
-    assert unused_sentence({}, 3) is None
+    assert "columns" not in str(unused_sentence({"id": 3}, 3, None))
+    assert unused_sentence({}, 3, "messages") is None
     (conversation,) = read(tmp_path, chat({"content": "x", "name": "Ann", "weight": 1}, {"content": "y", "id": 4}))
     assert unused_columns([conversation]) == {
         "messages[].name": 1, "messages[].weight of user turns": 1, "messages[].id": 1,

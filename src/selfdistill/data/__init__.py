@@ -3,7 +3,7 @@
 from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
 from .contamination import asked_last, prompt_key
-from .conversations import read_conversations, recognise
+from .conversations import read_conversations, recognise, source_format
 from .counts import DataCounts, data_notes, item_notes
 from .draw import draw, iter_conversations, prepare
 from .formats import FORMATS, check_format
@@ -30,6 +30,7 @@ __all__ = [
     "read_records",
     "read_rows",
     "recognise",
+    "source_format",
     "unused_columns",
     "unused_sentence",
 ]

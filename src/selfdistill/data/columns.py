@@ -112,18 +112,17 @@ def unused_columns(conversations: Iterable[Conversation]) -> Counter[str]:
     return Counter(name for row in conversations for name, value in row.extra.items() if is_filled(value))
 
 
-def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None = None) -> str | None:
-    """The columns that are not read, and the setting that reads one. None if all columns are read."""
+def unused_sentence(
+    unused: Mapping[str, int], rows: int, form: str | None, key: str = "data.columns"
+) -> str | None:
+    """The columns that are not read, and the setting `key` that reads one in the format `form`. None if all columns are
+    read. Without `form` no setting is named."""
     if not unused:
         return None
     names = ", ".join(f"{name} ({count:,} of {rows:,} rows)" for name, count in unused.items())
     columns = [name for name in unused if "[]." not in name and " after the first" not in name]
-    field = next(
-        (name for name in ("input", "context", "system") if form is None or name in FORMATS[form].fields), None
-    )
-    how = (
-        f"; to read a column, name it in data.columns, as in data.columns={_flow({field: columns[0]})}"
-        if columns and field
-        else ""
-    )
+    how = ""
+    if form and columns:
+        field = next(name for name in ("input", "context", "system") if name in FORMATS[form].fields)
+        how = f"; to read a column, name it in {key}, as in {key}={_flow({field: columns[0]})}"
     return f"not shown to the model and not trained on: {names}{how}"

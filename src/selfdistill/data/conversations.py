@@ -35,6 +35,15 @@ def recognise(records: Sequence[Mapping[str, Any]], config: DataConfig) -> str:
     return resolve(records, config)[0]
 
 
+def source_format(config: DataConfig) -> str | None:
+    """The name of the format that the first rows of a source have; None if they fit no format."""
+    records = [row for _, row in islice(read_rows(config), _HEAD) if not isinstance(row, BadRow)]
+    try:
+        return recognise(records, config)
+    except DataError:
+        return None
+
+
 def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]]:
     rows = read_rows(config)
     head = list(islice(rows, _HEAD))

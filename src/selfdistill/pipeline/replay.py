@@ -14,6 +14,7 @@ from ..data import (
     iter_conversations,
     prepare,
     read_conversations,
+    source_format,
     unused_columns,
     unused_sentence,
 )
@@ -43,8 +44,10 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
         drawn = np.zeros(counts.train, np.bool_)
         drawn[usable[draw(len(usable), wanted, context.source.seed)]] = True
         notes = [*data_warnings(counts, path.parent)]
-        if unused := unused_sentence(unused_columns(iter_conversations(path)), counts.train):
-            notes.append(f"{unused[0].upper()}{unused[1:]}.")
+        unused = unused_columns(iter_conversations(path))
+        form, key = source_format(source) if unused else None, f"arms.{name}.replay.columns"
+        if sentence := unused_sentence(unused, counts.train, form, key):
+            notes.append(f"{sentence[0].upper()}{sentence[1:]}.")
         yield from ((True, f"Rows that {name} replays: {note}") for note in notes)
         lengths = measure_rows(context, path, lambda _done, _total: None, replayed=True)
         for allowed, sentence in unusable_rows(context, [name], lengths, path, source, load, drawn):

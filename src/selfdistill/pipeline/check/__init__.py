@@ -132,7 +132,7 @@ def _read(context: Context, found: Checked, folder: Path, progress: Progress) ->
     except SelfDistillError as error:
         found.add(error)
         return None
-    found.plan += data_lines(counts, folder)
+    found.plan += data_lines(context, counts, folder)
     found.warnings += data_warnings(counts, folder)
     return counts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...data import DataCounts, iter_conversations, prepare, unused_columns, unused_sentence
+from ...data import DataCounts, iter_conversations, prepare, source_format, unused_columns, unused_sentence
 from ...types import Progress
 from ..context import Context
 
@@ -15,11 +15,12 @@ def read_data(context: Context, folder: Path, progress: Progress) -> DataCounts:
     return prepare(context.source, folder, context.task.load, progress)
 
 
-def data_lines(counts: DataCounts, folder: Path) -> Iterator[str]:
+def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[str]:
     held = f", {counts.heldout:,} held out" if counts.heldout else ""
     yield f"rows      {counts.train:,} to train on with {counts.examples:,} responses{held}"
     unused = unused_columns(iter_conversations(folder / "train.jsonl"))
-    if sentence := unused_sentence(unused, counts.train):
+    form = source_format(context.source) if unused else None
+    if sentence := unused_sentence(unused, counts.train, form):
         yield f"unused    {sentence}"
 
 
