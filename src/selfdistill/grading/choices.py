@@ -28,8 +28,8 @@ _LEAD = (
     r"|letter|label|statement|the|an?)\b[\s:,*(]{1,4}){0,3}"
 )
 _NAMED = (
-    rf"(?:{NOUN}|options?|choice|label|category|class|classification|sentiment|prediction|grade|ans"
-    r"|(?:correct|right) one)"
+    rf"(?:{NOUN}|options?|choice|letter|label|category|class|classification|sentiment|prediction|grade|ans"
+    r"|(?:correct|right) one|best(?: one)?)"
 )
 _SAID = (
     r"\bI(?:['’]d|['’]ll| would| will)? (?:choose|chose|pick|select|go with|say|vote for)|\bI['’]m going with"
@@ -44,17 +44,21 @@ _LINE_END = r"(?:[).:,;!}\]*_\"'`$]|\s[-–(]|\s{0,9}$|\s{1,3}because\b)"
 # "not B", "isn't a spam message", "nicht B", "hardly B"; "B is wrong", "B, but that's wrong".
 _NEGATION = (
     r"(?i:\b(?:not|never|cannot|neither|nor|nicht|keine?n?|pas|non|не|rather than|instead of|hardly|scarcely|barely"
-    r"|far from|anything but|by no means|(?:false|untrue|incorrect|impossible|unlikely) that{no})|n['’]t)"
+    r"|far from|anything but|by no means|(?:false|untrue|incorrect|impossible|unlikely) that"
+    r"|(?:wrong|incorrect|impossible|a mistake) to{no})|n['’]t)"
     r"(?: (?!(?:but|hard|difficult|surprising)\b)[^\W\d](?:[^\W\d]|['’]){{0,11}}){{0,5}}[ *_\"'`(]{{1,4}}$"
     r"|(?:不|非|没有?)(?:是)?$"
 )
+_FALSE = r"(?:(?:also|clearly|the)\s)?(?:not|wrong|incorrect|never|cannot|(?<=n't)|(?<=n’t)|too)\b"
 _DENIED = re.compile(
-    r"[)\]}*_.\"'`]{0,4}\s(?:(?:is|was|are|does|do|can|could|would|seems?)(?:\s|n['’]t\b))?\s?(?:(?:also|clearly|the)\s)?"
-    r"(?:not|wrong|incorrect|never|cannot|(?<=n't)|(?<=n’t)|too)\b"
+    rf"[)\]}}*_.\"'`]{{0,4}}\s(?:is|was|are|does|do|can|could|would|seems?)(?:\s|n['’]t\b)\s?{_FALSE}"
+    r"|[)\]}*_.\"'`]{0,4}[^\S\n]not (?:correct|right)\b"
     r"|[)\]}*_.\"'`]{0,4}, but (?:that|this|it|they|he|she)(?:['’]s|['’]re| is| are| was| were| would be) "
     r"(?:wrong|incorrect|mistaken|not)\b",
     re.IGNORECASE,
 )
+# "B wrong", "B) too small". In "B) Not enough information" these words are the choice's own text.
+_DENIED_BRIEFLY = re.compile(rf"[)\]}}*_.\"'`]{{0,4}}[^\S\n]{_FALSE}", re.IGNORECASE)
 # Hypothetical choices: what others may say, or what would be true in another case, as in "some might argue" and "if x
 # were 2, the answer would be".
 _SUPPOSED = re.compile(
@@ -67,7 +71,10 @@ _SUPPOSED = re.compile(
 _SENTENCE_END = re.compile(r"(?<!\bvs)(?<!\be\.g)(?<!\bcf)[.!]\s")
 _CLAUSE_END = re.compile(r"[.!?;\n]|\b(?:but|yet|however|so|therefore|thus|hence|actually|in fact)\b", re.IGNORECASE)
 _TAG = re.compile(r"^\W{0,4}[A-Z]\b\W{0,4}")
-_NO_DOUBT = r"(?! (?:doubt|question|one)\b)"
+_NO_DOUBT = (
+    r"(?! (?:doubt|question|one|other|such|evidence|proof|reason|indication|sign|mention|information|need|way|idea"
+    r"|longer|more|matter|difference)\b)"
+)
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -161,8 +168,9 @@ def _chosen(text: str, labels: tuple[str, ...]) -> str | None:
             supposed = supposed or names
     if supposed:
         return supposed.pop() if len(supposed) == 1 else None
-    for pattern in (rules.opens, rules.mentions):
-        if names := {name for match in islice(pattern.finditer(text), _MOST) for name in _names(match, rules)}:
+    for pattern, briefly in ((rules.opens, True), (rules.opens, False), (rules.mentions, True)):
+        matches = islice(pattern.finditer(text), _MOST)
+        if names := {name for match in matches for name in _names(match, rules, briefly)}:
             return names.pop() if len(names) == 1 else _alone(text, rules)
     return _alone(text, rules)
 
@@ -174,12 +182,15 @@ def _supposed(match: re.Match[str]) -> bool:
     return bool(_SUPPOSED.search(clause))
 
 
-def _names(match: re.Match[str], rules: _Rules) -> set[str]:
-    """The choice in a match, and a second choice after "or" if there is one; empty if the choice is negated."""
+def _names(match: re.Match[str], rules: _Rules, briefly: bool = False) -> set[str]:
+    """The choice in a match, and a second choice after "or" if there is one; empty if the choice is negated, or with
+    `briefly` if a word such as "wrong" or "not" follows it."""
     group = match.lastindex or 0
     start, end = match.span(group)
     text = match.string
     if rules.negated.search(text[max(0, start - 60) : start]) or _DENIED.match(text, end):
+        return set()
+    if briefly and _DENIED_BRIEFLY.match(text, end):
         return set()
     other = rules.or_else.match(text, end)
     return {rules.same_case(name) for name in (match[group], other and other[other.lastindex or 0]) if name}
