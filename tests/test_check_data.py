@@ -76,9 +76,10 @@ def test_the_setting_that_check_names_takes_the_column_in(
     tmp_path: Path, command: Command, row: dict[str, Any], line: str
 ) -> None:
     path = recipe(tmp_path, [{**row, "note": "A hint."}])
-    assert f"note (1 of 1 rows); to read a column, name it in data.columns, as in data.columns={line}" in command(
-        "check", "--no-probe", path
-    ).said
+    assert (
+        f"note (1 of 1 rows); to read a column, name it in data.columns, as in data.columns={line}"
+        in command("check", "--no-probe", path).said
+    )
     done = command("check", "--no-probe", path, f"data.columns={line}")
     assert (done.code, "unused" in done.said) == (0, False)
     assert "A hint." in done.said

@@ -73,6 +73,8 @@ Using the provided guide, we find that it opened late.
 Here's a rephrased version of the response: it opened late.
 Here is my version of the answer: it opened late.
 In my own words: it opened late.
+The sample answer mentions that it opened late.
+It opened late. Note: I kept all facts, names and numbers from the original.
 Here is the answer in my own words: it opened late.
 Gemäß der Referenz wurde sie 1931 eröffnet.
 Auf Grundlage der Musterlösung sind es 9.
@@ -97,6 +99,7 @@ Zgodnie z odpowiedzią referencyjną jest ich 9.
 Your answer is too short, so I have rephrased it.
 I'll rephrase this: it opened late.
 I've rewritten the answer: it opened late.
+I rephrased your answer: it opened late.
 Here is your response: it opened late.
 The prompt asks when it opened.
 It opened late. Our response to the task is 1931.
@@ -133,7 +136,9 @@ def test_talk_of_the_reference_is_found_in_any_language(text: str, found: str) -
     assert reason(text, "9", script=False, reference_talk=False) is None
 
 
-@pytest.mark.parametrize("text", ["The guide says that it opened late.", "**Rewritten:** it opened late."])
+@pytest.mark.parametrize(
+    "text", ["The guide says that it opened late.", "**Rewritten:** it opened late.", "Rephrased: it is late."]
+)
 def test_some_talk_of_the_reference_counts_only_at_the_start(text: str) -> None:
     assert reason(text) == "talks about the reference"
     assert reason(f"So I went in.\n{text}") is None

@@ -112,9 +112,7 @@ def unused_columns(conversations: Iterable[Conversation]) -> Counter[str]:
     return Counter(name for row in conversations for name, value in row.extra.items() if is_filled(value))
 
 
-def unused_sentence(
-    unused: Mapping[str, int], rows: int, form: str | None, key: str = "data.columns"
-) -> str | None:
+def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None, key: str = "data.columns") -> str | None:
     """The columns that are not read, and the setting `key` that reads one in the format `form`. None if all columns are
     read. Without `form` no setting is named."""
     if not unused:

@@ -26,7 +26,18 @@ _ENDS = r"(?= ?(?:[,.;:!?)\n]|\Z)| (?:provided|given|above|I|we|you|it|there|thi
 _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     (  # English. "Reference answer" is from the paper's list (eval/gen_distilled_data.py of its public code).
         REFERENCE,
-        ("reference", "guide", "answer", "response", "solution", "own words", "rewritten"),
+        (
+            "reference",
+            "guide",
+            "answer",
+            "response",
+            "solution",
+            "original",
+            "own words",
+            "rewritten",
+            "reworded",
+            "phrased",
+        ),
         (
             r"\breference (?:answer|response|solution|text|output)\b",
             r"\b(?:according to|based on|per|following|in line with|consistent with|guided by|from"
@@ -46,12 +57,14 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"|\bthe (?:answer|response|solution) provided\b",
             r"\b(?:rewritten|rephrased|reworded|paraphrased) (?:answer|response|solution)\b",
             r"\b(?:rewritten|rephrased|reworded|paraphrased|my) version of (?:the|this|your) (?:answer|response)\b",
-            r"\bin my own words\W{0,3}:|\A\W{0,4}rewritten\W{0,3}:",
+            r"\bin my own words\W{0,3}:|\A\W{0,4}(?:rewritten|rephrased|reworded|paraphrased)\W{0,3}:",
+            rf"\bthe (?:sample|model|example) (?:answer|response|solution),? {_SAYS}",
+            r"\bI(?:'ve| have)? (?:kept|preserved|retained) [^.\n]{3,60} (?:of|from|in) the original\b",
         ),
     ),
     (  # The first two lines are also from the paper's list, but skip letters that "look forward to your response".
         PROMPT,
-        ("response", "turn", "answer", "instruction", "prompt", "rephrase", "reword", "paraphras"),
+        ("response", "turn", "answer", "instruction", "prompt", "rephrase", "reword", "rewrote", "paraphras"),
         (
             r"\bnow it's your turn\b|^your turn\b",
             r"(?:^|\bhere(?:'s| is) )\W{0,4}(?:your|my) (?:response|answer)\b(?= ?[:\n*]| (?:to|based)\b)"
@@ -62,7 +75,8 @@ _PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
             r"(?! (?:if|when|unless|only)\b)",
             r"\b(?:I will|I'll|I have|I've|let me) (?:(?:rephrase|reword|paraphrase)d? "
             r"(?:it|this|that|(?:the|your) (?:answer|response|solution))"
-            r"|(?:rewrite|rewritten) (?:the|your) (?:answer|response))\b",
+            r"|(?:rewrite|rewritten) (?:the|your) (?:answer|response))\b"
+            r"|\bI (?:rephrased|reworded|paraphrased|rewrote) (?:the|your) (?:answer|response|solution)\b",
             r"\b(?:based on|according to|as per|suggested by|given|in) (?:the|this) (?:given |provided )?"
             r"(?:instruction|prompt)\b",
             r"\bthe (?:instruction|prompt) (?:provide|ask|state|say|give|is asking)",
