@@ -120,6 +120,19 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     )
 
 
+def test_items_are_looked_at_too(tmp_path: Path, command: Command) -> None:
+    items = tmp_path / "items.jsonl"
+    rows = [qa(1, hint="Think."), qa(2), {"question": "no answer"}]
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = recipe(tmp_path, [qa(at) for at in range(10, 14)])
+    own = f"evaluate.tasks=[{{task: heldout, path: {items}, on_bad_row: skip}}]"
+    done = command("check", "--no-probe", path, "rewrite.grader=exact", own)
+    assert done.code == 0, done.said
+    assert "heldout: 1 row couldn't be used as items, the first is items.jsonl line 3: `answer` is" in done.said
+    assert "heldout: not shown to the model and not trained on: hint (1 of 2 rows)" in done.said
+    assert "as in data.columns={context: hint}" in done.said
+
+
 @pytest.mark.parametrize(
     ("key", "override"),
     [

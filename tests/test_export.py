@@ -198,11 +198,15 @@ def test_every_arm_has_a_file_of_its_own(experiment: Path, tmp_path: Path) -> No
 
 
 def test_rows_left_out_of_an_export_are_counted(experiment: Path) -> None:
-    counts = {"bad": 3, "heldout": 2, "untrained": 1, "reasoning": 4}
+    counts = {"rows": 20, "train": 9, "bad": 3, "heldout": 2, "contaminated": 1, "untrained": 1, "reasoning": 4}
+    counts |= {"near_duplicates": 1, "near_pair": ["2+2?", "2+3?"], "dropped": 1}
     ManifestFile(experiment).write({"stages": {"data": {"counts": counts}}})
     notes = " ".join(export(experiment, "jsonl").notes)
     assert f"3 rows of the data couldn't be used; they are in {experiment / 'data/bad_rows.jsonl'}" in notes
     assert f"2 rows are held out and not exported; they are in {experiment / 'data/heldout.jsonl'}" in notes
+    assert "1 row drawn for data.heldout were left out, because their prompts are trained on" in notes
+    assert "1 row of data.heldout nearly repeat a training row, and were left out" in notes
+    assert "7 rows were not drawn (data.n), and are not exported" in notes
     assert "1 assistant turns are context only" in notes
     assert "4 assistant turns held reasoning" in notes
 

@@ -100,8 +100,14 @@ def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], to_set
 def _left_out(directory: Path) -> Iterator[str]:
     """Rows and turns of the source that no arm trains on."""
     counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
-    left_out = {name: counts.get(name) for name in ("bad", "untrained", "reasoning")}
+    told = ("bad", "contaminated", "untrained", "reasoning")
+    left_out: dict[str, Any] = {name: counts.get(name) for name in told}
+    if dropped := counts.get("dropped", 0):
+        left_out |= {name: counts[name] for name in ("near_duplicates", "near_pair", "dropped")}
     yield from data_notes(left_out, str(directory / "data" / "bad_rows.jsonl"))
+    apart = counts.get("heldout", 0) + counts.get("contaminated", 0) + dropped
+    if undrawn := counts.get("rows", 0) - counts.get("train", 0) - apart:
+        yield f"{undrawn:,} rows were not drawn (data.n), and are not exported."
     if held := counts.get("heldout"):
         yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
 

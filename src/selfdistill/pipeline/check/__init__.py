@@ -31,7 +31,7 @@ from ..stages import stages_of
 from .arm_settings import arm_lines, arm_warnings
 from .data import data_lines, marked_rows, read_data
 from .estimate import estimate
-from .evaluation import evaluation_prompts, judge_lines, shift_warnings
+from .evaluation import evaluation_prompts, item_warnings, judge_lines, shift_warnings
 from .names import name_warnings
 from .sizes import change_lines, disk_line, item_counts, rewriting_warnings, size_warnings, step_lines, token_lines
 from .templates import template_warnings
@@ -97,7 +97,8 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             "rewrite.grader, or leave heldout out."
         )
-    found.warnings += [*arm_warnings(context), *shift_warnings(context), *name_warnings(context)]
+    found.warnings += [*item_warnings(context), *arm_warnings(context), *shift_warnings(context)]
+    found.warnings += name_warnings(context)
     found.plan += judge_lines(context)
     return found
 

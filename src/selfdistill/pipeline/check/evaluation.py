@@ -7,16 +7,17 @@ from itertools import islice
 from pathlib import Path
 
 from ...backends import answering_class
-from ...data import BadRow
+from ...data import BadRow, item_notes, source_format, unused_columns, unused_sentence
 from ...errors import SelfDistillError
 from ...measure.judge import judge_cost, token_counter
 from ...types import Conversation, Example, Messages
 from ..context import Context
-from ..entries import EvaluatedTask
+from ..entries import HELDOUT, EvaluatedTask
 from ..evaluate import judge_stage
 from ..shift import shift_source
 
 _SAMPLE = 50
+MOST_ITEMS = 100_000  # rows of a task that are read
 # Where a task has no reference to take an answer's length from.
 _STAND_IN = (
     "Here is what a middling answer looks like. It opens with a sentence that takes up the question, goes on to say "
@@ -51,6 +52,25 @@ def items_of(task: EvaluatedTask, rows: list[Conversation]) -> Iterator[Example]
     unread: list[BadRow] = []
     loaded = iter(rows) if task.source is None else task.task.load(task.source, unread.append)
     return (row.examples()[-1] for row in loaded)
+
+
+def item_warnings(context: Context) -> Iterator[str]:
+    """Warnings about items from a file: rows that can't be used, and the columns of the user's rows that are not
+    read."""
+    for task in context.tasks.values():
+        if task.source is None or not task.asked:
+            continue
+        bad: list[BadRow] = []
+        try:
+            rows = list(islice(task.task.load(task.source, bad.append), MOST_ITEMS))
+        except SelfDistillError:
+            continue  # named among what is missing
+        if bad:
+            yield from item_notes(task.name, {"bad": len(bad), "first_bad": f"{bad[0].where}: {bad[0].reason}"})
+        unused = unused_columns(rows) if task.entry.task == HELDOUT else {}
+        form = source_format(task.source) if unused else None
+        if sentence := unused_sentence(unused, len(rows), form):
+            yield f"{task.name}: {sentence}."
 
 
 def shift_warnings(context: Context) -> Iterator[str]:

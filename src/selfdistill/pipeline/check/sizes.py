@@ -16,9 +16,7 @@ from ...measure.stats import LEVEL
 from ..context import Context, Run
 from ..disk import DiskUse, run_steps, size
 from ..lengths import Ints, RowLengths
-from .evaluation import items_of
-
-_MOST = 100_000  # items of a task that are counted
+from .evaluation import MOST_ITEMS, items_of
 
 
 def token_lines(lengths: RowLengths) -> Iterator[str]:
@@ -66,7 +64,7 @@ def item_counts(context: Context, counts: DataCounts, unread: Callable[[SelfDist
         if not task.asked or (task.task.harness and not task.entry.n):
             continue
         try:
-            there = counts.heldout if task.source is None else sum(1 for _ in islice(items_of(task, []), _MOST))
+            there = counts.heldout if task.source is None else sum(1 for _ in islice(items_of(task, []), MOST_ITEMS))
         except SelfDistillError as error:
             unread(error)
             continue
