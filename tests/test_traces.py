@@ -16,6 +16,7 @@ from selfdistill.grading import make_grader, verify
 from selfdistill.grading.traces import Trace, join, opened, split
 from selfdistill.measure.scores import SAMPLES_UNANSWERED, grade, summarise, values
 from selfdistill.models.renderer import Renderer
+from selfdistill.models.thinking import MARKS
 from selfdistill.recipe import Filters
 from selfdistill.sandbox import Ran
 from selfdistill.store.rows import RowFile
@@ -28,6 +29,8 @@ PAIRS = [
     ("<think:6124c78e>", "</think:6124c78e>"),
     ("<thinking>", "</thinking>"),
     ("<thought>\n", "\n</thought>\n\n"),
+    ("<reasoning>\n", "\n</reasoning>\n\n"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<seed:think>", "</seed:think>"),
     ("<mm:think>", "</mm:think>"),
     ("<ifm|think_fast>", "</ifm|think_fast>"),
@@ -52,6 +55,12 @@ def test_every_family_is_split(opening: str, closing: str) -> None:
     assert split(f"\n {opening}{trace}{closing}{answer}") == Trace(trace, answer)
     assert split(f"{opening}{trace}") == Trace(trace, None)
     assert split(f"{opening}{trace}{closing}") == Trace(trace, "")
+
+
+@pytest.mark.parametrize(("opening", "closing"), MARKS)
+def test_the_marks_of_chat_templates_are_split_in_replies(opening: str, closing: str) -> None:
+    ends = "<|channel|>final<|message|>" if "channel|>analysis" in opening else ""
+    assert split(f"{opening}\nIt may be 5.{closing}{ends}4") == Trace("It may be 5.", "4")
 
 
 @pytest.mark.parametrize(("opening", "closing"), CAN_BE_OPENED_BY_A_PROMPT)
@@ -89,6 +98,7 @@ def test_a_closing_mark_alone_ends_what_the_prompt_opened(opening: str, closing:
         "1. `<think>` opens\n2. </think> closes\n3. done",
         "* <think>: Opens\n* **</think>**: Closes",
         "<note>\n  <thinking>\n    hm\n  </thinking>\n</note>",
+        "<note>\n  <reasoning>\n    hm\n  </reasoning>\n</note>",
         "analysis of the data",
         "analysis: it rises",
         "analysisResult = 3",
@@ -122,6 +132,7 @@ def test_what_only_mentions_a_mark_is_an_answer(text: str) -> None:
         ("```python\ndraft(\n</think>\n\n```python\nf()\n```", "```python\ndraft(", "```python\nf()\n```"),
         ("<think>\n\n</think>\n\n    return 4", "", "    return 4"),  # an indented body stays one
         ("<think>a</think>\n<answer>\n4\n</answer>", "a", "4"),
+        ("<reasoning>\na\n</reasoning>\n<answer>\n4\n</answer>", "a", "4"),
         ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>4<|END_RESPONSE|>", "a", "4"),
         ("<|channel|>final<|message|>4", "", "4"),
         ("analysisWe use a toolassistantcommentaryHmmassistantfinal4", "We use a toolassistantcommentaryHmm", "4"),

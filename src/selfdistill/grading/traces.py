@@ -24,6 +24,7 @@ from ..types import Completion
 _FAMILIES = (
     (r"<thinking>", r"</thinking>"),  # Reflection, models that are prompted to think
     (r"<thought>", r"</thought>"),  # EXAONE Deep
+    (r"<reasoning>", r"</reasoning>"),  # models that are trained or prompted to write it before <answer>
     (r"<think(?::\w+)?>", r"</think(?::\w+)?>"),  # DeepSeek, Qwen 3, GLM, Nemotron, OLMo, MiniMax M2, Hunyuan
     (r"<seed:think>", r"</seed:think>"),  # Seed-OSS
     (r"<mm:think>", r"</mm:think>"),  # MiniMax M3
@@ -33,6 +34,7 @@ _FAMILIES = (
     (r"<\|open\|>think<\|sep\|>", r"<\|close\|>think<\|sep\|>"),  # Kimi K3
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),  # Command A
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),  # OpenThinker, Sky-T1
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"<\|channel>thought\b", r"<channel\|>"),  # Gemma 4
     (r"(?:<\|message_model\|>)?<\|content_thinking\|>", r"<\|end_message\|>(?:<\|message_model\|><\|content_text\|>)?"),
     # gpt-oss: whatever is said on other channels comes before the final one.
@@ -43,7 +45,7 @@ _FAMILIES = (
     # gpt-oss decoded without its special tokens. Without a final channel, "analysis" must run into a capitalised word.
     (r"\A\s*analysis(?=[\s\S]*?assistantfinal|[A-Z][a-z'’]*,? [a-z])", r"assistantfinal"),
 )
-_ALSO_ELEMENTS = ("0", "1")  # also names of XML elements, so these marks open a trace only at the start of a reply
+_ALSO_ELEMENTS = ("0", "1", "2")  # also names of XML elements, so these marks open a trace only at the start of a reply
 _AROUND_ANSWERS = (
     ("<answer>", "</answer>"),  # Hunyuan A13B
     ("<response>", "</response>"),  # Ernie 4.5, Granite 3.3
@@ -61,7 +63,17 @@ _MARK = re.compile(
 )
 _OPENED = re.compile(rf"(?:{'|'.join(opening for opening, _ in _FAMILIES[:-1])})\s*\Z")
 _LONGEST_MARK = 100
-_CUES = ("think", "THINK", "thought", "channel", "end_message", "analysis", "assistantfinal")  # one is in every mark
+_CUES = (
+    "think",
+    "THINK",
+    "thought",
+    "channel",
+    "end_message",
+    "analysis",
+    "assistantfinal",
+    "reasoning",
+    "inner_",
+)  # one is in every mark
 _BLANK = re.compile(r"\s*")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _LINE_START = re.compile(r"(?:\A|\n) {0,3}\Z")
