@@ -206,7 +206,18 @@ def test_replay_never_brings_in_what_is_held_out(model: Path, rows: Path, tmp_pa
     held = {row["messages"][0]["content"] for row in read_rows(tmp_path / "run" / "data" / "heldout.jsonl")}
     trained = {row["prompt"][0]["content"] for row in read_rows(tmp_path / "run" / "arms" / "replayed" / "data.jsonl")}
     assert not held & trained
-    arms["replayed"]["replay"]["share"] = 1.1
+    later = ["Thanks.", "You are welcome."]
+    chats = [
+        {"instruction": later[0], "output": later[1], "history": [[row["question"], row["answer"]]]}
+        for row in read_rows(rows)
+    ]
+    write_rows(tmp_path / "chats.jsonl", chats)
+    arms["replayed"]["replay"] = {"path": str(tmp_path / "chats.jsonl"), "share": 1.0}
+    run(make_recipe(recipe_of(model, rows, arms=arms)), tmp_path / "chats")
+    trained_rows = read_rows(tmp_path / "chats" / "arms" / "replayed" / "data.jsonl")
+    assert sum(row["source"] == "replay" for row in trained_rows) == 2 * 32
+    assert not held & {row["prompt"][0]["content"] for row in trained_rows}, "also in an earlier turn"
+    arms["replayed"]["replay"] = {"path": str(rows), "share": 1.1}
     with pytest.raises(StageError, match=r"has 32 rows to replay, and a share of 1.1 of 32 rows is 35"):
         run(make_recipe(recipe_of(model, rows, arms=arms)), tmp_path / "more")
 

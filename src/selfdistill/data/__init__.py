@@ -2,7 +2,7 @@
 
 from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
-from .contamination import asked_last, prompt_key
+from .contamination import asked_last, asks_any, prompt_key
 from .conversations import read_conversations, recognise, source_format
 from .counts import DataCounts, data_notes, item_notes
 from .draw import draw, iter_conversations, prepare
@@ -16,6 +16,7 @@ __all__ = [
     "DataCounts",
     "OnBad",
     "asked_last",
+    "asks_any",
     "chat_markup",
     "check_format",
     "data_notes",

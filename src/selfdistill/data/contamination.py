@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -52,6 +52,11 @@ def prompt_key(prompt: Messages) -> str:
 def asked_last(conversation: Conversation) -> str:
     """The `prompt_key` of the last example. Earlier turns may be shared, because many chats open with one greeting."""
     return prompt_key(conversation.examples()[-1].prompt)
+
+
+def asks_any(conversation: Conversation, keys: Set[str]) -> bool:
+    """Whether a turn that is trained on answers one of the prompts with these `prompt_key`s."""
+    return any(prompt_key(example.prompt) in keys for example in conversation.examples())
 
 
 def prompt_numbers(conversation: Conversation) -> list[int]:

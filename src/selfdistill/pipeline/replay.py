@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import (
     asked_last,
+    asks_any,
     draw,
     iter_conversations,
     prepare,
@@ -37,7 +38,7 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
     with TemporaryDirectory() as folder:
         path = Path(folder) / "train.jsonl"
         counts = prepare(source.model_copy(update={"heldout": 0, "n": None}), path.parent, load)
-        usable = np.flatnonzero([asked_last(row) not in held for row in iter_conversations(path)])
+        usable = np.flatnonzero([not asks_any(row, held) for row in iter_conversations(path)])
         wanted = round(arm.replay.share * of_arm)
         if len(usable) < wanted:
             yield False, too_few_to_replay(arm.replay, source, len(usable), of_arm)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import BadRow, asked_last, check_format, draw, iter_conversations, read_conversations
+from ..data import BadRow, asked_last, asks_any, check_format, draw, iter_conversations, read_conversations
 from ..errors import ExperimentError, RecipeError, StageError
 from ..recipe import DataConfig, ReplayConfig
 from ..store.experiment import Experiment
@@ -210,7 +210,7 @@ def _replayed(
     every = sum(1 for _ in load(source, bad.append))
 
     def usable() -> Iterator[Conversation]:
-        return (row for row in load(source, lambda _: None) if asked_last(row) not in held)
+        return (row for row in load(source, lambda _: None) if not asks_any(row, held))
 
     count = sum(1 for _ in usable())
     found |= {"usable": count, "bad": len(bad), "held_out": every - count}
