@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from support.command import Done
 
-from selfdistill.data.markup import find_markup
+from selfdistill.data.markup import chat_markup, find_markup
+from selfdistill.types import Conversation, Message
 
 Command = Callable[..., Done]
 
@@ -158,9 +159,24 @@ def test_an_unknown_format_is_named_before_anything_runs(
 def test_prompts_with_chat_markup_are_told(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [qa(1), {"question": "<|im_start|>user\nName a bird.<|im_end|>", "answer": "Wren"}])
     for done in (command("check", "--no-probe", path), command(*init(tmp_path))):
-        assert "Chat markup in the prompts of 1 row, " in done.said
+        assert "Chat markup in the prompts or responses of 1 row, " in done.said
         assert "<|im_start|> in '<|im_start|>user\\nName a bird.<|im_end|>'" in done.said
         assert "take the markup out of the data" in done.said
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Wren</s>", True),
+        ("Wren<|im_end|>\n", True),
+        ("Wren<end_of_turn>", True),
+        ("The tag </s> ends a strike.", False),
+        ("<s>Wren</s>.", False),
+    ],
+)
+def test_a_response_that_ends_in_markup_is_found(answer: str, found: bool) -> None:
+    row = Conversation((Message("user", "Name a bird."), Message("assistant", answer)))
+    assert (chat_markup(row) is not None) == found
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class DataCounts:
     row, as the example `near_pair` shows; `dropped` of them were left out. `short`: the rows that are missing from `n`.
 
     In the training rows: `untrained` assistant turns are context only, `reasoning` turns had reasoning that was
-    removed, and the prompts of `markup` rows contain chat markup, for example `markup_example`.
+    removed, and `markup` rows contain chat markup, for example `markup_example`.
     """
 
     rows: int
@@ -87,9 +87,9 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 def markup_note(rows: int, example: str) -> str:
     return (
-        f"Chat markup in the prompts of {_rows(rows)}, as if a chat template had rendered it already, for example "
-        f"{example}. The model's own template would wrap it a second time; take the markup out of the data, or set "
-        "model.chat_template to a template file that adds nothing."
+        f"Chat markup in the prompts or responses of {_rows(rows)}, as if a chat template had rendered it already, "
+        f"for example {example}. The model's own template would wrap it a second time; take the markup out of the "
+        "data, or set model.chat_template to a template file that adds nothing."
     )
 
 

@@ -18,13 +18,23 @@ _SCAFFOLDS = (
     re.compile(r"^(### ?(?:Human|User):).*^(### ?Assistant:)", re.DOTALL | re.MULTILINE),
     re.compile(r"^((?:Human|User|USER):).*\s((?:Assistant|ASSISTANT|AI|Bot):)", re.DOTALL | re.MULTILINE),
 )
+_END = re.compile(
+    r"(?:</s>|<eos>|<\|im_end\|>|<\|eot(?:_id)?\|>|<\|end(?:oftext|_of_text)?\|>|<end_of_turn>|<\|END_OF_TURN_TOKEN\|>"
+    r"|<[|｜]end▁of▁sentence[|｜]>)\s*\Z"
+)
 _SHOWN = 80
 
 
 def chat_markup(conversation: Conversation) -> str | None:
-    """The first mark of a chat template in the text of a prompt, with the text. None if there is none."""
-    prompts = (message.content for example in conversation.examples() for message in example.prompt)
-    return next((f"{mark} in {_short(text)!r}" for text in prompts if (mark := find_markup(text))), None)
+    """The first mark of a chat template in the text of a prompt, or at the end of a response, with the text. None if
+    there is none."""
+    for example in conversation.examples():
+        for message in example.prompt:
+            if mark := find_markup(message.content):
+                return f"{mark} in {_short(message.content)!r}"
+        if example.reference.rstrip().endswith(">") and (end := _END.search(example.reference)):
+            return f"{end[0].strip()} in {_short(example.reference)!r}"
+    return None
 
 
 def find_markup(text: str) -> str | None:
