@@ -76,7 +76,8 @@ PHRASINGS = [
 AMBIGUOUS = [
     "The answer is {} or 7.", "The answer is either {} or 7.", "The answer is {}, 7.", "{} or 7", "{}, 7", "7; {}",
     "The answer is between {} and 7.", "Answer: {} to 7", "\\boxed{{{}, 7}}", "The answer is not {}.", "It isn't {}.",
-    "The answer is neither {} nor 7.", "The answer is {} + 7.",
+    "The answer is neither {} nor 7.", "The answer is {} + 7.", "The answer is more than {}.",
+    "The answer is under {}.",
 ]  # fmt: skip
 NUMBERS = st.integers(10, 10**9) | st.fractions(0, 1000, max_denominator=1).map(int)
 WRONG: list[Callable[[int], int]] = [

@@ -31,6 +31,9 @@ _OPENING = re.compile(
     r"|[a-z])\b\W*)*",
     re.IGNORECASE,
 )
+_BOUND = re.compile(
+    r"\W*(?:(?:more|less|fewer|greater|smaller|higher|lower) than|over|under|above|below)\b", re.IGNORECASE
+)
 _OPERATOR = re.compile(rf"[\s)}}\w]{{0,20}}?(?:[-+*/×÷xX]|\\times|\\cdot|\\div)\s*[({CURRENCY}]?\s?\d")
 _EQUALS = re.compile(r"[=≈]|\\approx")
 _EXPLAINS = re.compile(
@@ -61,10 +64,10 @@ def final_number(reference: str, text: str) -> Grade:
     The final number is announced by the last "the answer is", "Answer:", `####` or `\\boxed{}`. Without an
     announcement, it is taken from the last sentence with a number: the result of the sentence's equation, its only bold
     number, or else its last number. A closing "Let me know if you have 2 questions" is ignored. Two different numbers
-    that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18") and an unfinished
-    sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50, 1 234.5 and 1.234,50
-    are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are compared by
-    math-verify. A reference without a number is unjudged.
+    that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18"), a bound ("more than
+    18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
+    1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
+    compared by math-verify. A reference without a number is unjudged.
     """
     return _compared(extract_number(reference), extract_number(text))
 
@@ -90,7 +93,8 @@ def extract_number(text: str) -> Value | None:
         if said.boxed or _opens(sentence):
             return _opening(said.text if said.boxed else sentence)
         if said.verb and _has_numeral(sentence):
-            return _concluding(sentence)
+            only_bound = _BOUND.match(sentence) and len({numeral.value for numeral in numerals(sentence)}) == 1
+            return None if only_bound else _concluding(sentence)
         if _has_numeral(said.text):
             return _concluded(said.text)
     return _concluded(text) if silent else None
