@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.data import data_notes, iter_conversations, prepare, prompt_key
+from selfdistill.data import data_notes, item_notes, iter_conversations, prepare, prompt_key
 from selfdistill.data.contamination import near_duplicates, normalised
 from selfdistill.errors import DataError
 from selfdistill.pipeline.context import make_context
@@ -49,6 +49,9 @@ def config(path: str, **settings: Any) -> DataConfig:
 
 def row(question: str, answer: str = "a", **more: str) -> dict[str, str]:
     return {"question": question, "answer": answer, **more}
+
+
+ON_TOPICS = [row(text) for text in TOPICS]
 
 
 @pytest.mark.parametrize("dress", DRESSES)
@@ -137,9 +140,11 @@ def test_near_duplicates_are_counted_and_left_out_only_if_the_recipe_asks(tmp_pa
         prepare(template, tmp_path / "none")
 
 
-def items(folder: Path, test: list[dict[str, str]], task: str) -> tuple[int, dict[str, Any]]:
-    """How many items a task has whose file is `test`, after training on `TOPICS`; and what was counted."""
-    write(folder / "train.jsonl", [row(text) for text in TOPICS])
+def items(
+    folder: Path, test: list[dict[str, str]], task: str, train: list[dict[str, str]] = ON_TOPICS
+) -> tuple[int, dict[str, Any]]:
+    """How many items a task has whose file is `test`, after training on `train`; and what was counted."""
+    write(folder / "train.jsonl", train)
     write(folder / "test.jsonl", test)
     recipe = make_recipe(
         {
@@ -158,4 +163,9 @@ def items(folder: Path, test: list[dict[str, str]], task: str) -> tuple[int, dic
 def test_a_test_file_is_compared_with_the_training_rows(tmp_path: Path) -> None:
     test = [row(TOPICS[0].upper()), row("What is new?")]
     assert items(tmp_path, test, "heldout") == (1, {"items": 1, "bad": 0, "trained_on": 1, "left_out": 1})
+    near = [row(STORY.format(30, 7)), row("What is new?")]
+    kept, counts = items(tmp_path / "c", near, "heldout", train=[row(STORY.format(12, 5))])
+    assert (kept, counts["near_duplicates"]) == (2, 1)
+    (note,) = item_notes("heldout", counts)
+    assert "heldout: 1 items nearly repeat a training row, and are kept. For example, asked: 'A farmer has 30" in note
     assert items(tmp_path / "b", test, "multiarith")[1] == {"items": 2, "bad": 0, "trained_on": 1, "left_out": 0}

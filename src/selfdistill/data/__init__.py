@@ -2,7 +2,7 @@
 
 from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
-from .contamination import asked_last, asks_any, prompt_key
+from .contamination import asked_last, asks_any, near_duplicates, prompt_key
 from .conversations import read_conversations, recognise, source_format
 from .counts import DataCounts, data_notes, item_notes
 from .draw import draw, iter_conversations, prepare
@@ -25,6 +25,7 @@ __all__ = [
     "is_hub_name",
     "item_notes",
     "iter_conversations",
+    "near_duplicates",
     "prepare",
     "prompt_key",
     "read_conversations",

@@ -81,6 +81,12 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
             f"{task}: the prompts of {trained:,} items are trained on (compared without case, spaces, punctuation and "
             f"system text), {done}."
         )
+    if near := counts.get("near_duplicates"):
+        held, repeated = counts["near_pair"]
+        yield (
+            f"{task}: {near:,} items nearly repeat a training row, and are kept. For example, asked: {held!r}; trained "
+            f"on: {repeated!r}."
+        )
     if short := counts.get("short"):
         yield f"{task}: there are {short:,} items fewer than its n; all of them were asked."
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..data import BadRow, draw, iter_conversations, prompt_key
+from ..data import BadRow, draw, iter_conversations, near_duplicates, prompt_key
 from ..errors import ExperimentError, RecipeError, StageError
 from ..generation.resume import LazyBackend, forget_transient
 from ..harness import evaluate as evaluate_benchmark
@@ -25,7 +25,7 @@ from ..store.experiment import Experiment
 from ..store.identity import file_identity, path_identity, source_identity
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
-from ..types import LOADING, Example, Message, Progress, content_id, messages_json
+from ..types import LOADING, Conversation, Example, Message, Progress, content_id, messages_json
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
 from .entries import HELDOUT, EvaluatedTask
@@ -139,7 +139,7 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
         return
     with experiment.run_stage(stage) as record:
         bad: list[BadRow] = []
-        trained: dict[str, int] = {}
+        trained: dict[str, Any] = {}
         if task.task.harness:
             items = list(task.benchmark.items())
         else:
@@ -152,6 +152,8 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
         if not items:
             why = "all of them ask what is trained on" if trained else "check its path and split"
             raise StageError(f"The task '{task.name}' has no items; {why}.")
+        if task.source is not None and entry.task == HELDOUT:
+            trained |= _near_trained(experiment, context, items)
         write_lines(experiment.path(stage.output), (item.to_json() for item in items))
         absent = entry.n - len(items) if entry.n and not task.task.harness else 0
         short = {"short": absent} if absent else {}
@@ -159,7 +161,7 @@ def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> Non
         record.counts = {"items": len(items), "bad": len(bad), **first, **trained, **short}
 
 
-def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, int]]:
+def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, Any]]:
     """The items, and how many ask a question that is trained on; `drop` removes these items."""
     asked = {prompt_key(item.prompt) for item in items}
     path = experiment.path(TRAIN)
@@ -169,6 +171,16 @@ def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -
     if len(kept) == len(items):
         return items, {}
     return (kept if drop else items), {"trained_on": len(items) - len(kept), "left_out": int(drop)}
+
+
+def _near_trained(experiment: Experiment, context: Context, items: list[Example]) -> dict[str, Any]:
+    """How many items nearly repeat a training row, with one pair; empty if none does."""
+    threshold, path = context.source.near_duplicates.threshold, experiment.path(TRAIN)
+    if threshold is None or not path.is_file():
+        return {}
+    asked = [Conversation((*item.prompt, Message("assistant", item.reference))) for item in items]
+    near = near_duplicates(asked, iter_conversations(path), threshold)
+    return {"near_duplicates": len(near.found), "near_pair": near.pair} if near.found else {}
 
 
 def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
