@@ -112,6 +112,9 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
             "check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
         ).said
     )
+    tasks = f"evaluate.tasks=[{{task: heldout, path: {other}, on_bad_row: skip}}]"
+    done = command("check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "rewrite.grader=exact", tasks)
+    assert "Rows that mixed replays: 1 of them ask an item of heldout, so its score may be too high" in done.said
     long = json.dumps(qa(2, answer="word " * 3000)) + "\n"
     other.write_text(long, encoding="utf-8")
     done = command("check", "--no-probe", path)

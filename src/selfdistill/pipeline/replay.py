@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +15,7 @@ from ..data import (
     draw,
     iter_conversations,
     prepare,
+    prompt_key,
     read_conversations,
     source_format,
     unused_columns,
@@ -21,6 +23,7 @@ from ..data import (
 )
 from .context import Context
 from .data import data_warnings
+from .entries import HELDOUT
 from .lengths import measure_rows, unusable_rows
 from .train import replay_source, too_few_to_replay
 
@@ -45,6 +48,9 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
         drawn = np.zeros(counts.train, np.bool_)
         drawn[usable[draw(len(usable), wanted, context.source.seed)]] = True
         notes = [*data_warnings(counts, path.parent)]
+        items = _held_out_items(context)
+        if asked := sum(asks_any(row, items) for row in compress(iter_conversations(path), drawn)):
+            notes.append(f"{asked:,} of them ask an item of heldout, so its score may be too high for this arm.")
         unused = unused_columns(iter_conversations(path))
         form, key = source_format(source) if unused else None, f"arms.{name}.replay.columns"
         if sentence := unused_sentence(unused, counts.train, form, key):
@@ -53,3 +59,11 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
         lengths = measure_rows(context, path, lambda _done, _total: None, replayed=True)
         for allowed, sentence in unusable_rows(context, [name], lengths, path, source, load, drawn):
             yield allowed, f"Rows that {name} replays: {sentence}"
+
+
+def _held_out_items(context: Context) -> set[str]:
+    """The `prompt_key` of each item of heldout that is in a separate file. Held-out rows of data.path are left out of
+    the replayed rows anyway."""
+    tasks = [task for task in context.tasks.values() if task.entry.task == HELDOUT and task.source is not None]
+    rows = (row for task in tasks for row in task.task.load(task.source, lambda _: None))
+    return {prompt_key(row.examples()[-1].prompt) for row in rows}
