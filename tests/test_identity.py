@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from support.tiny import tiny_model
 from selfdistill import make_recipe, run
 from selfdistill.errors import ExperimentError
 from selfdistill.models import digests
+from selfdistill.models.embedding import load_encoder
 from selfdistill.models.source import hub_commit, pinned
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.shift import shift_stages
@@ -311,6 +313,24 @@ def test_a_hub_name_becomes_its_commit_for_model_and_judge(hub: Hub) -> None:
     assert recipe.judge.model.revision == NEWER
     assert commits == {"org/name@main": COMMIT, "org/judge@main": NEWER}
     assert make_context(recipe).model_settings(recipe.model, "train")["model"] == f"org/name@{COMMIT}"
+
+
+def test_the_embedding_that_decides_what_is_trained_on_is_loaded_at_its_commit(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[str, str]] = []
+    sentence_transformers = SimpleNamespace(
+        SentenceTransformer=lambda name, revision, **_: loaded.append((name, revision))
+    )
+    monkeypatch.setitem(sys.modules, "sentence_transformers", sentence_transformers)
+    hub.commits["sentence-transformers/small-encoder", None] = NEWER
+    chosen = recipe_of(rewrite={"grader": "similar"}, shift={"embedding": "small-encoder"})
+    recipe, commits = pinned(chosen, NEW, embedding_decides=True)
+    assert commits["sentence-transformers/small-encoder@main"] == NEWER
+    assert make_context(recipe).grader_settings()["embedding"] == recipe.shift.embedding
+    load_encoder(recipe.shift.embedding, "cpu")
+    assert loaded == [("sentence-transformers/small-encoder", NEWER)]
+    assert pinned(chosen, NEW)[0].shift == chosen.shift, "a metric alone looks nothing up"
 
 
 def test_later_runs_use_the_recorded_commit_without_a_look_at_the_hub(hub: Hub) -> None:

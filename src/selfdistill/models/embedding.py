@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, first_line
 from .loading import pick_device
+from .source import embedding_name
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
 def lazy_embed(name: str, device: str) -> Callable[[Sequence[str]], Any]:
-    """A function that returns a float64 array with a row of length 1 per text. The model is loaded on the first call,
-    which raises ModelError if that fails."""
+    """A function that returns a float64 array with a row of length 1 per text. `name` is a folder or a hub name, also
+    with a commit as in org/name@commit. The model is loaded on the first call, which raises ModelError if that
+    fails."""
 
     def embed(texts: Sequence[str]) -> Any:
         encoder = load_encoder(name, pick_device(device))
@@ -43,10 +45,13 @@ def load_encoder(name: str, device: str) -> SentenceTransformer | str:
     options: dict[str, Any] = {"device": device, "model_kwargs": {"use_safetensors": True}}
     try:
         if not Path(name).is_dir():
-            name = name if "/" in name else f"sentence-transformers/{name}"
+            name, _, commit = embedding_name(name).partition("@")
+            options["revision"] = commit or None
             with suppress(Exception):
                 return SentenceTransformer(name, local_files_only=True, **options)
-            HfApi().model_info(name, timeout=20)  # fails at once, while loading would retry for minutes
+            HfApi().model_info(
+                name, revision=commit or None, timeout=20
+            )  # fails at once, while loading would retry for minutes
         return SentenceTransformer(name, **options)
     except MemoryError:
         raise

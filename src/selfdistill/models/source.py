@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,22 @@ def open_weights(folder: Path, stack: ExitStack) -> dict[str, Any]:
 
 
 def pinned(
-    recipe: Recipe, manifest: Mapping[str, Any], look_up: bool = True, judge_has_weights: bool = True
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    look_up: bool = True,
+    judge_has_weights: bool = True,
+    embedding_decides: bool = False,
 ) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with the commits of its hub models as revisions, and these commits by name and revision.
+    """The recipe with the commits of its hub models as revisions, and these commits by name and revision. If
+    `embedding_decides` which rewrites are trained on, its model is one of them.
 
     The commits come from `manifest`. If the experiment has not used its models yet, missing commits are looked up. A
     commit that can't be found is reported in a warning, and the revision stays as the recipe has it."""
     commits: dict[str, str] = dict(manifest.get("commits", {}))
     unused = all(stage.partition("/")[0] in ("data", "items") for stage in manifest["stages"])
-    for model in _hub_models(recipe, judge_has_weights):
+    embedding = ModelConfig(path=embedding_name(recipe.shift.embedding))
+    models = [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]
+    for model in filter(_is_on_hub, [*models, *([embedding] if embedding_decides else [])]):
         key = _key(model)
         if key not in commits and look_up and unused:
             commit = hub_commit(model.path, model.revision)
@@ -88,6 +95,8 @@ def pinned(
     changes: dict[str, Any] = {"model": _at_commit(recipe.model, commits)}
     if recipe.judge:
         changes["judge"] = recipe.judge.model_copy(update={"model": _at_commit(recipe.judge.model, commits)})
+    if commit := commits.get(_key(embedding)):
+        changes["shift"] = recipe.shift.model_copy(update={"embedding": f"{embedding.path}@{commit}"})
     return recipe.model_copy(update=changes), commits
 
 
@@ -108,13 +117,16 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def _hub_models(recipe: Recipe, judge_has_weights: bool) -> Iterator[ModelConfig]:
-    """The models of the recipe that are loaded by a hub name. A judge on a server is not loaded here."""
-    for model in [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]:
-        name = model.path
-        local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
-        if name.count("/") == 1 and not local:
-            yield model
+def embedding_name(name: str) -> str:
+    """The folder or hub name of an embedding model; a bare name belongs to sentence-transformers."""
+    return name if "/" in name or Path(name).is_dir() else f"sentence-transformers/{name}"
+
+
+def _is_on_hub(model: ModelConfig) -> bool:
+    """Whether a model is loaded by a hub name."""
+    name = model.path
+    local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
+    return name.count("/") == 1 and not local
 
 
 def _key(model: ModelConfig) -> str:

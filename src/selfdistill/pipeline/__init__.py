@@ -14,6 +14,7 @@ from typing import Any
 
 from ..backends import answering_class
 from ..errors import ExperimentError, SelfDistillError, StageError
+from ..grading import compares_embeddings
 from ..models.gguf import weights_note
 from ..models.source import pinned
 from ..recipe import Recipe
@@ -163,7 +164,8 @@ def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[
     memory into sentences. With `read_only` nothing is compared: finished stages count as finished."""
     judge = experiment.recipe.judge
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
-    recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights)
+    embeds = compares_embeddings(experiment.recipe.rewrite.grader or "none")
+    recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
     context = make_context(recipe, experiment.date)
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
