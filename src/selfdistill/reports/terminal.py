@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import nearly_vanilla, outcomes
+from .loss_sentences import loss_rows, nats
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
-_COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow"}
+_COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow", "lower": "green", "higher": "red"}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
@@ -73,6 +74,31 @@ def degeneration_table(verdict: dict[str, Any]) -> Table | None:
             cells = [Text("" if place else shorten(task, 20)), Text(shorten(row.arm, 14))]
             cells += [Text(f"{percent(row.value)} {bounds(row.low, row.high)}"), _moved(row.change)]
             table.add_row(*cells, Text(counts or "–"), end_section=row is of_task[-1])
+    return table
+
+
+def loss_table(verdict: dict[str, Any]) -> Table | None:
+    """The held-out loss of each arm, and its changes; None if it was not measured."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = loss_rows(Findings.of(visible_json(verdict)))
+    if not rows:
+        return None
+    title = "Held-out loss in nats per token of the original responses (lower is better)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "arm", "loss", "against the seed", "against its baseline", "rows"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        changes = [
+            Text(
+                f"{nats(change['difference'])} {change['word']}" if change else "",
+                _COLORS.get((change or {}).get("word", ""), ""),
+            )
+            for change in (row.seed, row.baseline)
+        ]
+        table.add_row(Text(shorten(row.task, 14)), Text(shorten(row.arm, 14)), row.loss, *changes, count(row.of["n"]))
     return table
 
 
