@@ -83,22 +83,21 @@ def loss_table(verdict: dict[str, Any]) -> Table | None:
     from rich.table import Table
     from rich.text import Text
 
-    rows = loss_rows(Findings.of(visible_json(verdict)))
-    if not rows:
+    findings = Findings.of(visible_json(verdict))
+    if not findings.losses:
         return None
     title = "Held-out loss in nats per token of the original responses (lower is better)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("task", "arm", "loss", "against the seed", "against its baseline", "rows"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        changes = [
-            Text(
-                f"{nats(change['difference'])} {change['word']}" if change else "",
-                _COLORS.get((change or {}).get("word", ""), ""),
-            )
-            for change in (row.seed, row.baseline)
-        ]
-        table.add_row(Text(shorten(row.task, 14)), Text(shorten(row.arm, 14)), row.loss, *changes, count(row.of["n"]))
+    for name in ("arm", "loss", "against the seed", "its baseline arm", "n"):
+        table.add_column(name, no_wrap=name != "arm", overflow="fold")
+    for task, rows in groupby(loss_rows(findings), key=lambda row: row.task):
+        table.add_row(Text(shorten(task, 20), style="dim"))
+        for row in rows:
+            changes = [
+                Text(f"{nats(change['difference'])} {change['word']}", _COLORS[change["word"]]) if change else ""
+                for change in (row.seed, row.baseline)
+            ]
+            table.add_row(Text(shorten(row.arm, 14)), row.loss, *changes, count(row.of["n"]))
     return table
 
 
