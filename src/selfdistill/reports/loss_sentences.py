@@ -17,6 +17,7 @@ class LossRow:
     task: str
     arm: str
     loss: str
+    interval: str
     seed: JsonRow | None
     baseline: JsonRow | None
     of: JsonRow
@@ -31,9 +32,9 @@ def loss_rows(findings: Findings) -> list[LossRow]:
                 next((row for row in compared if (row["against"] == findings.seed_arm) == wanted), None)
                 for wanted in (True, False)
             )
-            interval = "" if own["low"] is None else f" [{own['low']:.3f}, {own['high']:.3f}]"
-            loss = "not scored" if own["value"] is None else f"{own['value']:.3f}{interval}"
-            rows.append(LossRow(each["task"], arm, loss, seed, baseline, own))
+            loss = "not scored" if own["value"] is None else f"{own['value']:.3f}"
+            interval = "" if own["low"] is None else f"[{own['low']:.3f}, {own['high']:.3f}]"
+            rows.append(LossRow(each["task"], arm, loss, interval, seed, baseline, own))
     return rows
 
 
@@ -64,7 +65,7 @@ def loss_summary(findings: Findings, arms: Sequence[str]) -> Iterator[str]:
         counts = ", ".join(dict.fromkeys(f"{row.of['n']:,} rows with {row.of['tokens']:,} tokens" for row in rows))
         yield (
             f"Held-out loss of {each['task']}, in nats per token of the original responses ({counts}; 95 % intervals): "
-            f"{', '.join(f'{row.arm} {row.loss}' for row in rows)}."
+            f"{', '.join(f'{row.arm} {row.loss} {row.interval}'.rstrip() for row in rows)}."
         )
         if compared:
             said = [f"{row['arm']} against {row['against']}: {_size(row)}" for row in compared]

@@ -97,7 +97,7 @@ def loss_table(verdict: dict[str, Any]) -> Table | None:
                 Text(f"{nats(change['difference'])} {change['word']}", _COLORS[change["word"]]) if change else ""
                 for change in (row.seed, row.baseline)
             ]
-            table.add_row(Text(shorten(row.arm, 14)), row.loss, *changes, count(row.of["n"]))
+            table.add_row(Text(shorten(row.arm, 14)), f"{row.loss} {row.interval}", *changes, count(row.of["n"]))
     return table
 
 
