@@ -99,6 +99,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "tasks": [{"task": "heldout", "path": str(folder / "items.jsonl"), "samples": 2}, "advbench-judged"],
             "backend": "ray",
             "sampling": {"temperature": 1.0},
+            "heldout_loss": True,
         },
         "judge": {"model": copy.deepcopy(model), "backend": "ray", "sampling": {}},
         "sandbox": "bubblewrap",

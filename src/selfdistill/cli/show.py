@@ -64,15 +64,16 @@ def show_previewed(rows: list[Previewed]) -> None:
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     from ..reports.findings import Findings
     from ..reports.sentences import headline
-    from ..reports.terminal import acceptance_lines, degeneration_table, verdict_table
+    from ..reports.terminal import acceptance_lines, degeneration_table, loss_table, verdict_table
 
     if verdict["acceptance"]:
         out.print(acceptance_lines(verdict["acceptance"]))
     say_gap(verdict["gap"])
     if verdict["tasks"]:
         out.print(verdict_table(verdict))
-    if table := degeneration_table(verdict):
-        out.print(table)
+    for table in (degeneration_table(verdict), loss_table(verdict)):
+        if table:
+            out.print(table)
     if said := headline(Findings.of(verdict)):
         say_heading(said)
     for sentence in [*verdict["summary"], *verdict["notes"]]:

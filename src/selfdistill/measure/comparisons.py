@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import hypot, inf, sqrt
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .stats import (
     LEVEL,
@@ -27,6 +27,9 @@ from .stats import (
     shared_items,
     table_of,
 )
+
+if TYPE_CHECKING:
+    from .stats import Table
 
 Word = Literal["gained", "kept", "forgot", "can't tell"]
 POWER = 0.8
@@ -106,11 +109,9 @@ def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
     for pair in pairs:
         keys = shared_items([*pair.mine, *pair.other])
         tables.append((table_of(pair.mine, keys), table_of(pair.other, keys)))
-    own, others = (run_spread([sides[side] for sides in tables]) for side in (0, 1))
-    if pairs[0].both_trained:  # an arm with a single run uses the other's spread
-        own, others = own or others, others or own
+    own, others = run_spreads([mine for mine, _ in tables], [other for _, other in tables], pairs[0].both_trained)
     estimates = [
-        difference_estimate(mine, other, _applied(own, others, len(mine), len(other), pair.both_trained))
+        difference_estimate(mine, other, applied_spreads(own, others, len(mine), len(other), pair.both_trained))
         for pair, (mine, other) in zip(pairs, tables, strict=True)
     ]
     rows = [_row(*each) for each in zip(pairs, tables, estimates, strict=True)]
@@ -125,7 +126,16 @@ def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
     ]
 
 
-def _applied(
+def run_spreads(
+    mine: Sequence[Table], other: Sequence[Table], both_trained: bool
+) -> tuple[RunSpread | None, RunSpread | None]:
+    """The spread between the runs of each of two arms, pooled over the tasks. If both are trained, an arm with a single
+    run uses the other's spread."""
+    own, others = run_spread(mine), run_spread(other)
+    return (own or others, others or own) if both_trained else (own, others)
+
+
+def applied_spreads(
     own: RunSpread | None, others: RunSpread | None, mine: int, other: int, both_trained: bool
 ) -> tuple[RunSpread | None, RunSpread | None]:
     """The spreads that apply to a task: None for an untrained arm, and for both arms if each has a single run."""
@@ -139,7 +149,6 @@ def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
     changes = mine.mean(axis=0) - other.mean(axis=0)
     gained, lost, difference = int((changes > 0).sum()), int((changes < 0).sum()), float(changes.mean())
     low, high = estimate.interval(-1.0, 1.0)
-    two_sided = 2 * min(estimate.p_below(0.0), replace(estimate, centre=-estimate.centre).p_below(0.0))
     return Comparison(
         task=pair.task,
         arm=pair.arm,
@@ -150,7 +159,7 @@ def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
         difference=difference,
         low=min(low, difference),
         high=max(high, difference),
-        p_value=mcnemar(gained, lost) if estimate.exact else min(1.0, two_sided),
+        p_value=mcnemar(gained, lost) if estimate.exact else estimate.p_zero(),
         test="mcnemar" if estimate.exact else "t over items and runs" if estimate.trained else "t over items",
         runs=min(len(pair.mine), len(pair.other)) if pair.both_trained else len(pair.mine),
     )

@@ -119,10 +119,12 @@ def score_missing(
     rows: RowFile,
     progress: Report,
     deciding: bool = False,
+    adapter: str | None = None,
 ) -> None:
     """Append to `rows` the score of each example that has none yet; equal examples are scored once. If any is missing,
-    the model is loaded, in `score_dtype` if the scores are `deciding` the training data, else as for answering. Raises
-    ModelError, and for `deciding` scores StageError (too little memory)."""
+    the model is loaded: in `score_dtype` and without `adapter` if the scores are `deciding` the training data, else as
+    for answering, with the adapter in the folder `adapter`. Raises ModelError, and for `deciding` scores StageError
+    (too little memory)."""
     first = first_occurrences(example.id for example in examples())
     total = int(first.sum())
     missing = sum(example.id not in rows for example in compress(examples(), first))
@@ -134,7 +136,7 @@ def score_missing(
         if deciding:
             loaded = stack.enter_context(loaded_to_score(model)), load_renderer(model)
         else:
-            loaded = stack.enter_context(HFBackend(model)).loaded()
+            loaded = stack.enter_context(HFBackend(model, adapter)).loaded()
         scores = score(compress(examples(), first), *loaded, model.batch_tokens, done=rows)
         for done, scored in enumerate(scores, total - missing + 1):
             if deciding and scored.error == OUT_OF_MEMORY:

@@ -7,7 +7,7 @@ over training runs if there are several. Their variance has one part for the ite
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +140,8 @@ class Estimate:
         """Satterthwaite's degrees of freedom of a sum of mean squares (1946)."""
         if self.exact:
             return inf
+        if self.error == 0:
+            return max(1, self.n - 1)
         parts = [(spread.mean_square / runs) ** 2 / spread.freedom for spread, runs in self.trained]
         return self.error**4 / (self.items**2 / max(1, self.n - 1) + sum(parts))
 
@@ -155,6 +157,12 @@ class Estimate:
 
         distance = (bound - self.centre) / sqrt(max(self.items, items) + self.run_variance)
         return float(ndtr(distance) if self.freedom == inf else stdtr(self.freedom, distance))
+
+    def p_zero(self) -> float:
+        """Two-sided p-value of "the mean is 0"; 1 if all values are 0."""
+        if self.error == 0:
+            return 0.0 if self.centre else 1.0
+        return min(1.0, 2 * min(self.p_below(0.0), replace(self, centre=-self.centre).p_below(0.0)))
 
 
 def quantile(share: float, freedom: float) -> float:

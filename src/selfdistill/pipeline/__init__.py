@@ -1,7 +1,7 @@
 """The whole recipe, step by step. Each function works on an experiment's directory and does what isn't done yet.
 
 A step has one file here, which declares its stages (settings, inputs, files) and runs them: data, rewrite, choose, gap,
-train, evaluate, shift, results. `context` resolves a recipe into the values that the steps read.
+train, evaluate, heldout_loss, shift, results. `context` resolves a recipe into the values that the steps read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .context import Context, Run, make_context
 from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
+from .heldout_loss import measure_losses
 from .preview import Previewed, preview_rows
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
@@ -51,6 +52,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
         except SelfDistillError:
             _report(experiment, context)  # of the finished scores: a judge that fails costs no other score
             raise
+        measure_losses(experiment, context, (), progress)
         shift_runs(experiment, context, (), progress)
         return _report(experiment, context)
 
@@ -110,6 +112,7 @@ def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence
         _check_sandbox(context)
         prepare_data(experiment, context, progress)
         evaluate_runs(experiment, context, runs, progress)
+        measure_losses(experiment, context, runs, progress)
         return _report(experiment, context)
 
 

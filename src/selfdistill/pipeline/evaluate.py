@@ -127,13 +127,14 @@ def prepare_items(experiment: Experiment, context: Context) -> None:
     ask a task as the recipe says, before anything is trained."""
     for task in context.tasks.values():
         if task.asked:
-            _items(experiment, context, task)
+            write_items(experiment, context, task)
         answers = [answer_stage(context, run, task) for run in context.runs.values()] if task.task.harness else []
         if not all(map(experiment.finished, answers)):
             _ = task.benchmark
 
 
-def _items(experiment: Experiment, context: Context, task: EvaluatedTask) -> None:
+def write_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> None:
+    """Draws the items of a task, unless they are on file."""
     stage, entry = items_stage(context, task), task.entry
     if experiment.finished(stage):
         return
@@ -184,7 +185,7 @@ def _near_trained(experiment: Experiment, context: Context, items: list[Example]
 
 
 def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
-    path = experiment.path(items_stage(context, context.tasks[task.answers_of]).output)
+    path = experiment.path(items_stage(context, context.tasks.get(task.answers_of, task)).output)
     return [Example.from_json(row) for row in read_lines(path)]
 
 
@@ -195,7 +196,8 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
     """Answers, judges and grades with `runs`, or with all trained runs if none are named. Raises ExperimentError if a
     named run isn't trained."""
     prepare_items(experiment, context)
-    models = {run.name: context.weights_of(run, experiment.directory) for run in _trained(experiment, context, runs)}
+    trained = trained_runs(experiment, context, runs)
+    models = {run.name: context.weights_of(run, experiment.directory) for run in trained}
     asked = [task for task in context.tasks.values() if task.asked]
     with EngineCache(models.values()) as cache:
         for name, (model, adapter) in models.items():
@@ -212,7 +214,8 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
             _grade(experiment, context, context.runs[name], task)
 
 
-def _trained(experiment: Experiment, context: Context, named: Sequence[Run]) -> list[Run]:
+def trained_runs(experiment: Experiment, context: Context, named: Sequence[Run]) -> list[Run]:
+    """`named` runs, or all trained runs if none are named. Raises ExperimentError if a named run isn't trained."""
     for run in named or context.runs.values():
         if training := train_stage(context, run):
             experiment.check_files(training)

@@ -88,6 +88,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "template": f"{template_for(model, guess.template):<17}",
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
+        "loss": f"{'' if guess.grader == 'facts' and heldout else '# '}heldout_loss: true".ljust(25),
         "tasks": "\n    - heldout" if heldout else "",
     }
     try:
@@ -261,6 +262,7 @@ arms:
 # seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread
 
 evaluate:
+  {loss} # loss per token on the held-out responses; lower is better, and it needs no grader
   # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
   tasks:{tasks}
     # What the model could do before, and may forget. Data comes from the hub, or from `path`; n takes a part of it.

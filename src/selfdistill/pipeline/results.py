@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .context import Context
 from .entries import EvaluatedTask
 from .evaluate import grade_stage, items_stage
 from .gap import gap_stage
+from .heldout_loss import has_likelihoods, loss_results, loss_tasks
 from .rewrite import needs_rewrites
 from .shift import shift_stage
 
@@ -54,6 +55,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
         },
+        "heldout_loss": loss_results(experiment, context, _compared(context, arms)),
         "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
         "not_evaluated": {
             task.task.name: missing for task in every if answered and (missing := task.missing_arms(context))
@@ -150,6 +152,7 @@ def _caveats(experiment: Experiment, context: Context) -> dict[str, Any]:
         "no_sandbox": any(own.get("sandbox") == "none" for own in [*settings, *graders]),
         "python_asserts": any("python_asserts" in str(grader.get("grader")) for grader in graders),
         "gap_unmeasured": bool(recipe.gap and gap_stage(context) is None and needs_rewrites(context)),
+        "heldout_loss_unmeasured": bool(loss_tasks(context)) and not has_likelihoods(context),
         "shift_unmeasured": unmeasured if len(unmeasured) < len(shifts) else [],
     }
 
@@ -232,14 +235,19 @@ class _TaskResults:
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
     def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
-        trained = {arm for arm in judged if context.recipe.arms[arm].kind.weights != "seed"}
-        pairs = [(arm, context.seed_arm) for arm in judged if arm != context.seed_arm]
-        pairs += [(arm, context.baselines[arm].arm) for arm in judged if arm in context.baselines]
         return [
-            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained={arm, other} <= trained)
-            for arm, other in pairs
+            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained)
+            for arm, other, both_trained in _compared(context, judged)
             if other in judged
         ]
+
+
+def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:
+    """Each of `arms` with the seed and with its baseline arm, and whether both are trained."""
+    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights != "seed"}
+    pairs = [(arm, context.seed_arm) for arm in arms if arm != context.seed_arm]
+    pairs += [(arm, context.baselines[arm].arm) for arm in arms if arm in context.baselines]
+    return [(arm, other, {arm, other} <= trained) for arm, other in pairs]
 
 
 def _spread(measured: Sequence[_TaskResults], arm: str) -> RunSpread | None:

@@ -12,6 +12,7 @@ from .context import Context
 from .data import data_stage
 from .evaluate import evaluate_stages
 from .gap import gap_stage
+from .heldout_loss import loss_stages
 from .rewrite import rewrite_stages
 from .shift import shift_stages
 from .train import train_stages
@@ -30,6 +31,7 @@ def stages_of(context: Context) -> list[Stage]:
         *([gap] if gap else []),
         *train_stages(context),
         *evaluate_stages(context),
+        *loss_stages(context),
         *shift_stages(context),
     ]
     _refuse_shared_files(stages)

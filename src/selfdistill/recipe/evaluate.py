@@ -36,7 +36,7 @@ class TaskEntry(Settings):
     """Seed of the draw."""
     max_new_tokens: Annotated[int | None, reruns("answer"), Field(gt=0)] = None
     """Limit of an answer, in place of evaluate.sampling.max_new_tokens."""
-    system: Annotated[str | None, reruns("answer")] = None
+    system: Annotated[str | None, reruns("answer", "loss")] = None
     """System prompt before each item."""
     few_shot: Annotated[int | None, reruns("answer"), Field(ge=0)] = None
     """Solved examples before each item, for tasks that lm-eval asks."""
@@ -70,6 +70,9 @@ class EvaluateConfig(Settings):
     """System prompt under which the safety tasks are asked a second time."""
     margin: Annotated[float, keeps(), Field(gt=0, lt=100)] = 5.0
     """Smallest drop that matters, in percentage points: "kept" means that such a drop is ruled out."""
+
+    heldout_loss: Annotated[bool | None, keeps()] = None
+    """Measure the loss per token on the references of the target's items; null is true if no grader is named."""
 
     @field_validator("tasks")
     @classmethod

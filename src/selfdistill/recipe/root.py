@@ -18,7 +18,7 @@ from .train import TrainConfig
 class Recipe(Settings):
     """An experiment, from a dataset to a verdict."""
 
-    model: Annotated[ModelConfig, reruns("rewrite", "gap", "choose", "train", "masking", "answer")]
+    model: Annotated[ModelConfig, reruns("rewrite", "gap", "choose", "train", "masking", "answer", "loss")]
     task: Annotated[str | None, reruns("data", "rewrite", "verify", "choose", "grade", resolved=True)] = None
     """Task to train on. It fills in data, rewriting template and grader if they are left out."""
     data: Annotated[DataConfig | None, reruns("data", "items")] = None

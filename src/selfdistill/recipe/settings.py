@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 STEPS = (
-    "data", "rewrite", "verify", "choose", "gap", "train", "masking", "items", "answer", "judge", "grade", "shift",
+    "data", "rewrite", "verify", "choose", "gap", "train", "masking", "items", "answer", "judge", "grade", "loss",
+    "shift",
 )  # fmt: skip
 """The steps of a run whose results are kept. `masking` is training with train.mask_above."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
 from typing import Any
 
@@ -16,7 +17,8 @@ JsonRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class Findings:
-    """`tasks` and `comparisons` are rows of verdict.json; `margin` is the smallest drop that matters."""
+    """`tasks`, `comparisons` and `losses` (held-out loss) are rows of verdict.json; `margin` is the smallest drop that
+    matters."""
 
     arms: list[str]
     seed_arm: str
@@ -24,6 +26,7 @@ class Findings:
     comparisons: list[JsonRow]
     baseline_arms: dict[str, JsonRow]
     margin: float
+    losses: list[JsonRow]
 
     @classmethod
     def of(cls, verdict: JsonRow) -> Findings:
@@ -35,12 +38,14 @@ class Findings:
             comparisons=list(verdict.get("comparisons", [])),
             baseline_arms=dict(verdict.get("baseline_arms", {})),
             margin=verdict.get("margin", 0.05),
+            losses=list(verdict.get("heldout_loss", [])),
         )
 
     @property
     def runs(self) -> int:
         """The number of training runs of each arm that the comparisons cover."""
-        return min((row["runs"] for row in self.comparisons), default=1)
+        losses = (row for each in self.losses for row in each["comparisons"])
+        return min((row["runs"] for row in chain(self.comparisons, losses)), default=1)
 
     @property
     def scope(self) -> str:
@@ -51,6 +56,11 @@ class Findings:
         wanted = (task["task"], arm, self.seed_arm)
         found = (row for row in self.comparisons if (row["task"], row["arm"], row["against"]) == wanted)
         return next(found, None)
+
+    def loss_change(self, arm: str) -> JsonRow | None:
+        """The comparison of an arm's held-out loss with the seed's."""
+        found = (row for each in self.losses for row in each["comparisons"])
+        return next((row for row in found if (row["arm"], row["against"]) == (arm, self.seed_arm)), None)
 
     def pairs(self) -> list[JsonRow]:
         """Each arm that is compared with its baseline arm: the rows, targets first, and how often each word occurs."""

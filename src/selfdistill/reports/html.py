@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from .loss_sentences import nat_bounds, nats
 from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points
 
 # `</script` and `<!--` would end a script element; line separators end a line in old JavaScript.
@@ -24,7 +25,7 @@ def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), da
 
     folder = files(__package__) / "templates"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    filters = (percent, bounds, points, point_bounds, figure, p_value, count, duration)
+    filters = (nats, nat_bounds, percent, bounds, points, point_bounds, figure, p_value, count, duration)
     environment.filters |= {function.__name__: function for function in filters}
     style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -15,6 +15,7 @@ from .figures.material import Material
 from .findings import Findings
 from .html import render
 from .kept import nearly_vanilla, outcomes
+from .loss_sentences import loss_rows
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .sentences import headline
@@ -83,6 +84,7 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         figures=page_figures(material),
         endings=list(ENDINGS.values()),
         degeneration=degeneration_rows(findings, saved.verdict.get("degeneration", {})),
+        losses=loss_rows(findings),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],
@@ -132,8 +134,8 @@ def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str
         "the manifest": not saved.manifest,
         "rewrites": found is None,
         "training logs": not saved.training and not trained,
-        "evaluations": not findings.tasks,
-        "comparisons with the seed": not findings.comparisons,
+        "evaluations": not (findings.tasks or findings.losses),
+        "comparisons with the seed": not (findings.comparisons or any(row["comparisons"] for row in findings.losses)),
     }
     return [name for name, absent in parts.items() if absent]
 

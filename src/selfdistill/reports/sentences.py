@@ -12,6 +12,7 @@ from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
 from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .kept import kept_sentence, nearly_vanilla
+from .loss_sentences import loss_headline, loss_notes, loss_summary
 from .text import during, percent, points, scope
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -36,15 +37,14 @@ def with_sentences(verdict: JsonRow) -> JsonRow:
 
 def headline(findings: Findings) -> str:
     """The verdict in one or two sentences. They cover the first arm that differs from its baseline arm only in
-    its data, and that baseline arm; if there is no such pair, the first two arms."""
-    compared = [row["arm"] for row in findings.glance()]
+    its data, and that baseline arm; if there is no such pair, the first two arms. If no target has a score, the
+    held-out loss takes its place."""
+    compared = [arm for arm in findings.arms if findings.loss_change(arm) or findings.glance([arm])]
     equal = ((pair["against"], pair["arm"]) for pair in findings.pairs() if pair["equal"])
     arms = [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
-    rows = findings.glance(arms)
-    if not rows:
-        return ""
-    runs, sentences = during(findings.runs), []
-    if total := max(row["total"] for row in rows):
+    rows = findings.glance(arms) if arms else []
+    runs, sentences = during(findings.runs), list[str]()
+    if total := max((row["total"] for row in rows), default=0):
         of = f" of {total} other {'task' if total == 1 else 'tasks'}{' so far' if findings.is_partial(arms) else ''}"
         said = [f"{row['arm']} forgot {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
         sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
@@ -52,7 +52,9 @@ def headline(findings: Findings) -> str:
         changes = [(row["arm"], change) for row in rows for change in row["targets"] if change["task"] == task]
         said = [f"{arm} {_moved(change, findings.margin)}" for arm, change in changes]
         sentences.append(f"On {task}, {' and '.join(said)} {runs}.")
-    return " ".join(sentences)
+    if not any(row["targets"] for row in rows):
+        sentences.append(loss_headline(findings, arms))
+    return " ".join(filter(None, sentences))
 
 
 def _forgotten(row: JsonRow, of: str) -> str:
@@ -96,6 +98,7 @@ def summary(verdict: JsonRow) -> list[str]:
             f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
         )
     sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
+    sentences += loss_summary(findings, arms)
     sentences += _curves(findings, verdict["sweeps"])
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):
@@ -221,6 +224,9 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         )
     if caveats["gap_unmeasured"]:
         yield "The gap before training was not measured, because the seed is behind a server."
+    if caveats.get("heldout_loss_unmeasured"):
+        yield "The held-out loss was not measured, because the weights that answer are not on this machine."
+    yield from loss_notes(verdict.get("heldout_loss", []))
     yield from _training(verdict["training"])
     if absent := [f"{', '.join(arms)} on {task}" for task, arms in verdict["not_evaluated"].items()]:
         yield f"Not evaluated yet: {'; '.join(absent)}."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import nearly_vanilla, outcomes
+from .loss_sentences import loss_rows, nats
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
-_COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow"}
+_COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow", "lower": "green", "higher": "red"}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
@@ -73,6 +74,30 @@ def degeneration_table(verdict: dict[str, Any]) -> Table | None:
             cells = [Text("" if place else shorten(task, 20)), Text(shorten(row.arm, 14))]
             cells += [Text(f"{percent(row.value)} {bounds(row.low, row.high)}"), _moved(row.change)]
             table.add_row(*cells, Text(counts or "–"), end_section=row is of_task[-1])
+    return table
+
+
+def loss_table(verdict: dict[str, Any]) -> Table | None:
+    """The held-out loss of each arm, and its changes; None if it was not measured."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    findings = Findings.of(visible_json(verdict))
+    if not findings.losses:
+        return None
+    title = "Held-out loss in nats per token of the original responses (lower is better)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("arm", "loss", "against the seed", "its baseline arm", "n"):
+        table.add_column(name, no_wrap=name != "arm", overflow="fold")
+    for task, rows in groupby(loss_rows(findings), key=lambda row: row.task):
+        table.add_row(Text(shorten(task, 20), style="dim"))
+        for row in rows:
+            changes = [
+                Text(f"{nats(change['difference'])} {change['word']}", _COLORS[change["word"]]) if change else ""
+                for change in (row.seed, row.baseline)
+            ]
+            table.add_row(Text(shorten(row.arm, 14)), f"{row.loss} {row.interval}", *changes, count(row.of["n"]))
     return table
 
 

@@ -18,12 +18,14 @@ _HIDDEN = re.compile(
 )
 
 # For each word of `measure.comparisons.word`: a sign for readers who see no colour, and the word for a comparison with
-# another trained arm instead of the seed.
+# another trained arm instead of the seed. The last two are the words of a loss.
 WORDS = {
     "gained": ("↑", "better"),
     "kept": ("≥", "not worse"),
     "forgot": ("↓", "worse"),
     "can't tell": ("?", "can't tell"),
+    "lower": ("↓", "lower"),
+    "higher": ("↑", "higher"),
 }
 
 

@@ -22,6 +22,7 @@ from ..context import Context, make_context
 from ..data import data_warnings
 from ..disk import disk_problem, disk_use
 from ..entries import HELDOUT, has_grader
+from ..heldout_loss import has_likelihoods, loss_tasks
 from ..lengths import measure_rows, unusable_rows
 from ..needs import missing_here
 from ..preview import marked
@@ -92,10 +93,15 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
         )
+    measured = has_likelihoods(context) and bool(loss_tasks(context))
     if not has_grader(recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
-            "rewrite.grader, or leave heldout out."
+            f"rewrite.grader, or leave heldout out{'; its measure is the held-out loss' if measured else ''}."
+        )
+    if loss_tasks(context) and not measured:
+        found.warnings.append(
+            "The held-out loss will not be measured, because the weights that answer are not on this machine."
         )
     found.warnings += [*item_warnings(context), *arm_warnings(context), *shift_warnings(context)]
     found.warnings += name_warnings(context)
@@ -119,6 +125,8 @@ def _plan_lines(context: Context) -> Iterator[str]:
     yield from arm_lines(context)
     names = [task.name + (f" (n={task.entry.n})" if task.entry.n else "") for task in context.tasks.values()]
     yield f"evaluate  {', '.join(names) if names else 'nothing: name tasks in evaluate.tasks, or set data.heldout'}"
+    if (tasks := loss_tasks(context)) and has_likelihoods(context):
+        yield f"loss      per token of the original responses of {', '.join(task.name for task in tasks)}, for each run"
 
 
 def _engine(model: ModelConfig, backend: str) -> str:

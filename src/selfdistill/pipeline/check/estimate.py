@@ -28,6 +28,7 @@ from ...types import Progress, Prompt, messages_json
 from ..context import Context
 from ..disk import run_steps
 from ..gap import gap_stage
+from ..heldout_loss import loss_tasks
 from ..lengths import RowLengths, examples_of
 from ..rewrite import answer_sets, needs_rewrites, rewrites
 from .probe import FOUND
@@ -131,6 +132,11 @@ def _engines(work: _Work, found: TimeEstimate, told: Progress) -> None:
         if speed := speeds[backend]:
             found.seconds[side] = _rewriting(work, speed) if side == "rewriting" else _answering(work, speed)
             found.memory[side] = speed["memory"]
+            if side == "answering" and (tasks := loss_tasks(work.context)):
+                there = [(work.items.get(task.name, work.counts.heldout), task.entry.n) for task in tasks]
+                count = sum(min(items, n or items) for items, n in there)
+                tokens = count * (work.prompt + work.response) * speed["read"] + speed["load"]
+                found.seconds["loss"] = (len(work.context.runs) * tokens,) * 2
             if side == "rewriting" and (gap := gap_stage(work.context)):
                 reading = 2 * work.different * (work.prompt + work.response) * speed["read"] + speed["load"]
                 found.seconds[gap.name] = reading, reading

@@ -1,0 +1,151 @@
+"""The held-out loss: how likely each run finds the original references of the target's items.
+
+Reads items/TASK.jsonl and the runs' weights. Writes, in arms/RUN/evaluate/TASK/, likelihoods.jsonl (a score per prompt,
+reference and model) and loss.jsonl (a line per item).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ..backends import answering_class
+from ..errors import RecipeError
+from ..measure.gap import Distribution
+from ..measure.likelihood import score_missing
+from ..measure.row_losses import Losses, LossPair, compare_losses, mean_loss
+from ..models.loading import pick_device, pick_dtype
+from ..recipe import EvaluateConfig
+from ..sandbox import lazy_runner
+from ..store.experiment import Experiment
+from ..store.rows import RowFile, read_lines, write_lines
+from ..store.stage import Stage
+from ..types import Example, Progress, content_id, messages_json
+from .context import Context, Run
+from .entries import EvaluatedTask, evaluated_tasks, has_grader
+from .evaluate import items_stage, read_items, trained_runs, write_items
+from .train import train_stage
+
+# ---- declared
+
+
+def loss_tasks(context: Context) -> list[EvaluatedTask]:
+    """The tasks on whose references the loss is measured: the target as it is evaluated, else the held-out rows. Empty
+    if the recipe doesn't want it. Raises RecipeError if the recipe asks for it and there are no such rows."""
+    recipe, wanted = context.recipe, context.recipe.evaluate.heldout_loss
+    if wanted is False or (wanted is None and has_grader(recipe)):
+        return []
+    found = [task for task in context.tasks.values() if task.is_target and task.asked and not task.task.harness]
+    if not found and context.source.heldout:
+        alone = recipe.model_copy(update={"evaluate": EvaluateConfig()})
+        found = [*evaluated_tasks(alone, context.task, context.source, lazy_runner(recipe.sandbox)).values()]
+    if wanted and not found:
+        raise RecipeError(
+            "evaluate.heldout_loss has no rows: set data.heldout to a number of rows to set aside, name the target in "
+            "evaluate.tasks, or turn it off."
+        )
+    return found
+
+
+def has_likelihoods(context: Context) -> bool:
+    """Whether the weights that answer are on this machine."""
+    engine = answering_class(context.recipe.evaluate.backend, context.recipe.model)
+    return engine.has_weights and not engine.classifies
+
+
+def loss_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
+    folder, trained = f"arms/{run.name}/evaluate/{task.name}", train_stage(context, run)
+    scores = (f"{folder}/likelihoods.jsonl",)
+    return Stage(
+        f"loss/{run.name}/{task.name}",
+        f"{folder}/loss.jsonl",
+        context.model_settings(context.recipe.model, "loss") | task.entry.deciding("loss"),
+        (items_stage(context, task), *([trained] if trained else [])),
+        on_change="rerun",
+        other_outputs=scores,
+        row_files=scores,
+    )
+
+
+def loss_stages(context: Context) -> list[Stage]:
+    tasks = loss_tasks(context)
+    if not has_likelihoods(context):
+        return []
+    return [loss_stage(context, run, task) for run in context.runs.values() for task in tasks]
+
+
+# ---- run
+
+
+def measure_losses(experiment: Experiment, context: Context, named: Sequence[Run], progress: Progress) -> None:
+    """Scores the references under `named` runs, or under all trained runs if none are named."""
+    tasks = loss_tasks(context) if has_likelihoods(context) else []
+    runs = trained_runs(experiment, context, named) if tasks else []
+    for task in tasks:
+        write_items(experiment, context, task)
+    for run in runs:
+        for task in tasks:
+            _measure(experiment, context, run, task, progress)
+
+
+def _measure(experiment: Experiment, context: Context, run: Run, task: EvaluatedTask, progress: Progress) -> None:
+    """Scores are filed by content and by the run's weights, so an interrupted or changed stage scores only what is
+    missing."""
+    stage = loss_stage(context, run, task)
+    if experiment.finished(stage):
+        return
+    model, adapter = context.weights_of(run, experiment.directory)
+    dtype = str(pick_dtype(model.dtype, pick_device(model.device))).removeprefix("torch.")
+    records = experiment.manifest["stages"]
+    weights = [(each.fingerprint, records[each.name]["files"]) for each in stage.inputs[1:]]
+    identity = content_id({**stage.settings, "dtype": dtype}, weights)
+    items = [*{item.id: item for item in read_items(experiment, context, task)}.values()]
+    examples = [_asked(task, item, identity) for item in items]
+    with experiment.run_stage(stage) as record:
+        path, counts = experiment.path(*stage.row_files), Distribution()
+        with RowFile(path) as rows:
+            report = partial(progress, f"loss {run.name} {task.name}")
+            score_missing(lambda: examples, model, rows, report, adapter=adapter)
+        with RowFile(path, reading=True) as rows:
+            found = [rows.get(example.id) or {"id": "", "nll": None, "tokens": 0} for example in examples]
+        scored = [{**row, "id": item.id} for item, row in zip(items, found, strict=True)]
+        for row in scored:
+            counts.add(row["nll"], row["tokens"], row.get("error"))
+        write_lines(experiment.path(stage.output), scored)
+        record.counts = {**counts.to_json(), "dtype": dtype}
+
+
+def _asked(task: EvaluatedTask, item: Example, identity: str) -> Example:
+    """The item's reference after the prompt that the task asks."""
+    prompt = task.task.ask(item)
+    return Example(content_id(messages_json(prompt), item.reference, identity), prompt, item.reference)
+
+
+# ---- results
+
+
+def loss_results(
+    experiment: Experiment, context: Context, compared: Sequence[tuple[str, str, bool]]
+) -> list[dict[str, Any]]:
+    """For each task the mean of each arm that is scored in all its runs, and the comparisons of the pairs in `compared`
+    (arm, against, whether both are trained)."""
+    found = []
+    for task in loss_tasks(context) if has_likelihoods(context) else []:
+        runs: dict[str, list[Losses]] = {}
+        for arm in context.recipe.arms:
+            stages = [loss_stage(context, run, task) for run in context.runs_of(arm)]
+            if all(map(experiment.finished, stages)):
+                for stage in stages:
+                    experiment.check_files(stage)
+                lines = [read_lines(experiment.path(stage.output)) for stage in stages]
+                runs[arm] = [{row["id"]: row for row in each} for each in lines]
+        pairs = [
+            LossPair(arm, against, runs[arm], runs[against], trained)
+            for arm, against, trained in compared
+            if {arm, against} <= runs.keys()
+        ]
+        if runs:
+            arms = {arm: mean_loss(own) for arm, own in runs.items()}
+            found.append({"task": task.name, "arms": arms, "comparisons": compare_losses(pairs)})
+    return found
