@@ -151,15 +151,17 @@ def test_the_models_own_generation_settings_have_no_say(tmp_path: Path, folder: 
 def test_the_model_is_fed_the_renderers_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import LlamaForCausalLM
 
-    fed: list[tuple[list[int], list[int]]] = []
+    fed: list[tuple[list[int], list[int]]] = []  # the tokens of each row, and their positions
+    beginning: list[int] = []
     forward = LlamaForCausalLM.forward
 
     def spy(self: Any, **inputs: Any) -> Any:
-        if inputs["input_ids"].shape[1] > 1:
-            for ids, mask, positions in zip(
-                inputs["input_ids"], inputs["attention_mask"], inputs["position_ids"], strict=True
-            ):
-                fed.append((ids[mask.bool()].tolist(), positions[mask.bool()].tolist()))
+        read, shown = inputs["past_key_values"].get_seq_length(), inputs["attention_mask"].bool()
+        if inputs["input_ids"].shape[0] == 1 and read == 0:
+            beginning[:] = inputs["input_ids"][0].tolist()  # what all prompts begin with
+        elif inputs["input_ids"].shape[1] > 1:
+            for ids, positions, mask in zip(inputs["input_ids"], inputs["position_ids"], shown[:, read:], strict=True):
+                fed.append((beginning[:read] + ids[mask].tolist(), [*range(read), *positions[mask].tolist()]))
         return forward(self, **inputs)
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", spy)
@@ -313,9 +315,9 @@ def test_a_batch_that_does_not_fit_is_halved(folder: Path, monkeypatch: pytest.M
     forward, tried = LlamaForCausalLM.forward, []
 
     def small_device(self: Any, **inputs: Any) -> Any:
-        rows, length = inputs["input_ids"].shape
+        rows, tokens = inputs["input_ids"].shape
         tried.append(rows)
-        if rows > 5 or length > 90:
+        if rows > 5 or tokens > 1 and inputs["attention_mask"].shape[1] > 90:
             raise error
         return forward(self, **inputs)
 

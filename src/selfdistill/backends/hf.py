@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Task = Callable[[Event], R]  # receives an Event that is set on cancellation
 
-_SMALL = 100_000_000  # parameters
+_SMALL = 200_000_000  # parameters
 _MOST_AT_ONCE = 4  # batches: each has a cache, and all wait for one interpreter between their operations
 
 

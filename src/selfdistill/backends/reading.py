@@ -1,0 +1,156 @@
+"""Prompts to a filled key-value cache: what decoding does before the first new token.
+
+Tokens that all prompts of a batch begin with are read once: rewriting prompts share the template's beginning, and the
+questions of a task its system prompt. On a CPU the rest is read in parts, since the activations of a whole batch do not
+fit into the processor's cache. docs/performance.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from ..models.cpu import ANSWER_ATTENTION
+from .batches import TokenRow
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache, PreTrainedModel
+
+_KEEP = 0.75  # if dropping rows copies the whole cache, rows are dropped below this share of unfinished rows
+_ROOM = 64  # positions by which the cache grows
+_WORTH_SHARING = 16  # tokens: to read fewer apart from the rest costs about what it saves
+_PART = 4096  # tokens, padding included
+
+
+def read_prompts(
+    model: PreTrainedModel, rows: Sequence[TokenRow], cache: Cache, in_parts: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Fill the cache. Return the logits after each prompt, of shape (rows, vocabulary), the mask, of shape (rows,
+    longest prompt), and the positions of the tokens that were read last. `in_parts` says whether the cache can be
+    filled in several steps."""
+    import torch
+
+    shared = _read_beginning(model, rows, cache) if in_parts else 0
+    tokens, mask, positions = padded(rows, model.device, shared)
+    width = max(1, _PART // len(rows)) if in_parts and model.device.type == "cpu" else tokens.shape[1]
+    end = shared
+    for part, places in zip(torch.split(tokens, width, dim=1), torch.split(positions, width, dim=1), strict=True):
+        end += part.shape[1]
+        logits = next_logits(model, cache, part, mask[:, :end], places)
+    return logits, mask, positions
+
+
+def next_logits(
+    model: PreTrainedModel, cache: Cache, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """Append `tokens` to the cache. Return the logits after the last of them, of shape (rows, vocabulary)."""
+    logits: torch.Tensor = model(
+        input_ids=tokens,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    return logits[:, -1]
+
+
+def _read_beginning(model: PreTrainedModel, rows: Sequence[TokenRow], cache: Cache) -> int:
+    """Read the tokens that all prompts begin with, once for all rows. Return their number. At least one token of each
+    prompt is left to be read."""
+    import torch
+
+    columns = list(zip(*(row.ids for row in rows), strict=False))[:-1]
+    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    if len(rows) == 1 or len(shared) < _WORTH_SHARING:
+        return 0
+    tokens = torch.tensor([shared], device=model.device)
+    next_logits(model, cache, tokens, torch.ones_like(tokens), torch.arange(len(shared), device=model.device)[None])
+    cache.batch_repeat_interleave(len(rows))
+    return len(shared)
+
+
+def padded(
+    rows: Sequence[TokenRow], device: torch.device, read: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the token ids after the first `read` of each prompt, padded on the left, of shape (rows, longest prompt -
+    `read`); the mask of all tokens, of shape (rows, longest prompt); and the positions of the returned tokens, counted
+    from each prompt's start."""
+    import torch
+
+    rests = [row.ids[read:] for row in rows]
+    longest = max(map(len, rests))
+    tokens = torch.tensor([[0] * (longest - len(rest)) + rest for rest in rests], device=device)
+    mask = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
+    positions = (read + mask.cumsum(dim=1) - 1).clamp(min=0)
+    return tokens, torch.cat([mask.new_ones(len(rows), read), mask], dim=1), positions
+
+
+def growing_cache(model: PreTrainedModel, length: int) -> tuple[Cache, float]:
+    """Return the model's kind of key-value cache, with plain layers that have room for `length` tokens and append in
+    place, and the share of unfinished rows below which the finished rows are dropped: 1 if all layers are plain."""
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    in_float32 = model.config._attn_implementation == ANSWER_ATTENTION
+
+    class GrowingLayer(DynamicLayer):
+        """`DynamicLayer` with spare room in two buffers; `keys` and `values` are views of the filled part."""
+
+        buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+
+        def update(
+            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if self.buffers is None:
+                self.lazy_initialization(key_states, value_states)
+                held = torch.float32 if in_float32 else key_states.dtype
+                self.buffers = key_states[:, :, :0].to(held), value_states[:, :, :0].to(held)
+            start = self.get_seq_length()
+            end = start + key_states.shape[2]
+            keys, values = self.buffers
+            if end > keys.shape[2]:
+                room = max(end, length) + _ROOM
+                keys, values = (_with_room(buffer, len(buffer), start, room) for buffer in self.buffers)
+            keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
+            return self._show(keys, values, end)
+
+        def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+            """Keep the rows that stay in their places, and move the rows from behind into the free places."""
+            if self.buffers is None:
+                return
+            end, count = self.get_seq_length(), len(beam_idx)
+            moved = (beam_idx != torch.arange(count, device=beam_idx.device)).nonzero()[:, 0]
+            for buffer in self.buffers:
+                buffer[moved, :, :end] = buffer[beam_idx[moved], :, :end]
+            keys, values = self.buffers
+            self._show(keys[:count], values[:count], end)
+
+        def batch_repeat_interleave(self, repeats: int) -> None:
+            """Make `repeats` rows of the one row that the cache holds."""
+            if self.buffers is not None:
+                end, room = self.get_seq_length(), self.buffers[0].shape[2]
+                keys, values = (_with_room(buffer, repeats, end, room) for buffer in self.buffers)
+                self._show(keys, values, end)
+
+        def _show(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+            self.buffers = keys, values
+            self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+            return self.keys, self.values
+
+    cache = DynamicCache(config=model.config)
+    plain = [type(layer) is DynamicLayer for layer in cache.layers]
+    cache.layers = [GrowingLayer() if each else layer for each, layer in zip(plain, cache.layers, strict=True)]
+    return cache, 1.0 if all(plain) else _KEEP
+
+
+def _with_room(buffer: torch.Tensor, rows: int, filled: int, length: int) -> torch.Tensor:
+    """Return a buffer of shape (rows, heads, `length`, width) that starts with the `filled` positions of `buffer`,
+    whose rows are as many, or one for all."""
+    _, heads, _, width = buffer.shape
+    larger = buffer.new_empty(rows, heads, length, width)
+    larger[:, :, :filled] = buffer[:, :, :filled]
+    return larger
