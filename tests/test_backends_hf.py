@@ -317,7 +317,7 @@ def test_a_batch_that_does_not_fit_is_halved(folder: Path, monkeypatch: pytest.M
     def small_device(self: Any, **inputs: Any) -> Any:
         rows, tokens = inputs["input_ids"].shape
         tried.append(rows)
-        if rows > 5 or tokens > 1 and inputs["attention_mask"].shape[1] > 90:
+        if rows > 5 or (tokens > 1 and inputs["attention_mask"].shape[1] > 90):
             raise error
         return forward(self, **inputs)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..recipe import Sampling
 from .batches import TokenRow
 from .loops import LoopWatch
-from .reading import growing_cache, next_logits, read_prompts
+from .prefill import growing_cache, next_logits, read_prompts
 from .sampling import choose, uniforms
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...backends.batches import TokenRow
-from ...backends.reading import padded
+from ...backends.prefill import padded
 from ...errors import ExperimentError, SelfDistillError
 from ...models.loading import load_model, load_renderer
 from ...recipe import ModelConfig
