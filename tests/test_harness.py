@@ -15,6 +15,8 @@ from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import make_recipe, run
+from selfdistill.backends import hf
+from selfdistill.backends.batches import TokenRow
 from selfdistill.backends.hf import HFBackend
 from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
@@ -268,7 +270,9 @@ def test_the_model_is_fed_what_the_renderer_makes(chat_template: str, adds_bos: 
     fed: list[list[int]] = []
     with HFBackend(config) as backend:
         weights, renderer = backend.loaded()
-        weights.register_forward_pre_hook(lambda _module, args: fed.extend(args[0].tolist()))
+        weights.register_forward_pre_hook(
+            lambda _module, _args, given: fed.extend(given["input_ids"].tolist()), with_kwargs=True
+        )
         evaluate(benchmark, open_lm("hf", config, lambda: backend), tmp_path / "out")
 
     def question(row: dict[str, Any]) -> str:
@@ -280,11 +284,11 @@ def test_the_model_is_fed_what_the_renderer_makes(chat_template: str, adds_bos: 
     for row in ROWS["mmlu"][1:3]:
         chat += [Message("user", question(row)), Message("assistant", "A")]
     chat += [Message("user", question(rows[0]))]
-    # One forward pass serves all four letters: they have all but their last token in common.
+    # The prompt is read once for the four letters, then all but the last token of each.
+    prompt, *letters = fed
     expected = {tuple(renderer.ids((*chat, Message("assistant", letter)))[:-1]) for letter in "ABCD"}
-    assert {tuple(row) for row in fed} == expected
-    bos = renderer.tokenizer.bos_token_id
-    assert all(row.count(bos) == (chat_template == "alpaca") for row in fed)
+    assert {(*prompt, *letter) for letter in letters} == expected
+    assert prompt.count(renderer.tokenizer.bos_token_id) == (chat_template == "alpaca")
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -468,8 +472,6 @@ def test_ifeval_gives_the_figures_that_lm_eval_gives(tmp_path: Path, punkt: None
 
 def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The marks are special tokens, which lm-eval leaves out of a text."""
-    import torch
-
     said = [  # no commas; lower case with a word in it; shorter than 400 words
         ("[THINK]Well, no commas, then.[/THINK]Rain falls. It is wet.", "passed"),
         ("[THINK]all of it, stone too[/THINK]A RIVER.", "failed"),
@@ -479,16 +481,15 @@ def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monke
     benchmark = load("ifeval", write_rows(tmp_path / "ifeval.jsonl", rows), max_new_tokens=90)
     with opened(tiny_model(tmp_path / "model", special=("[THINK]", "[/THINK]"), context=1024)) as lm:
 
-        def replies(context: Any, **_: Any) -> Any:
+        def replies(_model: Any, batch: list[TokenRow], *_: Any) -> list[list[int]]:
             found = []
-            for prompt in context.tolist():
-                question = lm.tokenizer.decode(prompt)
+            for asked in batch:
+                question = lm.tokenizer.decode(asked.ids)
                 text = next(text for row, (text, _) in zip(rows, said, strict=True) if row["prompt"] in question)
-                ids = lm.tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False)
-                found.append(prompt + ids + [lm.tokenizer.pad_token_id] * (120 - len(ids)))
-            return torch.tensor(found)
+                found.append(lm.tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False))
+            return found
 
-        monkeypatch.setattr(lm, "_model_generate", replies)
+        monkeypatch.setattr(hf, "decode", replies)
         score = evaluate(benchmark, lm, tmp_path)
     assert (score.passed, score.failed, score.unanswered, score.value) == (1, 1, 1, pytest.approx(1 / 3))
     assert [row["bucket"] for row in read_rows(tmp_path / "grades.jsonl")] == [bucket for _, bucket in said]
@@ -587,3 +588,28 @@ def test_likelihoods_that_are_no_numbers_are_unjudged(tmp_path: Path) -> None:
         )
     assert (score.value, score.unjudged) == (None, len(ROWS["truthfulqa-mc1"]))
     assert score.reasons["the model's likelihoods are not numbers"] == score.n
+
+
+def test_likelihoods_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    """Whether prompts begin alike, and which continuations stand beside a continuation, changes no likelihood."""
+    import torch
+
+    model = tiny_model(tmp_path / "model", context=512)
+    beginning = list(range(10, 60))
+    pairs = [
+        ([*beginning, 61, 62], [63, 64, 65]),
+        ([*beginning, 61, 62], [63]),
+        ([*beginning, 61, 62], [66] * 9),
+        (beginning, [70, 71]),
+        ([200, 201], [202]),
+    ]
+    with HFBackend(ModelConfig(path=str(model), dtype="float32", device="cpu")) as backend:
+        weights, _ = backend.loaded()
+        for group in (pairs, pairs[:4], pairs[:1], pairs[::-1]):
+            found = dict(backend.log_likelihoods(group))
+            for place, (prompt, answer) in enumerate(group):
+                with torch.inference_mode():
+                    logits = weights(input_ids=torch.tensor([prompt + answer[:-1]])).logits[0, len(prompt) - 1 :]
+                expected = logits.log_softmax(-1)[range(len(answer)), answer].sum()
+                assert found[place][0] == pytest.approx(float(expected), abs=1e-4)
+                assert found[place][1] == (logits.argmax(-1).tolist() == answer)

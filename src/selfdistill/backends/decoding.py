@@ -65,7 +65,7 @@ def decode(
                 at_work, alive, chosen, mask, positions = (
                     tensor[kept] for tensor in (at_work, alive, chosen, mask, positions)
                 )
-            logits = next_logits(model, cache, chosen[:, None], mask, positions)
+            logits = next_logits(model, cache, chosen[:, None], mask, positions)[:, -1]
     return [answer[:count] for answer, count in zip(answers.tolist(), counts.tolist(), strict=True)]
 
 

@@ -6,7 +6,7 @@ The operations of a small model on a CPU are too short to gain from more threads
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import ceil
@@ -19,6 +19,7 @@ from ..recipe import Sampling
 from ..types import Completion, Prompt
 from . import Backend
 from .batches import TokenRow, batches, rows_of, to_completion, windows
+from .continuations import Likelihood, scoring_tasks
 from .decoding import decode
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ class HFBackend(Backend):
         whole, so that its answers are the same as in an uninterrupted run."""
         for answers in side_by_side(self._tasks(prompts, sampling, done), self._at_once()):
             yield from (answer for answer in answers if answer.id not in done)
+
+    def continue_rows(self, rows: Sequence[TokenRow], sampling: Sampling) -> Iterator[Completion]:
+        """Yield the answers to prompts that are token ids already, as they finish."""
+        tasks = (partial(self._answer, batch, sampling) for batch in batches(rows, self._config.batch_tokens))
+        for answers in side_by_side(tasks, self._at_once()):
+            yield from answers
+
+    def log_likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, Likelihood]]:
+        """Yield the likelihood of the second of each pair of token ids after the first, with the pair's place, as they
+        are computed. See `shares_prompts` for the models that can do so."""
+        model, _ = self.loaded()
+        for found in side_by_side(scoring_tasks(model, pairs, self._config.batch_tokens), self._at_once()):
+            yield from found
 
     def _tasks(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]

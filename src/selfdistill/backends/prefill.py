@@ -39,22 +39,27 @@ def read_prompts(
     for part, places in zip(torch.split(tokens, width, dim=1), torch.split(positions, width, dim=1), strict=True):
         end += part.shape[1]
         logits = next_logits(model, cache, part, mask[:, :end], places)
-    return logits, mask, positions
+    return logits[:, -1], mask, positions
 
 
 def next_logits(
-    model: PreTrainedModel, cache: Cache, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+    model: PreTrainedModel,
+    cache: Cache,
+    tokens: torch.Tensor,
+    mask: torch.Tensor,
+    positions: torch.Tensor,
+    last: int = 1,
 ) -> torch.Tensor:
-    """Append `tokens` to the cache. Return the logits after the last of them, of shape (rows, vocabulary)."""
+    """Append `tokens` to the cache. Return the logits after the `last` of them, of shape (rows, last, vocabulary)."""
     logits: torch.Tensor = model(
         input_ids=tokens,
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=last,
     ).logits
-    return logits[:, -1]
+    return logits
 
 
 def _read_beginning(model: PreTrainedModel, rows: Sequence[TokenRow], cache: Cache) -> int:
@@ -68,7 +73,7 @@ def _read_beginning(model: PreTrainedModel, rows: Sequence[TokenRow], cache: Cac
         return 0
     tokens = torch.tensor([shared], device=model.device)
     next_logits(model, cache, tokens, torch.ones_like(tokens), torch.arange(len(shared), device=model.device)[None])
-    cache.batch_repeat_interleave(len(rows))
+    cache.batch_select_indices(tokens.new_zeros(len(rows)))
     return len(shared)
 
 
@@ -114,7 +119,7 @@ def growing_cache(model: PreTrainedModel, length: int) -> tuple[Cache, float]:
             keys, values = self.buffers
             if end > keys.shape[2]:
                 room = max(end, length) + _ROOM
-                keys, values = (_with_room(buffer, len(buffer), start, room) for buffer in self.buffers)
+                keys, values = (_with_room(buffer, start, room) for buffer in self.buffers)
             keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
             return self._show(keys, values, end)
 
@@ -129,11 +134,11 @@ def growing_cache(model: PreTrainedModel, length: int) -> tuple[Cache, float]:
             keys, values = self.buffers
             self._show(keys[:count], values[:count], end)
 
-        def batch_repeat_interleave(self, repeats: int) -> None:
-            """Make `repeats` rows of the one row that the cache holds."""
+        def batch_select_indices(self, indices: torch.Tensor) -> None:
+            """Hold these rows, where a row may occur several times."""
             if self.buffers is not None:
                 end, room = self.get_seq_length(), self.buffers[0].shape[2]
-                keys, values = (_with_room(buffer, repeats, end, room) for buffer in self.buffers)
+                keys, values = (_with_room(buffer[indices, :, :end], end, room) for buffer in self.buffers)
                 self._show(keys, values, end)
 
         def _show(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,10 +152,9 @@ def growing_cache(model: PreTrainedModel, length: int) -> tuple[Cache, float]:
     return cache, 1.0 if all(plain) else _KEEP
 
 
-def _with_room(buffer: torch.Tensor, rows: int, filled: int, length: int) -> torch.Tensor:
-    """Return a buffer of shape (rows, heads, `length`, width) that starts with the `filled` positions of `buffer`,
-    whose rows are as many, or one for all."""
-    _, heads, _, width = buffer.shape
+def _with_room(buffer: torch.Tensor, filled: int, length: int) -> torch.Tensor:
+    """Return a buffer of shape (rows, heads, `length`, width) that starts with the `filled` positions of `buffer`."""
+    rows, heads, _, width = buffer.shape
     larger = buffer.new_empty(rows, heads, length, width)
     larger[:, :, :filled] = buffer[:, :, :filled]
     return larger

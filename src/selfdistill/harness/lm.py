@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, backend_class, backends_that
 from ..backends.batches import TokenRow
-from ..backends.decoding import decode
+from ..backends.continuations import shares_prompts
 from ..backends.sampling import every_setting
 from ..backends.vllm import VLLMBackend
 from ..errors import RecipeError, RenderError, StageError
@@ -23,7 +22,7 @@ from .quiet import quiet
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
-# Numbers in the logits of one batch (one GiB in float32). Scoring needs every token's logits over the vocabulary.
+# Numbers in the logits of one batch (one GiB in float32), where lm-eval computes them for every token.
 _LOGITS = 1 << 28
 
 
@@ -41,11 +40,13 @@ def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend]) -> An
 
 def _hf(model: ModelConfig, backend: Any) -> Any:
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.models.utils import postprocess_generated_text
 
     weights, renderer = backend.loaded()
 
     class ChatHFLM(HFLM):  # type: ignore[misc,unused-ignore]
-        """HFLM with our chat template, and batches as long as the token budget and the logits allow."""
+        """HFLM with our chat template, whose requests the backend answers: several batches at a time, prompts that are
+        read once for all their choices, and the decoding of every other task."""
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history)
@@ -53,42 +54,34 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
         def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
             whole = self.max_length + 1  # the last token is scored, not read
             self.cut = len({key[0] for key, context, answer in requests if len(context) + len(answer) > whole})
-            longest = max(len(context) + len(answer) for _, context, answer in requests)
-            self._fit(longest, min(model.batch_tokens, _LOGITS // weights.config.get_text_config().vocab_size))
-            return super()._loglikelihood_tokens(requests, *args, **kwargs)
-
-        def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
-            """Return the text up to the end of turn. Other special tokens are shown: think traces may use them."""
-            if not isinstance(tokens, list):
-                return super().tok_decode(tokens, skip_special_tokens=skip_special_tokens)
-            ends = {*renderer.stop_ids, self.tokenizer.pad_token_id}
-            return super().tok_decode([*takewhile(lambda token: token not in ends, tokens)], skip_special_tokens=False)
+            if not shares_prompts(weights):
+                longest = max(len(context) + len(answer) for _, context, answer in requests)
+                budget = min(model.batch_tokens, _LOGITS // weights.config.get_text_config().vocab_size)
+                self.batch_size_per_gpu = max(1, budget // min(longest, self.max_length))
+                return super()._loglikelihood_tokens(requests, *args, **kwargs)
+            found = {}
+            pairs = [(context[-(whole - len(answer)) :], answer) for _, context, answer in requests]
+            for place, likelihood in backend.log_likelihoods(pairs):
+                found[place] = likelihood
+                self.cache_hook.add_partial("loglikelihood", requests[place][0], likelihood)
+            return [found[place] for place in range(len(requests))]
 
         def generate_until(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            lengths = [len(self.tok_encode(r.args[0])) + r.args[1]["max_gen_toks"] for r in requests]
-            self.cut = sum(length > self.max_length for length in lengths)
-            self._fit(max(lengths), model.batch_tokens)
-            return super().generate_until(requests, *args, **kwargs)
-
-        def _model_generate(
-            self, context: Any, max_length: int, stop: Any, *, attention_mask: Any, **settings: Any
-        ) -> Any:
-            """Decode as the backend hf does: transformers' `generate` adds the model's generation settings. lm-eval
-            cuts the text at `stop`. Returns the context's and the new token ids, padded on the right."""
-            import torch
-
-            room = max_length - context.shape[1]
-            rows = [
-                TokenRow(str(place), ids[mask.bool()].tolist(), room)
-                for place, (ids, mask) in enumerate(zip(context, attention_mask, strict=True))
-            ]
-            made = decode(weights, rows, _sampling(settings, room), renderer.stop_ids)
-            answers = [ids[:-1] if ids[-1] in renderer.stop_ids else ids for ids in made]
-            new = [ids + [self.tokenizer.pad_token_id] * (room - len(ids)) for ids in answers]
-            return torch.cat([context, torch.tensor(new, dtype=context.dtype, device=context.device)], dim=1)
-
-        def _fit(self, longest: int, budget: int) -> None:
-            self.batch_size_per_gpu = max(1, budget // min(longest, self.max_length))
+            """Decode as the backend does: transformers' `generate` adds the model's generation settings. Special
+            tokens are shown, since think traces may use them."""
+            settings = dict(requests[0].args[1])  # a task's own, the same for all its questions
+            room, until = settings.pop("max_gen_toks"), settings.pop("until", None) or []
+            asked = [self.tok_encode(request.args[0]) for request in requests]
+            self.cut = sum(len(ids) + room > self.max_length for ids in asked)
+            rows = [TokenRow(str(place), ids[-(self.max_length - room) :], room) for place, ids in enumerate(asked)]
+            answers = {}
+            for answer in backend.continue_rows(rows, _sampling(settings, room)):
+                if answer.error:
+                    raise StageError(f"One of lm-eval's questions can't be answered: {answer.error}.")
+                place = int(answer.id)
+                answers[place] = postprocess_generated_text(answer.text, until, None)
+                self.cache_hook.add_partial("generate_until", requests[place].args, answers[place])
+            return [answers[place] for place in range(len(requests))]
 
     with quiet():
         # A copy of the tokenizer, since HFLM changes its padding.
