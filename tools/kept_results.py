@@ -1,0 +1,122 @@
+"""Keeps the numbers of an experiment without any text of its data, and recomputes its verdict from them.
+
+    python -m tools.kept_results keep DIR FILE.json.xz     # after each arm; FILE is under 1 MB
+    python -m tools.kept_results show FILE.json.xz         # scores and differences, computed again from single items
+
+FILE holds the manifest (settings, fingerprints, versions, counts), the verdict, and per run and task the value of each
+item, and the loss of each held-out row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.scores import values
+from selfdistill.store.rows import read_lines
+
+Kept = dict[str, Any]
+_TEXTS = {"near_pair", "first_bad", "markup_example", "reasons"}  # counts that quote rows or answers
+
+
+def keep(folder: Path) -> Kept:
+    """The numbers of the experiment in `folder`, with the runs that are evaluated so far."""
+    manifest, verdict = (json.loads((folder / name).read_text()) for name in ("manifest.json", "verdict.json"))
+    runs: dict[str, dict[str, Any]] = {}
+    losses: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("arms/*/evaluate/*/grades.jsonl")):
+        run, task = path.parts[-4], path.parts[-2]
+        runs.setdefault(run, {})[task] = [[name, number, value] for (name, number), value in _values(path).items()]
+    for path in sorted(folder.glob("arms/*/evaluate/*/loss.jsonl")):
+        losses[path.parts[-4]] = {row["id"]: [row["nll"], row["tokens"]] for row in read_lines(path)}
+    recipe = (folder / "recipe.yaml").read_text()
+    return {
+        "recipe": recipe,
+        "manifest": _without_texts(manifest),
+        "verdict": _without_texts(verdict),
+        "values": runs,
+        "losses": losses,
+    }
+
+
+def _values(grades: Path) -> Mapping[tuple[str, int], float]:
+    return values(read_lines(grades))
+
+
+def _without_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_texts(each) for key, each in value.items() if key not in _TEXTS}
+    return [_without_texts(each) for each in value] if isinstance(value, list) else value
+
+
+def comparisons(kept: Kept) -> list[Comparison]:
+    """The verdict's comparisons, computed from the values of single items alone."""
+    verdict = kept["verdict"]
+    runs = {arm: [run for run in kept["values"] if run.split("@")[0] == arm] for arm in verdict["arms"]}
+    against = [(arm, verdict["seed_arm"]) for arm in verdict["arms"] if arm != verdict["seed_arm"]]
+    against += [(arm, found["against"]) for arm, found in verdict["baseline_arms"].items()]
+    pairs = []
+    for task in verdict["tasks"]:
+        for arm, other in against:
+            if {arm, other} <= task["scores"].keys():
+                mine, theirs = (_of(kept, runs[each], task["task"]) for each in (arm, other))
+                pairs.append(Pair(task["task"], arm, other, mine, theirs, other != verdict["seed_arm"]))
+    return compare(pairs, verdict["margin"])
+
+
+def _of(kept: Kept, runs: list[str], task: str) -> list[dict[tuple[str, int], float]]:
+    return [{(name, number): value for name, number, value in kept["values"][run][task]} for run in runs]
+
+
+def show(kept: Kept) -> str:
+    """A Markdown table of the scores and of the differences from the seed. Raises ValueError if a comparison differs
+    from the verdict that was kept."""
+    found = comparisons(kept)
+    said = {(row["task"], row["arm"], row["against"]): row for row in kept["verdict"]["comparisons"]}
+    for row in found:
+        other = said[row.task, row.arm, row.against]
+        if abs(other["difference"] - row.difference) > 1e-9 or other["word"] != row.word:
+            raise ValueError(f"{row.task}, {row.arm} against {row.against}: {other} was kept, {row} is found")
+    lines = ["| task | arm | against | n | difference, points | 95 % | p (Holm) | word |", "|---" * 8 + "|"]
+    lines += [
+        f"| {row.task} | {row.arm} | {row.against} | {row.n} | {100 * row.difference:+.1f} "
+        f"| {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.p_holm:.3f} | {row.word} |"
+        for row in found
+    ]
+    scores = ["| task | arm | value, % | 95 % |", "|---" * 4 + "|"]
+    for task in kept["verdict"]["tasks"]:
+        for arm, score in task["scores"].items():
+            scores.append(f"| {task['task']} | {arm} | {_percent(score['value'])} | {_range(score)} |")
+    return "\n".join([*scores, "", *lines])
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _range(score: Mapping[str, Any]) -> str:
+    return f"{_percent(score['low'])} to {_percent(score['high'])}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["keep", "show"])
+    parser.add_argument("paths", nargs="+", type=Path)
+    args = parser.parse_args()
+    if args.action == "keep":
+        folder, file = args.paths
+        text = json.dumps(keep(folder), ensure_ascii=False, separators=(",", ":"))
+        file.write_bytes(lzma.compress(text.encode()))
+        print(f"{file}: {file.stat().st_size:,} bytes")
+        return
+    for file in args.paths:
+        print(show(json.loads(lzma.decompress(file.read_bytes()))))
+
+
+if __name__ == "__main__":
+    main()
