@@ -82,3 +82,13 @@ def test_the_leaks_table_shows_alarms_and_findings(real_data: Path) -> None:
     out = run("benchmarks/leaks.py", real_data)
     assert "| references, lima_train | 1,082 | 0 |" in out
     assert "| published rewrites, openfunction | 222 |" in out
+
+
+def test_choices_are_scored_as_lm_eval_scores_them(tmp_path: Path) -> None:
+    rows = tmp_path / "arc.jsonl"
+    choices = {"text": ["The moon pulls the sea", "Fish push it", "It is cold"], "label": ["A", "B", "C"]}
+    asked = [f"Why are there tides {number}?" for number in range(4)]
+    lines = [json.dumps({"question": each, "choices": choices, "answerKey": "A"}) for each in asked]
+    rows.write_text("\n".join(lines))
+    out = run("benchmarks/choices.py", rows, "--rows", 4, "--pairs", 1, "--dtype", "float32")
+    assert json.loads(out.splitlines()[-1])["apart"] < 1e-3
