@@ -12,12 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.row_losses import LossPair, compare_losses, mean_loss
 from selfdistill.measure.scores import values
+from selfdistill.measure.stats import quantile, shared_items, table_of
 from selfdistill.store.rows import read_lines
 
 Kept = dict[str, Any]
@@ -54,28 +58,57 @@ def _without_texts(value: Any) -> Any:
     return [_without_texts(each) for each in value] if isinstance(value, list) else value
 
 
+def _pairs(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each arm with the seed, and with its baseline arm."""
+    pairs = [(arm, verdict["seed_arm"]) for arm in verdict["arms"] if arm != verdict["seed_arm"]]
+    return pairs + [(arm, found["against"]) for arm, found in verdict["baseline_arms"].items()]
+
+
 def comparisons(kept: Kept) -> list[Comparison]:
     """The verdict's comparisons, computed from the values of single items alone."""
     verdict = kept["verdict"]
-    runs = {arm: [run for run in kept["values"] if run.split("@")[0] == arm] for arm in verdict["arms"]}
-    against = [(arm, verdict["seed_arm"]) for arm in verdict["arms"] if arm != verdict["seed_arm"]]
-    against += [(arm, found["against"]) for arm, found in verdict["baseline_arms"].items()]
     pairs = []
     for task in verdict["tasks"]:
-        for arm, other in against:
+        for arm, other in _pairs(verdict):
             if {arm, other} <= task["scores"].keys():
-                mine, theirs = (_of(kept, runs[each], task["task"]) for each in (arm, other))
+                mine, theirs = (_of(kept, runs_of(kept, each), task["task"]) for each in (arm, other))
                 pairs.append(Pair(task["task"], arm, other, mine, theirs, other != verdict["seed_arm"]))
     return compare(pairs, verdict["margin"])
+
+
+def runs_of(kept: Kept, arm: str) -> list[str]:
+    """The runs of an arm: one for each training seed."""
+    return [run for run in kept["values"] if run.split("@")[0] == arm]
 
 
 def _of(kept: Kept, runs: list[str], task: str) -> list[dict[tuple[str, int], float]]:
     return [{(name, number): value for name, number, value in kept["values"][run][task]} for run in runs]
 
 
+def mean_change(kept: Kept, arm: str, against: str, tasks: Sequence[str]) -> tuple[float, float, float]:
+    """The mean over `tasks` of an arm's change against another, with its 95 % interval. Items are the sample, and the
+    runs too where both arms have several (Student's t)."""
+    sides = [[_of(kept, runs_of(kept, each), task) for task in tasks] for each in (arm, against)]
+    changes, variance = [], 0.0
+    for mine, other in zip(*sides, strict=True):
+        keys = shared_items([*mine, *other])
+        a, b = table_of(mine, keys), table_of(other, keys)
+        change = a.mean(axis=0) - b.mean(axis=0)
+        changes.append(a.mean() - b.mean())
+        variance += float(change.var(ddof=1)) / len(keys) / len(tasks) ** 2
+    freedom = 0
+    for side in sides:
+        means = [fmean(fmean(runs[number].values()) for runs in side) for number in range(len(side[0]))]
+        if len(means) > 1:
+            variance, freedom = variance + stdev(means) ** 2 / len(means), freedom + len(means) - 1
+    half = (quantile(0.975, freedom) if freedom else 1.96) * sqrt(variance)
+    mean = fmean(changes)
+    return mean, mean - half, mean + half
+
+
 def show(kept: Kept) -> str:
-    """A Markdown table of the scores and of the differences from the seed. Raises ValueError if a comparison differs
-    from the verdict that was kept."""
+    """Markdown tables of the scores, the differences, the mean changes on the other tasks, and the held-out losses.
+    Raises ValueError if a comparison differs from the verdict that was kept."""
     found = comparisons(kept)
     said = {(row["task"], row["arm"], row["against"]): row for row in kept["verdict"]["comparisons"]}
     for row in found:
@@ -92,7 +125,31 @@ def show(kept: Kept) -> str:
     for task in kept["verdict"]["tasks"]:
         for arm, score in task["scores"].items():
             scores.append(f"| {task['task']} | {arm} | {_percent(score['value'])} | {_range(score)} |")
-    return "\n".join([*scores, "", *lines])
+    others = [task["task"] for task in kept["verdict"]["tasks"] if task["role"] == "other"]
+    means = [f"| mean change on the other tasks ({len(others)}) | against | points | 95 % |", "|---" * 4 + "|"]
+    arms = kept["verdict"]["arms"]
+    for arm, against in ((arm, other) for place, arm in enumerate(arms) for other in arms[:place]):
+        mean, low, high = (100 * value for value in mean_change(kept, arm, against, others))
+        means.append(f"| {arm} | {against} | {mean:+.1f} | {low:+.1f} to {high:+.1f} |")
+    return "\n".join([*scores, "", *lines, "", *means, "", *_loss_lines(kept)])
+
+
+def _loss_lines(kept: Kept) -> list[str]:
+    arms = kept["verdict"]["arms"]
+    rows = {
+        arm: [{name: {"nll": nll, "tokens": n} for name, (nll, n) in kept["losses"][run].items()} for run in runs]
+        for arm in arms
+        if (runs := [run for run in runs_of(kept, arm) if run in kept["losses"]])
+    }
+    pairs = [(arm, other) for place, arm in enumerate(rows) for other in [*rows][:place]]
+    trained = [LossPair(arm, other, rows[arm], rows[other], other != arms[0]) for arm, other in pairs]
+    found = {(row["arm"], row["against"]): row for row in compare_losses(trained)}
+    lines = ["| held-out loss, nats per token | value | against | difference | 95 % |", "|---" * 5 + "|"]
+    lines += [f"| {arm} | {mean_loss(runs)['value']:.3f} | | | |" for arm, runs in rows.items()]
+    return lines + [
+        f"| {arm} | | {other} | {row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} |"
+        for (arm, other), row in found.items()
+    ]
 
 
 def _percent(value: float | None) -> str:
