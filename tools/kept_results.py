@@ -2,6 +2,7 @@
 
     python -m tools.kept_results keep DIR FILE.json.xz     # after each arm; FILE is under 1 MB
     python -m tools.kept_results show FILE.json.xz         # scores and differences, computed again from single items
+    python -m tools.kept_results summary FILE.json.xz      # the same in one table
 
 FILE holds the manifest (settings, fingerprints, versions, counts), the verdict, and per run and task the value of each
 item, and the loss of each held-out row.
@@ -19,7 +20,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
-from selfdistill.measure.row_losses import LossPair, compare_losses, mean_loss
+from selfdistill.measure.row_losses import Losses, LossPair, compare_losses, mean_loss
 from selfdistill.measure.scores import values
 from selfdistill.measure.stats import quantile, shared_items, table_of
 from selfdistill.store.rows import read_lines
@@ -135,12 +136,7 @@ def show(kept: Kept) -> str:
 
 
 def _loss_lines(kept: Kept) -> list[str]:
-    arms = kept["verdict"]["arms"]
-    rows = {
-        arm: [{name: {"nll": nll, "tokens": n} for name, (nll, n) in kept["losses"][run].items()} for run in runs]
-        for arm in arms
-        if (runs := [run for run in runs_of(kept, arm) if run in kept["losses"]])
-    }
+    arms, rows = kept["verdict"]["arms"], _losses(kept)
     pairs = [(arm, other) for place, arm in enumerate(rows) for other in [*rows][:place]]
     trained = [LossPair(arm, other, rows[arm], rows[other], other != arms[0]) for arm, other in pairs]
     found = {(row["arm"], row["against"]): row for row in compare_losses(trained)}
@@ -150,6 +146,43 @@ def _loss_lines(kept: Kept) -> list[str]:
         f"| {arm} | | {other} | {row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} |"
         for (arm, other), row in found.items()
     ]
+
+
+def _losses(kept: Kept) -> dict[str, list[Losses]]:
+    return {
+        arm: [{name: {"nll": nll, "tokens": n} for name, (nll, n) in kept["losses"][run].items()} for run in runs]
+        for arm in kept["verdict"]["arms"]
+        if (runs := [run for run in runs_of(kept, arm) if run in kept["losses"]])
+    }
+
+
+def summary(kept: Kept) -> str:
+    """One Markdown table: a row per measure, a column per arm, each trained arm with its change against the seed and
+    the 95 % interval of the change. Percentages and points; the loss in nats per token."""
+    verdict = kept["verdict"]
+    seed, *trained = verdict["arms"]
+    found = {(row.task, row.arm): row for row in comparisons(kept) if row.against == seed}
+    lines = ["| | " + " | ".join(verdict["arms"]) + " |", "|---" * (len(trained) + 2) + "|"]
+    for task in verdict["tasks"]:
+        cells = [_percent(task["scores"][seed]["value"])]
+        for arm in trained:
+            row = found[task["task"], arm]
+            change = f"{100 * row.difference:+.1f}, {100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            cells.append(f"{_percent(task['scores'][arm]['value'])} ({change}) {row.word}")
+        lines.append(f"| {task['task']} | " + " | ".join(cells) + " |")
+    others = [task["task"] for task in verdict["tasks"] if task["role"] == "other"]
+    means = [[100 * value for value in mean_change(kept, arm, seed, others)] for arm in trained]
+    cells = [f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in means]
+    lines.append(f"| mean change on the {len(others)} other tasks | | " + " | ".join(cells) + " |")
+    losses = _losses(kept)
+    pairs = [LossPair(arm, seed, losses[arm], losses[seed], both_trained=False) for arm in trained]
+    changes = {row["arm"]: row for row in compare_losses(pairs)}
+    cells = [f"{mean_loss(losses[seed])['value']:.3f}"]
+    for arm in trained:
+        row = changes[arm]
+        change = f"{row['difference']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
+        cells.append(f"{mean_loss(losses[arm])['value']:.3f} ({change})")
+    return "\n".join([*lines, "| held-out loss | " + " | ".join(cells) + " |"])
 
 
 def _percent(value: float | None) -> str:
@@ -162,7 +195,7 @@ def _range(score: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["keep", "show"])
+    parser.add_argument("action", choices=["keep", "show", "summary"])
     parser.add_argument("paths", nargs="+", type=Path)
     args = parser.parse_args()
     if args.action == "keep":
@@ -172,7 +205,8 @@ def main() -> None:
         print(f"{file}: {file.stat().st_size:,} bytes")
         return
     for file in args.paths:
-        print(show(json.loads(lzma.decompress(file.read_bytes()))))
+        made = show if args.action == "show" else summary
+        print(made(json.loads(lzma.decompress(file.read_bytes()))))
 
 
 if __name__ == "__main__":
