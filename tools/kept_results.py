@@ -179,8 +179,8 @@ def summary(kept: Kept) -> str:
     changes = {row["arm"]: row for row in compare_losses(pairs)}
     cells = [f"{mean_loss(losses[seed])['value']:.3f}"]
     for arm in trained:
-        row = changes[arm]
-        change = f"{row['difference']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
+        own = changes[arm]
+        change = f"{own['difference']:+.3f}, {own['low']:+.3f} to {own['high']:+.3f}"
         cells.append(f"{mean_loss(losses[arm])['value']:.3f} ({change})")
     return "\n".join([*lines, "| held-out loss | " + " | ".join(cells) + " |"])
 
