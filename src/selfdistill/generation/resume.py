@@ -95,6 +95,7 @@ def complete(
                 f"The first {len(failures)} prompts all failed. The last error was: {failures[-1].error}. Fix this and "
                 "run the command again; no finished row is lost."
             )
+    opened.on_tokens = lambda _: None  # the backend's next answers may be another step's
     if done == answered == 0 and len(failures) >= _FEW:
         raise StageError(
             f"None of the {len(failures)} prompts got an answer. The last error was: {failures[-1].error}. Fix this "
