@@ -201,9 +201,9 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
         raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
-    metric = metric_of(own.grader) if own.grader else task.metric
+    metric, reads = (metric_of(own.grader), frozenset[str]()) if own.grader else (task.metric, task.reads)
     wording = task.paper_template if own.preset and task.paper_template else task.template
-    return replace(task, template=own.template or wording, grade=grade, metric=metric)
+    return replace(task, template=own.template or wording, grade=grade, metric=metric, reads=reads)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..data import BadRow, OnBad, good_rows, read_records, read_rows
@@ -48,7 +48,8 @@ class Task:
     or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
     is for evaluation only. `paper_template` is the one that `rewrite.preset: paper` takes.
 
-    If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
+    `reads` are the columns in `Example.extra` that `grade` reads. If `needs` holds "sandbox", `grade` also takes `run`,
+    a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
     everything, and `load`, `ask` and `grade` are left out.
     """
@@ -63,7 +64,8 @@ class Task:
     template: str | None = None
     paper_template: str | None = None
     metric: str = "accuracy"
-    needs: frozenset[str] = field(default_factory=frozenset)
+    reads: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     judge: Judging | None = None
     answers_of: str | None = None
     harness: Harness | None = None
