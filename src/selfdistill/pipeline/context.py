@@ -147,7 +147,7 @@ class Context:
 
 def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
     """Resolves a recipe; models without a date get `date`. Raises RecipeError if a name or a combination is wrong."""
-    recipe, run_program = _dated(recipe, date), lazy_runner(recipe.sandbox)
+    recipe, run_program = _with_tasks_grader(_dated(recipe, date)), lazy_runner(recipe.sandbox)
     task = _target(recipe, run_program)
     source = _source(recipe, task)
     check_format(source.format)
@@ -179,6 +179,16 @@ def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
         judged = recipe.judge.model.model_copy(update={"date": day})
         changes["judge"] = recipe.judge.model_copy(update={"model": judged})
     return recipe.model_copy(update=changes)
+
+
+def _with_tasks_grader(recipe: Recipe) -> Recipe:
+    """The recipe with the grader that its task specifies, if it names none itself."""
+    own = recipe.rewrite
+    if own.grader is not None or recipe.task is None:
+        return recipe
+    task = get_task(recipe.task)
+    grader = task.paper_grader if own.preset and task.paper_grader else task.grader
+    return recipe.model_copy(update={"rewrite": own.model_copy(update={"grader": grader})})
 
 
 def _target(recipe: Recipe, run_program: Runner) -> Task:

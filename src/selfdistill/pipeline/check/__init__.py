@@ -94,7 +94,7 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             "of them can; the grader may not fit the data."
         )
     measured = has_likelihoods(context) and bool(loss_tasks(context))
-    if not has_grader(recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
+    if not has_grader(context.recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             f"rewrite.grader, or leave heldout out{'; its measure is the held-out loss' if measured else ''}."
@@ -116,7 +116,8 @@ def _plan_lines(context: Context) -> Iterator[str]:
     yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, template {recipe.model.chat_template}"
     yield f"data      {source.path} ({size}{held})"
     drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none (filters only)")
+    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none")
+    grader = "none (filters only)" if grader == "none" else grader
     if needs_rewrites(context):
         yield (
             f"rewrite   template {context.task.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
