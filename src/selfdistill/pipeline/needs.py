@@ -12,7 +12,7 @@ from ..errors import SelfDistillError
 from ..grading import compares_embeddings
 from ..harness import check_installed
 from ..models.embedding import load_encoder
-from ..models.loading import check_model_files, pick_device
+from ..models.loading import check_model_files, pick_device, weights_problem
 from ..recipe import ModelConfig, Recipe
 from ..recipe.data import grader_names
 from ..sandbox import check_sandbox
@@ -79,6 +79,8 @@ def training_needs(context: Context, runs: Iterable[Run]) -> Iterator[str]:
     model, trained = context.recipe.model, [run.train for run in runs if run.config.trained]
     if trained and model.device.startswith("cuda") and pick_device("auto") != "cuda":
         yield f"model.device is {model.device}, and there is no such GPU here; set it to auto."
+    if trained and (problem := weights_problem(model)):
+        yield problem
     for settings in trained:
         yield from TRAINERS["sft"].lacks(settings, model)
 
