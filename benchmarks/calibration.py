@@ -6,6 +6,8 @@ families. Every family goes through `selfdistill.measure.comparisons.compare`, w
 An item has a difficulty that all models share. The seed answers it once, and each training run of an arm answers it
 once. In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one
 half about 14 % and 10 % of items then differ. The true score of a run varies around the arm's by the spread.
+
+The words of the held-out loss (`selfdistill.measure.row_losses`) are simulated too (`--only losses`).
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 from scipy.special import ndtri
 
+from selfdistill.measure import row_losses
 from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.row_losses import Losses, LossPair, compare_losses
 from selfdistill.measure.stats import Values
 
 BASELINES = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -135,6 +140,72 @@ def _changes(task: str, gained: int, lost: int, n: int) -> Pair:
     return Pair(task, "arm", "seed", [mine], [other])
 
 
+# ---- the held-out loss
+
+
+@dataclass(frozen=True)
+class LossDesign:
+    """`arms` arms, each trained `runs` times, on the same `n` rows, none of which is better than the seed. `spread` is
+    the standard deviation of a run's true mean loss in nats, `rows` that of an arm's change of single rows. Each arm
+    but the first is compared with the first, and all with the seed. `change` is the true change of the last arm."""
+
+    runs: int
+    spread: float = 0.0
+    n: int = 200
+    arms: int = 3
+    rows: float = 0.3
+    change: float = 0.0
+
+
+def draw_losses(rng: np.random.Generator, design: LossDesign) -> tuple[list[LossPair], list[float]]:
+    """A family of comparisons, and the true difference that the word of each is about: after a single run that of this
+    run, else that of the arms."""
+    tokens = np.maximum(1, rng.lognormal(4, 0.8, design.n)).astype(int)
+    level = rng.lognormal(0.3, 0.5, design.n)  # rows are hard for all models
+    noise = design.rows / 3  # of single rows between the runs of an arm
+    seed, arms, truths = [_losses(level, tokens)], [], []
+    for place in range(design.arms):
+        mean = design.change if place == design.arms - 1 else 0.0
+        effects = mean + design.spread * rng.standard_normal(design.runs)
+        own = level + design.rows * rng.standard_normal(design.n)
+        arms.append([_losses(own + noise * rng.standard_normal(design.n) + each, tokens) for each in effects])
+        truths.append(float(effects[0]) if design.runs == 1 else mean)
+    pairs = [LossPair(f"arm {place}", "seed", arm, seed, False) for place, arm in enumerate(arms)]
+    pairs += [LossPair(f"arm {place}", "arm 0", arm, arms[0], True) for place, arm in enumerate(arms) if place]
+    return pairs, [*truths, *(truth - truths[0] for truth in truths[1:])]
+
+
+def _losses(values: np.ndarray, tokens: np.ndarray) -> Losses:
+    rows = enumerate(zip(values.tolist(), tokens.tolist(), strict=True))
+    return {str(place): {"nll": value, "tokens": count} for place, (value, count) in rows}
+
+
+@dataclass(frozen=True)
+class LossShares:
+    """Shares of families with a false "lower" or "higher", against the seed and against another arm, and the share in
+    which the change of the last arm against the seed is found."""
+
+    against_seed: float
+    against_arm: float
+    found: float
+
+
+def simulate_losses(
+    design: LossDesign, families: int, seed: int = 0, prior: float = row_losses.PRIOR_SPREAD
+) -> LossShares:
+    """`prior` replaces the prior of the run-to-run spread."""
+    rng, wrong, found = np.random.default_rng(seed), np.zeros(2), 0
+    for _ in range(families):
+        pairs, truths = draw_losses(rng, design)
+        with patch.object(row_losses, "PRIOR_SPREAD", prior):
+            rows = compare_losses(pairs)
+        signs = [{"lower": -1, "higher": 1}.get(row["word"], 0) for row in rows]
+        false = [sign != 0 and sign * truth <= 0 for sign, truth in zip(signs, truths, strict=True)]
+        wrong += any(false[: design.arms]), any(false[design.arms :])
+        found += bool(signs[design.arms - 1])
+    return LossShares(float(wrong[0]) / families, float(wrong[1]) / families, found / families)
+
+
 # ---- the tables
 
 SPREADS = (0.0, 0.02, 0.04)
@@ -169,29 +240,68 @@ DROPS = {
 PLANNED = ((6, 14, 200, 1), (6, 14, 200, 8), (10, 12, 200, 1), (10, 12, 200, 8), (12, 30, 300, 8), (16, 10, 100, 8))
 
 
+LOSS_SPREADS = (0.0, 0.01, 0.03)
+LOSS_SIDES = {
+    "1 run": LossDesign(1),
+    "2 runs": LossDesign(2),
+    "3 runs": LossDesign(3),
+    "2 runs, rows that change alike": LossDesign(2, n=1000, rows=0.1),
+    "3 runs, rows that change alike": LossDesign(3, n=1000, rows=0.1),
+}
+PRIORS = (0.01, 0.02, 0.03, 0.04)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="an eighth of the families: to see that it works")
     parser.add_argument("--families", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=["scores", "losses"])
     args = parser.parse_args()
     families, started = args.families // (8 if args.quick else 1), time.monotonic()
     with ProcessPoolExecutor(args.workers) as pool:
-        _table(pool, "Families with a wrong forgot or gained, 200 items per task", SIDES, families, "false_alarm")
-        larger = {name: replace(design, n=1000) for name, design in SIDES.items()}
-        _table(pool, "The same with 1,000 items per task", larger, families // 2, "false_alarm")
-        _table(pool, "The same in harder cases", HARDER, families, "false_alarm", SPREADS[1:])
-        dropped = {name: replace(design, drop=0.1) for name, design in SIDES.items()}
-        _table(pool, "A drop of 10 points in one of eight tasks is found, 200 items", dropped, families, "found")
-        at_margin = {name: replace(design, drop=MARGIN, all_drop=True) for name, design in DROPS.items()}
-        _table(pool, "Families with a wrong kept, all tasks drop by the margin", at_margin, families, "wrongly_kept")
-        print("\n| items, of them gained and lost | tasks | N for 80 % | decided at N |\n|---|---|---|---|")
-        jobs = [pool.submit(decided_at_needed, *planned, 4 * families) for planned in PLANNED]
-        for (gained, lost, n, tasks), job in zip(PLANNED, jobs, strict=True):
-            needed, share = job.result()
-            print(f"| {n}, {gained} and {lost} | {tasks} | {needed} | {share:.0%} |", flush=True)
+        if args.only != "losses":
+            _score_tables(pool, families)
+        if args.only != "scores":
+            _loss_tables(pool, families)
     seconds = time.monotonic() - started
     print(f"\n{families} families per figure (half at 1,000 items, four times as many for N), {seconds:.0f} s")
+
+
+def _score_tables(pool: ProcessPoolExecutor, families: int) -> None:
+    _table(pool, "Families with a wrong forgot or gained, 200 items per task", SIDES, families, "false_alarm")
+    larger = {name: replace(design, n=1000) for name, design in SIDES.items()}
+    _table(pool, "The same with 1,000 items per task", larger, families // 2, "false_alarm")
+    _table(pool, "The same in harder cases", HARDER, families, "false_alarm", SPREADS[1:])
+    dropped = {name: replace(design, drop=0.1) for name, design in SIDES.items()}
+    _table(pool, "A drop of 10 points in one of eight tasks is found, 200 items", dropped, families, "found")
+    at_margin = {name: replace(design, drop=MARGIN, all_drop=True) for name, design in DROPS.items()}
+    _table(pool, "Families with a wrong kept, all tasks drop by the margin", at_margin, families, "wrongly_kept")
+    print("\n| items, of them gained and lost | tasks | N for 80 % | decided at N |\n|---|---|---|---|")
+    jobs = [pool.submit(decided_at_needed, *planned, 4 * families) for planned in PLANNED]
+    for (gained, lost, n, tasks), job in zip(PLANNED, jobs, strict=True):
+        needed, share = job.result()
+        print(f"| {n}, {gained} and {lost} | {tasks} | {needed} | {share:.0%} |", flush=True)
+
+
+def _loss_tables(pool: ProcessPoolExecutor, families: int) -> None:
+    for prior in PRIORS:
+        chosen = " (the prior of the verdict)" if prior == row_losses.PRIOR_SPREAD else ""
+        title = (
+            f"Families with a false lower or higher, against the seed / another arm; prior {prior:g}{chosen}; spread"
+        )
+        print(f"\n| {title} | " + " | ".join(f"{spread:g} nats" for spread in LOSS_SPREADS) + " |")
+        print("|---" * (1 + len(LOSS_SPREADS)) + "|")
+        for name, design in LOSS_SIDES.items():
+            designs = [replace(design, spread=spread) for spread in LOSS_SPREADS]
+            jobs = [pool.submit(simulate_losses, each, families, 0, prior) for each in designs]
+            shares = [job.result() for job in jobs]
+            cells = " | ".join(f"{share.against_seed:.1%} / {share.against_arm:.1%}" for share in shares)
+            print(f"| {name} | {cells} |", flush=True)
+        moved = {runs: LossDesign(runs, 0.01, n=1000, change=-0.05) for runs in (1, 2, 3)}
+        jobs = [pool.submit(simulate_losses, each, families, 0, prior) for each in moved.values()]
+        said = ", ".join(f"{runs}: {job.result().found:.0%}" for runs, job in zip(moved, jobs, strict=True))
+        print(f"\nA change of -0.05 nats in one of three arms is found, 1,000 rows, spread 0.01, by runs: {said}")
 
 
 def _table(

@@ -18,8 +18,8 @@ from pathlib import Path
 from selfdistill.backends import Backend
 from selfdistill.generation.prompts import REWRITING, rewriting_messages
 from selfdistill.recipe import DataConfig, Sampling
-from selfdistill.tasks import get_task
-from selfdistill.types import Prompt
+from selfdistill.tasks import Task, get_task
+from selfdistill.types import Example, Prompt
 
 MARK = "ROW "
 
@@ -77,16 +77,26 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Prompt]]:
-    """The name of the data, and `rows` rewriting prompts: GSM8K's training rows if SELFDISTILL_DATA names the
-    folder of real data, else the demo's rows, or those of `task`."""
-    real = Path(os.environ.get("SELFDISTILL_DATA", ""), "gsm8k", "train.jsonl")
-    source = get_task(task or ("gsm8k" if real.is_file() else "demo-maths"))
-    where = DataConfig(path=str(real)) if source.name == "gsm8k" and real.is_file() else source.train
+REAL = {"gsm8k": "gsm8k/train.jsonl", "dolly": "sdft/dolly_train.json"}
+"""The training rows of tasks in the folder of real data."""
+
+
+def training_examples(rows: int, task: str | None = None) -> tuple[Task, list[Example]]:
+    """A task and its first `rows` training examples: those of `task`, else GSM8K's if SELFDISTILL_DATA names the folder
+    of real data, else the demo's. The rows of `REAL` come from that folder."""
+    folder = Path(os.environ.get("SELFDISTILL_DATA", ""))
+    source = get_task(task or ("gsm8k" if (folder / REAL["gsm8k"]).is_file() else "demo-maths"))
+    real = folder / REAL.get(source.name, "")
+    where = DataConfig(path=str(real)) if real.is_file() else source.train
     assert where is not None
-    examples = (example for row in source.load(where) for example in row.examples())
+    return source, list(islice((example for row in source.load(where) for example in row.examples()), rows))
+
+
+def rewriting_prompts(rows: int, task: str | None = None) -> tuple[str, list[Prompt]]:
+    """The name of the data, and the rewriting prompts of `training_examples`."""
+    source, examples = training_examples(rows, task)
     template = REWRITING[source.template or "using"]
-    return source.name, [Prompt(each.id, rewriting_messages(template, each)) for each in islice(examples, rows)]
+    return source.name, [Prompt(each.id, rewriting_messages(template, each)) for each in examples]
 
 
 def collect(words: Sequence[str], limit: float | None = None) -> tuple[list[Row], str | None]:

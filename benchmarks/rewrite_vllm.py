@@ -3,7 +3,11 @@
 Also three arms in one engine against an engine for each, and `speculate: reference` against none. Both sides of a pair
 have the same model, dtype, prompts, sampling and threads, and are measured in turn, without cached prefixes. Engine
 starts are left out, except for the arms, where one engine saves them. The rows are GSM8K's if SELFDISTILL_DATA names
-the folder of real data, else the demo's. On a CPU install vLLM with `make install-vllm`.
+the folder of real data, else the demo's. `stop_loops` is off. On a CPU install vLLM with `make install-vllm`.
+
+With a model of your own, only the comparison with `LLM.generate` is made:
+
+    python benchmarks/rewrite_vllm.py --model FOLDER_OR_GGUF --task dolly --rows 64 --max-new-tokens 512
 """
 
 from __future__ import annotations
@@ -37,22 +41,30 @@ from selfdistill.recipe import EngineConfig, ModelConfig, Sampling, load_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Prompt
 
-GREEDY = Sampling(max_new_tokens=96)
+GREEDY = Sampling(max_new_tokens=96, stop_loops=False)
 GOALS = {"demo": 20.0, "llama30m": 8.0}
 
 
-def answer(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling, at_a_time: int | None = None) -> float:
-    """New tokens per second, all prompts at once or a number at a time."""
+def answer(
+    backend: VLLMBackend,
+    prompts: list[Prompt],
+    sampling: Sampling,
+    at_a_time: int | None = None,
+    lengths: list[int] | None = None,
+) -> float:
+    """New tokens per second, all prompts at once or a number at a time. Their number is added to `lengths`."""
     backend.loaded()[0].llm.reset_prefix_cache()
     size = at_a_time or len(prompts)
     start, tokens = time.perf_counter(), 0
     for first in range(0, len(prompts), size):
         tokens += sum(completion.tokens for completion in backend.generate(prompts[first : first + size], sampling))
+    if lengths is not None:
+        lengths.append(tokens)
     return tokens / (time.perf_counter() - start)
 
 
-def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling) -> float:
-    """New tokens per second of `LLM.generate`, rendering and decoding included."""
+def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling, lengths: list[int]) -> float:
+    """New tokens per second of `LLM.generate`, rendering and decoding included. Their number is added to `lengths`."""
     from vllm import SamplingParams, TokensPrompt
 
     engine, _, renderer = backend.loaded()
@@ -73,34 +85,41 @@ def vllms_own(backend: VLLMBackend, prompts: list[Prompt], sampling: Sampling) -
     ]
     answers = engine.llm.generate(asked, params, use_tqdm=False)
     tokens = sum(len(each.outputs[0].token_ids) for each in answers)
+    lengths.append(tokens)
     return tokens / (time.perf_counter() - start)
 
 
 def measure_rewriting(name: str, path: str, args: argparse.Namespace) -> None:
-    """Against one prompt at a time, and against `LLM.generate`."""
-    task, prompts = rewriting_prompts(args.rows)
+    """Against `LLM.generate`, and for the models of `GOALS` against one prompt at a time."""
+    task, prompts = rewriting_prompts(args.rows, args.task)
     config = ModelConfig(path=path, dtype=args.dtype)
-    sampling = Sampling.model_validate({"preset": "paper", "max_new_tokens": args.max_new_tokens})
+    limits = {"max_new_tokens": args.max_new_tokens, "stop_loops": False}
+    sampling = Sampling.model_validate({"preset": "paper", **limits})
     model, step = load_model(config).eval(), max(len(prompts) // args.slow_rows, 1)
+    lengths: tuple[list[int], list[int]] = ([], [])
     with VLLMBackend(config) as backend:
         renderer = backend.loaded()[2]
-
         answer(backend, prompts[:32], sampling)
-        one_by_one(model, renderer, prompts[:4], sampling)
-        threads = best_threads(lambda: one_by_one(model, renderer, prompts[:: len(prompts) // 6], sampling))
+        sides: list[Callable[[int], float]] = [
+            lambda _: answer(backend, prompts, sampling, lengths=lengths[0]),
+            lambda _: vllms_own(backend, prompts, sampling, lengths[1]),
+        ]
+        if name in GOALS:
+            one_by_one(model, renderer, prompts[:4], sampling)
+            threads = best_threads(lambda: one_by_one(model, renderer, prompts[:: len(prompts) // 6 or 1], sampling))
 
-        def slow(pair: int) -> float:
-            with threads_set(threads):
-                return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
+            def slow(pair: int) -> float:
+                with threads_set(threads):
+                    return one_by_one(model, renderer, prompts[pair % step :: step], sampling)
 
-        ours, own, single = alternate(
-            [lambda _: answer(backend, prompts, sampling), lambda _: vllms_own(backend, prompts, sampling), slow],
-            args.pairs,
-        )
+            sides.append(slow)
+        ours, own, *single = alternate(sides, args.pairs)
+    per_answer = " and ".join(f"{statistics.mean(each) / len(prompts):.0f}" for each in lengths)
     note = f"{len(prompts)} rows of {task}, {model.dtype}, at most {args.max_new_tokens} new tokens"
-    several = f"{note}; {len(prompts[::step])} rows a pair one by one with {threads} threads, its better number"
-    told("rewriting, vllm, " + name, "generate, batch 1", ours, single, GOALS[name], several)
-    told("rewriting, vllm, " + name, "LLM.generate, started", ours, own, 0.95, note)
+    told("rewriting, vllm, " + name, "LLM.generate, started", ours, own, 0.95, f"{note}; {per_answer} per answer")
+    for rates in single:
+        several = f"{note}; {len(prompts[::step])} rows a pair one by one with {threads} threads, its better number"
+        told("rewriting, vllm, " + name, "generate, batch 1", ours, rates, GOALS[name], several)
 
 
 def measure_arms(args: argparse.Namespace) -> None:
@@ -129,7 +148,7 @@ def measure_arms(args: argparse.Namespace) -> None:
 
 def measure_speculation(args: argparse.Namespace) -> None:
     """One request at a time, greedy."""
-    task, prompts = rewriting_prompts(args.single_rows)
+    task, prompts = rewriting_prompts(args.single_rows, args.task)
     with guessing(args.dtype, "reference") as on, guessing(args.dtype, None) as off:
         texts = [{c.id: c.text for p in prompts for c in each.generate([p], GREEDY)} for each in (on, off)]
         same = sum(texts[0][name] == texts[1][name] for name in texts[0])
@@ -171,7 +190,9 @@ def told(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = ["demo", "llama30m", "arms", "speculate"]
-    parser.add_argument("what", nargs="*", default=kinds, help=f"of {', '.join(kinds)} (default: all)")
+    parser.add_argument("what", nargs="*", help=f"of {', '.join(kinds)} (default: all, or none with --model)")
+    parser.add_argument("--model", help="folder or GGUF file, in addition to `what`")
+    parser.add_argument("--task", help="whose training rows are rewritten, such as dolly or gsm8k")
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--slow-rows", type=int, default=40, help="of them one by one in each pair")
     parser.add_argument("--single-rows", type=int, default=40, help="for speculate")
@@ -187,7 +208,9 @@ def main() -> None:
             "arms": lambda: measure_arms(args),
             "speculate": lambda: measure_speculation(args),
         }
-        for name in args.what:
+        if args.model:
+            measure_rewriting(Path(args.model).name, args.model, args)
+        for name in args.what or ([] if args.model else kinds):
             runs[name]()
 
 

@@ -1,9 +1,11 @@
-"""LoRA training of a random 30M Llama on GSM8K rows: ours against plain TRL and LLaMA-Factory.
+"""LoRA training of a random 30M Llama, or of `--model`, on GSM8K rows: ours against plain TRL and LLaMA-Factory.
 
 Rows, tokens, model, LoRA settings, learning rate, dtype, threads and tokens per batch are the same. Each round trains
 on its share of the rows for one epoch, every trainer in turn in a fresh process, and times only the training loop. The
 figure is the median of the rounds' ratios of response tokens per second. The baselines recompute activations, which is
 their default and not ours; `--same-checkpointing` turns that off. `--compiled` adds ours with `torch_compile`.
+
+    python benchmarks/train.py --model FOLDER_OR_GGUF --task dolly --rows 64 --rounds 3 --llamafactory PYTHON
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from llama30m import make_llama30m
-from pairs import Row
+from pairs import Row, training_examples
 
 from selfdistill.models.loading import load_renderer
+from selfdistill.models.renderer import Renderer
+from selfdistill.models.source import model_source
 from selfdistill.recipe import ModelConfig, TrainConfig
 from selfdistill.types import Example, Message
 
@@ -36,20 +40,29 @@ PACKED = {"batch_size": 8, "micro_batch_size": 8, "packed": True}
 PACKS = {"batch_size": 2, "micro_batch_size": 1}
 
 
-def question_rows(rows: int) -> list[dict[str, str]]:
-    """GSM8K's training rows if SELFDISTILL_DATA names the folder of real data, else the demo's."""
-    from itertools import islice
+def question_rows(rows: int, task: str | None = None) -> list[dict[str, str]]:
+    """The first question and answer of `training_examples`' conversations."""
+    _, found = training_examples(rows, task)
+    return [{"question": each.prompt[-1].content, "answer": each.reference} for each in found]
 
-    from selfdistill.tasks import get_task
 
-    real = Path(os.environ.get("SELFDISTILL_DATA", ""), "gsm8k", "train.jsonl")
-    if real.is_file():
-        lines = real.read_text(encoding="utf-8").splitlines()[:rows]
-        return [{key: json.loads(line)[key] for key in ("question", "answer")} for line in lines]
-    task = get_task("demo-maths")
-    assert task.train is not None
-    examples = (example for row in task.load(task.train) for example in row.examples())
-    return [{"question": e.prompt[-1].content, "answer": e.reference} for e in islice(examples, rows)]
+def fitting(rows: list[dict[str, str]], renderer: Renderer) -> list[dict[str, str]]:
+    """The rows that fit into LENGTH tokens: the trainers cut or drop longer rows in different ways."""
+
+    def tokens(row: dict[str, str]) -> int:
+        return len(renderer.response_row((Message("user", row["question"]),), row["answer"]).input_ids)
+
+    return [row for row in rows if tokens(row) <= LENGTH]
+
+
+def template_of(renderer: Renderer) -> dict[str, Any]:
+    """The chat template's text around a question, and an answer with what ends it, in LLaMA-Factory's notation."""
+    content = "{{content}}"
+    prompt = (Message("user", content),)
+    answer = renderer.response_row(prompt, content).input_ids[len(renderer.ids(prompt)) :]
+    written = renderer.tokenizer.decode(answer, skip_special_tokens=False)
+    stops = renderer.tokenizer.convert_ids_to_tokens(sorted(renderer.stop_ids))
+    return {"user": renderer.text(prompt), "assistant": written, "stop": stops}
 
 
 def examples(job: dict[str, Any]) -> list[Example]:
@@ -76,9 +89,10 @@ def train_ours(job: dict[str, Any], **extra: Any) -> dict[str, Any]:
         lr=job["lr"], epochs=1, batch_size=job["batch_size"], micro_batch_size=job["micro_batch_size"],
         max_length=LENGTH, packing=job["packed"], dtype="bfloat16" if job["bf16"] else "float32", extra=extra,
     )  # fmt: skip
-    losses: list[float] = []
+    seen: list[float | None] = []  # None before the first step
     model = ModelConfig(path=job["model"], device=job.get("device", "cpu"))
-    result = train(examples(job), model, settings, Path(job["folder"], "ours"), lambda *row: losses.append(row[2]))
+    result = train(examples(job), model, settings, Path(job["folder"], "ours"), lambda *row: seen.append(row[2]))
+    losses = [loss for loss in seen if loss is not None]
     return {
         "seconds": clock[0], "losses": losses, "trained_tokens": result.trained_tokens, "tokens": result.tokens,
         "peak_gib": result.peak_memory_gib,
@@ -143,7 +157,9 @@ def run(name: str, python: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder or GGUF file (default: a random Llama of 30M parameters)")
+    parser.add_argument("--task", help="whose training rows are trained on, such as dolly or gsm8k")
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--micro-batch-size", type=int, default=2, help="rows a micro-batch, without packing")
@@ -159,8 +175,7 @@ def main() -> None:
         print("\nMEASURED", json.dumps(TRAINERS[args.one](json.loads(args.job))))
         return
     names = ["ours", "trl", *(["llamafactory"] if args.llamafactory else []), *(["compiled"] if args.compiled else [])]
-    rows = question_rows(args.rows)
-    common = {
+    common: dict[str, Any] = {
         "rows": "rows.json", "max_length": LENGTH, "lr": args.lr, "bf16": not args.float32,
         "checkpointing": not args.same_checkpointing, "micro_batch_size": args.micro_batch_size,
     }  # fmt: skip
@@ -169,7 +184,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        model = str(make_llama30m(Path(folder, "model")))
+        model = model_source(ModelConfig(path=args.model)) if args.model else str(make_llama30m(Path(folder, "model")))
+        renderer = load_renderer(ModelConfig(path=model))
+        rows, common["template"] = fitting(question_rows(args.rows, args.task), renderer), template_of(renderer)
         for kind in (PACKED, UNPACKED):
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for part in range(args.rounds):
@@ -178,10 +195,12 @@ def main() -> None:
                     python = args.llamafactory if name == "llamafactory" else sys.executable
                     found[name].append(run(name, python, job))
             for name in names[1:]:
-                print(line(found["ours"], found[name], name, bool(kind["packed"])), flush=True)
+                print(line(found["ours"], found[name], name, bool(kind["packed"]), args.model), flush=True)
 
 
-def line(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, packed: bool) -> str:
+def line(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, packed: bool, model: str | None = None
+) -> str:
     """Mean losses are over all steps; losses per step are compared if the batches hold the same rows."""
     pairs = list(zip(ours, theirs, strict=True))
     assert all(one["trained_tokens"] == other["trained_tokens"] for one, other in pairs), "not the same tokens"
@@ -190,8 +209,8 @@ def line(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], name: str, pa
     steps = [zip(one["losses"], other["losses"], strict=False) for one, other in pairs]
     apart = "other batches" if packed else f"{max(abs(a - b) for pair in steps for a, b in pair):.4f}"
     rates = [statistics.median(run["rate"] for run in runs) for runs in (ours, theirs)]
-    goal = 1.3 if packed and name == "llamafactory" else None
-    what = f"LoRA training, {'packed' if packed else 'not packed'}"
+    goal = 1.3 if name in ("trl", "llamafactory") and (model or (packed and name == "llamafactory")) else None
+    what = f"LoRA training, {'packed' if packed else 'not packed'}{f', {Path(model).name}' if model else ''}"
     note = f"mean losses {means[0]:.4f} and {means[1]:.4f}, step by step apart: {apart}"
     Row(what, name, ratios, "response tokens/s", rates[0], rates[1], at_least=goal, note=note).tell()
     return (

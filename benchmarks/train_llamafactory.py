@@ -14,18 +14,17 @@ from typing import Any
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    from llamafactory.data.formatter import EmptyFormatter, StringFormatter
+    from llamafactory.data.formatter import StringFormatter
     from llamafactory.data.template import register_template
     from llamafactory.train.tuner import run_exp
     from transformers import TrainerCallback
 
-    # The demo's chat_template, token for token.
+    written = job["template"]  # the model's chat template, token for token
     register_template(
-        name="demo",
-        format_user=StringFormatter(slots=["<|user|>\n{{content}}<|end|>\n<|assistant|>\n"]),
-        format_assistant=StringFormatter(slots=["{{content}}<|end|>\n", {"eos_token"}]),
-        format_prefix=EmptyFormatter(slots=[{"bos_token"}]),
-        stop_words=["<|end|>"],
+        name="measured",
+        format_user=StringFormatter(slots=[written["user"]]),
+        format_assistant=StringFormatter(slots=[written["assistant"]]),
+        stop_words=written["stop"],
     )
     folder = Path(job["folder"])
     info = {"rows": {"file_name": job["rows"], "columns": {"prompt": "question", "response": "answer"}}}
@@ -55,7 +54,7 @@ def main() -> None:
             "lora_rank": 8,
             "lora_alpha": 16,
             "lora_target": "q_proj,v_proj",
-            "template": "demo",
+            "template": "measured",
             "dataset": "rows",
             "dataset_dir": job["folder"],
             "output_dir": str(folder / "out"),

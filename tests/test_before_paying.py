@@ -3,9 +3,11 @@ rows, and answers that a directory next to this one already holds are not asked 
 
 import importlib
 import json
+import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator
@@ -209,6 +211,14 @@ def test_missing_weights_stop_before_the_rewriting(model: Path, tmp_path: Path, 
     done = command("run", recipe(tmp_path, partial), "--dir", tmp_path / "run")
     assert done.code == 2
     assert "holds no safetensors weights" in done.said
+    whole = (model / "model.safetensors").read_bytes()
+    (partial / "model.safetensors").write_bytes(whole[:-1])  # a download that broke off
+    for done in (
+        command("check", "--no-probe", recipe(tmp_path, partial)),
+        command("run", recipe(tmp_path, partial), "--dir", tmp_path / "run"),
+    ):
+        assert done.code == 2
+        assert "can't be loaded (model.safetensors is not whole); download them again." in done.said
     assert unpaid(tmp_path / "run")
 
 
@@ -254,6 +264,17 @@ def test_a_probe_without_memory_is_a_sentence(
     assert done.code == 2, done.said
     assert "The probe of the backend hf ran out of memory; lower model.batch_tokens, or take a" in done.said
     assert "ran out of memory; lower train.micro_batch_size or train.max_length" in done.said
+
+
+def test_a_probe_that_the_system_kills_ran_out_of_memory(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe(tmp_path, Path("demo"), rewrite={"grader": "final_number"})
+    killed = partial(subprocess.Popen, preexec_fn=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(subprocess, "Popen", killed)
+    done = command("check", path)
+    assert done.code == 2, done.said
+    assert "The probe of the backend hf ran out of memory; lower model.batch_tokens" in done.said
 
 
 def test_a_slow_probe_is_ended(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

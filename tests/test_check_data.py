@@ -232,3 +232,16 @@ def test_a_rewrite_command_tells_what_was_left_out(
     exported = command("export", tmp_path / "run", "--to", "jsonl")
     assert "1 row of the data couldn't be used" in exported.said
     assert "Wrote 4 rows:" in exported.said
+
+
+def test_tasks_that_make_or_read_rows_in_their_own_way_are_checked_too(tmp_path: Path, command: Command) -> None:
+    """A column that only the grader reads is not unused, and rows that a task makes are in no file."""
+    (tmp_path / "r.yaml").write_text(json.dumps({"model": "demo", "task": "reading", "data": {"n": 20}}))
+    done = command("check", "--no-probe", tmp_path / "r.yaml")
+    assert (done.code, "unused" in done.said) == (0, False)
+    done = command("check", "--no-probe", tmp_path / "r.yaml", "task=demo-tool")
+    assert (done.code, "unused" in done.said) == (0, False)
+    assert (
+        "not trained on: answer (20 of 20 rows)"
+        in command("check", "--no-probe", tmp_path / "r.yaml", "task=demo-maths").said
+    )

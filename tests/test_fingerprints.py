@@ -64,8 +64,8 @@ CHANGED: dict[str, Any] = {
 }
 # Keys that change the arms, tasks or names of stages. Other tests are about these.
 ELSEWHERE = {
-    "task", "arms.*.of", "arms.*.alpha", "arms.*.replay.task", "evaluate.tasks.*.task", "evaluate.tasks.*.few_shot",
-    "shift.task",
+    "task", "rewrite.preset", "arms.*.of", "arms.*.alpha", "arms.*.replay.task", "evaluate.tasks.*.task",
+    "evaluate.tasks.*.few_shot", "shift.task",
 }  # fmt: skip
 
 
@@ -178,6 +178,14 @@ def test_a_key_that_keeps_the_results_changes_them_under_its_condition(values: d
     key = next(key for key in recipe_keys() if key.path == path)
     assert "adapter.dropout" in key.unless
     assert changes({**values, "train": {**values["train"], "adapter": {"dropout": 0.1}}}, key) == {"train"}
+
+
+def test_the_papers_preset_changes_the_grader_of_open_ended_tasks(values: dict[str, Any]) -> None:
+    key = next(key for key in recipe_keys() if key.path == "rewrite.preset")
+    assert changes(values, key) == {"rewrite"}  # the recipe names its grader
+    assert changes({**values, "task": "gsm8k", "rewrite": {"backend": "ray"}}, key) == set()  # its own wording is ours
+    assert changes({**values, "task": "dolly", "rewrite": {"backend": "ray"}}, key) == key.reruns
+    assert changes({**values, "task": "dolly", "rewrite": {"backend": "ray", "grader": "facts"}}, key) == {"rewrite"}
 
 
 def test_every_key_has_a_description() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from support.command import Done
 from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import tiny_model
 
-from selfdistill import check, make_recipe, run
+from selfdistill import Experiment, check, make_recipe, report, run
 from selfdistill.errors import RecipeError
 from selfdistill.measure.row_losses import Losses, LossPair, compare_losses, mean_loss
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
+from selfdistill.store.manifest import ManifestFile
 
 HELD = 8
 
@@ -134,6 +136,31 @@ def test_an_interrupted_measurement_goes_on(model: Path, tmp_path: Path, done: t
     kept = (where / scores).stat().st_mtime_ns
     run(recipe, where)
     assert (where / scores).stat().st_mtime_ns == kept
+
+
+def test_runs_that_were_scored_in_different_dtypes_are_not_compared(
+    tmp_path: Path, done: tuple[Path, dict[str, Any]]
+) -> None:
+    where, verdict = done
+    arms = verdict["heldout_loss"][0]["arms"]
+    assert {arms[arm]["dtype"] for arm in arms} == {"float32"}
+    shutil.copytree(where, tmp_path / "run")
+    manifest = ManifestFile(tmp_path / "run")
+    stages = json.loads(json.dumps(manifest.read()["stages"]))
+    stages["loss/sdft@1/heldout"]["counts"]["dtype"] = "bfloat16"  # as if a GPU had scored it
+    manifest.write({**manifest.read(), "stages": stages})
+    again = report(Experiment.open(tmp_path / "run"))
+    found = again["heldout_loss"][0]
+    assert {arm: own["dtype"] for arm, own in found["arms"].items()} == {
+        "seed": "float32",
+        "vanilla": "float32",
+        "sdft": "bfloat16, float32",
+    }
+    assert [(row["arm"], row["against"]) for row in found["comparisons"]] == [("vanilla", "seed")]
+    assert found["other_dtypes"] == [["sdft", "seed"], ["sdft", "vanilla"]]
+    assert any(
+        "are not compared: sdft (bfloat16, float32) against seed (float32), sdft" in note for note in again["notes"]
+    )
 
 
 def test_the_recipe_decides_where_it_is_measured(model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.tiny import tiny_model
 
 from selfdistill.errors import ModelError
-from selfdistill.models.loading import load_context_length, load_model, load_renderer
+from selfdistill.models.loading import load_context_length, load_model, load_renderer, weights_problem
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import Message
 
@@ -87,12 +87,28 @@ def test_a_corrupted_config_is_one_sentence(tmp_path: Path, content: str) -> Non
         load_context_length(config(folder))
 
 
-def test_truncated_weights_are_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [-1, 1000, 3, 0])
+def test_truncated_weights_are_one_sentence(tmp_path: Path, left: int) -> None:
     folder = tiny_model(tmp_path / "m")
     weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"The weights of .* can't be loaded"):
+    assert weights_problem(config(folder)) is None
+    weights.write_bytes(weights.read_bytes()[:left])
+    with pytest.raises(ModelError, match=r"weights of .*m can't be loaded \(model\.safetensors is not whole\); down"):
         load_model(config(folder))
+
+
+def test_a_download_that_lacks_files_is_one_sentence(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m")
+    load_model(config(folder)).save_pretrained(folder, max_shard_size="20KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    assert weights_problem(config(folder)) is None
+    first, *others = sorted(folder.glob("model-*.safetensors"))
+    first.unlink()
+    assert f"({first.name} is missing); download them again" in str(weights_problem(config(folder)))
+    others[0].unlink()
+    assert f"(2 of {len(others) + 1} files are missing)" in str(weights_problem(config(folder)))
+    (folder / "model.safetensors.index.json").write_text("{")
+    assert "index.json is damaged" in str(weights_problem(config(folder)))
 
 
 def test_a_corrupted_tokenizer_is_one_sentence(tmp_path: Path) -> None:

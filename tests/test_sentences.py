@@ -93,7 +93,7 @@ def test_an_interval_without_zero_is_not_called_no_change(tmp_path: Path) -> Non
     rows = compare(pairs, MARGIN)
     assert (rows[-1].word, round(100 * rows[-1].low, 1), round(100 * rows[-1].high, 1)) == ("kept", -2.9, -0.5)
     sentences = summary(made(rows))
-    assert "no loss of 5 points or more on gsm8k (-1.7 points" in sentences[0]
+    assert "no loss of 5 points or more on gsm8k (−1.7 points" in sentences[0]
     write_experiment(tmp_path, {arm: RATES[arm] for arm in ("seed", "vanilla")}, rewrites=[])
     verdict = verdict_of(tmp_path) | {"comparisons": [row.to_json() for row in rows], "summary": sentences}
     write_json(tmp_path / "verdict.json", verdict)

@@ -23,7 +23,7 @@ from support.tiny import tiny_model
 
 from selfdistill import Experiment, evaluate, load_recipe, make_recipe, regrade, report, rewrite, run
 from selfdistill.backends.fake import FakeBackend
-from selfdistill.errors import ExperimentError, StageError
+from selfdistill.errors import ExperimentError, RecipeError, StageError
 from selfdistill.pipeline import train, train_commands
 from selfdistill.pipeline.check import check
 from selfdistill.pipeline.context import make_context
@@ -278,6 +278,17 @@ def test_regrade_needs_no_model_and_follows_the_answers(model: Path, rows: Path,
     assert scores["demo-safety"]["value"] == 1.0
     unchanged = {task["task"]: task["scores"]["seed"] for task in verdict["tasks"]}
     assert scores["heldout"] == unchanged["heldout"]
+
+
+def test_report_and_regrade_do_not_need_the_recipes_backend(model: Path, rows: Path, tmp_path: Path) -> None:
+    verdict = run(make_recipe(recipe_of(model, rows)), tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("backend: fake", "backend: ours"))
+    assert Experiment.open(tmp_path / "run").recipe.rewrite.backend == "ours"
+    assert report(Experiment.open(tmp_path / "run")) == verdict
+    assert regrade(Experiment.open(tmp_path / "run")) == verdict
+    with pytest.raises(RecipeError, match="There is no backend 'ours'"):
+        evaluate(Experiment.open(tmp_path / "run"))
 
 
 def test_report_of_a_run_that_only_rewrote(model: Path, rows: Path, tmp_path: Path) -> None:

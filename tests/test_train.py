@@ -195,6 +195,15 @@ def test_generation_settings_that_transformers_refuses_to_save_are_kept(tmp_path
     assert saved.read_bytes() == path.read_bytes()
 
 
+def test_a_model_without_generation_settings_is_trained_without(tmp_path):
+    folder = tiny_model(tmp_path / "seed")
+    (folder / "generation_config.json").unlink()
+    train(ROWS, ModelConfig(path=str(folder), device="cpu"), settings(max_steps=1, method="full"), tmp_path / "arm")
+    assert not (tmp_path / "arm" / "model" / "generation_config.json").exists()
+    trained = ModelConfig(path=str(tmp_path / "arm" / "model"), device="cpu")
+    assert load_renderer(trained).stop_ids == load_renderer(ModelConfig(path=str(folder), device="cpu")).stop_ids
+
+
 def test_a_training_under_another_date_is_another_training(tmp_path):
     dated = tiny_model(tmp_path / "dated", chat_template="{{ strftime_now('%d %b %Y') }}" + CHATML)
     for folder, raises in ((dated, True), (tiny_model(tmp_path / "plain"), False)):

@@ -7,7 +7,9 @@ tests/data holds rows of our own writing in the forms of the hub. The tests on r
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,7 @@ def test_the_papers_sizes_and_templates_are_the_defaults(name: str, hub: str, n:
     plan = make_context(make_recipe({"model": "org/name", "task": name, "rewrite": {"preset": "paper"}}))
     assert (plan.source.path, plan.source.split, plan.source.n) == (hub, "train", n)
     assert "Using the reference answer as a guide" in load_template(plan.task.template).user
+    assert plan.grader_settings()["grader"] == "none"
     assert make_context(make_recipe({"model": "demo", "task": name}, ["data.n=5"])).source.n == 5
 
 
@@ -117,17 +120,20 @@ def test_a_lima_row_of_another_shape_is_a_bad_row(row: object, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_filters_are_the_only_check_of_a_rewrite(name: str) -> None:
-    task = get_task(name)
-    example = read(name, ROWS / f"{name}.jsonl")[0][0].examples()[0]
-    assert task.ask(example) == example.prompt
+def test_rewrites_are_checked_for_facts_and_by_preset_by_filters_only(name: str) -> None:
+    example = replace(read(name, ROWS / f"{name}.jsonl")[0][0].examples()[0], reference="It is the Tagus, in 1998.")
 
-    def verdict(text: str) -> str:
+    def verdict(text: str, **own: Any) -> str:
+        task = make_context(make_recipe({"model": "demo", "task": name, "rewrite": own})).task
+        assert task.ask(example) == example.prompt
         return verify(example, Completion(example.id, text, "stop"), Filters(), task.grade).reason
 
-    assert verdict("Something else, and wrong at that.") == "not graded"
-    assert verdict("As the reference answer says, it is so.") == "talks about the reference"
-    assert verdict("") == "empty"
+    assert verdict("In 1998, it is the Tagus.") == "same facts"
+    assert verdict("In 1999, it is the Tagus.") == "a number of the reference is missing"
+    assert verdict("In 1999, it is the Tagus.", preset="paper") == "not graded"
+    assert verdict("In 1999, it is the Tagus.", preset="paper", grader="facts").startswith("a number")
+    assert verdict("As the reference answer says, it is so.", preset="paper") == "talks about the reference"
+    assert verdict("", preset="paper") == "empty"
 
 
 @pytest.mark.parametrize(("name", "count", "several"), [("alpaca", 2000, 0), ("dolly", 2000, 0), ("lima", 1029, 29)])

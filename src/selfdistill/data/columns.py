@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -107,9 +107,11 @@ def _flow(value: dict[str, str]) -> str:
     return text.strip()
 
 
-def unused_columns(conversations: Iterable[Conversation]) -> Counter[str]:
-    """The columns and turn fields that are not read, each with the number of rows that fill it."""
-    return Counter(name for row in conversations for name, value in row.extra.items() if is_filled(value))
+def unused_columns(conversations: Iterable[Conversation], read: Collection[str] = ()) -> Counter[str]:
+    """The columns and turn fields that are not read, each with the number of rows that fill it. `read` are those that a
+    task's grader reads."""
+    rows = (row.extra.items() for row in conversations)
+    return Counter(name for row in rows for name, value in row if is_filled(value) and name not in read)
 
 
 def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None, key: str = "data.columns") -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .stats import (
     LEVEL,
     PRIOR_FREEDOM,
+    PRIOR_SPREAD,
     Estimate,
     RunSpread,
     Values,
@@ -127,11 +128,11 @@ def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
 
 
 def run_spreads(
-    mine: Sequence[Table], other: Sequence[Table], both_trained: bool
+    mine: Sequence[Table], other: Sequence[Table], both_trained: bool, prior: float = PRIOR_SPREAD
 ) -> tuple[RunSpread | None, RunSpread | None]:
     """The spread between the runs of each of two arms, pooled over the tasks. If both are trained, an arm with a single
     run uses the other's spread."""
-    own, others = run_spread(mine), run_spread(other)
+    own, others = run_spread(mine, prior), run_spread(other, prior)
     return (own or others, others or own) if both_trained else (own, others)
 
 

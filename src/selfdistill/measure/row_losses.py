@@ -20,6 +20,10 @@ from .stats import LEVEL, Estimate, RunSpread, holm, run_spread
 if TYPE_CHECKING:
     from .stats import Table
 
+# Nats: the prior of the run-to-run spread. The smallest of 0.01, 0.02, 0.03 and 0.04 with which about 5 % of simulated
+# families at most hold a false word, for true spreads of 0 to 0.03 nats and few or many rows (docs/evaluation.md).
+PRIOR_SPREAD = 0.03
+
 Losses = Mapping[str, GapRow]
 """One run's rows by id: `nll` (nats per token, None if not scored, then with `error`) and `tokens`."""
 
@@ -44,7 +48,7 @@ def mean_loss(runs: Sequence[Losses]) -> dict[str, Any]:
     row: dict[str, Any] = {"n": len(keys), "tokens": 0, "unscored": dict(unscored), "value": None}
     if keys:
         table, weights = _tables(runs, keys)
-        spread = run_spread([table])
+        spread = run_spread([table], PRIOR_SPREAD)
         estimate = _estimate(table.mean(axis=0), weights, [(spread, len(runs))])
         row |= {"tokens": _tokens(runs, keys), "value": estimate.centre}
         row |= {"runs": table.mean(axis=1).tolist()} if len(runs) > 1 else {}
@@ -59,7 +63,7 @@ def compare_losses(pairs: Iterable[LossPair]) -> list[dict[str, Any]]:
 
     p-values are corrected (Holm) over the arms that are compared with the seed, and over those compared with a baseline
     arm. The word is "lower" or "higher" if the corrected p-value is below 0.05, else "can't tell". With several runs
-    the spread between runs is estimated as for scores, with a prior of 0.03 nats.
+    the spread between runs is estimated as for scores, with the prior `PRIOR_SPREAD`.
     """
     rows = [_compared(pair, keys) for pair in pairs if len(keys := _scored([*pair.mine, *pair.other])) > 1]
     for both_trained in (False, True):
@@ -73,7 +77,7 @@ def compare_losses(pairs: Iterable[LossPair]) -> list[dict[str, Any]]:
 def _compared(pair: LossPair, keys: Sequence[str]) -> tuple[dict[str, Any], bool]:
     mine, weights = _tables(pair.mine, keys)
     other, _ = _tables(pair.other, keys)
-    spreads = run_spreads([mine], [other], pair.both_trained)
+    spreads = run_spreads([mine], [other], pair.both_trained, PRIOR_SPREAD)
     spreads = applied_spreads(*spreads, len(mine), len(other), pair.both_trained)
     changes = mine.mean(axis=0) - other.mean(axis=0)
     estimate = _estimate(changes, weights, list(zip(spreads, (len(mine), len(other)), strict=True)))

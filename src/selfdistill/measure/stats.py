@@ -76,12 +76,12 @@ class RunSpread:
     freedom: float
 
 
-def run_spread(tables: Sequence[Table]) -> RunSpread | None:
+def run_spread(tables: Sequence[Table], prior_spread: float = PRIOR_SPREAD) -> RunSpread | None:
     """The spread between the runs of an arm, pooled over its tasks (one table each); None if no task has two runs.
 
     In a two-way table without replication (runs × items), the variance of the run means estimates σ² + σₑ²/n, and the
     residual mean square estimates σₑ² (Searle, Casella and McCulloch 1992, chapter 4). Both are averaged over the tasks
-    with weights R − 1, and σ̂² = max(0, difference). The prior (`PRIOR_SPREAD`, `PRIOR_FREEDOM`) is averaged in with
+    with weights R − 1, and σ̂² = max(0, difference). The prior (`prior_spread`, `PRIOR_FREEDOM`) is averaged in with
     its degrees of freedom.
     """
     parts = [(len(table) - 1, *_mean_squares(table)) for table in tables if len(table) > 1 and table.shape[1]]
@@ -91,7 +91,7 @@ def run_spread(tables: Sequence[Table]) -> RunSpread | None:
     between = sum(runs * square for runs, square, _ in parts) / weight
     noise = sum(runs * square for runs, _, square in parts) / weight
     own = pooled_freedom(weight, len(parts))
-    freedom, prior = own + PRIOR_FREEDOM, PRIOR_FREEDOM * PRIOR_SPREAD**2
+    freedom, prior = own + PRIOR_FREEDOM, PRIOR_FREEDOM * prior_spread**2
     return RunSpread((own * max(0.0, between - noise) + prior) / freedom, (own * between + prior) / freedom, freedom)
 
 

@@ -45,6 +45,43 @@ def check_model_files(model: ModelConfig) -> None:
         raise ModelError(f"There is no model folder {source}; check model.path, or give a hub name such as org/name.")
 
 
+def weights_problem(model: ModelConfig) -> str | None:
+    """A sentence if the weights in a local folder are not whole, as after a broken download; else None."""
+    folder = Path(model_source(model))
+    damage = _damage(folder) if folder.is_dir() else None
+    return damage and f"The weights of {model.path} can't be loaded ({damage}); download them again."
+
+
+def _damage(folder: Path) -> str | None:
+    """What is missing of a folder's weights, by the index and the header of each file; None if nothing is."""
+    index = folder / "model.safetensors.index.json"
+    names = [path.name for path in folder.glob("*.safetensors")]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"{index.name} is damaged"
+    elif "model.safetensors" in names:
+        names = ["model.safetensors"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        return f"{missing[0]} is missing" if len(missing) == 1 else f"{len(missing)} of {len(names)} files are missing"
+    return next((f"{name} is not whole" for name in names if not _is_whole(folder / name)), None)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file has all the bytes that its header names."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            held = path.stat().st_size - 8 - length
+            tensors = json.loads(file.read(length)) if held >= 0 else {}
+        ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+        return held >= 0 and max(ends, default=0) <= held
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
 def free_memory() -> None:
     """Free the memory of models that nothing refers to any more, before the next one is loaded."""
     import torch
@@ -231,6 +268,8 @@ def load_model(
 
     logging.disable_progress_bar()  # its bar would overwrite the command's progress
     check_model_files(model)
+    if problem := weights_problem(model):
+        raise ModelError(problem)
     device = pick_device(model.device)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -30,6 +30,7 @@ from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
 from .heldout_loss import measure_losses
+from .needs import with_known_backends
 from .preview import Previewed, preview_rows
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
@@ -165,10 +166,11 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
     memory into sentences. With `read_only` nothing is compared: finished stages count as finished."""
-    judge = experiment.recipe.judge
+    recipe = with_known_backends(experiment.recipe, experiment.manifest) if read_only else experiment.recipe
+    judge = recipe.judge
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
-    embeds = compares_embeddings(experiment.recipe.rewrite.grader or "none")
-    recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
+    embeds = compares_embeddings(recipe.rewrite.grader or "none")
+    recipe, commits = pinned(recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
     context = make_context(recipe, experiment.date)
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)

@@ -3,8 +3,9 @@ was paid for. `check` reports the same facts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 from ..errors import StageError
 from ..models.loading import check_model_files
@@ -14,7 +15,7 @@ from .context import Context, Run
 from .data import TRAIN
 from .disk import disk_problem, disk_use
 from .evaluate import items_stage
-from .lengths import measure_rows, unusable_rows
+from .lengths import RowLengths, measure_rows, unusable_rows
 from .needs import missing_here, training_needs
 from .replay import replayed_rows
 from .train import train_stage
@@ -43,10 +44,7 @@ def stop_if_unfit(experiment: Experiment, context: Context, runs: Iterable[Run],
     check_model_files(context.recipe.model)
     train, counts = experiment.path(TRAIN), experiment.counts("data")
     lengths = measure_rows(context, train, partial(progress, "data, counting tokens"))
-    found = list(unusable_rows(context, arms, lengths, train, context.source, context.task.load))
-    for name in arms:
-        found += replayed_rows(context, name, train.parent, counts["train"])
-    problems = [sentence for allowed, sentence in found if not allowed]
+    problems = [sentence for allowed, sentence in unfit_rows(context, arms, lengths, train) if not allowed]
     items = {
         task.name: experiment.counts(items_stage(context, task).name).get("items", 0)
         for task in context.tasks.values()
@@ -57,6 +55,16 @@ def stop_if_unfit(experiment: Experiment, context: Context, runs: Iterable[Run],
         problems.append(problem)
     if problems:
         raise StageError(" ".join(problems))
+
+
+def unfit_rows(context: Context, arms: Iterable[str], lengths: RowLengths, train: Path) -> Iterator[tuple[bool, str]]:
+    """A sentence about the rows that can't be trained on, for each arm about the rows that it replays, and whether each
+    fact allows a run. `lengths` are those of `train`, a train.jsonl with its heldout.jsonl next to it. Raises DataError
+    or ModelError if rows or tokenizer can't be read."""
+    arms = list(arms)
+    yield from unusable_rows(context, arms, lengths, train, context.source, context.task.load)
+    for name in arms:
+        yield from replayed_rows(context, name, train.parent, lengths.conversations)
 
 
 def _left(experiment: Experiment, context: Context, runs: Iterable[Run]) -> list[Run]:

@@ -23,7 +23,8 @@ from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
 from ..types import Example, Progress, Report, Rewrite, content_id
 from .context import Context
-from .rewrite import answer_sets, verify_settings
+from .rewrite import answer_sets
+from .verify import verify_settings
 
 AnswerRow = dict[str, Any]
 """A row of rewrites.jsonl. `source` says which answer it is; `original` if it failed."""

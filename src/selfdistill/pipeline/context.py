@@ -147,7 +147,7 @@ class Context:
 
 def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
     """Resolves a recipe; models without a date get `date`. Raises RecipeError if a name or a combination is wrong."""
-    recipe, run_program = _dated(recipe, date), lazy_runner(recipe.sandbox)
+    recipe, run_program = _with_tasks_grader(_dated(recipe, date)), lazy_runner(recipe.sandbox)
     task = _target(recipe, run_program)
     source = _source(recipe, task)
     check_format(source.format)
@@ -181,6 +181,16 @@ def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
+def _with_tasks_grader(recipe: Recipe) -> Recipe:
+    """The recipe with the grader that its task specifies, if it names none itself."""
+    own = recipe.rewrite
+    if own.grader is not None or recipe.task is None:
+        return recipe
+    task = get_task(recipe.task)
+    grader = task.paper_grader if own.preset and task.paper_grader else task.grader
+    return recipe.model_copy(update={"rewrite": own.model_copy(update={"grader": grader})})
+
+
 def _target(recipe: Recipe, run_program: Runner) -> Task:
     """The recipe's `task`, or one built from its `data`, `template` and `grader`."""
     own = recipe.rewrite
@@ -201,9 +211,9 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
         raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
-    metric = metric_of(own.grader) if own.grader else task.metric
+    metric, reads = (metric_of(own.grader), frozenset[str]()) if own.grader else (task.metric, task.reads)
     wording = task.paper_template if own.preset and task.paper_template else task.template
-    return replace(task, template=own.template or wording, grade=grade, metric=metric)
+    return replace(task, template=own.template or wording, grade=grade, metric=metric, reads=reads)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:

@@ -128,11 +128,13 @@ def _asked(task: EvaluatedTask, item: Example, identity: str) -> Example:
 def loss_results(
     experiment: Experiment, context: Context, compared: Sequence[tuple[str, str, bool]]
 ) -> list[dict[str, Any]]:
-    """For each task the mean of each arm that is scored in all its runs, and the comparisons of the pairs in `compared`
-    (arm, against, whether both are trained)."""
+    """For each task the mean of each arm that is scored in all its runs, with the dtype of its scores, and the
+    comparisons of the pairs in `compared` (arm, against, whether both are trained). `other_dtypes` are the pairs that
+    are not compared, because they were not scored in the same dtype."""
     found = []
     for task in loss_tasks(context) if has_likelihoods(context) else []:
         runs: dict[str, list[Losses]] = {}
+        dtypes: dict[str, set[str]] = {}
         for arm in context.recipe.arms:
             stages = [loss_stage(context, run, task) for run in context.runs_of(arm)]
             if all(map(experiment.finished, stages)):
@@ -140,12 +142,13 @@ def loss_results(
                     experiment.check_files(stage)
                 lines = [read_lines(experiment.path(stage.output)) for stage in stages]
                 runs[arm] = [{row["id"]: row for row in each} for each in lines]
-        pairs = [
-            LossPair(arm, against, runs[arm], runs[against], trained)
-            for arm, against, trained in compared
-            if {arm, against} <= runs.keys()
-        ]
+                dtypes[arm] = {experiment.counts(stage.name)["dtype"] for stage in stages}
+        there = [pair for pair in compared if {*pair[:2]} <= runs.keys()]
+        alike = [pair for pair in there if len(dtypes[pair[0]] | dtypes[pair[1]]) == 1]
+        pairs = [LossPair(arm, against, runs[arm], runs[against], trained) for arm, against, trained in alike]
         if runs:
-            arms = {arm: mean_loss(own) for arm, own in runs.items()}
-            found.append({"task": task.name, "arms": arms, "comparisons": compare_losses(pairs)})
+            arms = {arm: {**mean_loss(own), "dtype": ", ".join(sorted(dtypes[arm]))} for arm, own in runs.items()}
+            others = [[arm, against] for arm, against, trained in there if (arm, against, trained) not in alike]
+            comparisons = compare_losses(pairs)
+            found.append({"task": task.name, "arms": arms, "comparisons": comparisons, "other_dtypes": others})
     return found

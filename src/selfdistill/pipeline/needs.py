@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from ..backends import answering, answering_class, backend_class
+from ..backends import BACKENDS, answering, answering_class, backend_class
 from ..errors import SelfDistillError
 from ..grading import compares_embeddings
 from ..harness import check_installed
 from ..models.embedding import load_encoder
-from ..models.loading import check_model_files, pick_device
-from ..recipe import ModelConfig
+from ..models.loading import check_model_files, pick_device, weights_problem
+from ..recipe import ModelConfig, Recipe
 from ..recipe.data import grader_names
 from ..sandbox import check_sandbox
 from ..training import TRAINERS
 from .context import Context, Run
+
+_log = logging.getLogger(__name__)
 
 
 def missing_here(context: Context, runs: Iterable[Run]) -> list[str]:
@@ -43,11 +47,40 @@ def missing_here(context: Context, runs: Iterable[Run]) -> list[str]:
     return list(dict.fromkeys(missing))
 
 
+def with_known_backends(recipe: Recipe, manifest: Mapping[str, Any]) -> Recipe:
+    """The recipe for work that asks no model: an unknown backend is replaced by the backend that the finished stages
+    record, else by hf, with a warning."""
+
+    def known(name: str, *stages: str) -> str:
+        if name in BACKENDS:
+            return name
+        records = (record for stage, record in manifest["stages"].items() if stage.partition("/")[0] in stages)
+        recorded = (record["settings"].get("backend") for record in records)
+        found: str = next((other for other in recorded if other in BACKENDS), "hf")
+        _log.warning("There is no backend '%s'; its finished work is reported as that of %s.", name, found)
+        return found
+
+    def on_replicas(model: ModelConfig) -> ModelConfig:
+        ray = model.ray.model_copy(update={"backend": known(model.ray.backend, "rewrite", "answer")})
+        return model.model_copy(update={"ray": ray})
+
+    rewrite = recipe.rewrite.model_copy(update={"backend": known(recipe.rewrite.backend, "rewrite")})
+    evaluate = recipe.evaluate.model_copy(update={"backend": known(recipe.evaluate.backend, "answer")})
+    judge = recipe.judge
+    if judge is not None:
+        backend = known(judge.backend, "judge")
+        judge = judge.model_copy(update={"backend": backend, "model": on_replicas(judge.model)})
+    changes = {"model": on_replicas(recipe.model), "rewrite": rewrite, "evaluate": evaluate, "judge": judge}
+    return recipe.model_copy(update=changes)
+
+
 def training_needs(context: Context, runs: Iterable[Run]) -> Iterator[str]:
     """A sentence for each requirement of the trainings of `runs` that is missing here, or that the model can't meet."""
     model, trained = context.recipe.model, [run.train for run in runs if run.config.trained]
     if trained and model.device.startswith("cuda") and pick_device("auto") != "cuda":
         yield f"model.device is {model.device}, and there is no such GPU here; set it to auto."
+    if trained and (problem := weights_problem(model)):
+        yield problem
     for settings in trained:
         yield from TRAINERS["sft"].lacks(settings, model)
 

@@ -18,7 +18,8 @@ from ..store.rows import RowFile, first_occurrences
 from ..types import Example, Messages, Progress, Rewrite
 from .context import Context
 from .data import prepare_data, train_examples
-from .rewrite import graded, rewrites
+from .rewrite import rewrites
+from .verify import graded
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
             count = min(n, int(first.sum()))
             answers.rewriter.generate(examples(), count, backend, rows, partial(progress, "preview"))
     with RowFile(path, reading=True) as rows:
-        shown = list(graded(answers, context, examples(), rows))
+        shown = list(graded(answers.rewriter, context, examples(), rows))
     try:
         renderer = load_renderer(context.recipe.model)
     except ModelError:

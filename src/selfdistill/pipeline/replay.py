@@ -51,7 +51,7 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
         items = _held_out_items(context)
         if asked := sum(asks_any(row, items) for row in compress(iter_conversations(path), drawn)):
             notes.append(f"{asked:,} of them ask an item of heldout, so its score may be too high for this arm.")
-        unused = unused_columns(iter_conversations(path))
+        unused = unused_columns(iter_conversations(path), task.reads if task else ())
         form, key = source_format(source) if unused else None, f"arms.{name}.replay.columns"
         if sentence := unused_sentence(unused, counts.train, form, key):
             notes.append(f"{sentence[0].upper()}{sentence[1:]}.")

@@ -8,10 +8,9 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -22,24 +21,23 @@ import numpy.typing as npt
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..errors import ModelError, RenderError, StageError
+from ..errors import ModelError, StageError
 from ..generation.prompts import load_template, rewriting_chat_template
 from ..generation.resume import LazyBackend, forget_transient
 from ..generation.rewriter import Acceptance, Rewriter
-from ..models.loading import load_context_length, load_renderer, load_tokenizer
-from ..models.renderer import Renderer
+from ..models.loading import load_renderer, load_tokenizer
 from ..recipe import ArmConfig, ModelConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, write_lines
 from ..store.shared import take_over
 from ..store.stage import Stage
-from ..types import Example, Grade, Progress, Rewrite, content_id
+from ..types import Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
-from .judge_rewrites import apply_judge, ask_judge, judge_settings
+from .judge_rewrites import apply_judge, ask_judge
+from .verify import graded, verify_settings
 
 _log = logging.getLogger(__name__)
-_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt
 
 
 @dataclass(frozen=True)
@@ -121,19 +119,6 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
         model = model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template, wording)})
     source = "self" if template is None else "rewrite"
     return AnswerSet(name, kind, source, rewriter, model, generating, verifying)
-
-
-def verify_settings(context: Context) -> dict[str, Any]:
-    """The settings that decide which answers of the seed are accepted."""
-    limit = {"max_length": longest} if (longest := _longest(context)) else {}
-    own = {"grader": context.grader_settings(), **context.recipe.rewrite.deciding("verify"), **limit}
-    return own | judge_settings(context)
-
-
-def _longest(context: Context) -> int | None:
-    """The most tokens of a sequence that every arm can train on; None if no arm is trained."""
-    recipe = context.recipe
-    return min((recipe.arm_train(arm).max_length for arm in recipe.arms.values() if arm.trained), default=None)
 
 
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
@@ -267,7 +252,7 @@ def _verify(
     with RowFile(experiment.path(answers.generating.output), reading=True) as rows, ExitStack() as stack:
 
         def selected() -> Iterator[Rewrite]:
-            return graded(answers, context, compress(train_examples(experiment), first), rows)
+            return graded(answers.rewriter, context, compress(train_examples(experiment), first), rows)
 
         verified = selected()
         if judged := answers.verifying.row_files:
@@ -278,42 +263,6 @@ def _verify(
         write_lines(experiment.path(answers.verifying.output), (_row(rewrite, answers.source) for rewrite in verified))
     asked = {"transient": transient} if transient else {}
     return {**acceptance.to_json(), "duplicates": len(first) - count, **asked}
-
-
-def graded(answers: AnswerSet, context: Context, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
-    """The answer in `rows` to each example with its grade. Raises StageError if one is missing. Without a local
-    tokenizer (the model may exist only on a server) rewrites that can't be trained on are not found."""
-    try:
-        renderer = load_renderer(context.recipe.model)
-    except ModelError:
-        return answers.rewriter.select(examples, rows, None)
-    return _fitting(answers.rewriter.select(examples, rows, renderer.untrainable), context, renderer)
-
-
-def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) -> Iterator[Rewrite]:
-    """Rejects a rewrite that is too long to train on after its prompt: training would stop at it, or cut its end."""
-    try:
-        window = load_context_length(context.recipe.model)
-    except ModelError:
-        yield from rewrites
-        return
-    limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
-    for rewrite in rewrites:
-        long = rewrite.grade.passed and _bytes(rewrite) > limit - _OVERHEAD and _tokens(renderer, rewrite) > limit
-        yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
-
-
-def _bytes(rewrite: Rewrite) -> int:
-    """The bytes of prompt and rewrite, which have no more tokens than bytes."""
-    return sum(len(message.content.encode()) for message in rewrite.example.prompt) + len(rewrite.response.encode())
-
-
-def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:
-    """The tokens of the rewrite's training sequence; 0 if its prompt can't be rendered, which no answer changes."""
-    try:
-        return len(renderer.response_row(rewrite.example.prompt, rewrite.response).input_ids)
-    except RenderError:
-        return 0
 
 
 def _row(rewrite: Rewrite, source: str) -> dict[str, Any]:

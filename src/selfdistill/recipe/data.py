@@ -86,8 +86,9 @@ def grader_names(spec: GraderSpec | None) -> list[str]:
 class RewriteConfig(Settings):
     """Rewriting (eq. 3) and selection (eq. 4)."""
 
-    preset: Annotated[Literal["paper"] | None, reruns("rewrite", resolved=True)] = None
-    """`paper`: if `template` is null, the template has the paper's wording."""
+    preset: Annotated[Literal["paper"] | None, reruns("rewrite", "verify", "choose", "grade", resolved=True)] = None
+    """`paper`: if `template` is null, the template has the paper's wording; if `grader` is null, rewrites of open-ended
+    tasks (dolly, alpaca, lima, openhermes) are checked by the filters only, as in the paper."""
     template: Annotated[str | None, reruns("rewrite", resolved=True)] = None
     """Rewriting template: a name that `selfdistill list` shows, or a file; null is the template of the task, else
     own-words."""

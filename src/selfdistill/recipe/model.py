@@ -84,7 +84,8 @@ class ModelConfig(Settings):
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], _NOT_TRAINING] = "auto"
-    """Dtype of the weights that answer; `auto` is bfloat16 on a GPU that has it, else float32."""
+    """Dtype of the weights that answer; `auto` is bfloat16 if the GPU or CPU computes in it, else float16 on CUDA and
+    float32 elsewhere."""
     score_dtype: Annotated[Literal["float32", "bfloat16"], reruns("choose", "masking")] = "float32"
     """Dtype for likelihoods that decide what is trained (train.mask_above, best_of of an arm): `auto` would make them
     depend on the hardware."""

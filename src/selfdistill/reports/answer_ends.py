@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .findings import Findings, JsonRow
-from .text import during, points
+from .text import change_size, during
 
 ENDINGS = {"loop": "loop", "garbled": "garbled", "empty": "empty", "limit": "cut off"}
 """The endings other than a normal one, as they are shown. "Cut off" are the answers that were cut off at the limit and
@@ -51,7 +51,11 @@ def degeneration_sentences(findings: Findings, degeneration: Mapping[str, Any]) 
     sentences = []
     for arm in findings.arms:
         found = [row.change for row in rows if row.arm == arm and row.change]
-        said = [f"{_more(row)} on {row['task']} ({_size(row)})" for row in found if row["word"] in ("forgot", "gained")]
+        said = [
+            f"{_more(row)} on {row['task']} ({change_size(row)})"
+            for row in found
+            if row["word"] in ("forgot", "gained")
+        ]
         if said:
             runs = during(min(row["runs"] for row in found)).capitalize()
             sentences.append(
@@ -63,7 +67,3 @@ def degeneration_sentences(findings: Findings, degeneration: Mapping[str, Any]) 
 
 def _more(row: JsonRow) -> str:
     return "more" if row["word"] == "forgot" else "fewer"
-
-
-def _size(row: JsonRow) -> str:
-    return f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"

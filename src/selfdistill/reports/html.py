@@ -21,15 +21,16 @@ _JSON_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), data: Any = None, **context: Any) -> str:
     """The page with its style sheets and scripts inline; the content policy allows them by their hashes. The script
     reads `data` from the page as JSON. Everything else is escaped."""
-    from jinja2 import Environment
+    from jinja2 import Environment, FunctionLoader
 
     folder = files(__package__) / "templates"
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    loader = FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
     filters = (nats, nat_bounds, percent, bounds, points, point_bounds, figure, p_value, count, duration)
     environment.filters |= {function.__name__: function for function in filters}
     style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
-    page: str = environment.from_string((folder / template).read_text(encoding="utf-8")).render(
+    page: str = environment.get_template(template).render(
         policy=f"{policy}; script-src '{_digest(code)}'" if code else policy,
         style=Markup(style),
         script=Markup(code),

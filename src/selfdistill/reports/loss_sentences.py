@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .findings import Findings, JsonRow
 from .text import during
@@ -95,3 +96,16 @@ def loss_notes(losses: Sequence[Mapping[str, JsonRow]]) -> Iterator[str]:
         if said:
             lines = "; ".join(f"{', '.join(arms)} {what}" for what, arms in said.items())
             yield f"{each['task']}: rows without a held-out loss: {lines}."
+        dtypes = {arm: own.get("dtype") for arm, own in each["arms"].items()}
+        if pairs := [f"{arm} ({dtypes[arm]}) against {other} ({dtypes[other]})" for arm, other in _others(each)]:
+            yield (
+                f"The held-out losses of {each['task']} were scored in different dtypes, as on different machines, and "
+                f"are not compared: {', '.join(pairs)}. Delete loss.jsonl of the runs to score again, and run "
+                "`selfdistill evaluate` on one machine."
+            )
+
+
+def _others(losses: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """The pairs that are not compared, because of their dtypes. Verdicts of earlier versions have none."""
+    pairs: Sequence[Sequence[str]] = losses.get("other_dtypes", [])
+    return pairs

@@ -13,7 +13,7 @@ from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .kept import kept_sentence, nearly_vanilla
 from .loss_sentences import loss_headline, loss_notes, loss_summary
-from .text import during, percent, points, scope
+from .text import change_size, during, percent, points, scope
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
 _FLOOR = 0.1
@@ -89,7 +89,7 @@ def summary(verdict: JsonRow) -> list[str]:
         changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]
         if changes:
             targets, rest = ([row for role, row in changes if role == wanted] for wanted in ("target", "other"))
-            said = [f"{_verb(row, findings.margin)} on {row['task']} ({_size(row)})" for row in targets]
+            said = [f"{_verb(row, findings.margin)} on {row['task']} ({change_size(row)})" for row in targets]
             runs = scope(min(row["runs"] for _, row in changes)).capitalize()
             sentences.append(f"{runs} of {arm}: {'; '.join([*said, *_tally(rest)])}.")
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
@@ -111,8 +111,8 @@ def _curves(findings: Findings, sweeps: Sequence[JsonRow]) -> list[str]:
 
     def mean(role: str, arm: str) -> str:
         tasks = [task for task in findings.tasks if task["role"] == role]
-        changes = [100 * row["difference"] for task in tasks if (row := findings.change(task, arm))]
-        return f"{fmean(changes):+.1f}" if changes and len(changes) == len(tasks) else "–"
+        changes = [row["difference"] for task in tasks if (row := findings.change(task, arm))]
+        return points(fmean(changes)) if changes and len(changes) == len(tasks) else "–"
 
     lines: dict[str, list[str]] = {}
     for point in sweeps:
@@ -155,7 +155,7 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
             relation = _relation(row, findings.margin)
             above = row["low"] > 0 and row["word"] != "gained"
             note = "; it is above, but not after the correction over all tasks" if above else ""
-            sentences.append(f"On {row['task']}, {arm} {relation} {baseline} {over} ({_size(row)}{note}).")
+            sentences.append(f"On {row['task']}, {arm} {relation} {baseline} {over} ({change_size(row)}{note}).")
     return sentences
 
 
@@ -168,11 +168,6 @@ def _relation(row: JsonRow, margin: float) -> str:
     kept = "is not below" if row["low"] > 0 else f"is less than {100 * margin:g} points below"
     kept = "is level with" if row["unchanged"] else kept
     return {"gained": "is above", "kept": kept, "forgot": "is below"}.get(row["word"], "can't be told apart from")
-
-
-def _size(row: JsonRow) -> str:
-    low, high = 100 * row["low"], 100 * row["high"]
-    return f"{100 * row['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
 
 
 def _tally(rows: Sequence[JsonRow]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 MAX_TEXT = 8_000
@@ -92,6 +93,11 @@ def points(difference: float) -> str:
 
 def point_bounds(low: float, high: float) -> str:
     return f"[{points(low)}, {points(high)}]"
+
+
+def change_size(row: Mapping[str, Any]) -> str:
+    """The `difference` of a comparison with its interval: −6.0 points, 95 % interval −9.1 to −2.9."""
+    return f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
 
 
 def figure(value: float) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..data import BadRow, OnBad, good_rows, read_records, read_rows
 from ..data.turns import UnusableError
 from ..errors import RecipeError
+from ..grading import make_grader
 from ..grading.judged import Judging as Judging
 from ..recipe import DataConfig
+from ..recipe.data import GraderSpec
 from ..types import Conversation, Example, Grade, Messages
 
 T = TypeVar("T")
@@ -46,9 +48,11 @@ class Task:
     `load(source, on_bad)` streams the rows of a split; bad rows are handled as in `data.good_rows`. `train` and `test`
     are the default sources. `ask` returns the evaluation prompt of an example. `grade(example, text)` grades an answer
     or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
-    is for evaluation only. `paper_template` is the one that `rewrite.preset: paper` takes.
+    is for evaluation only. `grader` is the specification of a grader, as in `rewrite.grader`, in place of `grade`.
+    `paper_template` and `paper_grader` are those that `rewrite.preset: paper` takes.
 
-    If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
+    `reads` are the columns in `Example.extra` that `grade` reads. If `needs` holds "sandbox", `grade` also takes `run`,
+    a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
     everything, and `load`, `ask` and `grade` are left out.
     """
@@ -62,11 +66,18 @@ class Task:
     train: DataConfig | None = None
     template: str | None = None
     paper_template: str | None = None
+    grader: GraderSpec | None = None
+    paper_grader: GraderSpec | None = None
     metric: str = "accuracy"
-    needs: frozenset[str] = field(default_factory=frozenset)
+    reads: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
     judge: Judging | None = None
     answers_of: str | None = None
     harness: Harness | None = None
+
+    def __post_init__(self) -> None:
+        if self.grader is not None and self.grade is _not_ours:
+            object.__setattr__(self, "grade", make_grader(self.grader))
 
 
 TASKS: dict[str, str] = {

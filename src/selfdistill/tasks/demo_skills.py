@@ -115,6 +115,7 @@ def _task(
         train=DataConfig(path=name, split="train") if template else None,
         template=template,
         metric=metric,
+        reads=frozenset({"answer"} if grade in (_last_words, _helps, _same_call, _program) else ()),
     )
 
 

@@ -1,5 +1,5 @@
-"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. For training.
-The filters are the only check.
+"""Dolly (Conover et al. 2023): 15,011 instructions and responses by Databricks' staff. For training. Rewrites
+are checked for the facts of the reference, under `rewrite.preset: paper` by the filters only.
 
     {"instruction": "What colour is the old lighthouse?", "context": "The old lighthouse was painted red in 1911. …",
      "response": "Red.", "category": "closed_qa"}
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..data import OnBad, read_conversations
-from ..grading import make_grader
 from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row
@@ -29,7 +28,8 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 TASK = Task(
     name="dolly",
     skill="instructions",
-    grade=make_grader("none"),
+    grader="facts",
+    paper_grader="none",
     load=load,
     train=DataConfig(path="databricks/databricks-dolly-15k", n=2000, on_bad_row="skip"),  # as in the paper
     template="own-words",

@@ -3,8 +3,9 @@
     {"conversations": ["Write a two-line poem about a slow train.", "It halts at every field to count the sheep, …",
      "Now one about a fast train.", "The fields are only green, the towns a blur; …"], "source": "multi_turn"}
 
-The filters are the only check. https://huggingface.co/datasets/GAIR/lima, CC BY-NC-SA. This copy is gated. If
-`datasets` can't load it, download its train.jsonl and set `data.path` to the file.
+Rewrites are checked for the facts of the reference, under `rewrite.preset: paper` by the filters only.
+https://huggingface.co/datasets/GAIR/lima, CC BY-NC-SA. This copy is gated. If `datasets` can't load it, download its
+train.jsonl and set `data.path` to the file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 
 from ..data import OnBad, read_conversations
 from ..data.formats import SHAREGPT, read_conversation
-from ..grading import make_grader
 from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row, load_rows
@@ -42,7 +42,8 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
 TASK = Task(
     name="lima",
     skill="instructions",
-    grade=make_grader("none"),
+    grader="facts",
+    paper_grader="none",
     load=load,
     train=DataConfig(path="GAIR/lima", on_bad_row="skip"),  # all rows, as in the paper
     template="own-words",

@@ -77,4 +77,5 @@ TASK = Task(
     test=DataConfig(path=str(ROWS), split="test"),
     template="own-words",
     paper_template="using",
+    reads=frozenset({"keys"}),
 )

@@ -18,15 +18,15 @@ from ...models.loading import check_model_files, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
 from ...types import Conversation, Example, Grade, Progress, silent
+from ..beforehand import unfit_rows
 from ..context import Context, make_context
 from ..data import data_warnings
 from ..disk import disk_problem, disk_use
 from ..entries import HELDOUT, has_grader
 from ..heldout_loss import has_likelihoods, loss_tasks
-from ..lengths import measure_rows, unusable_rows
+from ..lengths import measure_rows
 from ..needs import missing_here
 from ..preview import marked
-from ..replay import replayed_rows
 from ..rewrite import needs_rewrites, rewrites
 from ..stages import stages_of
 from .arm_settings import arm_lines, arm_warnings
@@ -94,7 +94,7 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             "of them can; the grader may not fit the data."
         )
     measured = has_likelihoods(context) and bool(loss_tasks(context))
-    if not has_grader(recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
+    if not has_grader(context.recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             f"rewrite.grader, or leave heldout out{'; its measure is the held-out loss' if measured else ''}."
@@ -116,7 +116,8 @@ def _plan_lines(context: Context) -> Iterator[str]:
     yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, template {recipe.model.chat_template}"
     yield f"data      {source.path} ({size}{held})"
     drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none (filters only)")
+    grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none")
+    grader = "none (filters only)" if grader == "none" else grader
     if needs_rewrites(context):
         yield (
             f"rewrite   template {context.task.template}, {drawn}, at most {sampling.max_new_tokens} tokens, "
@@ -171,19 +172,15 @@ def _amounts(
     context: Context, counts: DataCounts, found: Checked, folder: Path, directory: Path, probe: bool, told: Progress
 ) -> None:
     """How much work there is: tokens, steps, items, disk, and time if `probe`; and the rows that don't fit."""
-    items = item_counts(context, counts, found.add)
+    items, train = item_counts(context, counts, found.add), folder / "train.jsonl"
     runs = [run for run in context.runs.values() if not run.is_seed]
     try:
-        lengths = measure_rows(context, folder / "train.jsonl", partial(told, "check, counting tokens"))
-        for name in context.recipe.arms:
-            for allowed, sentence in replayed_rows(context, name, folder, counts.train):
-                (found.warnings if allowed else found.missing).append(sentence)
+        lengths = measure_rows(context, train, partial(told, "check, counting tokens"))
+        for allowed, sentence in unfit_rows(context, context.recipe.arms, lengths, train):
+            (found.warnings if allowed else found.missing).append(sentence)
     except SelfDistillError as error:
         found.add(error)
         return
-    arms, train = context.recipe.arms, folder / "train.jsonl"
-    for allowed, sentence in unusable_rows(context, arms, lengths, train, context.source, context.task.load):
-        (found.warnings if allowed else found.missing).append(sentence)
     found.warnings += [*rewriting_warnings(context, lengths), *size_warnings(context, counts, items)]
     found.plan += [*token_lines(lengths), *step_lines(context, runs, counts), *change_lines(context, items)]
     use = disk_use(context, runs, folder, counts.to_json(), items, directory)

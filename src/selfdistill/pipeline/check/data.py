@@ -18,7 +18,7 @@ def read_data(context: Context, folder: Path, progress: Progress) -> DataCounts:
 def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[str]:
     held = f", {counts.heldout:,} held out" if counts.heldout else ""
     yield f"rows      {counts.train:,} to train on with {counts.examples:,} responses{held}"
-    unused = unused_columns(iter_conversations(folder / "train.jsonl"))
+    unused = unused_columns(iter_conversations(folder / "train.jsonl"), context.task.reads)
     form = source_format(context.source) if unused else None
     if sentence := unused_sentence(unused, counts.train, form):
         yield f"unused    {sentence}"

@@ -67,7 +67,7 @@ def item_warnings(context: Context) -> Iterator[str]:
             continue  # named among what is missing
         if bad:
             yield from item_notes(task.name, {"bad": len(bad), "first_bad": f"{bad[0].where}: {bad[0].reason}"})
-        unused = unused_columns(rows) if task.entry.task == HELDOUT else {}
+        unused = unused_columns(rows, task.task.reads) if task.entry.task == HELDOUT else {}
         form = source_format(task.source) if unused else None
         if sentence := unused_sentence(unused, len(rows), form):
             yield f"{task.name}: {sentence}."
