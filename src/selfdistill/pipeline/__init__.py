@@ -35,11 +35,13 @@ from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
 from .train import launch_commands, train_runs
+from .whole import report_whole
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
     """Everything from the dataset to the verdict and its page; finished stages are skipped. Returns the verdict."""
     with _working(Experiment(directory, recipe)) as (experiment, context):
+        report_whole(experiment, context, progress)
         stop_without_needs(experiment, context)
         prepare_data(experiment, context, progress)
         prepare_items(experiment, context)

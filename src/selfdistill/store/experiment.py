@@ -7,7 +7,7 @@ import datetime
 import fcntl
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 class Experiment:
-    """An experiment's directory. Hold `locked` while you write to it."""
+    """An experiment's directory. Hold `locked` while you write to it. `on_stage` is called with each stage that begins
+    (False) or has finished (True)."""
 
     def __init__(self, directory: Path | str, recipe: Recipe) -> None:
         self.directory = Path(directory)
         self.recipe = recipe
+        self.on_stage: Callable[[Stage, bool], None] = lambda _stage, _ended: None
         self._read_only = False
         self._manifest, self._checksums = ManifestFile(self.directory), Checksums()
 
@@ -197,6 +199,7 @@ class Experiment:
         seconds = record.get("seconds", 0.0)
         self._put_changed_aside(stage, record)
         self._record(stage, {"started": now(), "seconds": seconds}, fresh=True)
+        self.on_stage(stage, False)
         run, start = StageRun(), time.monotonic()
         done: dict[str, Any] = {}
         try:
@@ -209,6 +212,7 @@ class Experiment:
         finally:
             if stage.name in self.manifest["stages"]:
                 self._record(stage, {"seconds": round(seconds + time.monotonic() - start, 3), **done})
+        self.on_stage(stage, True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
