@@ -36,9 +36,10 @@ def recognise(records: Sequence[Mapping[str, Any]], config: DataConfig) -> str:
 
 
 def source_format(config: DataConfig) -> str | None:
-    """The name of the format that the first rows of a source have; None if they fit no format."""
-    records = [row for _, row in islice(read_rows(config), _HEAD) if not isinstance(row, BadRow)]
+    """The name of the format that the first rows of a source have; None if they fit no format, or if a task makes them
+    and there is no source."""
     try:
+        records = [row for _, row in islice(read_rows(config), _HEAD) if not isinstance(row, BadRow)]
         return recognise(records, config)
     except DataError:
         return None

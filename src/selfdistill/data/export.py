@@ -119,6 +119,7 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
         rows = read_lines(trained)
         return (_Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"]) for row in rows)
     if arm != "sdft":
+        _check_arm(directory, arm)
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory / "recipe.yaml"):
         raise ExperimentError(
@@ -128,6 +129,16 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
     return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+
+
+def _check_arm(directory: Path, name: str) -> None:
+    """Raises ExperimentError that lists the arms if there is none of this name."""
+    if (directory / "recipe.yaml").is_file():
+        recipe = load_recipe(directory / "recipe.yaml")
+        made = (path.name for path in (directory / "arms").glob("*"))
+        known = {*recipe.arms, *made}
+        if name.partition("@")[0] not in known and not recipe.sweep:
+            raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
 
 
 def _all_rewrites(recipe: Path) -> bool:

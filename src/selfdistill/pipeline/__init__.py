@@ -80,7 +80,7 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
     Returns the model folder of each of their runs by name."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
@@ -98,7 +98,7 @@ def train_commands(
     """For a job scheduler: the command of each arm that isn't trained yet (of all arms, or those named). Rewrites first
     if one needs rewrites. `train` and `run` use the weights that the command writes. Raises RecipeError without
     `train.launch`."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
@@ -109,7 +109,7 @@ def train_commands(
 
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Answers and grades with the trained arms (all of them, or those named). Returns the verdict."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms)
         _check_sandbox(context)
         prepare_data(experiment, context, progress)
@@ -121,7 +121,7 @@ def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence
 def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Measures again how far the evaluated arms (all of them, or those named) moved from the seed. Returns the
     verdict."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         shift_runs(experiment, context, _runs_named(context, arms), progress, force=True)
         return _report(experiment, context)
 
@@ -164,9 +164,14 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 @contextmanager
-def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Context]]:
+def _working(
+    experiment: Experiment, arms: Sequence[str] = (), read_only: bool = False
+) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
-    memory into sentences. With `read_only` nothing is compared: finished stages count as finished."""
+    memory into sentences. With `read_only` nothing is compared: finished stages count as finished. The names of `arms`
+    are checked before anything else."""
+    if arms:
+        _runs_named(make_context(experiment.recipe), arms)
     judge = experiment.recipe.judge
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
     embeds = compares_embeddings(experiment.recipe.rewrite.grader or "none")

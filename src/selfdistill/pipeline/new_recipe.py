@@ -23,13 +23,15 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
-from ..errors import DataError, RecipeError
+from ..errors import DataError, ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
+from ..models.gguf import gguf_file
+from ..models.loading import check_model_files
 from ..models.slots import fill
-from ..recipe import DataConfig, GraderSpec
+from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..store.rows import write_text
 from ..types import Conversation, Example
 
@@ -96,6 +98,24 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     return _found(look, guess, heldout)
+
+
+def check_model_name(model: str) -> None:
+    """Raises RecipeError that lists the choices if `model` names no model. A hub name is not looked up."""
+    try:
+        if (packed := gguf_file(model)) is None:
+            check_model_files(ModelConfig(path=model))
+            return
+        if packed.is_file():
+            return
+    except ModelError as error:
+        if Path(model).exists():
+            raise RecipeError(str(error)) from None
+    here = sorted(str(path.parent) for path in Path().glob("*/config.json"))
+    folders = f", such as {', '.join(here[:5])}" if here else ""
+    raise RecipeError(
+        f"There is no model {model}; choose demo, a hub name such as org/name, a GGUF file, or a model folder{folders}."
+    )
 
 
 def _look(data: str) -> _Look:
