@@ -138,7 +138,7 @@ def test_names_that_yaml_reads_as_something_else_are_quoted(
     write_recipe("null", name, Path("r.yaml"))
     recipe = load_recipe(Path("r.yaml"))
     assert recipe.data is not None
-    assert (recipe.model.path, recipe.data.path) == ("null", name)
+    assert (recipe.model.path, recipe.data.path) == ("null", str(tmp_path / name))
 
 
 def test_a_recipe_is_not_overwritten_unless_forced(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
 def _check_arm(directory: Path, name: str) -> None:
     """Raises ExperimentError that lists the arms if there is none of this name."""
     if (directory / "recipe.yaml").is_file():
-        recipe = load_recipe(directory / "recipe.yaml")
+        recipe = load_recipe(directory / "recipe.yaml", folder=Path.cwd())
         made = (path.name for path in (directory / "arms").glob("*"))
         known = {*recipe.arms, *made}
         if name.partition("@")[0] not in known and not recipe.sweep:
@@ -143,7 +143,7 @@ def _check_arm(directory: Path, name: str) -> None:
 
 def _all_rewrites(recipe: Path) -> bool:
     """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
-    arm = load_recipe(recipe).arms.get("sdft") if recipe.is_file() else None
+    arm = load_recipe(recipe, folder=Path.cwd()).arms.get("sdft") if recipe.is_file() else None
     others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 

@@ -23,6 +23,7 @@ from ..store.experiment import Experiment
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
+from .arm_instead import stop_if_changed
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
 from .context import Context, Run, make_context
@@ -176,7 +177,7 @@ def _working(
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
     embeds = compares_embeddings(experiment.recipe.rewrite.grader or "none")
     recipe, commits = pinned(experiment.recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
-    context = make_context(recipe, experiment.date)
+    context = make_context(recipe, experiment.date, experiment.manifest.get("sources"))
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
     if read_only and not experiment.manifest["stages"]:
@@ -185,8 +186,10 @@ def _working(
         )
     with experiment.locked():
         try:
-            experiment.begin(stages)
+            stop_if_changed(experiment, context, stages)
+            experiment.begin()
             experiment.record_commits(commits)
+            experiment.record_sources(context.sources)
             if not all(map(experiment.finished, stages)):
                 check_templates(context)
                 experiment.record_weights(weights_note(recipe.model.path))

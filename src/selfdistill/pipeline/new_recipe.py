@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -82,8 +83,8 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     slots = {
-        "model": _scalar(model),
-        "path": _scalar(data),
+        "model": _scalar(_from(out, model)),
+        "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
         "heldout": f"{heldout:<18}",
@@ -98,6 +99,13 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     return _found(look, guess, heldout)
+
+
+def _from(recipe: Path, name: str) -> str:
+    """A path as the recipe must name it: relative to the recipe's folder. Other names stay as they are."""
+    folder = recipe.absolute().parent
+    local = name != "demo" and not Path(name).is_absolute() and Path(name).exists()
+    return os.path.relpath(name, folder) if local and folder != Path.cwd() else name
 
 
 def check_model_name(model: str) -> None:
