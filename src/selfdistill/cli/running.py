@@ -10,7 +10,7 @@ import typer
 
 from ..errors import RecipeError
 from ..types import WHOLE
-from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment
+from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment, saved_verdict
 from .progress import show_progress
 from .show import out, say, say_gap, say_heading, show_verdict
 
@@ -44,13 +44,13 @@ def demo(
     from ..pipeline.real_demo import real_recipe
 
     where = directory or Path("runs/demo-real")
-    before = _saved_verdict(where)
+    before = saved_verdict(where)
     with show_progress() as progress:
         recipe, said = real_recipe(model, data, overrides or [], progress)
         for line in said:
             say(line)
         verdict = pipeline.run(recipe, where, progress)
-    _show_run(verdict, where, changed=progress.worked or before != _saved_verdict(where))
+    _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
 
 
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
@@ -59,15 +59,10 @@ def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = 
     from ..recipe import load_recipe
 
     where = directory or default_directory(recipe)
-    before = _saved_verdict(where)
+    before = saved_verdict(where)
     with show_progress() as progress:
         verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
-    _show_run(verdict, where, changed=progress.worked or before != _saved_verdict(where))
-
-
-def _saved_verdict(directory: Path) -> bytes | None:
-    path = directory / "verdict.json"
-    return path.read_bytes() if path.is_file() else None
+    _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
 
 
 def _show_run(verdict: dict[str, Any], directory: Path, changed: bool) -> None:
@@ -117,14 +112,19 @@ def _under(experiment: str, label: str) -> str:
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
     from .. import pipeline
+    from ..reports.kept import kept_sentence
     from ..reports.terminal import acceptance_lines
 
     experiment = open_experiment(target, overrides, directory)
+    before = experiment.counts("verify")
     with show_progress() as progress:
         acceptance = pipeline.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
     say_gap(experiment.counts("gap"))
+    if before:
+        say("Nothing changed." if before == acceptance else f"Changed; before, {kept_sentence(before)}.")
     say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
+    say(f"Next: {shlex.join(['selfdistill', 'train', str(experiment.directory)])}")
 
 
 def train(
