@@ -201,7 +201,7 @@ def test_an_arm_that_is_not_there_stops_before_the_work(
     done = command(step, recipe(tmp_path, model), "--arm", "sdtf", "--dir", tmp_path / "run")
     assert done.code == 2
     assert "There is no arm sdtf; the recipe has seed, vanilla, sdft." in done.said
-    assert unpaid(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_weights_stop_before_the_rewriting(model: Path, tmp_path: Path, command: Command) -> None:

@@ -1,6 +1,7 @@
 """What `check`, `init`, `run` and `export` tell of the data: every row is read, and nothing is left out in silence."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,17 @@ def test_tasks_that_make_or_read_rows_in_their_own_way_are_checked_too(tmp_path:
         "not trained on: answer (20 of 20 rows)"
         in command("check", "--no-probe", tmp_path / "r.yaml", "task=demo-maths").said
     )
+
+
+def test_the_heldout_prompt_is_that_of_a_heldout_row(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(40)], heldout=1)
+    shown = (
+        command("check", "--no-probe", path, "evaluate.tasks=[heldout]").out.partition("\nWhat")[0].split("Prompt: ")
+    )
+    asked = {part.splitlines()[0]: set(re.findall(r"Question \d+", part)) for part in shown[1:]}
+    assert command(
+        "run", path, "rewrite.backend=fake", "gap=false", "--dir", tmp_path / "run", "arms={seed: {data: none}}"
+    )
+    held = json.loads((tmp_path / "run" / "data" / "heldout.jsonl").read_text())
+    assert asked["evaluation of heldout"] == {held["messages"][0]["content"].removesuffix("?")}
+    assert asked["rewriting"] != asked["evaluation of heldout"]

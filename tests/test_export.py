@@ -216,6 +216,9 @@ def test_an_export_of_unfinished_stages_names_the_next_command(experiment: Path,
         export(experiment, "trlx")
     with pytest.raises(ExperimentError, match="no data of an arm 'vanilla' yet; run `selfdistill train"):
         export(experiment, "trl", arm="vanilla")
+    (experiment / "recipe.yaml").write_text("{model: demo, task: demo-maths}")
+    with pytest.raises(ExperimentError, match=r"There is no arm vanila; .* has sdft, seed, vanilla"):
+        export(experiment, "trl", arm="vanila")
     with pytest.raises(ExperimentError, match="no rewrites yet; run `selfdistill rewrite"):
         export(tmp_path, "trl")
     (tmp_path / "file").touch()

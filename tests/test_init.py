@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.command import Done
 
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.generation.prompts import load_template
@@ -136,7 +138,7 @@ def test_names_that_yaml_reads_as_something_else_are_quoted(
     write_recipe("null", name, Path("r.yaml"))
     recipe = load_recipe(Path("r.yaml"))
     assert recipe.data is not None
-    assert (recipe.model.path, recipe.data.path) == ("null", name)
+    assert (recipe.model.path, recipe.data.path) == ("null", str(tmp_path / name))
 
 
 def test_a_recipe_is_not_overwritten_unless_forced(tmp_path: Path) -> None:
@@ -206,3 +208,18 @@ def test_an_unreachable_hub_name_still_gets_a_recipe(tmp_path: Path) -> None:
 def test_the_papers_files_get_their_graders(tmp_path: Path, real_data: Path, name: str, grader: str) -> None:
     write_recipe("demo", str(real_data / name), tmp_path / "r.yaml")
     assert load_recipe(tmp_path / "r.yaml").rewrite.grader == grader
+
+
+def test_a_model_that_is_not_there_is_named_with_the_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.jsonl").write_text(json.dumps(rows(["word"])))
+    Path("small").mkdir()
+    Path("small/config.json").write_text("{}")
+    done = command("init", "--model", "smal", "--data", "d.jsonl")
+    assert done.code == 2
+    choices = "choose demo, a hub name such as org/name, a GGUF file, or a model folder, such as small."
+    assert f"There is no model smal; {choices}" in done.said
+    assert not Path("recipe.yaml").exists()
+    assert command("init", "--model", "org/name", "--data", "d.jsonl").code == 0

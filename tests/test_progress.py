@@ -1,16 +1,21 @@
 """What is said of long work: the time left is true for whoever resumes, loads a model first, or works in batches."""
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from support.terminal import Terminal
 
 from selfdistill.backends.batches import TokenRow, batches
 from selfdistill.cli import progress as module
 from selfdistill.cli.progress import show_progress
+from selfdistill.types import WHOLE
 
 Step = tuple[float, int]  # seconds, and how many rows are done then
 
@@ -65,7 +70,7 @@ def test_the_time_left_is_that_of_what_is_left(
     total = 20_000
     lines = lines_of(in_batches(size, every, total, done, loading), total, clock, capsys)
     true = loading + every * -(-(total - done) // size)
-    assert lines[0] == f"rewrite: {done}/{total} (0 s)"
+    assert not any(line.startswith("rewrite: 0/") for line in lines)
     assert lines[-1] == f"rewrite: {total}/{total} ({true:.0f} s)"
     assert len(ends(lines)) >= 5
     assert ends(lines) == pytest.approx([true] * len(ends(lines)), rel=0.02, abs=every)
@@ -75,7 +80,7 @@ def test_nothing_is_said_of_the_time_left_before_there_is_a_pace(
     clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = iter([(0.0, 900), (300.0, 901), (303.0, 902), (304.0, 903)])
-    assert lines_of(steps, 1000, clock, capsys) == ["rewrite: 900/1000 (0 s)", "rewrite: 901/1000 (300 s)"]
+    assert lines_of(steps, 1000, clock, capsys) == ["rewrite: 901/1000 (300 s)", "rewrite: 903/1000 (304 s)"]
 
 
 def test_a_week_makes_a_log_that_one_can_open(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +88,7 @@ def test_a_week_makes_a_log_that_one_can_open(clock: SimpleNamespace, capsys: py
     lines = lines_of(in_batches(1, 10.0, rows), rows, clock, capsys)
     assert sum(len(line) + 1 for line in lines) < 600_000
     assert len(lines) > 7 * 24 * 50  # and yet says something about every minute
-    assert lines[2:4] == [f"rewrite: {n}/{rows} ({10 * n} s, {10 * (rows - n)} s left)" for n in (2, 3)]
+    assert lines[1:3] == [f"rewrite: {n}/{rows} ({10 * n} s, {10 * (rows - n)} s left)" for n in (2, 3)]
 
 
 def test_a_note_says_what_is_done_before_the_first_row(
@@ -98,35 +103,44 @@ def test_a_note_says_what_is_done_before_the_first_row(
         clock.now = 1030.0
         progress("rewrite", 10, 40)
     assert capsys.readouterr().err.splitlines() == [
-        "rewrite: 0/40 (0 s)",
-        "rewrite: 0/40, 500 tokens (5 s)",
-        "rewrite: 0/40, 1,500 tokens (15 s)",
+        "rewrite: 1,000 tokens (10 s)",
+        "rewrite: 2,000 tokens (20 s)",
         "rewrite: 10/40 (30 s)",
     ]
 
 
 def test_silent_work_is_shown_with_its_time(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = module._Lines()
+    lines = module.Display(lines=True)
     lines.repeat()
-    lines.show("train sdft", 0, 0, "loading the model")
-    lines.repeat()
-    for clock.now in (1005.0, 1014.0, 1015.0):
+    lines("train sdft", 0, 0, "loading the model")
+    for clock.now in (1001.0, 1009.0, 1010.0, 1019.0, 1020.0):
         lines.repeat()
-    lines.show("train sdft", 9, 9)
+    lines("train sdft", 9, 9)
+    lines("train sdft", 9, 9)
     clock.now = 1100.0
     lines.repeat()
     assert capsys.readouterr().err.splitlines() == [
-        "train sdft: loading the model (0 s)",
-        "train sdft: loading the model (5 s)",
-        "train sdft: loading the model (15 s)",
-        "train sdft: 9/9 (15 s)",
+        "train sdft: loading the model (10 s)",
+        "train sdft: loading the model (20 s)",
+        "train sdft: 9/9 (20 s)",
     ]
 
 
-def test_work_without_a_number_is_named_once(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_stage_is_one_line(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress() as progress:
         progress("data", 0, 0)
-    assert capsys.readouterr().err == "data …\n"
+        for label in ("data, counting", "data, near duplicates", "evaluate seed gsm8k"):
+            for done in range(40):
+                clock.now += 0.1
+                progress(label, done, 40)
+            progress(label, 40, 40)
+        progress("shift sdft", 0, 0)
+        clock.now += 3
+    assert capsys.readouterr().err.splitlines() == [
+        "data, counting: 40/40 (4 s)",
+        "evaluate seed gsm8k: 40/40 (4 s)",
+        "shift sdft (3 s)",
+    ]
 
 
 def test_work_of_which_the_end_is_not_known_is_counted(
@@ -138,10 +152,8 @@ def test_work_of_which_the_end_is_not_known_is_counted(
             progress("data, counting", 10_000 * (second + 1), 0)
         progress("data, counting", 250_000, 250_000)
     assert capsys.readouterr().err.splitlines() == [
-        "data, counting: 10000 (0 s)",
-        "data, counting: 60000 (5 s)",
-        "data, counting: 160000 (15 s)",
-        "data, counting: 250000/250000 (24 s)",
+        "data, counting: 110000 (10 s)",
+        "data, counting: 210000 (20 s)",
     ]
 
 
@@ -156,13 +168,52 @@ def test_a_bar_says_the_same(size: int, every: float, clock: SimpleNamespace, mo
             clock.now = 1000.0 + at
             progress("rewrite", done, total)
         clock.now += every / 2  # and goes on counting while a batch is computed
-    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue())
-    last = drawn[drawn.rindex("rewrite") :]
+        module.err.print(progress)
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue()).splitlines()
+    last = [line for line in drawn if line.startswith("rewrite ")][-1]
     assert f"{work[-1][1]}/{total}" in last
     hours, minutes, seconds = map(int, re.findall(r"(\d+):(\d\d):(\d\d) left", last)[-1])
     left = (total - work[-1][1]) / size * every - every / 2
     assert 3600 * hours + 60 * minutes + seconds == pytest.approx(left, rel=0.03, abs=1)
     assert f"{size / every:.1f}/s" in last
+
+
+@pytest.mark.parametrize("rows", [24, 10])
+def test_a_terminal_shows_the_finished_stages_and_one_live_area(rows: int, tmp_path: Path) -> None:
+    recipe = {
+        "model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 40}, "gap": False,
+        "rewrite": {"backend": "fake", "min_accepted": 0}, "arms": {"seed": {"data": "none"}},
+        "evaluate": {"backend": "fake", "tasks": ["demo-maths", "demo-tool", "demo-code", "demo-lists"]},
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    words = [sys.executable, "-m", "selfdistill", "run", "recipe.yaml", "--dir", "run"]
+    screen = Terminal(rows, 60)
+    screen.run(words, tmp_path)
+    stages = ["data", "rewrite", "verify", *(f"evaluate seed {task}" for task in recipe["evaluate"]["tasks"])]  # type: ignore[index]
+    found = [line for line in screen.lines if re.fullmatch(r"\[\d+/11\] .*: (\d+)/\1 \(\d s\)", line)]
+    assert [re.sub(r"\[.*\] |:.*", "", line) for line in found] == stages
+    assert screen.most_steps == 1
+    assert not [line for line in screen.lines if line.startswith("step") or "━" in line]
+    again = Terminal(rows, 200)
+    again.run(words, tmp_path)
+    shown = "Nothing to do: every step in run is finished. Show the verdict: selfdistill report run"
+    assert [line for line in again.lines if line] == [shown]
+
+
+def test_the_live_area_is_two_lines_in_any_width(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in (30, 40, 80):
+        screen = StringIO()
+        monkeypatch.setattr(module, "err", Console(file=screen, force_terminal=True, width=width))
+        with show_progress() as progress:
+            progress(WHOLE, 30, 57, "90")
+            for done in range(20):
+                clock.now += 1
+                progress("evaluate vanilla-low-lr demo-maths-other", done, 200)
+            module.err.print(progress)
+        drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue()).splitlines()
+        lines = [line for line in drawn if not line.startswith("[31/57]")]
+        assert max(map(len, lines)) <= width
+        assert any(line.startswith("step 31 of 57, about 5 m") for line in lines)
 
 
 def test_on_the_way_through_a_window_a_row_costs_what_it_costs_on_average() -> None:

@@ -13,6 +13,9 @@ Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
 LOADING = "loading the model"
+WHOLE = "the whole run"
+"""The label of a run's steps: how many are finished, of how many. The note is the seconds that the steps after the
+active one will take, empty if this is not known yet."""
 
 
 class Progress(Protocol):

@@ -128,7 +128,8 @@ class Command:
     def told(self) -> dict[str, list[Told]]:
         """By label, in order; of a terminal what was drawn, each second once."""
         found: dict[str, list[Told]] = defaultdict(list)
-        for match in (BAR if self.terminal else LINE).finditer(DRAWN.sub("", self.said)):
+        text = DRAWN.sub("", self.said.replace("\r", "\n"))
+        for match in chain(BAR.finditer(text) if self.terminal else (), LINE.finditer(text)):
             label, done, total, took, left = match.groups()
             new = Told(label, int(done), int(total), seconds(took), None if left is None else seconds(left))
             if not (self.terminal and found[label] and found[label][-1].took == new.took and new.done < new.total):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, RenderError
 from ..models.chat_template import ChatTemplate
 from ..models.loading import check_model_files, free_memory, load_advice, pick_device, pick_dtype
-from ..models.source import model_source
+from ..models.source import asked_source
 from ..recipe import Sampling
 from ..types import Completion, Messages, Prompt, messages_json
 from . import Backend
@@ -41,9 +41,9 @@ class ClassifierBackend(Backend):
         device = pick_device(config.device)
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model_source(config), **options)
+            self._tokenizer = AutoTokenizer.from_pretrained(asked_source(config), **options)
             loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                model_source(config), dtype=pick_dtype(config.dtype, device), use_safetensors=True, **options
+                asked_source(config), dtype=pick_dtype(config.dtype, device), use_safetensors=True, **options
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ModelError(load_advice("classifier", config, error)) from error

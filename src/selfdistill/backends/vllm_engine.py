@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..models.loading import pick_dtype
-from ..models.source import model_source
+from ..models.source import asked_source
 from ..recipe import EngineConfig, ModelConfig, Sampling
 from .batches import TokenRow
 from .loops import LONGEST, SHORTEST, TIMES
@@ -53,7 +53,7 @@ class Needs:
 
     @classmethod
     def of(cls, model: ModelConfig) -> Needs:
-        source = model_source(model)
+        source = asked_source(model)
         return cls(source, model.revision, model.dtype, model.device, model.trust_remote_code, model.engine)
 
 

@@ -28,6 +28,12 @@ def default_directory(recipe: Path) -> Path:
     return Path("runs") / recipe.stem
 
 
+def saved_verdict(directory: Path) -> bytes | None:
+    """verdict.json as an earlier command wrote it."""
+    path = directory / "verdict.json"
+    return path.read_bytes() if path.is_file() else None
+
+
 def open_experiment(target: Path, overrides: list[str] | None = None, directory: Path | None = None) -> Experiment:
     """The experiment in the directory `target`, or the experiment of the recipe `target`."""
     from ..recipe import load_recipe, recipe_file

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import RecipeError
-from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment
+from ..types import WHOLE
+from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment, saved_verdict
 from .progress import show_progress
 from .show import out, say, say_gap, say_heading, show_verdict
 
@@ -43,12 +44,13 @@ def demo(
     from ..pipeline.real_demo import real_recipe
 
     where = directory or Path("runs/demo-real")
+    before = saved_verdict(where)
     with show_progress() as progress:
         recipe, said = real_recipe(model, data, overrides or [], progress)
         for line in said:
             say(line)
         verdict = pipeline.run(recipe, where, progress)
-    show_verdict(verdict, where)
+    _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
 
 
 def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
@@ -57,9 +59,18 @@ def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = 
     from ..recipe import load_recipe
 
     where = directory or default_directory(recipe)
+    before = saved_verdict(where)
     with show_progress() as progress:
         verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
-    show_verdict(verdict, where)
+    _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
+
+
+def _show_run(verdict: dict[str, Any], directory: Path, changed: bool) -> None:
+    if changed:
+        show_verdict(verdict, directory)
+        return
+    shown = shlex.join(["selfdistill", "report", str(directory)])
+    say(f"Nothing to do: every step in {directory} is finished. Show the verdict: {shown}")
 
 
 def reproduce(
@@ -79,9 +90,7 @@ def reproduce(
     where = directory or default_directory(Path(name))
     recipes = paper.experiments(name, overrides or [], model, demo, only or [])
     with show_progress() as progress:
-        made = paper.reproduce(
-            name, recipes, where, lambda own: lambda label, *counts: progress(f"{own} {label}", *counts)
-        )
+        made = paper.reproduce(name, recipes, where, lambda own: lambda label, *of: progress(_under(own, label), *of))
     say_heading(f"{name}: {made.title}")
     out.print(reproduction_table(made.figures))
     if made.shift:
@@ -96,17 +105,26 @@ def reproduce(
         say(f"Report of {own}: {paper.folder(where, own, recipe) / 'report.html'}")
 
 
+def _under(experiment: str, label: str) -> str:
+    return label if label == WHOLE else f"{experiment} {label}"
+
+
 def rewrite(target: Target, overrides: Overrides = None, directory: Directory = None) -> None:
     """Rewrite the training responses and verify the rewrites."""
     from .. import pipeline
+    from ..reports.kept import kept_sentence
     from ..reports.terminal import acceptance_lines
 
     experiment = open_experiment(target, overrides, directory)
+    before = experiment.counts("verify")
     with show_progress() as progress:
         acceptance = pipeline.rewrite(experiment, progress)
     out.print(acceptance_lines(acceptance))
     say_gap(experiment.counts("gap"))
+    if before:
+        say("Nothing changed." if before == acceptance else f"Changed; before, {kept_sentence(before)}.")
     say(f"Rewrites: {experiment.path('rewrite', 'rewrites.jsonl')}")
+    say(f"Next: {shlex.join(['selfdistill', 'train', str(experiment.directory)])}")
 
 
 def train(

@@ -63,6 +63,7 @@ def show_previewed(rows: list[Previewed]) -> None:
 
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     from ..reports.findings import Findings
+    from ..reports.next_steps import next_steps
     from ..reports.sentences import headline
     from ..reports.terminal import acceptance_lines, degeneration_table, loss_table, verdict_table
 
@@ -78,6 +79,12 @@ def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
         say_heading(said)
     for sentence in [*verdict["summary"], *verdict["notes"]]:
         say("- " + sentence)
+    sentence, commands = next_steps(verdict, directory)
+    if sentence:
+        say_heading(sentence)
+    for title, command in commands:
+        say(f"# {title}")
+        out.print(visible(command), markup=False, soft_wrap=True)  # so that it can be copied
     say(f"Report: {directory / 'report.html'}")
 
 

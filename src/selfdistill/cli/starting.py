@@ -20,8 +20,9 @@ def init(
     force: Annotated[bool, typer.Option(help="Overwrite an existing recipe.")] = False,
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
-    from ..pipeline.new_recipe import write_recipe
+    from ..pipeline.new_recipe import check_model_name, write_recipe
 
+    check_model_name(model)
     for line in write_recipe(model, data, to, force=force):
         say(line)
     say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
@@ -50,12 +51,14 @@ def check(
             where = directory or default_directory(recipe)
             found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
         show_checked(found[name])
-    if any(checked.missing for checked in found.values()):
+    if unseen := len({line for checked in found.values() for line in checked.unseen}):
+        things = "1 thing" if unseen == 1 else f"{unseen} things"
+        say(f"\n{things} could not be verified, as the hub can't be reached; check the network and run this again.")
+    if unseen or any(checked.missing for checked in found.values()):
         raise typer.Exit(2)
-    unseen = any(checked.unseen for checked in found.values())
     command = "reproduce" if list(recipes) != [""] else "run"
     say(
-        f"\n{'Nothing else' if unseen else 'Nothing'} is missing. "
+        "\nNothing is missing. "
         f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or []), *_in(directory)])}"
     )
 

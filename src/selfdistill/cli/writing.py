@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .arguments import Target, open_experiment
+from .arguments import Target, open_experiment, saved_verdict
 from .show import say, show_verdict
 
 
@@ -46,9 +47,14 @@ def report(
 def regrade(target: Target) -> None:
     """Grade the saved answers again, without a model."""
     from .. import pipeline
+    from ..reports.regraded import regraded_sentence
 
     experiment = open_experiment(target)
-    show_verdict(pipeline.regrade(experiment), experiment.directory)
+    before = saved_verdict(experiment.directory)
+    verdict = pipeline.regrade(experiment)
+    show_verdict(verdict, experiment.directory)
+    say(regraded_sentence(json.loads(before or b"{}"), verdict))
+    say(f"Next: read the answers in {experiment.directory / 'answers.html'}")
 
 
 def export(
@@ -65,4 +71,6 @@ def export(
     written = export_data(open_experiment(target).directory, to, path, arm)
     for note in written.notes:
         say(note)
-    say(f"Wrote {written.rows:,} rows: {written.path}")
+    sources = ", ".join(f"{number:,} {source}" for source, number in written.sources.items())
+    say(f"Wrote {written.rows:,} rows{f' ({sources})' if sources else ''}: {written.path} ({written.change})")
+    say(f"Next: {written.following}")

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -19,7 +21,7 @@ import yaml
 from ..errors import ExperimentError
 from ..recipe import load_recipe
 from ..store.manifest import ManifestFile
-from ..store.rows import RowFile, read_lines, write_json, write_lines, write_text
+from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
 from ..types import Example, Message, Messages, Rewrite, messages_from_json, messages_json
 from . import data_notes, iter_conversations
 from .annotations import write_outputs
@@ -27,11 +29,16 @@ from .annotations import write_outputs
 
 @dataclass(frozen=True)
 class Exported:
-    """The data file, its number of rows, and a sentence for everything that was left out or must be set."""
+    """The data file, its number of rows, and a sentence for everything that was left out or must be set. `sources`: the
+    rows by the source of their response. `change`: whether the file is new, unchanged or replaced. `following`: what to
+    do with it."""
 
     path: Path
     rows: int
     notes: list[str]
+    following: str
+    sources: Mapping[str, int] = field(default_factory=dict)
+    change: str = "new"
 
 
 @dataclass(frozen=True)
@@ -58,18 +65,23 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
     if to not in FORMATS:
         raise ExperimentError(f"There is no export format '{to}'; choose one of {', '.join(FORMATS)}.")
     directory = Path(directory)
-    return FORMATS[to](directory, arm, Path(out) if out else directory / "export" / to)
+    folder = Path(out) if out else directory / "export" / to
+    before = {path: file_checksum(path) for path in folder.glob("*.json*")}
+    written = FORMATS[to](directory, arm, folder)
+    if (old := before.get(written.path)) is None:
+        return written
+    return replace(written, change="unchanged" if old == file_checksum(written.path) else "replaced")
 
 
 class _Counted:
     """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one."""
 
     def __init__(self, rows: Iterator[_Chosen]) -> None:
-        self._rows, self.count, self.several = rows, 0, False
+        self._rows, self.sources, self.several = rows, Counter[str](), False
 
     def __iter__(self) -> Iterator[_Chosen]:
         for row in self._rows:
-            self.count += 1
+            self.sources[row.source] += 1
             self.several = self.several or any(message.role == "assistant" for message in row.prompt)
             yield row
 
@@ -77,9 +89,10 @@ class _Counted:
 Export = Callable[[Path, str, Path], Exported]
 
 
-def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], to_set: str = "") -> Export:
+def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], following: str, to_set: str = "") -> Export:
     """An export of training data. `write` takes the rows, a folder and a name for the files, and returns the path of
-    the data. `to_set` is a note for the user if a row has several turns."""
+    the data. `following` is the next step, with slots for path, folder and name; `to_set` is a note for the user if a
+    row has several turns."""
 
     def run(directory: Path, arm: str, folder: Path) -> Exported:
         rows = _Counted(_chosen(directory, arm))
@@ -92,7 +105,9 @@ def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], to_set
             raise ExperimentError(
                 f"{folder} can't be written ({error.strerror}); name another folder with --out."
             ) from error
-        return Exported(path, rows.count, [*_left_out(directory), *([to_set] if to_set and rows.several else [])])
+        notes = [*_left_out(directory), *([to_set] if to_set and rows.several else [])]
+        command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
+        return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
 
     return run
 
@@ -119,6 +134,7 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
         rows = read_lines(trained)
         return (_Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"]) for row in rows)
     if arm != "sdft":
+        _check_arm(directory, arm)
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory / "recipe.yaml"):
         raise ExperimentError(
@@ -130,9 +146,19 @@ def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
     return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
 
 
+def _check_arm(directory: Path, name: str) -> None:
+    """Raises ExperimentError that lists the arms if there is none of this name."""
+    if (directory / "recipe.yaml").is_file():
+        recipe = load_recipe(directory / "recipe.yaml", folder=Path.cwd())
+        made = (path.name for path in (directory / "arms").glob("*"))
+        known = {*recipe.arms, *made}
+        if name.partition("@")[0] not in known and not recipe.sweep:
+            raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
+
+
 def _all_rewrites(recipe: Path) -> bool:
     """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
-    arm = load_recipe(recipe).arms.get("sdft") if recipe.is_file() else None
+    arm = load_recipe(recipe, folder=Path.cwd()).arms.get("sdft") if recipe.is_file() else None
     others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 
@@ -265,18 +291,21 @@ def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
         f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
         "for the missing answers again."
     )
-    return Exported(path, written, [lost] if left_out else [])
+    return Exported(path, written, [lost] if left_out else [], f"alpaca_eval --model_outputs {quote(str(path))}")
 
 
 FORMATS: dict[str, Export] = {
-    "trl": _training_data(_prompt_completion),
+    "trl": _training_data(_prompt_completion, "trl sft --model_name_or_path MODEL --dataset_name {folder}"),
     "llamafactory": _training_data(
         _llamafactory,
+        "put the lines of {name}.llamafactory.yaml into your config, then run: llamafactory-cli train CONFIG.yaml",
         "Only the last turn of a row is to be trained on: set mask_history: true, as in the .llamafactory.yaml file "
         "next to the data.",
     ),
-    "axolotl": _training_data(_axolotl),
-    "swift": _training_data(_swift),
-    "jsonl": _training_data(_flat),
+    "axolotl": _training_data(
+        _axolotl, "put the lines of {name}.axolotl.yaml into your config, then run: axolotl train CONFIG.yaml"
+    ),
+    "swift": _training_data(_swift, "swift sft --model MODEL --dataset {path}"),
+    "jsonl": _training_data(_flat, "head -n 1 {path}"),
     "alpaca_eval": _alpaca_eval,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, first_line
+from ..models.hub import ask_hub
 from ..recipe import DataConfig
 from .bad_rows import PlacedRow
 from .files import BATCH, file_kind, has_data_suffix, numbered, read_file, with_names
@@ -92,6 +93,7 @@ def read_hub(config: DataConfig) -> Iterator[PlacedRow]:
     """The rows of a hub dataset. It is downloaded once into the cache of `datasets`. Raises DataError."""
     from datasets import load_dataset
 
+    ask_hub()
     try:
         dataset = load_dataset(config.path, name=config.config, split=config.split)
     except Exception as error:  # the hub client passes on errors of several libraries

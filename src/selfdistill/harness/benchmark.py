@@ -11,6 +11,7 @@ from typing import Any
 from ..data import draw
 from ..errors import DataError, RecipeError, StageError, first_line
 from ..grading.traces import split
+from ..models.hub import ask_hub
 from ..recipe import TaskEntry
 from ..tasks import Harness, Task
 from ..types import Example, Message, content_id
@@ -99,6 +100,7 @@ def _hub(harness: Harness) -> dict[str, Any]:
     """Load lm-eval's own definition. Only its folder is indexed, since indexing all takes ten seconds."""
     import lm_eval.tasks
 
+    ask_hub()
     folder = Path(lm_eval.tasks.__file__).parent / harness.folder
     manager = lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
     return dict(manager.load([harness.task]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, first_line
+from .hub import ask_hub
 from .loading import pick_device
 from .source import embedding_name
 
@@ -49,9 +50,8 @@ def load_encoder(name: str, device: str) -> SentenceTransformer | str:
             options["revision"] = commit or None
             with suppress(Exception):
                 return SentenceTransformer(name, local_files_only=True, **options)
-            HfApi().model_info(
-                name, revision=commit or None, timeout=20
-            )  # fails at once, while loading would retry for minutes
+            ask_hub()
+            HfApi().model_info(name, revision=commit or None, timeout=20)  # loading would try again for minutes
         return SentenceTransformer(name, **options)
     except MemoryError:
         raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, RecipeError, first_line
 from ..recipe import ModelConfig
 from .renderer import Renderer
-from .source import model_source
+from .source import asked_source, model_source
 
 if TYPE_CHECKING:
     import torch
@@ -156,11 +156,11 @@ def _load_tokenizer(model: ModelConfig) -> Any:
     if settings.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in settings:
         from transformers import TokenizersBackend
 
-        return TokenizersBackend.from_pretrained(model_source(model), revision=model.revision)
+        return TokenizersBackend.from_pretrained(asked_source(model), revision=model.revision)
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(
-        model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+        asked_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
     )
 
 
@@ -168,7 +168,7 @@ def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
     """A JSON file of the model. Raises OSError if it is missing, ValueError if it isn't JSON."""
     from transformers.utils import cached_file
 
-    path = cached_file(model_source(model), name, revision=model.revision)
+    path = cached_file(asked_source(model), name, revision=model.revision)
     assert path is not None  # it would have raised
     settings = json.loads(Path(path).read_text(encoding="utf-8"))
     return settings if isinstance(settings, dict) else {}
@@ -188,7 +188,7 @@ def copy_generation_settings(model: ModelConfig, folder: Path) -> None:
 
     target = folder / "generation_config.json"
     try:
-        source = cached_file(model_source(model), target.name, revision=model.revision)
+        source = cached_file(asked_source(model), target.name, revision=model.revision)
     except OSError:
         target.unlink(missing_ok=True)
         return
@@ -227,7 +227,7 @@ def load_config(model: ModelConfig) -> Any:
 
     try:
         return AutoConfig.from_pretrained(
-            model_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+            asked_source(model), revision=model.revision, trust_remote_code=model.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(load_advice("configuration", model, error)) from error
@@ -273,7 +273,7 @@ def load_model(
     device = pick_device(model.device)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            model_source(model),
+            asked_source(model),
             revision=model.revision,
             dtype=dtype or pick_dtype(model.dtype, device),
             trust_remote_code=model.trust_remote_code,

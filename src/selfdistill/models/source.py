@@ -17,6 +17,7 @@ from ..demo import SEED
 from ..errors import ModelError, first_line
 from ..recipe import ModelConfig, Recipe
 from .gguf import gguf_file, gguf_folder
+from .hub import ask_hub
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = 15  # seconds
@@ -31,6 +32,14 @@ def model_source(model: ModelConfig) -> str:
     return str(gguf_folder(packed)) if packed else model.path
 
 
+def asked_source(model: ModelConfig) -> str:
+    """`model_source`, before the files are loaded: for a hub name the hub is asked whether it can be reached."""
+    source = model_source(model)
+    if _is_on_hub(model):
+        ask_hub()
+    return source
+
+
 def weights_folder(model: ModelConfig) -> Path:
     """The folder with the model's safetensors files; a hub model is downloaded to the cache. Raises ModelError."""
     folder = Path(model_source(model))
@@ -38,6 +47,7 @@ def weights_folder(model: ModelConfig) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
+    ask_hub()
     try:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=["model*.safetensors*"]))
     except Exception as error:  # of the hub, of the network, of the file system
@@ -107,6 +117,7 @@ def hub_commit(name: str, revision: str | None) -> str | None:
         return revision
     import huggingface_hub
 
+    ask_hub()
     try:
         found = huggingface_hub.model_info(name, revision=revision, timeout=_TIMEOUT).sha
     except Exception:  # the hub client raises errors of several libraries

@@ -23,6 +23,7 @@ from ..store.experiment import Experiment
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
+from .arm_instead import stop_if_changed
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
 from .context import Context, Run, make_context
@@ -36,11 +37,13 @@ from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
 from .train import launch_commands, train_runs
+from .whole import report_whole
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
     """Everything from the dataset to the verdict and its page; finished stages are skipped. Returns the verdict."""
     with _working(Experiment(directory, recipe)) as (experiment, context):
+        report_whole(experiment, context, progress)
         stop_without_needs(experiment, context)
         prepare_data(experiment, context, progress)
         prepare_items(experiment, context)
@@ -79,7 +82,7 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
     Returns the model folder of each of their runs by name."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
@@ -97,7 +100,7 @@ def train_commands(
     """For a job scheduler: the command of each arm that isn't trained yet (of all arms, or those named). Rewrites first
     if one needs rewrites. `train` and `run` use the weights that the command writes. Raises RecipeError without
     `train.launch`."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
@@ -108,7 +111,7 @@ def train_commands(
 
 def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Answers and grades with the trained arms (all of them, or those named). Returns the verdict."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms)
         _check_sandbox(context)
         prepare_data(experiment, context, progress)
@@ -120,7 +123,7 @@ def evaluate(experiment: Experiment, progress: Progress = silent, arms: Sequence
 def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Any]:
     """Measures again how far the evaluated arms (all of them, or those named) moved from the seed. Returns the
     verdict."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, arms) as (_, context):
         shift_runs(experiment, context, _runs_named(context, arms), progress, force=True)
         return _report(experiment, context)
 
@@ -163,15 +166,20 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 
 @contextmanager
-def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[Experiment, Context]]:
+def _working(
+    experiment: Experiment, arms: Sequence[str] = (), read_only: bool = False
+) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
-    memory into sentences. With `read_only` nothing is compared: finished stages count as finished."""
+    memory into sentences. With `read_only` nothing is compared: finished stages count as finished. The names of `arms`
+    are checked before anything else."""
+    if arms:
+        _runs_named(make_context(experiment.recipe), arms)
     recipe = with_known_backends(experiment.recipe, experiment.manifest) if read_only else experiment.recipe
     judge = recipe.judge
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
     embeds = compares_embeddings(recipe.rewrite.grader or "none")
     recipe, commits = pinned(recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
-    context = make_context(recipe, experiment.date)
+    context = make_context(recipe, experiment.date, experiment.manifest.get("sources"))
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
     if read_only and not experiment.manifest["stages"]:
@@ -180,8 +188,10 @@ def _working(experiment: Experiment, read_only: bool = False) -> Iterator[tuple[
         )
     with experiment.locked():
         try:
-            experiment.begin(stages)
+            stop_if_changed(experiment, context, stages)
+            experiment.begin()
             experiment.record_commits(commits)
+            experiment.record_sources(context.sources)
             if not all(map(experiment.finished, stages)):
                 check_templates(context)
                 experiment.record_weights(weights_note(recipe.model.path))

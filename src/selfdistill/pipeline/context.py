@@ -20,6 +20,7 @@ from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..recipe.data import grader_names
+from ..recipe.paths import grader_files
 from ..recipe.sweep import Point, expand
 from ..sandbox import Runner, lazy_runner
 from ..store.identity import chat_template_identity, file_identity, model_identity, path_identity
@@ -60,7 +61,8 @@ class Baseline:
 class Context:
     """A resolved recipe. `task` is the target; `source` is where the training rows are; `baselines` holds the
     arms that use answers of the seed. `points` are the arms' places on the curves of a sweep, and `swept` the arms that
-    the sweep made. `date` is the experiment's date."""
+    the sweep made. `date` is the experiment's date. `sources` are the identities of the files and folders that were
+    looked at, and `recorded` those of earlier runs, which stand for files that are gone."""
 
     recipe: Recipe
     task: Task
@@ -71,6 +73,8 @@ class Context:
     points: tuple[Point, ...] = ()
     swept: frozenset[str] = frozenset()
     date: datetime.date | None = None
+    recorded: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _read: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, read: Callable[[Any], V], of: Any) -> V:
@@ -80,6 +84,16 @@ class Context:
         if key not in self._read:
             self._read[key] = read(of)
         found: V = self._read[key]
+        return found
+
+    def identity(self, read: Callable[[Any], str], of: Any) -> str:
+        """The identity of a file, folder or model, from its first reading. A finished stage does not need its source:
+        if that is gone, the identity is the recorded one."""
+        name = of if isinstance(of, str) else of.path
+        found, path = self.once(read, of), Path(name).expanduser().absolute()
+        if not name or not path.exists():
+            return self.recorded.get(f"{read.__name__} {path}", found)
+        self.sources[f"{read.__name__} {path}"] = found
         return found
 
     @property
@@ -122,7 +136,7 @@ class Context:
         """The settings of a model on which `step` depends, with its files identified by content. The experiment's date
         is left out: it is the same in all steps."""
         settings = model.deciding(step) | {
-            "model": self.once(model_identity, model),
+            "model": self.identity(model_identity, model),
             "chat_template": self.once(chat_template_identity, model),
         }
         if model.trust_remote_code:
@@ -136,17 +150,21 @@ class Context:
         grader = self.recipe.rewrite.grader
         if grader is None:
             return {"task": self.recipe.task}
-        files = [self.once(file_identity, name.rpartition(":")[0]) for name in grader_names(grader)]
-        settings: dict[str, Any] = {"grader": grader, "file": files[0] if len(files) == 1 else files}
+        files = [self.identity(file_identity, name.rpartition(":")[0]) for name in grader_names(grader)]
+        by_name = grader_files(grader, lambda file: Path(file).name)
+        settings: dict[str, Any] = {"grader": by_name, "file": files[0] if len(files) == 1 else files}
         if runs_programs(grader):
             settings["sandbox"] = self.recipe.sandbox
         if compares_embeddings(grader):
-            settings["embedding"] = self.once(path_identity, self.recipe.shift.embedding)
+            settings["embedding"] = self.identity(path_identity, self.recipe.shift.embedding)
         return settings
 
 
-def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
-    """Resolves a recipe; models without a date get `date`. Raises RecipeError if a name or a combination is wrong."""
+def make_context(
+    recipe: Recipe, date: datetime.date | None = None, recorded: Mapping[str, str] | None = None
+) -> Context:
+    """Resolves a recipe; models without a date get `date`; `recorded` is as in `Context`. Raises RecipeError if a name
+    or a combination is wrong."""
     recipe, run_program = _with_tasks_grader(_dated(recipe, date)), lazy_runner(recipe.sandbox)
     task = _target(recipe, run_program)
     source = _source(recipe, task)
@@ -167,6 +185,7 @@ def make_context(recipe: Recipe, date: datetime.date | None = None) -> Context:
         points=points,
         swept=swept,
         date=date,
+        recorded=recorded or {},
     )
 
 

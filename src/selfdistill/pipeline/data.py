@@ -24,7 +24,11 @@ TRAIN, HELDOUT_ROWS, BAD_ROWS = "data/train.jsonl", "data/heldout.jsonl", "data/
 
 def data_stage(context: Context) -> Stage:
     source = context.source
-    settings = {"task": context.recipe.task, "source": context.once(source_identity, source), **source.deciding("data")}
+    settings = {
+        "task": context.recipe.task,
+        "source": context.identity(source_identity, source),
+        **source.deciding("data"),
+    }
     return Stage("data", TRAIN, settings, other_outputs=(HELDOUT_ROWS, BAD_ROWS))
 
 

@@ -41,12 +41,12 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
     settings = {"task": entry.task, **entry.deciding("items")}
     if harness := task.task.harness:
         shots = context.once(mmlu_shots, entry.path) if entry.path and harness.task == "mmlu" else None
-        source = context.once(path_identity, entry.path) if entry.path else harness.task
-        files = [source, context.once(file_identity, str(shots or ""))]
+        source = context.identity(path_identity, entry.path) if entry.path else harness.task
+        files = [source, context.identity(file_identity, str(shots or ""))]
         return Stage(name, output, {**settings, "source": files})
     if task.source is None:
         return Stage(name, output, settings, (data_stage(context),))
-    source = context.once(source_identity, task.source)
+    source = context.identity(source_identity, task.source)
     identity = {"source": source, "config": task.source.config, **task.source.deciding("items")}
     return Stage(name, output, {**settings, **identity})
 

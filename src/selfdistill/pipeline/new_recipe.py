@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,15 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
-from ..errors import DataError, RecipeError
+from ..errors import DataError, ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
+from ..models.gguf import gguf_file
+from ..models.loading import check_model_files
 from ..models.slots import fill
-from ..recipe import DataConfig, GraderSpec
+from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..store.rows import write_text
 from ..types import Conversation, Example
 
@@ -80,8 +83,8 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     slots = {
-        "model": _scalar(model),
-        "path": _scalar(data),
+        "model": _scalar(_from(out, model)),
+        "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
         "heldout": f"{heldout:<18}",
@@ -96,6 +99,31 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     return _found(look, guess, heldout)
+
+
+def _from(recipe: Path, name: str) -> str:
+    """A path as the recipe must name it: relative to the recipe's folder. Other names stay as they are."""
+    folder = recipe.absolute().parent
+    local = name != "demo" and not Path(name).is_absolute() and Path(name).exists()
+    return os.path.relpath(name, folder) if local and folder != Path.cwd() else name
+
+
+def check_model_name(model: str) -> None:
+    """Raises RecipeError that lists the choices if `model` names no model. A hub name is not looked up."""
+    try:
+        if (packed := gguf_file(model)) is None:
+            check_model_files(ModelConfig(path=model))
+            return
+        if packed.is_file():
+            return
+    except ModelError as error:
+        if Path(model).exists():
+            raise RecipeError(str(error)) from None
+    here = sorted(str(path.parent) for path in Path().glob("*/config.json"))
+    folders = f", such as {', '.join(here[:5])}" if here else ""
+    raise RecipeError(
+        f"There is no model {model}; choose demo, a hub name such as org/name, a GGUF file, or a model folder{folders}."
+    )
 
 
 def _look(data: str) -> _Look:

@@ -55,7 +55,7 @@ def _of_data(data: str) -> tuple[list[str], dict[str, Any]]:
     return said, {
         "task": None,
         # A row that can't be read, or is too long, is counted on the page and does not stop the demo.
-        "data": {**found["data"], "n": _ROWS, "heldout": held, "on_bad_row": "skip"},
+        "data": {**found["data"], "path": data, "n": _ROWS, "heldout": held, "on_bad_row": "skip"},
         "train.allow_unusable_rows": True,
         "rewrite.template": found["rewrite"]["template"],
         "rewrite.grader": found["rewrite"]["grader"],

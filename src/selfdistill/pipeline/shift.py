@@ -57,7 +57,7 @@ def shift_stage(context: Context, run: Run) -> Stage | None:
     if source is None or run.is_seed:
         return None
     seed = context.runs[context.seed_arm]
-    embedding = context.once(path_identity, config.embedding)
+    embedding = context.identity(path_identity, config.embedding)
     settings = {"task": source.name, "embedding": embedding, **config.deciding("shift")}
     inputs = [*_compared_stages(context, seed, source), *_compared_stages(context, run, source)]
     if target and target != source:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def train_stage(context: Context, run: Run) -> Stage | None:
     settings = {
         **context.model_settings(context.recipe.model, step),
         **arm.deciding("train"),
+        "template": arm.template and Path(arm.template).name,
         **({"replay": _replay_settings(context, run.arm, arm.replay)} if arm.replay else {}),
         **run.train.deciding("train"),
     }
@@ -83,7 +85,7 @@ def too_few_to_replay(replay: ReplayConfig, source: DataConfig, count: int, rows
 def _replay_settings(context: Context, arm: str, replay: ReplayConfig) -> dict[str, Any]:
     check_format(replay.format or "auto", f"arms.{arm}.replay.format")
     _, source = replay_source(replay)
-    return {**replay.deciding("train"), "task": replay.task, "source": context.once(source_identity, source)}
+    return {**replay.deciding("train"), "task": replay.task, "source": context.identity(source_identity, source)}
 
 
 # ---- run

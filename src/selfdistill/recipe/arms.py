@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .settings import Mark, Settings
+from .data import TEMPLATES
+from .settings import IsPath, Mark, Settings
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ReplayConfig(Settings):
 
     task: Annotated[str | None, Mark(resolved=True)] = None
     """Task whose training rows are mixed in."""
-    path: Annotated[str | None, Mark(resolved=True)] = None
+    path: Annotated[str | None, IsPath(), Mark(resolved=True)] = None
     """File, folder or hub name."""
     format: str | None = None
     """As data.format."""
@@ -79,7 +80,7 @@ class ArmConfig(Settings):
     number from 0 to 1: the share of rows that use the rewrite."""
     n: int | None = Field(default=None, gt=0)
     """Rows to train on; null for all."""
-    template: str | None = None
+    template: Annotated[str | None, IsPath(TEMPLATES), Mark(resolved=True)] = None
     """Rewriting template in place of rewrite.template."""
     best_of: int | None = Field(default=None, gt=1)
     """Rewrites to draw per row; the likeliest under the seed of those that pass is used."""

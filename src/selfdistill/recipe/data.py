@@ -7,10 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from .model import SAMPLING_PRESETS, Sampling
-from .settings import Settings, keeps, reruns
+from .settings import IsPath, Settings, keeps, reruns
 
 # Held-out rows in a file of their own are read with the settings of the training rows.
 _DRAWN = reruns("data")
+TEMPLATES = ("own-words", "call", "using", "refer", "math")
+"""The names of the rewriting templates that ship with the package."""
+# The rows of the demo's tasks are made by the package.
+_MADE = ("demo-maths", "demo-maths-other", "demo-tool", "demo-tool-other", "demo-code", "demo-lists", "demo-benign",
+    "demo-safety", "demo-jailbreak")  # fmt: skip
 
 
 class NearDuplicatesConfig(Settings):
@@ -25,7 +30,7 @@ class NearDuplicatesConfig(Settings):
 class DataConfig(Settings):
     """Rows to read. Every assistant turn is trained on unless the row excludes it."""
 
-    path: Annotated[str, reruns("data", resolved=True)] = ""
+    path: Annotated[str, IsPath(_MADE), reruns("data", resolved=True)] = ""
     """File, folder or hub name; empty is the data of the recipe's task."""
     format: str = "auto"
     """How a row is read; `auto` decides by the columns."""
@@ -89,13 +94,13 @@ class RewriteConfig(Settings):
     preset: Annotated[Literal["paper"] | None, reruns("rewrite", "verify", "choose", "grade", resolved=True)] = None
     """`paper`: if `template` is null, the template has the paper's wording; if `grader` is null, rewrites of open-ended
     tasks (dolly, alpaca, lima, openhermes) are checked by the filters only, as in the paper."""
-    template: Annotated[str | None, reruns("rewrite", resolved=True)] = None
+    template: Annotated[str | None, IsPath(TEMPLATES), reruns("rewrite", resolved=True)] = None
     """Rewriting template: a name that `selfdistill list` shows, or a file; null is the template of the task, else
     own-words."""
     backend: Annotated[str, reruns("rewrite", resolved=True)] = "hf"
     """Engine that rewrites."""
     sampling: Annotated[Sampling, reruns("rewrite")] = Sampling(**SAMPLING_PRESETS["paper"])
-    grader: Annotated[GraderSpec | None, reruns("verify", "choose", "grade", resolved=True)] = None
+    grader: Annotated[GraderSpec | None, IsPath(code=True), reruns("verify", "choose", "grade", resolved=True)] = None
     """Check of rewrites and of answers to the target task: a name, a mapping with options, all_of with a list of
     graders, or file.py:function; null is the grader of the task."""
     filters: Annotated[Filters, reruns("verify", "choose")] = Filters()

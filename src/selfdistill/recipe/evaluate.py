@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .model import ModelConfig, Sampling
-from .settings import Mark, Settings, check_name, keeps, reruns
+from .settings import IsPath, Mark, Settings, check_name, keeps, reruns
 
 # Merged into the settings of the task's data.
 _ITEMS = reruns("items", resolved=True)
@@ -20,7 +20,7 @@ class TaskEntry(Settings):
     """Name of the task; `selfdistill list` shows them."""
     name: Annotated[str, keeps()] = ""
     """Name in files and tables, so that one task can be listed twice; by default the task's name."""
-    path: Annotated[str | None, _ITEMS] = None
+    path: Annotated[str | None, IsPath(), _ITEMS] = None
     """File, folder or hub name in place of the task's own data."""
     config: Annotated[str | None, _ITEMS] = None
     """Configuration of a hub dataset."""
@@ -106,7 +106,7 @@ class ShiftConfig(Settings):
 
     task: Annotated[str | None, reruns("shift", resolved=True)] = None
     """Task whose answers are compared; null is AdvBench as in the paper if it is evaluated, else the target."""
-    embedding: Annotated[str, Mark(resolved=True)] = "sentence-transformers/all-MiniLM-L6-v2"
+    embedding: Annotated[str, IsPath(), Mark(resolved=True)] = "sentence-transformers/all-MiniLM-L6-v2"
     """sentence-transformers model of the cosine and of the grader similar: a folder or a hub name."""
     kl_prompts: Annotated[int, reruns("shift"), Field(ge=0)] = 128
     """Prompts whose seed answers the KL divergence is estimated on; 0 turns it off."""

@@ -38,20 +38,20 @@ def _keys(section: type[Settings], prefix: str, inherited: frozenset[str], condi
     for name, field in section.model_fields.items():
         mark = mark_of(field)
         steps, unless = mark.narrow(inherited, None), mark.unless or condition
-        inner, many = _section_in(field.annotation)
+        inner, many = section_in(field.annotation)
         if inner is None:
             yield Key(prefix + name, _descriptions(section).get(name, ""), field, steps, mark.resolved, unless)
         else:
             yield from _keys(inner, f"{prefix}{name}.{'*.' if many else ''}", steps, unless)
 
 
-def _section_in(annotation: Any) -> tuple[type[Settings] | None, bool]:
+def section_in(annotation: Any) -> tuple[type[Settings] | None, bool]:
     """The section that a key holds, and whether it holds several: a mapping or a list of them."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return annotation, False
     many = get_origin(annotation) in (dict, list)
     for each in get_args(annotation):
-        if (found := _section_in(each))[0] is not None:
+        if (found := section_in(each))[0] is not None:
             return found[0], many or found[1]
     return None, False
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError
 from .arms import DEFAULT_ARMS
+from .paths import located
 from .plain_yaml import Scalar, dump_yaml, parse_yaml, plain
 from .problems import problem
 from .root import Recipe
@@ -24,13 +25,14 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 """The folder of the recipes that ship with the package."""
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
     """Reads a YAML recipe, or one that ships with the package by its name; `overrides` are `key=value` with dots in the
-    key and YAML in the value.
+    key and YAML in the value. Relative paths in the file start at `folder`, by default the file's own; in `overrides`
+    at the current folder.
 
     Raises RecipeError that names the key, the reason, and the key that was probably meant.
     """
-    found = load_recipes(path, overrides)
+    found = load_recipes(path, overrides, folder)
     if list(found) != [""]:
         raise RecipeError(
             f"{path} holds {len(found)} experiments ({', '.join(found)}); run them with `selfdistill reproduce {path}`."
@@ -38,14 +40,15 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return found[""]
 
 
-def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Recipe]:
+def load_recipes(path: Path | str, overrides: Sequence[str] = (), folder: Path | None = None) -> dict[str, Recipe]:
     """The recipes of a file with `experiments`, each of which changes what stands around them; else the one, with an
     empty name. Raises RecipeError as `load_recipe` does."""
     path = recipe_file(path)
+    folder = folder or (Path.cwd() if path.absolute().is_relative_to(RECIPES.parent) else path.absolute().parent)
     values = _read_yaml(path)
     changes = values.pop("experiments", None)
     if changes is None:
-        return {"": make_recipe(values, overrides, source=str(path))}
+        return {"": make_recipe(values, overrides, str(path), folder)}
     if not isinstance(changes, dict) or not changes or not all(isinstance(its, dict) for its in changes.values()):
         raise RecipeError(f"{path}: `experiments` needs names, and for each what it changes.")
     made = {}
@@ -55,7 +58,7 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, R
         except ValueError as error:
             raise RecipeError(f"{path}: {error}.") from None
         whole = merge(_written_out(values), _written_out(its))
-        made[str(name)] = make_recipe(whole, overrides, source=f"{path}, {name}")
+        made[str(name)] = make_recipe(whole, overrides, f"{path}, {name}", folder)
     return made
 
 
@@ -108,11 +111,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def make_recipe(values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe") -> Recipe:
-    """A checked recipe from plain values. Raises RecipeError."""
+def make_recipe(
+    values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe", folder: Path | None = None
+) -> Recipe:
+    """A checked recipe from plain values. With `folder`, paths become absolute: those in `values` start at `folder`,
+    those in `overrides` at the current folder. Raises RecipeError."""
     values = _written_out(values)
+    values = located(values, folder) if folder else values
     for override in overrides:
         changes = _written_out(_nested(override))
+        changes = located(changes, Path.cwd()) if folder else changes
         if "arms" in changes and not values.get("arms"):
             values["arms"] = {name: arm.model_dump() for name, arm in DEFAULT_ARMS.items()}
         values = merge(values, changes)
@@ -124,8 +132,8 @@ def make_recipe(values: dict[str, Any], overrides: Sequence[str] = (), source: s
 
 
 def save_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every setting written out."""
-    return dump_yaml(recipe.model_dump(mode="json"))
+    """The recipe as YAML, every setting written out, with absolute paths."""
+    return dump_yaml(located(recipe.model_dump(mode="json"), Path.cwd()))
 
 
 def _written_out(values: dict[str, Any]) -> dict[str, Any]:

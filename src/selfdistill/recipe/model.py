@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .settings import Mark, Settings, keeps, reruns
+from .settings import IsPath, Mark, Settings, keeps, reruns
 
 # Training and likelihoods use the weights themselves, whatever engine answers.
 _ENGINE = reruns("rewrite", "answer", "judge")
@@ -79,7 +79,7 @@ _RESERVED = frozenset(
 class ModelConfig(Settings):
     """A chat model: the seed, or the judge."""
 
-    path: Annotated[str, Mark(resolved=True)]
+    path: Annotated[str, IsPath(("demo",)), Mark(resolved=True)]
     """Model folder, GGUF file, hub name such as org/name, or `demo` for the seed that ships with the package."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -91,7 +91,7 @@ class ModelConfig(Settings):
     depend on the hardware."""
     device: Annotated[str, keeps()] = "auto"
     """Device: auto, cpu, cuda, cuda:1, mps."""
-    chat_template: Annotated[str, Mark(resolved=True)] = "chat"
+    chat_template: Annotated[str, IsPath(("chat", "alpaca", "plain")), Mark(resolved=True)] = "chat"
     """How messages become text: the model's own chat template (`chat`), the paper's `alpaca`, or a Jinja file."""
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, such as `enable_thinking: false`."""

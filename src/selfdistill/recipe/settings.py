@@ -58,6 +58,15 @@ def keeps(*steps: str, resolved: bool = False, unless: tuple[str, Callable[[Any]
     return Mark(narrow, resolved, words)
 
 
+@dataclass(frozen=True)
+class IsPath:
+    """The key names a file or folder, relative to the recipe's file, unless it is one of `names`, which ship with the
+    package. `code`: only FILE.py in FILE.py:FUNCTION is a path."""
+
+    names: tuple[str, ...] = ()
+    code: bool = False
+
+
 class Settings(BaseModel):
     """A section: unknown keys are errors, and values can't be assigned."""
 

@@ -63,6 +63,7 @@ def expand(recipe: Recipe, template: str | None, rows: int | None) -> tuple[Reci
                 if same is None:
                     arms[name], keys[name] = arm, made
                 shown = tuple(value) if isinstance(value, list) else value
+                shown = Path(value).name if parameter == "template" else shown
                 points[Point(parameter, series, shown, same or name)] = None
     expanded = recipe.model_dump() | {"arms": {name: arm.model_dump() for name, arm in arms.items()}, "sweep": {}}
     return make_recipe(expanded), tuple(points)

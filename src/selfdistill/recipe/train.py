@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .settings import Settings, also, keeps
+from .settings import IsPath, Settings, also, keeps
 
 
 class Adapter(Settings):
@@ -27,7 +27,7 @@ class Launch(Settings):
 
     processes: int | None = Field(default=None, gt=0)
     """Processes on this machine, each with a copy of the model (DDP)."""
-    config: str | None = None
+    config: Annotated[str | None, IsPath()] = None
     """accelerate's config file, for everything but DDP on this machine."""
 
     @model_validator(mode="after")

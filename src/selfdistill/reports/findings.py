@@ -80,6 +80,13 @@ class Findings:
             for (arm, against), rows in groups.items()
         ]
 
+    def headline_arms(self) -> list[str]:
+        """The first arm that differs from its baseline arm only in its data, after that baseline arm; if there is no
+        such pair, the first two arms that were compared with the seed."""
+        compared = [arm for arm in self.arms if self.loss_change(arm) or self.glance([arm])]
+        equal = ((pair["against"], pair["arm"]) for pair in self.pairs() if pair["equal"])
+        return [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
+
     def by_seed(self) -> list[JsonRow]:
         """For each task and each arm that was trained with several seeds: the score of each run, their mean and
         standard deviation."""

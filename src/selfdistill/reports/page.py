@@ -16,6 +16,7 @@ from .findings import Findings
 from .html import render
 from .kept import nearly_vanilla, outcomes
 from .loss_sentences import loss_rows
+from .next_steps import Command, next_steps
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .sentences import headline
@@ -40,7 +41,8 @@ def write_report(directory: Path) -> Path:
     if tasks:
         write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
-    write_text(path, _report(saved, _material(saved, found), found, {task.name: list(task.runs) for task in tasks}))
+    answered = {task.name: list(task.runs) for task in tasks}
+    write_text(path, _report(saved, _material(saved, found), found, answered, *next_steps(saved.verdict, directory)))
     return path
 
 
@@ -62,7 +64,14 @@ def _material(saved: Saved, found: Survey | None) -> Material:
     )
 
 
-def _report(saved: Saved, material: Material, found: Survey | None, answered: dict[str, list[str]]) -> str:
+def _report(
+    saved: Saved,
+    material: Material,
+    found: Survey | None,
+    answered: dict[str, list[str]],
+    outcome: str,
+    commands: list[Command],
+) -> str:
     findings = material.findings
     training = {run: rows for run, rows in saved.training.items() if rows}
     order = list(material.slots)
@@ -78,6 +87,8 @@ def _report(saved: Saved, material: Material, found: Survey | None, answered: di
         saved=saved,
         findings=findings,
         headline=headline(findings),
+        outcome=outcome,
+        commands="\n".join(f"# {title}\n{command}" for title, command in commands if title != "open the report"),
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,

@@ -36,12 +36,9 @@ def with_sentences(verdict: JsonRow) -> JsonRow:
 
 
 def headline(findings: Findings) -> str:
-    """The verdict in one or two sentences. They cover the first arm that differs from its baseline arm only in
-    its data, and that baseline arm; if there is no such pair, the first two arms. If no target has a score, the
-    held-out loss takes its place."""
-    compared = [arm for arm in findings.arms if findings.loss_change(arm) or findings.glance([arm])]
-    equal = ((pair["against"], pair["arm"]) for pair in findings.pairs() if pair["equal"])
-    arms = [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
+    """The verdict in one or two sentences, about `Findings.headline_arms`. If no target has a score, the held-out loss
+    takes its place."""
+    arms = findings.headline_arms()
     rows = findings.glance(arms) if arms else []
     runs, sentences = during(findings.runs), list[str]()
     if total := max((row["total"] for row in rows), default=0):

@@ -7,7 +7,7 @@ import datetime
 import fcntl
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 class Experiment:
-    """An experiment's directory. Hold `locked` while you write to it."""
+    """An experiment's directory. Hold `locked` while you write to it. `on_stage` is called with each stage that begins
+    (False) or has finished (True)."""
 
     def __init__(self, directory: Path | str, recipe: Recipe) -> None:
         self.directory = Path(directory)
         self.recipe = recipe
+        self.on_stage: Callable[[Stage, bool], None] = lambda _stage, _ended: None
         self._read_only = False
         self._manifest, self._checksums = ManifestFile(self.directory), Checksums()
 
@@ -40,7 +42,7 @@ class Experiment:
             raise ExperimentError(
                 f"{directory} holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`."
             )
-        return cls(directory, load_recipe(directory / "recipe.yaml", overrides))
+        return cls(directory, load_recipe(directory / "recipe.yaml", overrides, folder=Path.cwd()))
 
     def read_only(self) -> Experiment:
         """The same directory, with every finished stage counted as finished whatever its settings are now. recipe.yaml
@@ -136,8 +138,8 @@ class Experiment:
         """Whether a finished stage has transient failures of the engine, which another run asks again."""
         return bool(self.counts(stage.name).get("transient"))
 
-    def check(self, stages: Sequence[Stage]) -> None:
-        """Raises ExperimentError that names the changed keys if expensive work was done with other settings."""
+    def changes(self, stages: Sequence[Stage]) -> Iterator[tuple[Stage, dict[str, tuple[Any, Any]]]]:
+        """The stages whose expensive work was done with other settings, with the old and the new value of each key."""
         records = self.manifest["stages"]
         for stage in stages:
             record = records.get(stage.name)
@@ -153,17 +155,12 @@ class Experiment:
                     and source.name in records
                     and record["inputs"].get(source.name) != source.fingerprint
                 ):
-                    changed += changed_settings(records[source.name]["settings"], source.settings)
+                    changed |= changed_settings(records[source.name]["settings"], source.settings)
             if changed:
-                raise ExperimentError(
-                    f"{self.directory} was made with other settings for {stage.name}: {', '.join(changed)}. "
-                    "Put them back, or name a new directory with --dir."
-                )
+                yield stage, changed
 
-    def begin(self, stages: Sequence[Stage]) -> None:
-        """Checks all of `stages` and saves the recipe, unless read-only. Raises ExperimentError if the directory holds
-        other files."""
-        self.check(stages)
+    def begin(self) -> None:
+        """Saves the recipe, unless read-only. Raises ExperimentError if the directory holds other files."""
         if not self.manifest.get("selfdistill"):
             ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
             if self.directory.exists() and any(
@@ -182,6 +179,12 @@ class Experiment:
         if commits != self.manifest.get("commits", {}):
             self._manifest.write({**self.manifest, "commits": dict(commits)})
 
+    def record_sources(self, sources: Mapping[str, str]) -> None:
+        """Records the identities of files and folders that finished stages were made from, in case they are moved."""
+        before = self.manifest.get("sources", {})
+        if before | sources != before:
+            self._manifest.write({**self.manifest, "sources": before | sources})
+
     def record_weights(self, note: str | None) -> None:
         """Records what the seed's weights were converted from, if they were."""
         if note and note != self.manifest.get("weights"):
@@ -197,6 +200,7 @@ class Experiment:
         seconds = record.get("seconds", 0.0)
         self._put_changed_aside(stage, record)
         self._record(stage, {"started": now(), "seconds": seconds}, fresh=True)
+        self.on_stage(stage, False)
         run, start = StageRun(), time.monotonic()
         done: dict[str, Any] = {}
         try:
@@ -209,6 +213,7 @@ class Experiment:
         finally:
             if stage.name in self.manifest["stages"]:
                 self._record(stage, {"seconds": round(seconds + time.monotonic() - start, 3), **done})
+        self.on_stage(stage, True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -49,14 +49,11 @@ def plain(settings: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(settings))
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Each key that differs, with both values."""
     old, new = _flat(before), _flat(plain(now))
-    return [
-        f"{key} ({old.get(key, 'unset')} → {new.get(key, 'unset')})"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    ]
+    keys = sorted({*old, *new})
+    return {key: (old.get(key, "unset"), new.get(key, "unset")) for key in keys if old.get(key) != new.get(key)}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

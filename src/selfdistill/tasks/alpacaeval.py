@@ -16,6 +16,7 @@ from typing import Any
 from ..data import OnBad, is_hub_name
 from ..errors import DataError, first_line
 from ..grading.judged import PAIRWISE_REFERENCE, PAIRWISE_SEED
+from ..models.hub import ask_hub
 from ..recipe import DataConfig
 from ..types import Conversation, Message
 from . import Task, load_rows
@@ -32,6 +33,7 @@ def _local(source: DataConfig) -> DataConfig:
         return source
     from huggingface_hub import hf_hub_download
 
+    ask_hub()
     file = f"{source.config or 'alpaca_eval'}.json"
     try:
         return source.model_copy(update={"path": hf_hub_download(source.path, file, repo_type="dataset")})

@@ -81,7 +81,7 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
         folder = Path(name)
         counts = _read(context, found, folder, progress)
         rows = list(islice(iter_conversations(folder / "train.jsonl"), _ROWS)) if counts else []
-        _prompts(context, rows, found, folder / "train.jsonl")
+        _prompts(context, rows, found, folder)
         found.missing += missing_here(context, context.runs.values())
         if counts:
             _amounts(context, counts, found, folder, directory or Path("runs"), probe, progress)
@@ -147,8 +147,9 @@ def _read(context: Context, found: Checked, folder: Path, progress: Progress) ->
     return counts
 
 
-def _prompts(context: Context, rows: list[Conversation], found: Checked, train: Path) -> None:
-    asked = list(evaluation_prompts(context, rows, found.missing, found.add))
+def _prompts(context: Context, rows: list[Conversation], found: Checked, folder: Path) -> None:
+    held = list(islice(iter_conversations(folder / "heldout.jsonl"), 1)) if rows else None
+    asked = list(evaluation_prompts(context, held, found.missing, found.add))
     try:
         check_model_files(context.recipe.model)
         renderer = load_renderer(context.recipe.model)
@@ -163,7 +164,7 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, train: 
         first = rows[0].examples()[0]
         _show(found, "rewriting", lambda: rewriting.text(rewrites(context).rewriter.prompt(first).messages))
         _show(found, "training, with what is trained in ⟦⟧", lambda: marked(renderer, first.prompt, first.reference))
-        _control_tokens(renderer, train, found)
+        _control_tokens(renderer, folder / "train.jsonl", found)
     for kind, messages in asked:
         _show(found, kind, partial(renderer.text, messages))
 

@@ -29,28 +29,28 @@ _STAND_IN = (
 
 
 def evaluation_prompts(
-    context: Context, rows: list[Conversation], missing: list[str], unread: Callable[[SelfDistillError], None]
+    context: Context, held: list[Conversation] | None, missing: list[str], unread: Callable[[SelfDistillError], None]
 ) -> Iterator[tuple[str, Messages]]:
     """The prompt of the first item of each task. Adds sentences about tasks without items to `missing`, and passes
-    errors to `unread`. `rows` stand for the rows that will be held out."""
+    errors to `unread`. `held` are held-out rows, None if the data can't be read."""
     for task in context.tasks.values():
         if task.task.harness or not task.asked:
             continue
         try:
-            item = next(items_of(task, rows), None)
+            item = next(items_of(task, held or []), None)
         except SelfDistillError as error:
             unread(error)
             continue
-        if item is None and rows:
+        if item is None and held is not None:
             missing.append(f"The task '{task.name}' has no items.")
         elif item is not None:
             yield f"evaluation of {task.name}", task.task.ask(item)
 
 
-def items_of(task: EvaluatedTask, rows: list[Conversation]) -> Iterator[Example]:
-    """The items of a task before its draw. `rows` stand for the rows that will be held out."""
+def items_of(task: EvaluatedTask, held: list[Conversation]) -> Iterator[Example]:
+    """The items of a task before its draw. `held` are the rows that are held out."""
     unread: list[BadRow] = []
-    loaded = iter(rows) if task.source is None else task.task.load(task.source, unread.append)
+    loaded = iter(held) if task.source is None else task.task.load(task.source, unread.append)
     return (row.examples()[-1] for row in loaded)
 
 

@@ -1,0 +1,59 @@
+"""How much of a whole run is done: its steps, and the seconds that the steps after the active one will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import fmean
+
+from ..store.experiment import Experiment
+from ..store.stage import Stage
+from ..types import WHOLE, Progress
+from .context import Context
+from .rewrite import needs_rewrites, rewrites
+from .stages import stages_of
+
+# The kinds of stages that take most of a run. Before one of a kind has finished, nothing is said of the time left.
+_LONG = ("rewrite", "train", "answer", "judge")
+
+
+def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
+    """Reports the steps of a run now, and whenever one of them begins or ends."""
+    planned = {stage.name: stage for stage in stages_of(context)}
+    if not needs_rewrites(context):
+        unused = rewrites(context)
+        del planned[unused.generating.name], planned[unused.verifying.name]
+    left = [name for name, stage in planned.items() if not experiment.finished(stage)]
+
+    def report(stage: Stage | None = None, ended: bool = False) -> None:
+        if ended and stage and stage.name in left:
+            left.remove(stage.name)
+        after = [name for name in left if stage is None or name != stage.name]
+        seconds = _seconds(experiment, after)
+        progress(WHOLE, len(planned) - len(left), len(planned), "" if seconds is None else f"{seconds:.0f}")
+
+    experiment.on_stage = report
+    report()
+
+
+def _seconds(experiment: Experiment, names: Iterable[str]) -> float | None:
+    """What stages will take, from the finished ones of the same kind and task, else of the same kind. Stages of a kind
+    without a finished one count as much as an answer stage; None if it is one of the long kinds."""
+    took: dict[str, list[float]] = {}
+    for name, record in experiment.manifest["stages"].items():
+        if "finished" in record:
+            for key in _alike(name):
+                took.setdefault(key, []).append(record["seconds"])
+    total = 0.0
+    for name in names:
+        known = next((took[key] for key in _alike(name) if key in took), None)
+        known = known or (None if name.partition("/")[0] in _LONG else took.get("answer"))
+        if known is None:
+            return None
+        total += fmean(known)
+    return total
+
+
+def _alike(name: str) -> tuple[str, str]:
+    """The keys of stages that take about as long: `answer` for gsm8k, then `answer`."""
+    kind, _, rest = name.partition("/")
+    return f"{kind} {rest.partition('/')[2]}", kind

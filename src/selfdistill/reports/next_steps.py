@@ -1,0 +1,117 @@
+"""The end of a run: one plain sentence on what happened and what to do, and commands to copy."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..recipe.plain_yaml import parse_yaml, plain
+from .findings import Findings, JsonRow
+from .text import during
+
+Command = tuple[str, str]
+"""What a command does, and the command."""
+
+
+def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
+    """The sentence, empty if no arm was compared with the seed, and the commands, none if no arm is trained. Both are
+    about the arm to use: among the two arms of the headline the one that forgot fewer tasks."""
+    findings = Findings.of(verdict)
+    rows = findings.glance(findings.headline_arms())
+    used = _better(findings, rows) if rows else None
+    trained = {arm: path for arm in findings.arms if (path := _model(directory, arm))}
+    arm = used["arm"] if used else next(reversed(trained), None)
+    sentence = ""
+    if used:
+        model = f" Your model: {trained[used['arm']]}." if used["arm"] in trained else ""
+        sentence = f"{_happened(findings, rows, _kinds(directory))} {_advice(used)}{model}"
+    return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
+
+
+def _kinds(directory: Path) -> dict[str, Any]:
+    """What each arm trains on, by the saved recipe."""
+    try:
+        recipe: Any = plain(parse_yaml((directory / "recipe.yaml").read_text(encoding="utf-8")))
+        return {name: arm.get("data") for name, arm in recipe["arms"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # the page is written without a recipe too
+
+
+def _model(directory: Path, arm: str) -> Path | None:
+    """The folder of an arm's weights: of its run with the recipe's seed, else of its first run."""
+    runs = sorted(path.parent for path in (directory / "arms").glob("*/model"))  # an arm's name may be no file's
+    named = [run for run in runs if run.name == arm or run.name.startswith(f"{arm}@")]
+    return named[0] / "model" if named else None
+
+
+def _better(findings: Findings, rows: list[JsonRow]) -> JsonRow:
+    """The row of the arm that forgot fewer tasks, the target included; with as many, the one with the better target,
+    then the one that lost less on average."""
+
+    def key(row: JsonRow) -> tuple[int, int, float]:
+        lost = len(row["others"].get("forgot", [])) + sum(each["word"] == "forgot" for each in row["targets"])
+        return lost, -_gained(findings, row), -(row["mean"] or 0.0)
+
+    return min(reversed(rows), key=key)
+
+
+def _gained(findings: Findings, row: JsonRow) -> int:
+    """On how many targets the arm is better than its baseline arm, less those on which it is worse."""
+    words = [
+        each["word"]
+        for pair in findings.pairs()
+        for each in pair["rows"]
+        if pair["arm"] == row["arm"] and each["task"] in {target["task"] for target in row["targets"]}
+    ]
+    return words.count("gained") - words.count("forgot")
+
+
+def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) -> str:
+    said = list[str]()
+    for row in rows:
+        kind = kinds.get(row["arm"])
+        data = (
+            "your originals" if kind == "original" else "rewrites" if kind in ("rewrites", 1.0) else "other responses"
+        )
+        lost = len(row["others"].get("forgot", []))
+        of = f" of {row['total']} other task{'s' * (row['total'] != 1)}" if not said else f" of {row['total']}"
+        said.append(f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}")
+    if not any(row["total"] for row in rows):
+        return "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."
+    return f"{during(findings.runs).capitalize()}, fine-tuning {'; '.join(said)}."
+
+
+def _advice(used: JsonRow) -> str:
+    """What to do with the better arm."""
+    arm, lost = used["arm"], used["others"].get("forgot", [])
+    words = [each["word"] for each in used["targets"]]
+    if words and "gained" not in words:
+        return f"{arm} did not measurably gain on its target: train it longer or on more rows, or keep the seed model."
+    if lost and len(lost) == used["total"]:
+        return f"{arm} is the better one, and got worse on each of them: lower train.lr, or keep the seed model."
+    if lost:
+        return f"Use {arm}, and first read its answers to {', '.join(lost)}, which got worse."
+    if unclear := used["others"].get("can't tell", []):
+        return f"Use {arm}; for {', '.join(unclear)} there are too few items to tell what it lost."
+    return f"Use {arm}."
+
+
+def _commands(arm: str, model: Path, directory: Path) -> list[Command]:
+    adapted, merged = (model / "adapter_config.json").is_file(), model.with_name("merged")
+    kind, library = ("AutoPeftModelForCausalLM", "peft") if adapted else ("AutoModelForCausalLM", "transformers")
+    load = f"from {library} import {kind}; model = {kind}.from_pretrained({str(model)!r})"
+    found = [("load in Python (the tokenizer is in the same folder)", load)]
+    if adapted and not merged.is_dir():
+        words = ["selfdistill", "train", str(directory), "--arm", model.parent.name, "train.merge=true"]
+        found.append(("merge the adapter into the weights", shlex.join(words)))
+    served = merged if adapted else model
+    return [
+        *found,
+        ("serve with vLLM" + (", once merged" if len(found) > 1 else ""), shlex.join(["vllm", "serve", str(served)])),
+        (
+            "export the training data",
+            shlex.join(["selfdistill", "export", str(directory), "--to", "llamafactory", "--arm", model.parent.name]),
+        ),
+        ("open the report", shlex.join(["python", "-m", "webbrowser", (directory.resolve() / "report.html").as_uri()])),
+    ]

@@ -1,0 +1,91 @@
+"""The end of each command: what happened, what changed, and what to do next."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.command import Done
+from support.report_experiment import write_experiment
+
+from selfdistill.reports import write_report
+from selfdistill.reports.next_steps import next_steps
+
+Command = Callable[..., Done]
+TASKS = [("gsm8k", "maths", "target"), ("tools", "calls", "other"), ("code", "code", "other")]
+SEED = (0.30, 0.95, 0.95)
+HAPPENED = (
+    "In this training run, fine-tuning on your originals (vanilla) made {} of 2 other tasks worse; on rewrites (sdft) "
+    "{} of 2."
+)
+
+
+@pytest.mark.parametrize(
+    ("vanilla", "sdft", "worse", "advice"),
+    [
+        ((0.6, 0.2, 0.2), (0.7, 0.95, 0.95), (2, 0), "Use sdft. Your model: {}/arms/sdft/model."),
+        ((0.6, 0.2, 0.2), (0.7, 0.95, 0.4), (2, 1), "Use sdft, and first read its answers to code, which got worse."),
+        ((0.7, 0.95, 0.95), (0.7, 0.2, 0.95), (0, 1), "Use vanilla. Your model: {}/arms/vanilla/model."),
+        ((0.6, 0.1, 0.1), (0.6, 0.3, 0.3), (2, 2), "sdft is the better one, and got worse on each of them: lower"),
+        ((0.3, 0.2, 0.2), (0.3, 0.95, 0.95), (2, 0), "sdft did not measurably gain on its target: train it"),
+    ],
+)  # fmt: skip
+def test_a_run_ends_with_what_happened_and_what_to_do(
+    vanilla: tuple[float, ...], sdft: tuple[float, ...], worse: tuple[int, int], advice: str, tmp_path: Path
+) -> None:
+    where = write_experiment(tmp_path / "run", {"seed": SEED, "vanilla": vanilla, "sdft": sdft}, TASKS, n=3000)
+    for arm in ("vanilla", "sdft"):
+        (where / "arms" / arm / "model").mkdir()
+    sentence, _ = next_steps(json.loads((where / "verdict.json").read_text()), where)
+    assert sentence.startswith(f"{HAPPENED.format(*worse)} {advice.format(where)}")
+    assert sentence in write_report(where).read_text()
+
+
+def test_the_commands_are_those_of_the_model_that_is_there(tmp_path: Path) -> None:
+    where = write_experiment(tmp_path / "my run", {"seed": SEED, "sdft": (0.7, 0.95, 0.95)}, TASKS)
+    verdict = json.loads((where / "verdict.json").read_text())
+    assert next_steps(verdict, where)[1] == []
+    model = where / "arms" / "sdft" / "model"
+    model.mkdir()
+    full = dict(next_steps(verdict, where)[1])
+    assert full["serve with vLLM"] == f"vllm serve '{model}'"
+    assert "AutoModelForCausalLM.from_pretrained" in next(iter(full.values()))
+    (model / "adapter_config.json").touch()
+    adapted = dict(next_steps(verdict, where)[1])
+    assert adapted["merge the adapter into the weights"] == f"selfdistill train '{where}' --arm sdft train.merge=true"
+    assert adapted["serve with vLLM, once merged"] == f"vllm serve '{where}/arms/sdft/merged'"
+    assert "AutoPeftModelForCausalLM.from_pretrained" in next(iter(adapted.values()))
+    page = write_report(where).read_text()
+    assert "train.merge=true" in page
+    assert "webbrowser" not in page
+
+
+def test_rewrite_export_and_regrade_say_what_changed_and_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = {
+        "model": "demo", "task": "demo-maths", "data": {"path": "demo-maths", "n": 40}, "gap": False,
+        "rewrite": {"backend": "fake", "min_accepted": 0}, "arms": {"seed": {"data": "none"}},
+        "evaluate": {"backend": "fake", "tasks": ["demo-lists"]},
+    }  # fmt: skip
+    Path("r.yaml").write_text(json.dumps(recipe))
+    first, again, other = (
+        command("rewrite", "r.yaml", *more) for more in ((), (), ("rewrite.filters={refusal: false}",))
+    )
+    assert "Nothing changed." not in first.out
+    assert "Nothing changed." in again.out
+    assert first.out.splitlines()[-1] == "Next: selfdistill train runs/r"
+    assert other.code == 0
+    where = "runs/r/export/trl/r_sdft.jsonl"
+    done = command("export", "runs/r", "--to", "trl")
+    assert f" original): {where} (new)" in done.out
+    assert done.out.splitlines()[-1] == "Next: trl sft --model_name_or_path MODEL --dataset_name runs/r/export/trl"
+    assert f"{where} (unchanged)" in command("export", "runs/r", "--to", "trl").out
+    assert command("run", "r.yaml").code == 0
+    done = command("regrade", "runs/r")
+    assert "Graded 200 answers again: no score changed." in done.out
+    saved = json.loads(Path("runs/r/verdict.json").read_text())
+    saved["tasks"][0]["scores"]["seed"] |= {"value": 0.5, "passed": 100}
+    Path("runs/r/verdict.json").write_text(json.dumps(saved))
+    assert "Graded 200 answers again: seed on demo-lists 50.0 → " in command("regrade", "runs/r").out
