@@ -19,7 +19,7 @@ from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
 from ..grading.endings import ends_in_loop
 from ..grading.traces import join, opened
 from ..recipe import ModelConfig, Sampling
-from ..types import Completion, Messages, Prompt, messages_json
+from ..types import Completion, Messages, Prompt, messages_json, tools_of
 from . import Backend
 from .accepted import Accepted
 from .cache import EngineCache
@@ -147,6 +147,8 @@ class OpenAIBackend(Backend):
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
         """Return the part of the request with the prompt. Raises ValueError if the template refuses the prompt."""
+        if tools_of(prompt.messages):
+            raise ValueError("prompts with tools are not supported yet")
         if self._server.api == "chat":
             if prompt.messages[-1].role == "assistant":
                 raise RecipeError(

@@ -10,7 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RenderError
-from ..types import Message, Messages, messages_json
+from ..types import Message, Messages, messages_json, tools_of
 from .answer_turn import find_answer_turn
 from .chat_template import ANSWER, USER, ChatTemplate
 from .thinking import find_thinking
@@ -69,6 +69,8 @@ class Renderer:
         """
         if messages and messages[-1].role == "assistant":
             return self.text(messages[:-1]) + self._turn.before + messages[-1].content
+        if tools_of(messages):
+            raise RenderError("prompts with tools are not supported yet")
         if not self.has_system_role:
             messages = _fold_system(messages)
         text = self.template.apply(messages_json(messages), generate=True)

@@ -71,9 +71,14 @@ _RESERVED = frozenset(
     (
         "messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
         "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
-        "tokenizer_kwargs",
+        "tokenizer_kwargs", "tools",
     )
 )  # fmt: skip
+
+
+def reserved_arguments(arguments: dict[str, Any]) -> list[str]:
+    """The names among a chat template's arguments that belong to the program that applies it, in quotes."""
+    return [f"'{name}'" for name in arguments if name in _RESERVED]
 
 
 class ModelConfig(Settings):
@@ -109,7 +114,7 @@ class ModelConfig(Settings):
     @field_validator("template_kwargs")
     @classmethod
     def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        if reserved := [f"'{name}'" for name in arguments if name in _RESERVED]:
+        if reserved := reserved_arguments(arguments):
             raise ValueError(
                 f"model.template_kwargs can't hold {', '.join(reserved)}: it is not an argument of the chat template, "
                 "but of the program that applies it; take it out"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..data import BadRow, OnBad, good_rows, read_records, read_rows
-from ..data.turns import UnusableError
+from ..data.bad_rows import UnusableError
 from ..errors import RecipeError
 from ..grading.judged import Judging as Judging
 from ..recipe import DataConfig
