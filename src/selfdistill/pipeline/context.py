@@ -127,6 +127,8 @@ class Context:
         }
         if model.trust_remote_code:
             settings["trust_remote_code"] = True
+        if model.tools_in != "template":
+            settings["tools_in"] = model.tools_in
         if model.date not in (self.date, None):
             settings["date"] = str(model.date)
         return settings | ({"backend": answering(backend, model)} if backend else {})

@@ -17,7 +17,7 @@ from ..recipe.data import grader_names
 from ..recipe.settings import deciding_fields
 from ..sandbox import Runner
 from ..tasks import Task, get_task
-from ..types import Example, Message, Messages
+from ..types import Example, Message, Messages, with_chat_of
 
 HELDOUT = "heldout"
 """The name of the task that asks the recipe's own held-out rows."""
@@ -195,7 +195,7 @@ def _asked_under(task: Task, system: str) -> Task:
     def asked(example: Example) -> Messages:
         messages = ask(example)
         if messages[0].role == "system":
-            return (Message("system", f"{system}\n\n{messages[0].content}"), *messages[1:])
-        return (Message("system", system), *messages)
+            return (replace(messages[0], content=f"{system}\n\n{messages[0].content}"), *messages[1:])
+        return with_chat_of((Message("system", system), *messages), messages)
 
     return replace(task, ask=asked)

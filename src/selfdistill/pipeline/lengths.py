@@ -21,7 +21,7 @@ from ..errors import RenderError
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Messages
+from ..types import Conversation, Example, Messages, shown_turns
 from .context import Context
 from .rewrite import needs_rewrites, rewrites
 
@@ -141,7 +141,7 @@ def examples_of(train: Path) -> Iterator[tuple[int, Example]]:
 
 
 def _bytes(example: Example) -> int:
-    return sum(len(message.content.encode()) for message in example.prompt) + len(example.reference.encode())
+    return sum(len(text.encode()) for _, text in shown_turns(example.prompt)) + len(example.reference.encode())
 
 
 # ---- what the lengths mean for the arms

@@ -33,13 +33,13 @@ from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences, write_lines
 from ..store.shared import take_over
 from ..store.stage import Stage
-from ..types import Example, Grade, Progress, Rewrite, content_id
+from ..types import Example, Grade, Progress, Rewrite, content_id, shown_turns
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
 from .judge_rewrites import apply_judge, ask_judge, judge_settings
 
 _log = logging.getLogger(__name__)
-_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt
+_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt without tools
 
 
 @dataclass(frozen=True)
@@ -299,13 +299,14 @@ def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) 
         return
     limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
     for rewrite in rewrites:
-        long = rewrite.grade.passed and _bytes(rewrite) > limit - _OVERHEAD and _tokens(renderer, rewrite) > limit
+        near = rewrite.example.tools or _bytes(rewrite) > limit - _OVERHEAD
+        long = rewrite.grade.passed and near and _tokens(renderer, rewrite) > limit
         yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
 
 
 def _bytes(rewrite: Rewrite) -> int:
     """The bytes of prompt and rewrite, which have no more tokens than bytes."""
-    return sum(len(message.content.encode()) for message in rewrite.example.prompt) + len(rewrite.response.encode())
+    return sum(len(text.encode()) for _, text in shown_turns(rewrite.example.prompt)) + len(rewrite.response.encode())
 
 
 def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:

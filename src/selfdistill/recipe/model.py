@@ -99,6 +99,9 @@ class ModelConfig(Settings):
     """How messages become text: the model's own chat template (`chat`), the paper's `alpaca`, or a Jinja file."""
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, such as `enable_thinking: false`."""
+    tools_in: Annotated[Literal["template", "system"], Mark(resolved=True)] = "template"
+    """Where a row's tools are shown: by the chat template, or written into the system turn, for templates that ignore
+    tools."""
     date: Annotated[datetime.date | None, Mark(resolved=True)] = None
     """The day that the chat template writes as today; null is the day on which the experiment was created."""
     batch_tokens: Annotated[int, _NOT_TRAINING, Field(gt=0)] = 16384

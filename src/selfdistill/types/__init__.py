@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Role = Literal["system", "user", "assistant", "tool"]
+from .messages import (
+    FunctionCall,
+    Message,
+    Messages,
+    Role,
+    messages_from_json,
+    messages_json,
+    read_reply,
+    shown_turns,
+    tools_of,
+    with_chat_of,
+    write_reply,
+)
+
+__all__ = [
+    "FunctionCall",
+    "Message",
+    "Messages",
+    "Role",
+    "messages_from_json",
+    "messages_json",
+    "read_reply",
+    "shown_turns",
+    "tools_of",
+    "with_chat_of",
+    "write_reply",
+]
+
 Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
@@ -42,109 +68,6 @@ def content_id(*parts: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """A call of the tool `name`. `arguments` are JSON values by parameter. `id` is the name by which a result refers to
-    the call; it is empty in a response."""
-
-    name: str
-    arguments: Mapping[str, Any] = field(hash=False)
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a chat. A last message with role assistant is a prefill: the model continues it.
-
-    An assistant's turn holds its `reasoning`, then `content`, then `tool_calls`. A turn of role tool is the result of
-    the call `tool_call_id`. The first message of a chat also holds what concerns the whole chat: the `tools` that may
-    be called (in OpenAI's form, with JSON schemas) and `template_kwargs`, arguments of the chat template.
-    """
-
-    role: Role
-    content: str
-    reasoning: str = ""
-    tool_calls: tuple[FunctionCall, ...] = ()
-    tool_call_id: str = ""
-    tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @property
-    def text(self) -> str:
-        """The content, then the calls as `write_reply` writes them."""
-        return write_reply(self.content, self.tool_calls)
-
-    def to_json(self) -> dict[str, Any]:
-        """Role and content, and the other fields that are not empty."""
-        row: dict[str, Any] = {"role": self.role, "content": self.content}
-        for name in _OPTIONAL:
-            if value := getattr(self, name):
-                row[name] = list(value) if name == "tools" else value
-        if self.tool_calls:
-            row["tool_calls"] = [{"name": c.name, "arguments": c.arguments, "id": c.id} for c in self.tool_calls]
-        return row
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Message:
-        """Raises TypeError if the row is not a message."""
-        calls = tuple(FunctionCall(**call) for call in row.get("tool_calls", ()))
-        return cls(**{**row, "tool_calls": calls, "tools": tuple(row.get("tools", ()))})
-
-
-_OPTIONAL = [field.name for field in fields(Message) if field.name not in ("role", "content", "tool_calls")]
-Messages = tuple[Message, ...]
-
-
-def messages_json(messages: Messages) -> list[dict[str, Any]]:
-    return [message.to_json() for message in messages]
-
-
-def messages_from_json(rows: list[dict[str, Any]]) -> Messages:
-    return tuple(map(Message.from_json, rows))
-
-
-def tools_of(messages: Messages) -> tuple[Mapping[str, Any], ...]:
-    return messages[0].tools if messages else ()
-
-
-def with_chat_of(messages: Iterable[Message], chat: Messages) -> Messages:
-    """`messages` with the tools and template arguments of `chat`."""
-    first, *rest = messages
-    return (replace(first, tools=tools_of(chat), template_kwargs=chat[0].template_kwargs if chat else {}), *rest)
-
-
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-
-
-def write_reply(content: str, calls: Iterable[FunctionCall]) -> str:
-    """A reply as text: the content, then each call as JSON between <tool_call> and </tool_call>. This is the one form
-    in which calls are stored in texts; a chat template writes them in its own."""
-    parts = [content] if content else []
-    for call in calls:
-        values = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-        escaped = values.replace("</tool_call", "<\\/tool_call")
-        parts.append(f"<tool_call>\n{escaped}\n</tool_call>")
-    return "\n".join(parts)
-
-
-def read_reply(text: str) -> tuple[str, tuple[FunctionCall, ...]]:
-    """The content and the calls in a reply that `write_reply` wrote. Raises ValueError if a call can't be read."""
-    calls = []
-    for found in _CALL.finditer(text):
-        try:
-            match json.loads(found[1]):
-                case {"name": str(name), "arguments": dict(arguments)}:
-                    calls.append(FunctionCall(name, arguments))
-                case _:
-                    raise ValueError("no name and arguments")
-        except (ValueError, RecursionError):
-            raise ValueError("a tool call that is not JSON with name and arguments") from None
-    content = _CALL.sub("", text)
-    if "<tool_call>" in content:
-        raise ValueError("a tool call that never closes")
-    return (content.strip(), tuple(calls)) if calls else (text, ())
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One response to train on or to score: the turns before it (`prompt`) and the original response (`reference`)."""
 
@@ -167,6 +90,11 @@ class Example:
     def tools(self) -> tuple[Mapping[str, Any], ...]:
         """The tools that the response may call."""
         return tools_of(self.prompt)
+
+    @property
+    def calls(self) -> tuple[FunctionCall, ...]:
+        """The calls in the reference."""
+        return read_reply(self.reference)[1] if self.tools else ()
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "prompt": messages_json(self.prompt), "reference": self.reference, "extra": self.extra}
@@ -224,7 +152,8 @@ class Prompt:
 class Completion:
     """A backend's answer. `finish` is stop (the model ended its turn), length (cut off at the limit), loop (cut off
     because it repeats itself without end) or error (see `error`). A `transient` error is the engine's and not the
-    prompt's: the next run asks again."""
+    prompt's: the next run asks again. `raw` is the text as the model wrote it, if it called tools in another form than
+    that of `write_reply`."""
 
     id: str
     text: str
@@ -232,6 +161,7 @@ class Completion:
     tokens: int = 0
     error: str | None = None
     transient: bool = False
+    raw: str | None = None
 
     @property
     def cut_off(self) -> bool:
@@ -239,7 +169,8 @@ class Completion:
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
-        return {**row, "transient": True} if self.transient else row
+        raw = {} if self.raw is None else {"raw": self.raw}
+        return {**row, **({"transient": True} if self.transient else {}), **raw}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Completion:
