@@ -62,6 +62,17 @@ def test_the_recipes_grader_sees_turns_without_calls() -> None:
     assert (unchecked.passed, unchecked.checked) == (True, False)
 
 
+def test_facts_of_a_tools_result_are_facts_of_the_response() -> None:
+    """And not of the question, so a rewrite must state them; others from the result may be stated too."""
+    call = FunctionCall("weather", LIMA, "a")
+    result = Message("tool", '{"temp": 19, "wind": 7}', tool_call_id="a")
+    example = Example.of((*PROMPT, Message("assistant", "", tool_calls=(call,)), result), "It is 19 degrees.")
+    grade = make_grader("facts")
+    assert grade(example, "The temperature is 19, the wind 7.").reason == "same facts"
+    assert not grade(example, "It is warm.").passed
+    assert not grade(example, "It is 19 degrees at 1012 hPa.").passed
+
+
 def verified(reference: str, text: str, **more: Any) -> str:
     completion = Completion("1", text, more.pop("finish", "stop"))
     return verify(Example.of(PROMPT, reference), completion, Filters(), make_grader("none")).reason

@@ -181,3 +181,13 @@ def test_rows_of_earlier_versions_are_read() -> None:
     }
     assert Conversation.from_json(row).messages == (Message("user", "q"), Message("assistant", "a"))
     assert Conversation.from_json(row).to_json() == {"messages": row["messages"], "extra": {}}
+
+
+def test_rows_for_which_init_chooses_a_grader(tmp_path: Path) -> None:
+    from selfdistill.pipeline.new_recipe import write_recipe
+
+    row = {"tools": [WEATHER], "messages": [ASKED, called()]}
+    (tmp_path / "d.jsonl").write_text((json.dumps(row) + "\n") * 30, encoding="utf-8")
+    said = write_recipe("demo", str(tmp_path / "d.jsonl"), tmp_path / "r.yaml")
+    assert "grader: tool_calls (all responses call tools)" in said
+    assert "    - heldout\n    - tool_calls\n" in (tmp_path / "r.yaml").read_text(encoding="utf-8")

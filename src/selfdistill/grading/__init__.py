@@ -159,6 +159,7 @@ _READ: dict[str, Callable[[Example], Any]] = {
     "tools": lambda example: example.tools,
     "instruction": lambda example: example.instruction,
     "prompt": lambda example: "\n\n".join(message.text for message in example.prompt),
+    "asked": lambda example: "\n\n".join(message.text for message in example.prompt if message.role != "tool"),
 }
 _HANDED = {*_READ, "run", "embed"}
 

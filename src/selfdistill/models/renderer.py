@@ -100,11 +100,10 @@ class Renderer:
             return render._for((replace(messages[0], template_kwargs={}), *messages[1:]))
         if self._tools_in == "system":
             return self, in_plain_text(messages)
-        if tools_of(messages) and self._turns.problem:
-            raise RenderError(
-                f"the chat template {self.template.name} {self._turns.problem}; set model.tools_in to system, which "
-                "writes tools into the system turn"
-            )
+        try:
+            self.refuse_tools(messages)
+        except ModelError as error:
+            raise RenderError(str(error).rstrip(".")) from error
         return self, messages
 
     def _with(self, arguments: Mapping[str, Any]) -> Renderer:
@@ -146,6 +145,14 @@ class Renderer:
         except RenderError as error:
             return str(error)
         return None
+
+    def refuse_tools(self, messages: Messages) -> None:
+        """Raises ModelError if the chat has tools and the template doesn't show them."""
+        if tools_of(messages) and self._turns.problem and self._tools_in == "template":
+            raise ModelError(
+                f"The chat template {self.template.name} {self._turns.problem}, and the data has tools; set "
+                "model.tools_in to system, which writes tools, calls and results as text."
+            )
 
     def refuse_thinking(self) -> None:
         """Raises ModelError if the template makes the model think before it answers."""

@@ -195,6 +195,7 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             ask=lambda example: example.prompt,
             grade=grade,
             load=read_conversations,
+            own_rows=True,
             template=own.template or template_for(recipe.model.path, "using" if own.preset else "own-words"),
             metric=metric_of(own.grader),
         )

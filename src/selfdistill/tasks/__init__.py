@@ -26,6 +26,10 @@ def _prompt(example: Example) -> Messages:
     return example.prompt
 
 
+def _last_turn(conversation: Conversation) -> list[Example]:
+    return conversation.examples()[-1:]
+
+
 @dataclass(frozen=True)
 class Harness:
     """A task that lm-eval asks and grades: its name in lm-eval, the folder of lm-eval's tasks that defines it, the
@@ -48,6 +52,9 @@ class Task:
     or a rewrite. `template` is the rewriting template (a name in `prompts.REWRITING`, or a file), or None if the task
     is for evaluation only. `paper_template` is the one that `rewrite.preset: paper` takes.
 
+    `items` returns the examples of a conversation that are asked, by default its last turn. A task on `own_rows` asks
+    the rows that the recipe sets aside.
+
     If `needs` holds "sandbox", `grade` also takes `run`, a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
     everything, and `load`, `ask` and `grade` are left out.
@@ -58,6 +65,8 @@ class Task:
     ask: Callable[[Example], Messages] = _prompt
     grade: Callable[..., Grade] = _not_ours
     load: Callable[..., Iterator[Conversation]] = _not_ours
+    items: Callable[[Conversation], list[Example]] = _last_turn
+    own_rows: bool = False
     test: DataConfig | None = None
     train: DataConfig | None = None
     template: str | None = None
@@ -73,6 +82,7 @@ TASKS: dict[str, str] = {
     "gsm8k": "selfdistill.tasks.gsm8k:TASK",
     "multiarith": "selfdistill.tasks.multiarith:TASK",
     "openfunctions": "selfdistill.tasks.openfunctions:TASK",
+    "tool_calls": "selfdistill.tasks.tool_calls:TASK",
     "alpaca": "selfdistill.tasks.alpaca:TASK",
     "dolly": "selfdistill.tasks.dolly:TASK",
     "lima": "selfdistill.tasks.lima:TASK",
