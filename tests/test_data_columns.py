@@ -14,7 +14,7 @@ from selfdistill.data.lettered import ChoiceError, Choices
 from selfdistill.data.values import as_json, is_filled, number_text
 from selfdistill.errors import DataError
 from selfdistill.recipe import DataConfig
-from selfdistill.types import Conversation
+from selfdistill.types import Conversation, Message
 
 
 def read(folder: Path, *rows: dict[str, Any], **config: Any) -> list[Conversation]:
@@ -74,12 +74,14 @@ def test_used_columns_become_texts(tmp_path: Path, row: dict[str, Any], expected
     [
         ({"instruction": "i", "output": "o", "images": ["dog.png"]}, "`images` is filled: pictures"),
         ({"instruction": "i", "output": "o", "audio": {"bytes": None, "path": "a.wav"}}, "`audio` is filled"),
-        ({"query": "q", "tools": '[{"name": "f"}]', "answers": "[]"}, "`tools` is filled: tools"),
+        ({"question": "q", "tools": '[{"name": "f"}]', "answer": "[]"}, "`tools` is filled: this format has no tools"),
+        ({"query": "q", "tools": '[{"name": "f"}]', "answers": "[]"}, "`answers` holds no call"),
         ({"question": "q", "answer": "a", "documents": [{"text": "t"}]}, "`documents` is filled"),
-        ({"question": "q", "answer": "a", "chat_template_kwargs": {"think": False}}, "model.template_kwargs"),
+        ({"question": "q", "answer": "a", "chat_template_kwargs": {"tokenize": False}}, "can't hold 'tokenize'"),
+        ({"question": "q", "answer": "a", "chat_template_kwargs": [1]}, "`chat_template_kwargs` is a list"),
         ({"question": "q", "answer": "a", "weight": 0}, "`weight` is 0; rows are not weighted"),
         ({"question": "q", "answer": "a", "weight": 0.5}, "`weight` is 0.5"),
-        (chat({"content": "x"}, {"content": "y", "tool_calls": [{"id": "1"}]}), "turn 2 holds `tool_calls`"),
+        (chat({"content": "x"}, {"content": "y", "tool_calls": [{"id": "1"}]}), "turn 2 holds a tool call without a"),
         (chat({"content": "x", "images": ["a.png"]}, {"content": "y"}), "turn 1 holds `images`"),
         (chat({"content": "x"}, {"content": "y", "weight": 0.5}), "turn 2 has `weight` 0.5; only 1 (trained on) and 0"),
         (chat({"content": "x"}, {"content": "y", "train": "maybe"}), "turn 2 has `train` 'maybe'"),
@@ -87,7 +89,7 @@ def test_used_columns_become_texts(tmp_path: Path, row: dict[str, Any], expected
         (chat({"content": "x"}, {"content": "y", "mask": 1}), "turn 2 has `mask`"),
         (chat({"content": "x"}, {"content": "<think>so and"}), "never closes it"),
         (chat({"content": "x"}, {"content": "<think>so</think>"}), "turn 2 is empty"),
-        ({"conversations": [{"from": "function_call", "value": "{}"}]}, "tool calls are not supported"),
+        ({"conversations": [{"from": "function_call", "value": "{}"}]}, "turn 1 holds a tool call without a name"),
         ({"question": "q", "choices": [2, 1, 0], "answer": 2}, "one choice by its text and another by its letter"),
         ({"question": "q", "choices": ["x", "y"], "answer": 3}, "neither a choice nor an index from 0 to 1"),
         ({"question": "q", "choices": ["x", "y"], "answer": "E"}, "'E', which is none of the 2 choices"),
@@ -137,10 +139,11 @@ def test_marked_turns_are_context_only(tmp_path: Path, mark: dict[str, Any]) -> 
         {"content": [{"type": "thinking", "thinking": "1 and 1."}, {"type": "text", "text": "2"}]},
     ],
 )
-def test_reasoning_is_left_out_and_counted_in_whichever_form_it_comes(tmp_path: Path, turn: dict[str, Any]) -> None:
+def test_reasoning_in_whichever_form_is_no_part_of_the_response(tmp_path: Path, turn: dict[str, Any]) -> None:
     (conversation,) = read(tmp_path, chat({"content": "1+1?"}, turn))
-    assert conversation == read(tmp_path, chat({"content": "1+1?"}, {"content": "2", "reasoning": "x"}))[0]
+    assert conversation.messages[1] == Message("assistant", "2", reasoning="1 and 1.")
     assert (texts(conversation), conversation.reasoning) == (["1+1?", "2"], (1,))
+    assert [example.reference for example in conversation.examples()] == ["2"]
     counts = prepare(DataConfig(path=str(tmp_path / "d.jsonl")), tmp_path / "out")
     assert counts.reasoning == 1
     (flat,) = read(tmp_path, {"question": "1+1?", "answer": "<think>1 and 1.</think>2"})

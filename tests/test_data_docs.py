@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from selfdistill.data import FORMATS, BadRow, read_conversations
+from selfdistill.data.bad_rows import UnusableError
 from selfdistill.data.columns import resolve
-from selfdistill.data.formats import Format, Names, read_conversation
-from selfdistill.data.turns import UnusableError
+from selfdistill.data.conversion import read_conversation
+from selfdistill.data.formats import Format, Names
 from selfdistill.recipe import DataConfig
 from selfdistill.types import Conversation
 
@@ -22,7 +23,7 @@ def shown(conversation: Conversation) -> str:
     for place, message in enumerate(conversation.messages):
         mark = " (context only)" if place in conversation.untrained else ""
         mark += " (reasoning left out)" if place in conversation.reasoning else ""
-        lines.append(f"{message.role}{mark}: " + message.content.replace("\n", "\n  "))
+        lines.append(f"{message.role}{mark}: " + message.text.replace("\n", "\n  "))
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ CHANGED: dict[str, Any] = {
     "model.score_dtype": "bfloat16",
     "model.device": "cpu",
     "model.chat_template": "alpaca",
+    "model.tools_in": "system",
     "model.date": "2024-02-29",
     "model.server.api": "completions",
     "model.engine.speculate": "reference",

@@ -161,8 +161,8 @@ def test_a_response_that_the_tokenizer_cannot_write_is_refused() -> None:
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     render = Renderer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHATML, eos_token="</s>"))
-    assert render.untrainable("It") is None
-    assert "decode to another text" in str(render.untrainable("five"))
+    assert render.untrainable((Message("user", "Hi"),), "It") is None
+    assert "decode to another text" in str(render.untrainable((Message("user", "Hi"),), "five"))
     with pytest.raises(RenderError, match="without loss"):
         render.response_row((U1,), "five")
 

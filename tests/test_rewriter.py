@@ -71,7 +71,7 @@ def test_equal_examples_are_asked_once_and_answers_may_come_in_any_order() -> No
 
 def test_an_untrainable_rewrite_is_not_chosen() -> None:
     with FakeBackend(ModelConfig(path="fake")) as backend:
-        rewrites = REWRITER.rewrite(examples(30), backend, lambda text: "too odd")
+        rewrites = REWRITER.rewrite(examples(30), backend, lambda prompt, text: "too odd")
     assert {rewrite.source for rewrite in rewrites} == {"original"}
     assert "too odd" in {rewrite.grade.reason for rewrite in rewrites}
 

@@ -7,15 +7,15 @@ run, and its rounding, and with it every answer, is the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import RenderError
 from ..grading.traces import opened
 from ..recipe import Sampling
-from ..types import Completion, Finish, Prompt
+from ..types import Completion, Finish, Prompt, tools_of
 from .loops import in_loop
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ _TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a thi
 
 @dataclass(frozen=True)
 class TokenRow:
-    """The token ids of a prompt, and the largest number of new tokens."""
+    """The token ids of a prompt, the largest number of new tokens, and the tools that the answer may call."""
 
     id: str
     ids: list[int]
     limit: int
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
         return failure(prompt.id, "the prompt is empty")
     if room < 1:
         return failure(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}")
-    return TokenRow(prompt.id, ids, room)
+    return TokenRow(prompt.id, ids, room, tools=tools_of(prompt.messages))
 
 
 def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completion:
@@ -75,7 +76,17 @@ def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completi
     looped = not stopped and len(ids) < row.limit and in_loop(ids)
     finish: Finish = "stop" if stopped else "loop" if looped else "length"
     mark = opened(str(renderer.tokenizer.decode(row.ids[-_TAIL:], skip_special_tokens=False)))
-    return Completion(row.id, f"{mark}{text}", finish, len(ids))
+    return in_one_form(Completion(row.id, f"{mark}{text}", finish, len(ids)), renderer, row)
+
+
+def in_one_form(completion: Completion, renderer: Renderer, row: TokenRow) -> Completion:
+    """The completion with the calls of tools in the form of `write_reply`, and the text as the model wrote it in
+    `raw`."""
+    if not row.tools:
+        return completion
+    asked = str(renderer.tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    text = renderer.normal_text(completion.text, asked, row.tools)
+    return completion if text == completion.text else replace(completion, text=text, raw=completion.text)
 
 
 def failure(name: str, reason: str) -> Completion:

@@ -7,6 +7,7 @@ requests.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
 from ..grading.endings import ends_in_loop
 from ..grading.traces import join, opened
+from ..models.call_notations import Tools, normal_text
+from ..models.tool_turns import chat_arguments, chat_of, in_plain_text
 from ..recipe import ModelConfig, Sampling
-from ..types import Completion, Messages, Prompt, messages_json
+from ..types import Completion, FunctionCall, Messages, Prompt, tools_of, write_reply
 from . import Backend
 from .accepted import Accepted
 from .cache import EngineCache
@@ -114,7 +117,7 @@ class OpenAIBackend(Backend):
                 except ValueError as error:
                     yield Completion(prompt.id, "", "error", error=str(error))
                     continue
-                request = self._answer(prompt.id, asked, sampling)
+                request = self._answer(prompt, asked, sampling)
                 waiting[asyncio.run_coroutine_threadsafe(request, self._loop)] = prompt.id
                 if len(waiting) == self._server.concurrency:
                     yield from self._finished(waiting)
@@ -153,8 +156,10 @@ class OpenAIBackend(Backend):
                     "Not every server can continue a started answer (the template's prefill) through the chat API; set "
                     "server.api to completions, or choose a template without prefill."
                 )
-            template = {"chat_template_kwargs": self._template_kwargs} if self._template_kwargs else {}
-            return {"messages": messages_json(prompt.messages), **template}
+            messages = in_plain_text(prompt.messages) if self._config.tools_in == "system" else prompt.messages
+            kwargs = {**self._template_kwargs, **messages[0].template_kwargs}
+            template = {"chat_template_kwargs": kwargs} if kwargs else {}
+            return {"messages": chat_of(messages, arguments_as_text=True), **chat_arguments(messages), **template}
         assert self._renderer is not None
         try:
             return {"prompt": as_the_server_reads_it(self._renderer, prompt.messages)}
@@ -177,12 +182,13 @@ class OpenAIBackend(Backend):
         stop_ids = self._renderer.stop_ids if self._renderer else ()
         return {"model": self._config.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
 
-    async def _answer(self, name: str, asked: dict[str, Any], sampling: Sampling) -> Completion:
+    async def _answer(self, prompt: Prompt, asked: dict[str, Any], sampling: Sampling) -> Completion:
         """Return one prompt's answer. Raises FaultError if the retries are used up, ModelError as `Endpoint.post` does.
 
         Circuit breaker: after more consecutive failures than all prompts in flight have tries, each request gets one
         try, so that a run does not wait for hours for a server that hangs.
         """
+        name, tools = prompt.id, tools_of(prompt.messages)
         faults, patience = 0, (self._server.concurrency + 1) * (self._server.retries + 1)
         while True:
             body = self._body(name, asked, sampling)
@@ -190,7 +196,7 @@ class OpenAIBackend(Backend):
                 response = await self._endpoint.post(body)
                 self._faults = 0
                 if response.status_code == 200:
-                    completion = self._completion(name, response, asked)
+                    completion = _in_one_form(self._completion(name, response, asked), tools)
                     return _marked(completion) if sampling.stop_loops else completion
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
@@ -225,8 +231,8 @@ class OpenAIBackend(Backend):
         usage = reply.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
-        if finish in ("stop", "length"):
-            return Completion(name, text, finish, tokens)
+        if finish in ("stop", "length", "tool_calls", "function_call"):
+            return Completion(name, text, "length" if finish == "length" else "stop", tokens)
         ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
         return Completion(name, text, "error", tokens, ended)
 
@@ -237,17 +243,36 @@ def _marked(completion: Completion) -> Completion:
     return replace(completion, finish="loop") if looped else completion
 
 
+def _in_one_form(completion: Completion, tools: Tools) -> Completion:
+    """The completion with the calls of tools in the form of `write_reply`; servers without a parser leave them in the
+    text."""
+    text = normal_text(completion.text, tools) if tools else completion.text
+    return completion if text == completion.text else replace(completion, text=text, raw=completion.text)
+
+
 def whole_text(message: Mapping[str, Any], finish: str | None) -> str:
-    """Return the text of a chat message, together with the reasoning that a server's parser took out. Raises TypeError
-    if the message holds no text."""
+    """Return the text of a chat message, together with the reasoning and the calls that a server's parser took out.
+    Raises TypeError if the message holds no text."""
     content = message.get("content")
     content = message.get("refusal") or "" if content is None else content
     if not isinstance(content, str):
         raise TypeError
+    content = "\n".join(filter(None, [content, *map(_called, message.get("tool_calls") or ())]))
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if not isinstance(reasoning, str) or not reasoning.strip():
         return content
     return join(reasoning, None if finish == "length" and not content.strip() else content)
+
+
+def _called(call: Mapping[str, Any]) -> str:
+    """A call as `write_reply` writes it. Arguments that are not JSON stay as they are, and fail when they are read."""
+    function = call["function"]
+    arguments = function.get("arguments") or {}
+    try:
+        values = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return f"<tool_call>\n{arguments}\n</tool_call>"
+    return write_reply("", [FunctionCall(function["name"], values)])
 
 
 def as_the_server_reads_it(renderer: Renderer, messages: Messages) -> str | list[int]:

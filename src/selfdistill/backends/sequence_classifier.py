@@ -9,8 +9,9 @@ from ..errors import ModelError, RenderError
 from ..models.chat_template import ChatTemplate
 from ..models.loading import check_model_files, free_memory, load_advice, pick_device, pick_dtype
 from ..models.source import asked_source
+from ..models.tool_turns import chat_of, in_plain_text
 from ..recipe import Sampling
-from ..types import Completion, Messages, Prompt, messages_json
+from ..types import Completion, Messages, Prompt
 from . import Backend
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class ClassifierBackend(Backend):
         if not prompt.messages or prompt.messages[-1].role != "assistant":
             return Completion(prompt.id, "", "error", error="a classifier needs a chat that ends with an answer")
         try:
-            inputs = self._encode(prompt.messages)
+            inputs = self._encode(in_plain_text(prompt.messages))
         except ValueError as error:
             return Completion(prompt.id, "", "error", error=str(error))
         with torch.inference_mode():
@@ -105,7 +106,7 @@ class ClassifierBackend(Backend):
         if tokenizer.chat_template:
             template = ChatTemplate(tokenizer, "chat", self._config.template_kwargs, self._config.date)
             try:
-                rendered = template.apply(messages_json(messages), generate=False)
+                rendered = template.apply(chat_of(messages), generate=False)
             except RenderError as error:
                 raise ValueError(str(error)) from error
             inputs = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")

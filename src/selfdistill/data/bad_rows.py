@@ -12,6 +12,10 @@ from ..recipe import DataConfig
 _LISTED = 10
 
 
+class UnusableError(ValueError):
+    """The reason why a row can't be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class BadRow:
     """A row that can't be used: its place, the reason, and its first 2,000 characters."""

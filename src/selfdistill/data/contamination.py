@@ -41,7 +41,7 @@ def normalised(text: str) -> str:
 
 def prompt_text(prompt: Messages) -> str:
     """The text by which a prompt is compared: every turn normalised, without the system message."""
-    return "\n".join(normalised(message.content) for message in prompt if message.role != "system")
+    return "\n".join(normalised(message.text) for message in prompt if message.role != "system")
 
 
 def prompt_key(prompt: Messages) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation
-from .bad_rows import BadRow, OnBad, good_rows
+from .bad_rows import BadRow, OnBad, UnusableError, good_rows
 from .columns import resolve
-from .formats import FORMATS, Fields, read_conversation
+from .conversion import read_conversation
+from .formats import FORMATS, Fields
 from .sources import read_rows
-from .turns import UnusableError
 
 _HEAD = 100
 

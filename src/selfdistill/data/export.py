@@ -19,12 +19,14 @@ from typing import Any
 import yaml
 
 from ..errors import ExperimentError
+from ..models.tool_turns import in_plain_text
 from ..recipe import load_recipe
 from ..store.manifest import ManifestFile
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
-from ..types import Example, Message, Messages, Rewrite, messages_from_json, messages_json
+from ..types import Example, Messages, Rewrite, messages_from_json, messages_json
 from . import data_notes, iter_conversations
 from .annotations import write_outputs
+from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, with_response
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Chosen:
 
     @property
     def messages(self) -> Messages:
-        return (*self.prompt, Message("assistant", self.response))
+        return with_response(self.prompt, self.response)
 
 
 def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
@@ -128,6 +130,14 @@ def _left_out(directory: Path) -> Iterator[str]:
 
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
+    """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training."""
+    recipe, rows = directory / "recipe.yaml", _stored(directory, arm)
+    if recipe.is_file() and load_recipe(recipe).model.tools_in == "system":
+        return (replace(row, prompt=in_plain_text(row.prompt)) for row in rows)
+    return rows
+
+
+def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
     trained = directory / "arms" / arm / "data.jsonl"
     rewrites = directory / "rewrite" / "rewrites.jsonl"
     if trained.is_file():
@@ -180,24 +190,23 @@ def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path
     """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats). With `messages`,
     TRL would train on the prompts too."""
     path = folder / f"{name}.jsonl"
-    answers = ((row.prompt, Message("assistant", row.response)) for row in rows)
-    write_lines(path, ({"prompt": messages_json(prompt), "completion": [to.to_json()]} for prompt, to in answers))
+    chats = ((openai_turns(row.messages), columns(row.messages, arguments=True)) for row in rows)
+    write_lines(path, ({"prompt": chat[:-1], "completion": chat[-1:], **more} for chat, more in chats))
     return path
-
-
-def _marked(row: _Chosen, mark: str) -> list[dict[str, Any]]:
-    """The messages of a row, each assistant turn with a mark for whether it is trained on."""
-    last = len(row.prompt)
-    return [
-        message.to_json() | ({mark: place == last} if message.role == "assistant" else {})
-        for place, message in enumerate(row.messages)
-    ]
 
 
 def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     """`messages` with ms-swift's `loss` per assistant turn (https://swift.readthedocs.io, Custom dataset)."""
     path = folder / f"{name}.jsonl"
-    write_lines(path, ({"messages": _marked(row, "loss")} for row in rows))
+
+    def turns(row: _Chosen) -> list[dict[str, Any]]:
+        answers = ("assistant", "tool_call")
+        return [
+            turn | ({"loss": place == len(row.prompt)} if turn["role"] in answers else {})
+            for place, turn in swift_turns(row.messages)
+        ]
+
+    write_lines(path, ({"messages": turns(row), **columns(row.messages, arguments=False)} for row in rows))
     return path
 
 
@@ -205,7 +214,14 @@ def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     """A dataset of type chat_template with a mark per assistant turn, and the config lines that name it
     (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
     path = folder / f"{name}.jsonl"
-    write_lines(path, ({"messages": _marked(row, "train")} for row in rows))
+
+    def turns(row: _Chosen) -> list[dict[str, Any]]:
+        return [
+            turn | ({"train": place == len(row.prompt)} if turn["role"] == "assistant" else {})
+            for place, turn in enumerate(openai_turns(row.messages))
+        ]
+
+    write_lines(path, ({"messages": turns(row), **columns(row.messages, arguments=False)} for row in rows))
     dataset = {
         "path": str(path),
         "ds_type": "json",
@@ -239,31 +255,25 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
         raise ExperimentError(
             f"{info_path} is not a JSON object of datasets; fix it, or name another folder with --out."
         )
-    partial = path.with_name(path.name + ".partial")
+    partial, tools = path.with_name(path.name + ".partial"), False
     with partial.open("w", encoding="utf-8") as file:
         for index, row in enumerate(rows):
             file.write(",\n" if index else "[\n")
-            file.write(json.dumps(_sharegpt(row.messages), ensure_ascii=False))
+            written = {**sharegpt_turns(row.messages), **columns(row.messages, arguments=False)}
+            file.write(json.dumps(written, ensure_ascii=False))
+            tools = tools or "tools" in written
         file.write("\n]\n")
     partial.replace(path)
     info[name] = {
         "file_name": path.name,
         "formatting": "sharegpt",
-        "columns": {"messages": "conversations", "system": "system"},
+        "columns": {"messages": "conversations", "system": "system", **({"tools": "tools"} if tools else {})},
         "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
     }
     write_json(info_path, info)
     config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
     _write_config(folder / f"{name}.llamafactory.yaml", "LLaMA-Factory", config)
     return path
-
-
-def _sharegpt(messages: Messages) -> dict[str, Any]:
-    names = {"user": "human", "assistant": "gpt"}
-    return {
-        "conversations": [{"from": names[m.role], "value": m.content} for m in messages if m.role != "system"],
-        "system": "".join(m.content for m in messages if m.role == "system"),
-    }
 
 
 def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import cached_property
 from typing import Any
 
 from ..errors import RecipeError
-from ..types import Conversation, Message, Role
+from ..types import Message, Role
+from .bad_rows import UnusableError
 from .lettered import ChoiceError, Choices, numbered_from_one
-from .turns import Turn, UnusableError, gather_unused, plain_turn, read_turns, truth
-from .values import as_json, is_filled, kind, known, number_text
+from .tool_rows import read_calls, read_tools, tools_in_text
+from .turns import Turn, plain_turn, read_turns
+from .values import is_filled, kind, known, number_text
 
 Names = Mapping[str, tuple[str, ...]]
-
-# Columns that can't be ignored without changing what is learned, each with the reason or the alternative.
-_TOOLS = "tools and tool calls are not supported"
-_MEDIA = "pictures, sound and video are not supported, only text"
-_REFUSED = {
-    **dict.fromkeys(("tools", "functions", "tool_calls", "function_call"), _TOOLS),
-    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), _MEDIA),
-    "documents": "documents are not supported; write them into the prompt",
-    "chat_template_kwargs": "settings of single rows are not supported; set model.template_kwargs for all rows",
-}
-_ROW_MARKS = ("weight", "sample_weight", "loss_weight", "train", "trainable")
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ class Fields:
     def material(self, field: str) -> str:
         """The text that a question is about, from a text, a number or a list of texts. "" if the field is empty."""
         value = self.get(field)
-        if _is_texts(value):
+        if is_texts(value):
             return "\n\n".join(value)
         text = number_text(value) or self.maybe(field)
         return "" if text.isspace() else text
@@ -123,7 +114,7 @@ class Fields:
                 return plain_turn("assistant", choices.answer(value), f"`{self.name(field)}`")
             except ChoiceError as error:
                 raise UnusableError(f"`{self.name(field)}` {error}") from None
-        if field == self.form.several and _is_texts(answers := answers_in(value)):
+        if field == self.form.several and is_texts(answers := answers_in(value)):
             value = answers[0] if answers else ""
         text = value if isinstance(value, str) else number_text(value) or self.text(field)
         return plain_turn("assistant", self._not_empty(field, text), f"`{self.name(field)}`")
@@ -131,7 +122,26 @@ class Fields:
     def chat(self, field: str) -> list[Turn]:
         if self.get(field) is None:
             raise self.missing(field)
-        return read_turns(self.get(field), self.name(field))
+        return read_turns(self.get(field), self.name(field), tools=bool(self.tools))
+
+    @cached_property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """The definitions in the row's column of tools, or in the text of its system turn."""
+        value, label = (self.get("tools"), f"`{self.name('tools')}`") if self._is_read("tools") else (None, "")
+        written = tools_in_text(self._system_text()) if self._is_read("tools") else None
+        if written and not is_filled(value):
+            value, label = written[0], "the system turn's <tools>"
+        return read_tools(value, label)
+
+    def _system_text(self) -> str:
+        """The text of the row's system turn, empty if there is none."""
+        value: Any = self.get("system")
+        chat = self.get(next(iter(self.form.required)))
+        if not is_filled(value) and isinstance(chat, list) and chat and isinstance(chat[0], dict):
+            first = chat[0]
+            if "system" in (first.get("role"), first.get("from")):
+                value = first.get("content", first.get("value"))
+        return value if isinstance(value, str) else ""
 
     def _is_read(self, field: str) -> bool:
         return field in self.columns or field in self.form.optional
@@ -147,14 +157,15 @@ def answers_in(value: Any) -> Any:
     returned unchanged."""
     if isinstance(value, dict) and isinstance(value.get("text"), (list, tuple)):
         value = value["text"]
-    return list(dict.fromkeys(value)) if _is_texts(value) else value
+    return list(dict.fromkeys(value)) if is_texts(value) else value
 
 
-def _is_texts(value: Any) -> bool:
+def is_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
 
 
 _SYSTEM: Names = {"system": ("system_prompt", "system_message")}
+_TOOLS: Names = {"tools": ("functions",)}
 
 
 def _read_alpaca(fields: Fields) -> list[Turn]:
@@ -202,7 +213,7 @@ PROMPT_COMPLETION = Format(
     "prompt_completion",
     _read_prompt_completion,
     required={"prompt": ("input",), "completion": ("response", "output", "answer")},
-    optional=_SYSTEM,
+    optional={**_TOOLS, **_SYSTEM},
     named_only={"context": (), "choices": ("options",)},  # most prompts are complete without them
 )
 
@@ -229,10 +240,25 @@ QUESTION_ANSWER = Format(
     problem=_numbered_answers,
 )
 # OpenAI's chat format.
-MESSAGES = Format("messages", lambda fields: fields.chat("messages"), {"messages": ()}, _SYSTEM)
+MESSAGES = Format("messages", lambda fields: fields.chat("messages"), {"messages": ()}, {**_TOOLS, **_SYSTEM})
 SHAREGPT = Format(
-    "sharegpt", lambda fields: fields.chat("conversations"), {"conversations": ("conversation",)}, _SYSTEM
+    "sharegpt",
+    lambda fields: fields.chat("conversations"),
+    {"conversations": ("conversation",)},
+    {**_TOOLS, **_SYSTEM},
 )
+
+
+def _read_xlam(fields: Fields) -> list[Turn]:
+    """Salesforce's xlam-function-calling-60k: a query, tools, and the calls that answer it."""
+    label = f"`{fields.name('answers')}`"
+    if not is_filled(fields.get("answers")):
+        raise UnusableError(f"{label} holds no call, so there is no response to learn")
+    calls = read_calls(fields.get("answers"), label)
+    return [Turn(Message("user", fields.filled("query"))), Turn(Message("assistant", "", tool_calls=calls))]
+
+
+XLAM = Format("xlam", _read_xlam, {"query": (), "tools": (), "answers": ()}, _SYSTEM)
 
 FORMATS = {
     form.name: form
@@ -242,6 +268,7 @@ FORMATS = {
         QUESTION_ANSWER,
         MESSAGES,
         SHAREGPT,
+        XLAM,
     )
 }
 
@@ -250,68 +277,3 @@ def check_format(name: str, key: str = "data.format") -> None:
     """Raises RecipeError if `name` is not "auto" or a format. `key` is the recipe key that holds it."""
     if name not in ("auto", *FORMATS):
         raise RecipeError(f"`{key}`: there is no data format '{name}'; choose one of {', '.join(['auto', *FORMATS])}.")
-
-
-def read_conversation(form: Format, row: Mapping[str, Any], columns: Mapping[str, str]) -> Conversation:
-    """The conversation in a row. `extra` holds the columns and turn fields that are not read. Raises UnusableError."""
-    fields = Fields(row, form, columns)
-    used = {fields.name(field) for field in (*form.required, *form.optional)} | set(columns.values())
-    _refuse(row, used)
-    turns = form.read(fields)
-    system = fields.maybe("system")
-    if system.strip() and not (turns and turns[0].message == Message("system", system)):
-        turns.insert(0, Turn(Message("system", system)))
-    messages = tuple(turn.message for turn in turns)
-    _check_turns(messages)
-    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    untrained = tuple(index for index in answers if not turns[index].trained)
-    if len(untrained) == len(answers):
-        raise UnusableError("every assistant turn is marked as context only, so there is no response to learn")
-    reasoning = tuple(index for index in answers if turns[index].reasoning)
-    return Conversation(messages, _extra(fields, used, turns), untrained, reasoning)
-
-
-def _refuse(row: Mapping[str, Any], used: set[str]) -> None:
-    for name in _REFUSED.keys() & row.keys() - used:
-        if is_filled(row[name]):
-            raise UnusableError(f"`{name}` is filled: {_REFUSED[name]}")
-    for name in _ROW_MARKS:
-        if name in row and name not in used and is_filled(row[name]) and not _is_one(row[name]):
-            raise UnusableError(
-                f"`{name}` is {row[name]!r}; rows are not weighted. Take out the rows that are not to be trained on, "
-                "or rename the column if it means something else"
-            )
-
-
-def _is_one(value: Any) -> bool:
-    try:
-        return truth(value, "")
-    except UnusableError:
-        return False
-
-
-def _extra(fields: Fields, used: set[str], turns: Sequence[Turn]) -> dict[str, Any]:
-    extra = {key: as_json(value) for key, value in fields.row.items() if key not in used and known(value) is value}
-    several = fields.form.several or ""
-    answers: Any = answers_in(fields.get(several))
-    if several and _is_texts(answers) and len(answers) > 1:
-        extra[f"{fields.name(several)} after the first"] = answers[1:]
-    return extra | gather_unused(turns, fields.name(next(iter(fields.form.required))))
-
-
-def _check_turns(messages: Sequence[Message]) -> None:
-    """Only the first message may be a system message; user and assistant alternate; the last is the assistant's."""
-    roles = [message.role for message in messages]
-    if roles == ["user", "assistant"]:  # nearly all rows
-        return
-    if "assistant" not in roles:
-        raise UnusableError("no assistant turn, so there is no response to learn")
-    turns = roles[1:] if roles[0] == "system" else roles
-    if "system" in turns:
-        raise UnusableError("only the first message may be a system message")
-    if turns[0] == "assistant":
-        raise UnusableError("the first turn is the assistant's, so it answers nothing")
-    if any(first == second for first, second in pairwise(turns)):
-        raise UnusableError("turns don't alternate between user and assistant")
-    if turns[-1] == "user":
-        raise UnusableError("the last turn is the user's, without a response")

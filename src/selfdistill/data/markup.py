@@ -30,8 +30,8 @@ def chat_markup(conversation: Conversation) -> str | None:
     there is none."""
     for example in conversation.examples():
         for message in example.prompt:
-            if mark := find_markup(message.content):
-                return f"{mark} in {_short(message.content)!r}"
+            if mark := find_markup(message.text):
+                return f"{mark} in {_short(message.text)!r}"
         if example.reference.rstrip().endswith(">") and (end := _END.search(example.reference)):
             return f"{end[0].strip()} in {_short(example.reference)!r}"
     return None

@@ -1,13 +1,17 @@
-"""Turns of a chat: roles, texts, marks for whether a turn is trained on, and reasoning, which is left out."""
+"""Turns of a chat: roles, texts, reasoning, calls of tools and their results, and marks for whether a turn is trained
+on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..grading.traces import split
-from ..types import Message, Role
+from ..types import FunctionCall, Message, Role
+from .bad_rows import UnusableError
+from .tool_rows import calls_in_text, read_calls, results_in_text
 from .values import is_filled, kind, number_text
 
 ROLES: dict[str, Role] = {
@@ -19,98 +23,167 @@ ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bard": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+    "observation": "tool",
+    "ipython": "tool",
 }
-_TOOL_ROLES = ("tool", "function", "function_call", "function_response", "observation", "tool_call", "tool_response")
-_TOOLS = ("tools", "functions", "tool_calls", "function_call", "tool_call_id", "tool_responses")
-_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+_CALL_ROLES = ("function_call", "tool_call")
+"""The text of such a turn is a call, or a list of calls, as JSON."""
+_CALLS, _RESULT_ID = ("tool_calls", "function_call"), "tool_call_id"
+_REFUSED = {
+    **dict.fromkeys(("tools", "functions"), "tools are defined by a column of the row, not by a turn"),
+    "tool_responses": "write each result as a turn of role tool",
+    **dict.fromkeys(
+        ("image", "images", "audio", "audios", "video", "videos"),
+        "pictures, sound and video are not supported, only text",
+    ),
+}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _REASONING_PARTS = ("thinking", "reasoning")
 TRAINED_MARKS = ("train", "training", "trainable", "loss", "loss_mask", "loss_scale", "loss_weight", "weight")
 _MASKED_MARK = "masked"  # torchtune's mark: true means that the turn is not trained on
 _UNCLEAR_MARKS = ("mask", "train_detail", "training_detail")
-_KNOWN = {*_TOOLS, *_MEDIA, *_REASONING, *TRAINED_MARKS, *_UNCLEAR_MARKS, _MASKED_MARK}
+_KNOWN = {*_REFUSED, *_CALLS, _RESULT_ID, *_REASONING, *TRAINED_MARKS, *_UNCLEAR_MARKS, _MASKED_MARK}
 _TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
-
-
-class UnusableError(ValueError):
-    """The reason why a row can't be used."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A message, whether it is trained on, whether reasoning was removed from it, and the fields that are not read."""
+    """A message, whether it is trained on, and the fields that are not read."""
 
     message: Message
     trained: bool = True
-    reasoning: bool = False
     unused: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plain_turn(role: Role, text: str, label: str) -> Turn:
-    """A turn without marks. Raises UnusableError if the text is empty."""
-    answer, reasoning = (text, False) if role != "assistant" else without_reasoning(text, label)
+    """A turn without marks and calls. Raises UnusableError if the text is empty."""
+    answer, reasoning = (text, "") if role != "assistant" else without_reasoning(text, label)
     if not answer.strip() and role != "system":
         raise UnusableError(f"{label} is empty")
-    return Turn(Message(role, answer), reasoning=reasoning)
+    return Turn(Message(role, answer, reasoning))
 
 
-def without_reasoning(text: str, label: str) -> tuple[str, bool]:
-    """The answer in a response, and whether a think block came before it. Raises UnusableError if the block never
-    closes, because there is no answer then."""
-    answer = split(text).answer
-    if answer is None:
+def without_reasoning(text: str, label: str) -> tuple[str, str]:
+    """The answer in a response, and the reasoning before it. Raises UnusableError if the think block never closes,
+    because there is no answer then."""
+    trace = split(text)
+    if trace.answer is None:
         raise UnusableError(f"{label} opens a think block and never closes it, so it holds no answer")
-    return answer, answer != text
+    return trace.answer, trace.reasoning
 
 
-def read_turns(turns: Any, name: str) -> list[Turn]:
-    """A list of {role, content} or {from, value}. Raises UnusableError."""
+def read_turns(turns: Any, name: str, tools: bool) -> list[Turn]:
+    """A list of {role, content} or {from, value}. `tools`: the row defines tools, so that <tool_call> blocks in the
+    text of an assistant's turn are calls. Raises UnusableError."""
     if not isinstance(turns, list):
         raise UnusableError(f"`{name}` is {kind(turns)}, not a list of turns")
-    return [_read_turn(turn, f"`{name}` turn {number}") for number, turn in enumerate(turns, 1)]
+    found: list[Turn] = []
+    for number, turn in enumerate(turns, 1):
+        for read in _read_turn(turn, f"`{name}` turn {number}", tools):
+            # ms-swift and ShareGPT write parallel calls, and a text before calls, as turns of their own.
+            if found and _is_call(turn) and found[-1].message.role == "assistant":
+                found[-1] = _joined(found[-1], read)
+            else:
+                found.append(read)
+    return found
 
 
-def _read_turn(turn: Any, label: str) -> Turn:
+def _is_call(turn: Mapping[str, Any]) -> bool:
+    return turn.get("role") in _CALL_ROLES or turn.get("from") in _CALL_ROLES
+
+
+def _joined(text: Turn, call: Turn) -> Turn:
+    calls = (*text.message.tool_calls, *call.message.tool_calls)
+    return Turn(replace(text.message, tool_calls=calls), text.trained and call.trained, {**text.unused, **call.unused})
+
+
+def _read_turn(turn: Any, label: str, tools: bool) -> Iterator[Turn]:
+    """The turn; several if a tool's turn holds several results."""
     if not isinstance(turn, dict):
         raise UnusableError(f"{label} is {kind(turn)}, not an object with role and content")
-    _refuse_tools_and_media(turn, label)
+    if refused := next((name for name in _REFUSED if is_filled(turn.get(name))), None):
+        raise UnusableError(f"{label} holds `{refused}`: {_REFUSED[refused]}")
     keys = [
         first if turn.get(first) is not None else second for first, second in (("role", "from"), ("content", "value"))
     ]
-    role, content = (turn.get(key) for key in keys)
-    if role is None:
+    name, content = (turn.get(key) for key in keys)
+    if name is None:
         raise UnusableError(f"{label} has no role")
-    if not isinstance(role, str) or role not in ROLES:
-        tools = "; tool calls are not supported" if role in _TOOL_ROLES else ""
-        raise UnusableError(f"{label} has the role {role!r}; only system, user and assistant are supported{tools}")
-    reasoning = any(is_filled(turn.get(name)) for name in _REASONING)
+    if not isinstance(name, str) or name not in ROLES:
+        raise UnusableError(f"{label} has the role {name!r}; only system, user, assistant and tool are supported")
+    role = ROLES[name]
+    unused = {key: turn[key] for key in turn if key not in _KNOWN and key not in keys and is_filled(turn[key])}
+    if role == "tool":
+        unused.pop("name", None)  # the call that the result belongs to says it
+        answered = str(turn.get(_RESULT_ID) or "")
+        for text in results_in_text(_result(content, label)):
+            yield Turn(Message("tool", text, tool_call_id=answered), unused=unused)
+    elif role == "assistant":
+        calls = _CALLS if name not in _CALL_ROLES else ()
+        message = _assistant(turn, content, label, tools) if calls else _calling(content, label)
+        yield Turn(message, _trained(turn, label) is not False, unused)
+    else:
+        marks = {f"{key} of {role} turns": turn[key] for key in TRAINED_MARKS if is_filled(turn.get(key))}
+        marks = marks if _trained(turn, label) else {}  # never trained on, so a mark that asks for it has no effect
+        unread = {key: turn[key] for key in (*_CALLS, _RESULT_ID, *_REASONING) if is_filled(turn.get(key))}
+        yield Turn(plain_turn(role, _text(content, label), label).message, unused=unused | marks | unread)
+
+
+def _assistant(turn: Mapping[str, Any], content: Any, label: str, tools: bool) -> Message:
+    thoughts = [turn[name] for name in _REASONING if is_filled(turn.get(name))]
     if isinstance(content, list):
-        reasoning = reasoning or any(_part_type(part) in _REASONING_PARTS for part in content)
-        content = "".join(_part(part, label) for part in content if _part_type(part) not in _REASONING_PARTS)
-    elif ROLES[role] == "assistant" and not isinstance(content, str):
+        thoughts += [_thought(part) for part in content if _part_type(part) in _REASONING_PARTS]
+        content = [part for part in content if _part_type(part) not in _REASONING_PARTS]
+    elif not isinstance(content, str):
         content = number_text(content) or content
+    called = [turn[name] for name in _CALLS if is_filled(turn.get(name))]
+    calls = tuple(call for value in called for call in read_calls(value, label))
+    answer, reasoning = without_reasoning("" if calls and content is None else _text(content, label), label)
+    if tools and not calls:
+        answer, calls = calls_in_text(answer, label)
+    if not answer.strip() and not calls:
+        raise UnusableError(f"{label} is empty")
+    thoughts = [thought if isinstance(thought, str) else json.dumps(thought) for thought in thoughts]
+    return Message("assistant", answer, "\n\n".join(filter(None, (*thoughts, reasoning))), calls)
+
+
+def _thought(part: Mapping[str, Any]) -> Any:
+    return part.get("thinking") or part.get("reasoning") or part.get("text") or ""
+
+
+def _calling(content: Any, label: str) -> Message:
+    calls: tuple[FunctionCall, ...] = read_calls(content, label)
+    if not calls:
+        raise UnusableError(f"{label} is empty")
+    return Message("assistant", "", tool_calls=calls)
+
+
+def _result(content: Any, label: str) -> str:
+    """The text of a tool's result; a result that is not text is written as JSON."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list) and content and all(map(_part_type, content)):
+        return _text(content, label)
+    try:
+        return json.dumps(content, ensure_ascii=False)
+    except (TypeError, ValueError):
+        raise UnusableError(f"{label} is {kind(content)}, not text") from None
+
+
+def _text(content: Any, label: str) -> str:
+    if isinstance(content, list):
+        return "".join(_part(part, label) for part in content)
     if content is None:
         raise UnusableError(f"{label} has no content")
     if not isinstance(content, str):
         raise UnusableError(f"{label} is {kind(content)}, not text")
-    plain = plain_turn(ROLES[role], content, label)
-    trained = _trained(turn, label)
-    unused = {key: turn[key] for key in turn if key not in _KNOWN and key not in keys and is_filled(turn[key])}
-    if plain.message.role != "assistant":  # never trained on, so a mark that asks for training has no effect
-        unused |= {
-            f"{key} of {plain.message.role} turns": turn[key]
-            for key in TRAINED_MARKS
-            if trained and is_filled(turn.get(key))
-        }
-        unused |= {key: turn[key] for key in _REASONING if is_filled(turn.get(key))}
-        return Turn(plain.message, unused=unused)
-    return Turn(plain.message, trained is not False, plain.reasoning or reasoning, unused)
-
-
-def _refuse_tools_and_media(turn: Mapping[str, Any], label: str) -> None:
-    for names, what in ((_TOOLS, "tool calls are"), (_MEDIA, "pictures, sound and video are")):
-        if found := next((name for name in names if is_filled(turn.get(name))), None):
-            raise UnusableError(f"{label} holds `{found}`; {what} not supported, only text")
+    return content
 
 
 def _part_type(part: Any) -> Any:

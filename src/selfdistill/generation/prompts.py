@@ -10,7 +10,7 @@ from ..errors import RecipeError
 from ..models.chat_template import is_file
 from ..models.slots import fill
 from ..recipe.plain_yaml import as_written, parse_yaml
-from ..types import Example, Message, Messages, messages_from_json
+from ..types import Example, Message, Messages, messages_from_json, with_chat_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ def _with_example(user: str, instruction: str, reference: str, rewrite: str) -> 
     shown = fill(user, {"instruction": instruction, "reference": reference})
     return RewritingTemplate(user, before=(Message("user", shown), Message("assistant", rewrite)))
 
+
+CALLING = RewritingTemplate(
+    "{instruction}\n\nThe correct call is:\n{reference}\n\nAnswer with this call: the same function with the same "
+    "arguments, or all of them if there are several. Do not explain it."
+)
+"""For turns that call tools, whatever the recipe's template: no text is to be put in other words."""
 
 # `own-words` and `call` were chosen among other wordings with a real model (docs/rewrites.md). The others
 # are the paper's: two general templates (figure 3 and section 5.2) and one for maths (figure 12), named by the paper's
@@ -131,15 +137,28 @@ def load_template(name: str) -> RewritingTemplate:
 
 
 def rewriting_messages(template: RewritingTemplate, example: Example) -> Messages:
-    """The rewriting prompt of `example`: the earlier turns unchanged, then the template's turns with the last
-    instruction and the reference."""
+    """The rewriting prompt of `example`: the turns before the last instruction unchanged, then the template's turns
+    with the instruction and the reference. Calls and results that follow the instruction are written after it. A turn
+    that calls tools is rewritten by `CALLING`."""
+    if example.calls:
+        template = CALLING
     words = str(len(example.reference.split()))
-    slots = {"instruction": example.instruction, "reference": example.reference, "words": words}
+    last = max((place for place, turn in enumerate(example.prompt) if turn.role == "user"), default=0)
+    slots = {"instruction": _instruction(example, last), "reference": example.reference, "words": words}
     turns = [*template.before, Message("user", template.user)]
-    messages = [*example.prompt[:-1], *(Message(turn.role, fill(turn.content, slots)) for turn in turns)]
+    messages = [*example.prompt[:last], *(Message(turn.role, fill(turn.content, slots)) for turn in turns)]
     if template.system:
         own = f"\n\n{messages.pop(0).content}" if messages[0].role == "system" else ""
         messages.insert(0, Message("system", fill(template.system, slots) + own))
     if template.prefill:
         messages.append(Message("assistant", fill(template.prefill, slots)))
-    return tuple(messages)
+    return with_chat_of(messages, example.prompt)
+
+
+def _instruction(example: Example, last: int) -> str:
+    """The last instruction, with the calls and results after it."""
+    later = example.prompt[last + 1 :]
+    if not later:
+        return example.instruction
+    done = [f"<tool_response>\n{turn.text}\n</tool_response>" if turn.role == "tool" else turn.text for turn in later]
+    return "\n".join([example.instruction, "\nYou have made these calls already, with these results:", *done])

@@ -18,12 +18,12 @@ from ..grading import Grader, verify
 from ..grading.leaks import template_headings
 from ..recipe import Filters, Sampling
 from ..store.rows import RowFile
-from ..types import Completion, Example, Grade, Prompt, Report, Rewrite, content_id, messages_json
+from ..types import Completion, Example, Grade, Messages, Prompt, Report, Rewrite, content_id, messages_json
 from .prompts import RewritingTemplate, rewriting_messages
 from .resume import LazyBackend, complete, sample_id
 
-Untrainable = Callable[[str], str | None]
-"""Returns why a text can't be trained without loss, None if it can: `Renderer.untrainable`."""
+Untrainable = Callable[[Messages, str], str | None]
+"""Returns why a response to a prompt can't be trained without loss, None if it can: `Renderer.untrainable`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Rewriter:
     def verify(self, example: Example, completion: Completion, untrainable: Untrainable | None = None) -> Rewrite:
         """ỹ' of one example (eq. 4): the completion with its grade. A text that is `untrainable` fails."""
         grade = verify(example, completion, self.filters, self.grade, self._headings)
-        if grade.passed and untrainable and (reason := untrainable(completion.text)):
+        if grade.passed and untrainable and (reason := untrainable(example.prompt, completion.text)):
             grade = Grade("fail", reason)
         return Rewrite(example, completion, grade)
 

@@ -21,8 +21,8 @@ from ..errors import RecipeError
 from ..recipe import Filters, GraderSpec
 from ..recipe.data import grader_names
 from ..sandbox import Runner
-from ..types import Completion, Example, Grade
-from .calls import function_call, function_call_paper
+from ..types import Completion, Example, Grade, read_reply
+from .calls import function_call, function_call_paper, same_tool_calls, tool_calls
 from .choices import choice
 from .facts import facts
 from .filters import check as check_filters
@@ -47,6 +47,7 @@ GRADERS: dict[str, Callable[..., Grade]] = {
     "final_number_paper": final_number_paper,
     "function_call": function_call,
     "function_call_paper": function_call_paper,
+    "tool_calls": tool_calls,
     "python_code": python_code,
     "python_asserts": python_asserts,
     "choice": choice,
@@ -75,7 +76,7 @@ def verify(
     if trace.answer != completion.text:
         unfinished = trace.answer is None
         return Grade("fail", "ends inside its think trace" if unfinished else "holds a think trace")
-    reason = check_filters(example, completion, filters, headings)
+    reason = _filtered(example, completion, filters, headings)
     if reason is None:
         return grade(example, completion.text)
     if completion.finish == "error":
@@ -85,7 +86,36 @@ def verify(
     return Grade("fail", reason)
 
 
+def _filtered(example: Example, completion: Completion, filters: Filters, headings: Set[str]) -> str | None:
+    """The reason of the first filter that rejects the rewrite. In a row with tools, filters see texts without calls,
+    and a reply that only calls tools has no text to look at."""
+    try:
+        content, calls = read_reply(completion.text) if example.tools else (completion.text, ())
+    except ValueError as error:
+        return str(error)
+    if calls and not content:
+        return "cut off at the limit" if completion.cut_off else None
+    if example.tools:
+        example = replace(example, reference=read_reply(example.reference)[0])
+    return check_filters(example, replace(completion, text=content), filters, headings)
+
+
 def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
+    """`_text_grader`, for rows with and without tools. In a row with tools, the calls must be those of the reference,
+    see `same_tool_calls`; the grader that the recipe names looks at turns that call no tool."""
+    grade = _text_grader(spec, run, embed)
+
+    @functools.wraps(grade)
+    def of_turn(example: Example, text: str) -> Grade:
+        if not example.tools:
+            return grade(example, text)
+        called = same_tool_calls(example.reference, text, example.tools)
+        return called if example.calls or not called.passed else grade(example, text)
+
+    return of_turn
+
+
+def _text_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
     """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
     `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
     text. `run` is handed to those that run programs, `embed` to those that compare embeddings.
@@ -125,9 +155,11 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
 
 _METRICS = {"facts": "facts of the reference", "similar": "similarity to the reference"}
 _EMPTY = Example("", (), "")
-_READ: dict[str, Callable[[Example], str]] = {
+_READ: dict[str, Callable[[Example], Any]] = {
+    "tools": lambda example: example.tools,
     "instruction": lambda example: example.instruction,
-    "prompt": lambda example: "\n\n".join(message.content for message in example.prompt),
+    "prompt": lambda example: "\n\n".join(message.text for message in example.prompt),
+    "asked": lambda example: "\n\n".join(message.text for message in example.prompt if message.role != "tool"),
 }
 _HANDED = {*_READ, "run", "embed"}
 

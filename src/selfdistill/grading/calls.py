@@ -1,14 +1,17 @@
-"""Function calls: our grader compares the values of a call, the paper's compares its text."""
+"""Function calls: our graders compare the values of calls (of tools, or in a text), the paper's compares the text."""
 
 from __future__ import annotations
 
 import ast
 import re
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ..types import Grade
+from ..types import FunctionCall, Grade, read_reply, write_reply
+from .schemas import canonical, invalid_arguments
 
 _NAME = r"[A-Za-z_]\w*+(?:\.[A-Za-z_]\w*+)*+"
 _CALL_START = re.compile(r"(?<![\w.])" + _NAME + r"\((?!(?:s|es)\))")  # `file(s)` is a plural
@@ -27,6 +30,51 @@ class Call:
     source: str
     name: str
     node: ast.Call
+
+
+def same_tool_calls(reference: str, text: str, tools: Sequence[Mapping[str, Any]]) -> Grade:
+    """Whether a reply calls the same tools as the reference, in any order, with equal values (1 and 1.0 are equal), and
+    validly against the schemas of `tools`. A reply without calls passes if the reference has none; its text is not
+    compared."""
+    _, wanted = read_reply(reference)
+    expected = write_reply("", wanted) or "no call"
+    try:
+        _, found = read_reply(text)
+    except ValueError as error:
+        return Grade("fail", str(error), expected, text.strip()[:_MOST_CHARACTERS])
+    shown = write_reply("", found) or "no call"
+    if not wanted or not found:
+        reason = "no call, like the reference" if not (wanted or found) else "calls no tool"
+        reason = "calls a tool, unlike the reference" if found else reason
+        return Grade("fail" if wanted or found else "pass", reason, expected, shown)
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    if any(call.name not in schemas for call in found):
+        return Grade("fail", "calls a tool that is not defined", expected, shown)
+    if any(invalid_arguments(schemas[call.name], call.arguments) for call in found):
+        return Grade("fail", "arguments not valid against the schema", expected, shown)
+    if _counted(found) == _counted(wanted):
+        return Grade("pass", "same calls", expected, shown)
+    if len(found) != len(wanted):
+        return Grade("fail", "other number of calls", expected, shown)
+    names = Counter(call.name for call in found) != Counter(call.name for call in wanted)
+    return Grade("fail", "function differs" if names else "arguments differ", expected, shown)
+
+
+def _counted(calls: Sequence[FunctionCall]) -> Counter[tuple[str, str]]:
+    return Counter((call.name, _spelled(call.arguments)) for call in calls)
+
+
+def _spelled(arguments: Mapping[str, Any]) -> str:
+    try:
+        return canonical(arguments)
+    except ValueError:  # an infinite number
+        return repr(arguments)
+
+
+def tool_calls(reference: str, text: str, *, tools: Sequence[Mapping[str, Any]] = ()) -> Grade:
+    """`same_tool_calls`, for rows with tools. A reply without calls passes unchecked, as its text is not compared."""
+    grade = same_tool_calls(reference, text, tools)
+    return grade if grade.expected != "no call" or not grade.passed else replace(grade, checked=False)
 
 
 def function_call(reference: str, text: str, *, instruction: str = "") -> Grade:

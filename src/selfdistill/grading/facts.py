@@ -23,9 +23,10 @@ _QUOTED = re.compile(
 _NOT_LETTERS = re.compile(r"[\W_]+")
 
 
-def facts(reference: str, text: str, *, prompt: str) -> Grade:
+def facts(reference: str, text: str, *, prompt: str, asked: str | None = None) -> Grade:
     """Whether the text holds every number, date, quotation, code span, address and proper name that the reference adds
-    to the prompt, and no number, address or name that neither of them holds. `prompt` is all turns before the response.
+    to the prompt, and no number, address or name that neither of them holds. `prompt` is all turns before the response,
+    `asked` these turns without the results of tools, which a response is there to report.
 
     Numbers are compared by value, and those that follow from the numbers of prompt and reference by one operation are
     allowed. Fenced code is not compared. Names are recognised in languages that capitalise names only. Passes with
@@ -33,12 +34,12 @@ def facts(reference: str, text: str, *, prompt: str) -> Grade:
     """
     if max(map(len, (reference, text, prompt))) > _MOST_CHARACTERS:
         return Grade("unjudged", "too long to compare facts")
-    asked, wanted, found = _Facts(prompt), _read(reference), _Facts(text)
-    added = _added(wanted, asked)
+    given, wanted, found = _Facts(prompt), _read(reference), _Facts(text)
+    added = _added(wanted, given if asked is None or asked == prompt else _Facts(asked))
     for kind, missing in _missing(added, found).items():
         if missing:
             return Grade("fail", f"a {kind} of the reference is missing", _shown(missing), None)
-    for kind, invented in _invented(found, asked, wanted).items():
+    for kind, invented in _invented(found, given, wanted).items():
         if invented:
             return Grade("fail", f"a {kind} that the reference does not hold", None, _shown(invented))
     if not any(added.values()):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..models.slots import fill
-from ..types import Example, Grade, Message, Messages, content_id
+from ..types import Example, Grade, Message, Messages, content_id, shown_turns
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def ask_safety(example: Example, answer: str, _other: str) -> tuple[Messages]:
 
 def _request(example: Example) -> str:
     """The user's turn; with earlier turns before it, each under its role."""
-    if len(example.prompt) == 1:
+    if len(example.prompt) == 1 and not example.tools:
         return example.instruction
-    return "\n\n".join(f"{message.role}: {message.content}" for message in example.prompt)
+    return "\n\n".join(f"{role}: {text}" for role, text in shown_turns(example.prompt))
 
 
 def _tagged(slots: Mapping[str, str]) -> dict[str, str]:

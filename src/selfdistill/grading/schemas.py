@@ -3,6 +3,7 @@ output or compare every item with every other item."""
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -23,17 +24,42 @@ def validator(schema: Any) -> Any:
     if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
         raise RecipeError("The grader `json` takes its `schema` as a mapping: a JSON Schema written out in the recipe.")
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    _check_patterns(schema)
     try:
-        kind.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise RecipeError(f"The grader's `schema` is not a JSON Schema: {error.message}.") from None
+        _check(json.dumps(schema, default=str))
     except RecursionError:
         raise RecipeError("The grader's `schema` is nested too deeply; write it flatter.") from None
     extend: Any = jsonschema.validators.extend
     return extend(kind, _Searches().keywords())(
         schema, registry=Registry()
     )  # an empty registry: a $ref never fetches anything
+
+
+def invalid_arguments(schema: Any, arguments: Any) -> str | None:
+    """Why the arguments of a tool call are not valid against the tool's schema, None if they are."""
+    from referencing.exceptions import Unresolvable
+
+    try:
+        error = next(validator(schema).iter_errors(arguments), None)
+    except (TimeoutError, MemoryError):
+        return "the schema's patterns take too long"
+    except (RecursionError, Unresolvable):
+        return "the schema refers to something that is not in it"
+    place = ".".join(map(str, error.absolute_path)) if error else ""
+    return None if error is None else f"{f'{place}: ' if place else ''}{error.message}"[:200]
+
+
+@functools.lru_cache(maxsize=4096)
+def _check(text: str) -> None:
+    """Raises RecipeError if a schema, as JSON, can't be used."""
+    import jsonschema
+
+    schema = json.loads(text)
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    _check_patterns(schema)
+    try:
+        kind.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        raise RecipeError(f"The grader's `schema` is not a JSON Schema: {error.message}.") from None
 
 
 def _check_patterns(schema: Any) -> None:

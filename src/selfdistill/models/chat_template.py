@@ -35,7 +35,7 @@ PLAIN = (
 )
 CHAT_TEMPLATES = {"alpaca": ALPACA, "plain": PLAIN}
 
-Chat = list[dict[str, str]]
+Chat = list[dict[str, Any]]
 USER, ANSWER = "Where does the Znamenka begin?", "At the Borovitskaya square."
 """Texts of probe conversations. No template contains them."""
 _PROBES: tuple[Chat, ...] = (

@@ -121,7 +121,9 @@ def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenize
     except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    return Renderer(tokenizer, chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date)
+    return Renderer(
+        tokenizer, chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date, model.tools_in
+    )
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ModelError, RenderError
-from ..types import Message, Messages, messages_json
+from ..types import Message, Messages, read_reply, tools_of, with_chat_of
 from .answer_turn import find_answer_turn
 from .chat_template import ANSWER, USER, ChatTemplate
-from .thinking import find_thinking
+from .thinking import find_thinking, reasoning_names
 from .tokens import Tokens
+from .tool_turns import ToolTurns, in_plain_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +35,7 @@ class Renderer:
     `chat_template`, `template_kwargs` and `day` are arguments of `ChatTemplate`. `thinking` is how the template handles
     reasoning. `end_of_turn` is the token that the template puts after an answer, else the tokenizer's eos. The
     attribute `stop_ids` holds this token, eos, and the given `stop_ids` that can't be part of an answer's text.
-    `warnings` are sentences for the user.
+    `warnings` are sentences for the user. With `tools_in` system, tools are shown as text, see `in_plain_text`.
 
     Raises ModelError if the model has no chat template, or if the template can't show a user's message.
     """
@@ -46,11 +47,16 @@ class Renderer:
         template_kwargs: Mapping[str, Any] | None = None,
         stop_ids: Sequence[int] = (),
         day: date | None = None,
+        tools_in: Literal["template", "system"] = "template",
     ) -> None:
         self.tokenizer, self.warnings = tokenizer, list[str]()
+        self._chat_template, self._given_stop_ids, self._tools_in = chat_template, stop_ids, tools_in
+        self._of_arguments: dict[str, Renderer] = {}
         self.template, self._tokens = ChatTemplate(tokenizer, chat_template, template_kwargs, day), Tokens(tokenizer)
         self._check_that_text_is_shown()
         self.thinking = find_thinking(self.template)
+        names = reasoning_names(self.template) if self.thinking.mode == "on" else ()
+        self._turns = ToolTurns(self.template, self._tokens, tokenizer, names)
         self.has_system_role = self._takes_system_role()
         self._turn = find_answer_turn(self.template, self._tokens, self.thinking.mode == "on")
         self.stop_ids = self._declared(stop_ids)
@@ -58,6 +64,8 @@ class Renderer:
             self.stop_ids.add(tokenizer.eos_token_id)
         self.end_of_turn = self._end_of_turn()
         self.stop_ids.add(self.end_of_turn)
+        if self._turns.end is not None:
+            self.stop_ids.add(self._turns.end)
 
     # ---- prompts
 
@@ -65,20 +73,53 @@ class Renderer:
         """The text of a prompt, up to where the model continues. A last assistant message is a prefill: the start of
         the answer.
 
-        Raises RenderError if the template refuses the messages, or if they turn on reasoning that is turned off.
+        Raises RenderError if the template refuses the messages or doesn't show their tools, or if they turn on
+        reasoning that is turned off.
         """
+        render, messages = self._for(messages)
         if messages and messages[-1].role == "assistant":
-            return self.text(messages[:-1]) + self._turn.before + messages[-1].content
-        if not self.has_system_role:
-            messages = _fold_system(messages)
-        text = self.template.apply(messages_json(messages), generate=True)
-        if not text.endswith(self.thinking.ending):
+            return render.text(messages[:-1]) + render._turn.before + messages[-1].content
+        text = render._turns.text(messages if render.has_system_role else _fold_system(messages))
+        if not text.endswith(render.thinking.ending):
             raise RenderError("its text turns on the reasoning that the recipe turns off (for example by /think)")
-        return text + self._turn.opening
+        return text + render._turn.opening
 
     def ids(self, messages: Messages) -> list[int]:
         """The token ids of `text`. Special tokens, also BOS, come only from the template, so that none is doubled."""
         return self._tokens.encode(self.text(messages))
+
+    def normal_text(self, text: str, prompt: str, tools: Sequence[Mapping[str, Any]]) -> str:
+        """A reply to the rendered `prompt`, with calls of `tools` in the form of `write_reply`."""
+        return self._turns.normal_text(text, prompt, tools) if tools else text
+
+    def _for(self, messages: Messages) -> tuple[Renderer, Messages]:
+        """The renderer with the messages' own template arguments, and the messages as it shows them."""
+        arguments = messages[0].template_kwargs if messages else {}
+        if arguments:
+            render = self._with(arguments)
+            return render._for((replace(messages[0], template_kwargs={}), *messages[1:]))
+        if self._tools_in == "system":
+            return self, in_plain_text(messages)
+        try:
+            self.refuse_tools(messages)
+        except ModelError as error:
+            raise RenderError(str(error).rstrip(".")) from error
+        return self, messages
+
+    def _with(self, arguments: Mapping[str, Any]) -> Renderer:
+        """The renderer with further template arguments. Raises RenderError."""
+        key = json.dumps(arguments, sort_keys=True)
+        if key not in self._of_arguments:
+            own = {**self.template.arguments, **arguments}
+            given = self._chat_template, own, self._given_stop_ids, self.template.day, self._tools_in
+            try:
+                self._of_arguments[key] = Renderer(self.tokenizer, *given)
+            except ModelError as error:
+                raise RenderError(f"its template arguments {key} can't be used: {error}") from error
+        found = self._of_arguments[key]
+        if found.thinking.mode == "on" and self.thinking.mode != "on":
+            raise RenderError(f"its template arguments {key} turn on the reasoning that the recipe turns off")
+        return found
 
     # ---- training
 
@@ -86,19 +127,32 @@ class Renderer:
         """The prompt's tokens as in generation, then the response and its end of turn, with loss on these two.
 
         White space around the response is cut if the template cuts it. Prompt and response are encoded separately, as
-        in generation, so that no token crosses the boundary. Raises RenderError if the prompt can't be rendered or the
-        response can't be trained (see `untrainable`), ModelError if the template makes the model think.
+        in generation, so that no token crosses the boundary. Calls of tools are written as the template writes them.
+        Raises RenderError if the prompt can't be rendered or the response can't be trained (see `untrainable`),
+        ModelError if the template makes the model think.
         """
-        self.refuse_thinking()
-        ids, (answer, reason) = self.ids(prompt), self._answer(response)
-        if reason:
-            raise RenderError(reason)
+        render, prompt = self._for(prompt)
+        render.refuse_thinking()
+        ids, answer = render.ids(prompt), render._answer(prompt, response)
         return TrainingRow(ids + answer, [False] * len(ids) + [True] * len(answer))
 
-    def untrainable(self, response: str) -> str | None:
-        """Why a response can't be trained, None if it can. Its tokens may not decode to its text, or it may contain a
-        mark of reasoning although reasoning is off."""
-        return self._answer(response)[1]
+    def untrainable(self, prompt: Messages, response: str) -> str | None:
+        """Why a response to a prompt can't be trained, None if it can. Its tokens may not decode to its text, it may
+        contain a mark of reasoning although reasoning is off, or the template may refuse its calls."""
+        try:
+            render, prompt = self._for(prompt)
+            render._answer(prompt, response)
+        except RenderError as error:
+            return str(error)
+        return None
+
+    def refuse_tools(self, messages: Messages) -> None:
+        """Raises ModelError if the chat has tools and the template doesn't show them."""
+        if tools_of(messages) and self._turns.problem and self._tools_in == "template":
+            raise ModelError(
+                f"The chat template {self.template.name} {self._turns.problem}, and the data has tools; set "
+                "model.tools_in to system, which writes tools, calls and results as text."
+            )
 
     def refuse_thinking(self) -> None:
         """Raises ModelError if the template makes the model think before it answers."""
@@ -115,16 +169,33 @@ class Renderer:
             f"without reasoning would teach it not to think; {todo}."
         )
 
-    def _answer(self, response: str) -> tuple[list[int], str | None]:
-        """The trained tokens of a response, or no tokens and why it can't be trained."""
+    def _answer(self, prompt: Messages, response: str) -> list[int]:
+        """The trained tokens of a response. Raises RenderError if it can't be trained."""
         mark = next((mark for mark in self.thinking.marks if mark in response), None)
         if mark is not None:
-            return [], f"the response holds {mark}, and reasoning is turned off"
+            raise RenderError(f"the response holds {mark}, and reasoning is turned off")
+        if tools_of(prompt):
+            try:
+                content, calls = read_reply(response)
+            except ValueError as error:
+                raise RenderError(f"the response holds {error}") from None
+            if calls:
+                texts = content + json.dumps([call.arguments for call in calls], ensure_ascii=False)
+                if name := self._tokens.named(texts):
+                    raise RenderError(f"the response calls a tool and holds {name}, which is a special token")
+                shown = prompt if self.has_system_role else _fold_system(prompt)
+                call = self._turns.answer(shown, self.text(prompt), content, calls)
+                return self._encoded(call.text, self.end_of_turn if call.end is None else call.end, marks=True)
         text = self._turn.before + (response.strip() if self._turn.strips else response) + self._turn.after
-        ids = self._tokens.encode_answer(text)
+        return self._encoded(text, self.end_of_turn)
+
+    def _encoded(self, text: str, end: int, marks: bool = False) -> list[int]:
+        ids = self._tokens.encode_answer(text, marks)
         if ids is None:
-            return [], "the tokenizer can't write the response without loss: its tokens decode to another text"
-        return [*ids, self.end_of_turn], None
+            raise RenderError("the tokenizer can't write the response without loss: its tokens decode to another text")
+        if marks and self.stop_ids.intersection(ids):
+            raise RenderError("the response holds an end of turn before its end")
+        return [*ids, end]
 
     # ---- probes of the template
 
@@ -180,6 +251,6 @@ def _fold_system(messages: Messages) -> Messages:
     if not messages or messages[0].role != "system":
         return messages
     system, rest = messages[0].content, messages[1:]
-    if not rest or rest[0].role != "user":
-        return (Message("user", system), *rest)
-    return (Message("user", f"{system}\n\n{rest[0].content}"), *rest[1:])
+    if rest and rest[0].role == "user":
+        system, rest = f"{system}\n\n{rest[0].content}", rest[1:]
+    return with_chat_of((Message("user", system), *rest), messages)

@@ -68,6 +68,20 @@ def find_thinking(template: ChatTemplate) -> Thinking:
     return found
 
 
+def reasoning_names(template: ChatTemplate) -> tuple[str, ...]:
+    """The names under which `template` reads the reasoning of an assistant's turn."""
+    user: Chat = [{"role": "user", "content": USER}]
+    found = []
+    for name in _FIELDS:
+        try:
+            text = template.apply([*user, {"role": "assistant", "content": ANSWER, name: _REASONING}], generate=False)
+        except RenderError:
+            continue
+        if _REASONING in text:
+            found.append(name)
+    return tuple(found[:1])
+
+
 def has_mark(text: str) -> bool:
     """Whether a template's text contains a mark of reasoning."""
     return any(opening in text or (closing in text and closing != "<|end|>") for opening, closing in MARKS)

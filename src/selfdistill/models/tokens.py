@@ -30,14 +30,14 @@ class Tokens:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return ids
 
-    def encode_answer(self, text: str) -> list[int] | None:
+    def encode_answer(self, text: str, marks: bool = False) -> list[int] | None:
         """The ids of an answer's text after a prompt; None if they don't decode to the text.
 
-        The names of special tokens in it are encoded as plain text, so that they end no turn. Canonically equivalent
-        Unicode forms, which some tokenizers normalise, count as the same text.
+        The names of special tokens in it are encoded as plain text, so that they end no turn; with `marks`, as special
+        tokens. Canonically equivalent Unicode forms, which some tokenizers normalise, count as the same text.
         """
         ids: list[int] = self._tokenizer.encode(
-            self._anchor + text, add_special_tokens=False, split_special_tokens=True, verbose=False
+            self._anchor + text, add_special_tokens=False, split_special_tokens=not marks, verbose=False
         )
         start = len(self._anchor_ids)
         if ids[:start] != self._anchor_ids or not _same(self._decode(ids), self._decode(self._anchor_ids) + text):
@@ -48,6 +48,21 @@ class Tokens:
         """The id of the first special token in a text, else of its first added token that is not white space."""
         ids = self.encode(text) if text else []
         return next((token for kind in (self.special, self.added) for token in ids if token in kind), None)
+
+    def first_special(self, text: str) -> int | None:
+        """The id of the first special token in a text."""
+        return next((token for token in self.encode(text) if token in self.special), None)
+
+    def split_end(self, text: str) -> tuple[str, int | None]:
+        """A text without the special token at its end, and the token's id. White space after the token is ignored."""
+        ids = self.encode(text.rstrip())
+        if not ids or ids[-1] not in self.special:
+            return text, None
+        return text.rstrip().removesuffix(self.written(ids[-1:])[0]), ids[-1]
+
+    def named(self, text: str) -> str | None:
+        """The first special token whose name is part of the text."""
+        return next((name for name in self.written(self.special) if name and name in text), None)
 
     def written(self, ids: Iterable[int]) -> list[str]:
         """The tokens as the vocabulary writes them."""

@@ -141,6 +141,8 @@ class Context:
         }
         if model.trust_remote_code:
             settings["trust_remote_code"] = True
+        if model.tools_in != "template":
+            settings["tools_in"] = model.tools_in
         if model.date not in (self.date, None):
             settings["date"] = str(model.date)
         return settings | ({"backend": answering(backend, model)} if backend else {})
@@ -222,6 +224,7 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             ask=lambda example: example.prompt,
             grade=grade,
             load=read_conversations,
+            own_rows=True,
             template=own.template or template_for(recipe.model.path, "using" if own.preset else "own-words"),
             metric=metric_of(own.grader),
         )

@@ -17,7 +17,7 @@ from ..recipe.data import grader_names
 from ..recipe.settings import deciding_fields
 from ..sandbox import Runner
 from ..tasks import Task, get_task
-from ..types import Example, Message, Messages
+from ..types import Example, Message, Messages, with_chat_of
 
 HELDOUT = "heldout"
 """The name of the task that asks the recipe's own held-out rows."""
@@ -158,18 +158,19 @@ def has_grader(recipe: Recipe) -> bool:
 def _items_source(own: DataConfig, entry: TaskEntry) -> DataConfig | None:
     """Where a task's items are; None for the rows that data.heldout sets aside."""
     changes = entry.model_dump(include={"path", "config", "split", "format", "on_bad_row"}, exclude_none=True)
-    default = own if entry.task == HELDOUT else get_task(entry.task).test
-    if entry.task == HELDOUT and entry.path is None:
+    own_rows = entry.task == HELDOUT or get_task(entry.task).own_rows
+    default = own if own_rows else get_task(entry.task).test
+    if own_rows and entry.path is None:
         if not own.heldout:
             raise RecipeError(
-                "The task `heldout` has no rows: set data.heldout to a number of rows to set aside, or give the "
+                f"The task `{entry.task}` has no rows: set data.heldout to a number of rows to set aside, or give the "
                 "task a path."
             )
         return None
     base = default.model_dump(exclude={"n", "seed", "heldout"}) if default else {}
     if entry.path:
         # Another file: the default's config and columns don't fit it.
-        base = {key: value for key, value in base.items() if entry.task == HELDOUT and key != "config"}
+        base = {key: value for key, value in base.items() if own_rows and key != "config"}
     if not (base | changes).get("path"):
         raise RecipeError(f"The task '{entry.task}' names no data; give it a path.")
     source = DataConfig.model_validate(base | changes)
@@ -195,7 +196,7 @@ def _asked_under(task: Task, system: str) -> Task:
     def asked(example: Example) -> Messages:
         messages = ask(example)
         if messages[0].role == "system":
-            return (Message("system", f"{system}\n\n{messages[0].content}"), *messages[1:])
-        return (Message("system", system), *messages)
+            return (replace(messages[0], content=f"{system}\n\n{messages[0].content}"), *messages[1:])
+        return with_chat_of((Message("system", system), *messages), messages)
 
     return replace(task, ask=asked)

@@ -28,7 +28,7 @@ from ..store.stage import Stage
 from ..types import LOADING, Conversation, Example, Message, Progress, content_id, messages_json
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
-from .entries import HELDOUT, EvaluatedTask
+from .entries import EvaluatedTask
 from .train import train_stage
 
 _STUB = Example.of((Message("user", "A request?"),), "A reference.")
@@ -146,14 +146,14 @@ def write_items(experiment: Experiment, context: Context, task: EvaluatedTask) -
         else:
             held = iter_conversations(experiment.path(HELDOUT_ROWS))
             conversations = held if task.source is None else task.task.load(task.source, bad.append)
-            loaded = [conversation.examples()[-1] for conversation in conversations]
+            loaded = [item for conversation in conversations for item in task.task.items(conversation)]
             if task.source is not None:
-                loaded, trained = _without_trained(experiment, loaded, drop=entry.task == HELDOUT)
+                loaded, trained = _without_trained(experiment, loaded, drop=task.task.own_rows)
             items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
         if not items:
             why = "all of them ask what is trained on" if trained else "check its path and split"
             raise StageError(f"The task '{task.name}' has no items; {why}.")
-        if task.source is not None and entry.task == HELDOUT:
+        if task.source is not None and task.task.own_rows:
             trained |= _near_trained(experiment, context, items)
         write_lines(experiment.path(stage.output), (item.to_json() for item in items))
         absent = entry.n - len(items) if entry.n and not task.task.harness else 0

@@ -21,7 +21,7 @@ from ..errors import RenderError
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Messages
+from ..types import Conversation, Example, Messages, shown_turns
 from .context import Context
 from .rewrite import needs_rewrites, rewrites
 
@@ -82,7 +82,8 @@ def measure_rows(
 ) -> RowLengths:
     """The lengths of the responses in `train`, a train.jsonl. All are counted, or of more than 100,000 the longest and
     a sample. Rewriting prompts are looked at too, unless the rows are `replayed`. Raises ModelError or RecipeError if
-    tokenizer or configuration can't be read, or if the model thinks before it answers."""
+    tokenizer or configuration can't be read, if the model thinks before it answers, or if its template ignores tools
+    that the rows have."""
     renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
     renderer.refuse_thinking()
     rewriting = _rewriting(context, renderer, window) if needs_rewrites(context) and not replayed else None
@@ -92,6 +93,7 @@ def measure_rows(
     wanted[np.argsort(-sizes, kind="stable")[:_COUNTED]] = True
     counter, done, row = _Counts(), 0, -1
     for place, (row, example) in enumerate(examples_of(train)):
+        renderer.refuse_tools(example.prompt)
         if not wanted[place]:
             continue
         if done % 1000 == 0:
@@ -141,7 +143,7 @@ def examples_of(train: Path) -> Iterator[tuple[int, Example]]:
 
 
 def _bytes(example: Example) -> int:
-    return sum(len(message.content.encode()) for message in example.prompt) + len(example.reference.encode())
+    return sum(len(text.encode()) for _, text in shown_turns(example.prompt)) + len(example.reference.encode())
 
 
 # ---- what the lengths mean for the arms

@@ -76,7 +76,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     if out.exists() and not force:
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
     look = _look(data)
-    guess = _guess_grader(look.examples)
+    guess, tools = _guess_grader(look.examples), any(example.tools for example in look.examples)
     heldout = min(200, look.rows // 10)
     columns = ""
     if look.problem:
@@ -92,7 +92,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
         "loss": f"{'' if guess.grader == 'facts' and heldout else '# '}heldout_loss: true".ljust(25),
-        "tasks": "\n    - heldout" if heldout else "",
+        "tasks": "\n    - heldout" * bool(heldout) + "\n    - tool_calls" * bool(heldout and tools),
     }
     try:
         write_text(out, fill(_RECIPE, slots))
@@ -161,7 +161,12 @@ def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
 
 
 def _guess_grader(examples: Sequence[Example]) -> _Guess:
-    """The first grader whose mark nearly all references contain, and which passes each as a rewrite of itself."""
+    """The first grader whose mark nearly all references contain, and which passes each as a rewrite of itself. Turns
+    that call tools are left out: their calls are compared whatever the grader."""
+    calling = [example for example in examples if example.calls]
+    if calling and len(calling) == len(examples):
+        return _Guess("tool_calls", "own-words", "all responses call tools")
+    examples = [example for example in examples if not example.calls]
     for spec, template, what, has_mark in _candidates(examples):
         grade = make_grader(spec)
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]

@@ -23,7 +23,6 @@ from ..data import (
 )
 from .context import Context
 from .data import data_warnings
-from .entries import HELDOUT
 from .lengths import measure_rows, unusable_rows
 from .train import replay_source, too_few_to_replay
 
@@ -64,6 +63,6 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
 def _held_out_items(context: Context) -> set[str]:
     """The `prompt_key` of each item of heldout that is in a separate file. Held-out rows of data.path are left out of
     the replayed rows anyway."""
-    tasks = [task for task in context.tasks.values() if task.entry.task == HELDOUT and task.source is not None]
+    tasks = [task for task in context.tasks.values() if task.task.own_rows and task.source is not None]
     rows = (row for task in tasks for row in task.task.load(task.source, lambda _: None))
     return {prompt_key(row.examples()[-1].prompt) for row in rows}

@@ -12,11 +12,11 @@ from ..generation.rewriter import Rewriter
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
 from ..store.rows import RowFile
-from ..types import Example, Grade, Rewrite
+from ..types import Example, Grade, Rewrite, shown_turns
 from .context import Context
 from .judge_rewrites import judge_settings
 
-_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt
+_OVERHEAD = 1000  # bytes that a chat template adds at most to a prompt without tools
 
 
 def verify_settings(context: Context) -> dict[str, Any]:
@@ -51,13 +51,14 @@ def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) 
         return
     limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
     for rewrite in rewrites:
-        long = rewrite.grade.passed and _bytes(rewrite) > limit - _OVERHEAD and _tokens(renderer, rewrite) > limit
+        near = rewrite.example.tools or _bytes(rewrite) > limit - _OVERHEAD
+        long = rewrite.grade.passed and near and _tokens(renderer, rewrite) > limit
         yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
 
 
 def _bytes(rewrite: Rewrite) -> int:
     """The bytes of prompt and rewrite, which have no more tokens than bytes."""
-    return sum(len(message.content.encode()) for message in rewrite.example.prompt) + len(rewrite.response.encode())
+    return sum(len(text.encode()) for _, text in shown_turns(rewrite.example.prompt)) + len(rewrite.response.encode())
 
 
 def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:

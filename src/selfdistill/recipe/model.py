@@ -71,9 +71,14 @@ _RESERVED = frozenset(
     (
         "messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
         "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
-        "tokenizer_kwargs",
+        "tokenizer_kwargs", "tools",
     )
 )  # fmt: skip
+
+
+def reserved_arguments(arguments: dict[str, Any]) -> list[str]:
+    """The names among a chat template's arguments that belong to the program that applies it, in quotes."""
+    return [f"'{name}'" for name in arguments if name in _RESERVED]
 
 
 class ModelConfig(Settings):
@@ -95,6 +100,9 @@ class ModelConfig(Settings):
     """How messages become text: the model's own chat template (`chat`), the paper's `alpaca`, or a Jinja file."""
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, such as `enable_thinking: false`."""
+    tools_in: Annotated[Literal["template", "system"], Mark(resolved=True)] = "template"
+    """Where a row's tools are shown: by the chat template, or written into the system turn, for templates that ignore
+    tools."""
     date: Annotated[datetime.date | None, Mark(resolved=True)] = None
     """The day that the chat template writes as today; null is the day on which the experiment was created."""
     batch_tokens: Annotated[int, _NOT_TRAINING, Field(gt=0)] = 16384
@@ -110,7 +118,7 @@ class ModelConfig(Settings):
     @field_validator("template_kwargs")
     @classmethod
     def _not_ours(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        if reserved := [f"'{name}'" for name in arguments if name in _RESERVED]:
+        if reserved := reserved_arguments(arguments):
             raise ValueError(
                 f"model.template_kwargs can't hold {', '.join(reserved)}: it is not an argument of the chat template, "
                 "but of the program that applies it; take it out"

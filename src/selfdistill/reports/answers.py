@@ -13,7 +13,7 @@ from typing import Any
 from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
-from ..types import Example, Grade
+from ..types import Example, Grade, shown_turns
 from .findings import Findings, JsonRow
 from .html import embed_json, render
 from .saved import Saved, read_lines
@@ -205,7 +205,7 @@ def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
 def _item(item: Example | None) -> JsonRow:
     if item is None:
         return {"prompt": [], "reference": None}
-    prompt = [[cut(message.role), cut(message.content)] for message in item.prompt]
+    prompt = [[cut(role), cut(text)] for role, text in shown_turns(item.prompt)]
     return {"prompt": prompt, "reference": cut(item.reference)}
 
 

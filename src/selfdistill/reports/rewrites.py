@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..store.rows import parse_line
-from ..types import Rewrite
+from ..types import Rewrite, shown_turns
 from .html import render
 from .kept import outcomes
 from .saved import REWRITES, read_lines
@@ -120,7 +120,7 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
                 "row": number,
                 "id": cut(example.id),
                 "source": "unchecked" if grade.passed and not grade.checked else rewrite.source,
-                "prompt": [[cut(message.role), cut(message.content)] for message in example.prompt],
+                "prompt": [[cut(role), cut(text)] for role, text in shown_turns(example.prompt)],
                 "original": cut(example.reference),
                 "rewrite": cut(completion.text),
                 "finish": cut(completion.finish),

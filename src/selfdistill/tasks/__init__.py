@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..data import BadRow, OnBad, good_rows, read_records, read_rows
-from ..data.turns import UnusableError
+from ..data.bad_rows import UnusableError
 from ..errors import RecipeError
 from ..grading import make_grader
 from ..grading.judged import Judging as Judging
@@ -26,6 +26,10 @@ def _not_ours(*_: Any, **__: Any) -> Any:
 
 def _prompt(example: Example) -> Messages:
     return example.prompt
+
+
+def _last_turn(conversation: Conversation) -> list[Example]:
+    return conversation.examples()[-1:]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Task:
     is for evaluation only. `grader` is the specification of a grader, as in `rewrite.grader`, in place of `grade`.
     `paper_template` and `paper_grader` are those that `rewrite.preset: paper` takes.
 
+    `items` returns the examples of a conversation that are asked, by default its last turn. A task on `own_rows` asks
+    the rows that the recipe sets aside.
+
     `reads` are the columns in `Example.extra` that `grade` reads. If `needs` holds "sandbox", `grade` also takes `run`,
     a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
@@ -62,6 +69,8 @@ class Task:
     ask: Callable[[Example], Messages] = _prompt
     grade: Callable[..., Grade] = _not_ours
     load: Callable[..., Iterator[Conversation]] = _not_ours
+    items: Callable[[Conversation], list[Example]] = _last_turn
+    own_rows: bool = False
     test: DataConfig | None = None
     train: DataConfig | None = None
     template: str | None = None
@@ -84,6 +93,7 @@ TASKS: dict[str, str] = {
     "gsm8k": "selfdistill.tasks.gsm8k:TASK",
     "multiarith": "selfdistill.tasks.multiarith:TASK",
     "openfunctions": "selfdistill.tasks.openfunctions:TASK",
+    "tool_calls": "selfdistill.tasks.tool_calls:TASK",
     "alpaca": "selfdistill.tasks.alpaca:TASK",
     "dolly": "selfdistill.tasks.dolly:TASK",
     "lima": "selfdistill.tasks.lima:TASK",

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.turns import UnusableError
+from ..data.bad_rows import UnusableError
 from ..recipe import DataConfig
 from . import Harness, Task, load_rows
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..data import OnBad, read_conversations
-from ..data.formats import SHAREGPT, read_conversation
+from ..data.conversion import read_conversation
+from ..data.formats import SHAREGPT
 from ..recipe import DataConfig
 from ..types import Conversation
 from . import Task, first_row, load_rows

@@ -77,7 +77,8 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
     for sample in samples:
         prompt = models.renderer.ids(sample.prompt.messages)
         mark = opened(models.renderer.text(sample.prompt.messages))  # part of the prompt
-        answer = models.renderer.tokenizer.encode(sample.answer.text.removeprefix(mark), add_special_tokens=False)
+        text = sample.answer.raw or sample.answer.text
+        answer = models.renderer.tokenizer.encode(text.removeprefix(mark), add_special_tokens=False)
         ids = (prompt + answer)[:context]
         # Position i predicts token i + 1; the last position predicts the end of turn.
         after, cut = len(ids) - len(prompt) + 1, sample.answer.finish != "stop"

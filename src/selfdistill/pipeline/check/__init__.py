@@ -154,8 +154,10 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, folder:
         check_model_files(context.recipe.model)
         renderer = load_renderer(context.recipe.model)
         rewriting = load_renderer(rewrites(context).model)
-        renderer.refuse_thinking()
-        rewriting.refuse_thinking()
+        for render in (renderer, rewriting):
+            render.refuse_thinking()
+            for row in rows:
+                render.refuse_tools(row.messages)
     except SelfDistillError as error:
         found.add(error)
         return
@@ -173,7 +175,7 @@ def _amounts(
     context: Context, counts: DataCounts, found: Checked, folder: Path, directory: Path, probe: bool, told: Progress
 ) -> None:
     """How much work there is: tokens, steps, items, disk, and time if `probe`; and the rows that don't fit."""
-    items, train = item_counts(context, counts, found.add), folder / "train.jsonl"
+    items, train = item_counts(context, folder / "heldout.jsonl", found.add), folder / "train.jsonl"
     runs = [run for run in context.runs.values() if not run.is_seed]
     try:
         lengths = measure_rows(context, train, partial(told, "check, counting tokens"))

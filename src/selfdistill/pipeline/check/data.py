@@ -27,4 +27,4 @@ def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[s
 def marked_rows(train: Path, marks: Sequence[str]) -> int:
     """In how many rows one of the marks stands as text."""
     rows = iter_conversations(train)
-    return sum(any(mark in message.content for message in row.messages for mark in marks) for row in rows)
+    return sum(any(mark in message.text for message in row.messages for mark in marks) for row in rows)

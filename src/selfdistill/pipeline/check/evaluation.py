@@ -12,7 +12,7 @@ from ...errors import SelfDistillError
 from ...measure.judge import judge_cost, token_counter
 from ...types import Conversation, Example, Messages
 from ..context import Context
-from ..entries import HELDOUT, EvaluatedTask
+from ..entries import EvaluatedTask
 from ..evaluate import judge_stage
 from ..shift import shift_source
 
@@ -51,7 +51,7 @@ def items_of(task: EvaluatedTask, held: list[Conversation]) -> Iterator[Example]
     """The items of a task before its draw. `held` are the rows that are held out."""
     unread: list[BadRow] = []
     loaded = iter(held) if task.source is None else task.task.load(task.source, unread.append)
-    return (row.examples()[-1] for row in loaded)
+    return (item for row in loaded for item in task.task.items(row))
 
 
 def item_warnings(context: Context) -> Iterator[str]:
@@ -67,7 +67,7 @@ def item_warnings(context: Context) -> Iterator[str]:
             continue  # named among what is missing
         if bad:
             yield from item_notes(task.name, {"bad": len(bad), "first_bad": f"{bad[0].where}: {bad[0].reason}"})
-        unused = unused_columns(rows, task.task.reads) if task.entry.task == HELDOUT else {}
+        unused = unused_columns(rows, task.task.reads) if task.task.own_rows else {}
         form = source_format(task.source) if unused else None
         if sentence := unused_sentence(unused, len(rows), form):
             yield f"{task.name}: {sentence}."

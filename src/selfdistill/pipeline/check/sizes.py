@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...data import DataCounts
+from ...data import DataCounts, iter_conversations
 from ...errors import SelfDistillError
 from ...measure.comparisons import ASSUMED_DISAGREEMENT, smallest_change
 from ...measure.stats import LEVEL
@@ -57,14 +57,16 @@ def step_lines(context: Context, runs: Sequence[Run], counts: DataCounts) -> Ite
         yield "steps     " + ", ".join(f"{name} {steps:,}" for name, steps in trained.items()) + " (optimiser steps)"
 
 
-def item_counts(context: Context, counts: DataCounts, unread: Callable[[SelfDistillError], None]) -> dict[str, int]:
-    """The items of each task, up to its n. Without the tasks that can't be read or that lm-eval asks in full."""
+def item_counts(context: Context, heldout: Path, unread: Callable[[SelfDistillError], None]) -> dict[str, int]:
+    """The items of each task, up to its n. Without the tasks that can't be read or that lm-eval asks in full. `heldout`
+    holds the rows that are set aside."""
     found: dict[str, int] = {}
     for task in context.tasks.values():
         if not task.asked or (task.task.harness and not task.entry.n):
             continue
         try:
-            there = counts.heldout if task.source is None else sum(1 for _ in islice(items_of(task, []), MOST_ITEMS))
+            rows = list(iter_conversations(heldout)) if task.source is None else []
+            there = sum(1 for _ in islice(items_of(task, rows), MOST_ITEMS))
         except SelfDistillError as error:
             unread(error)
             continue

@@ -8,7 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Role = Literal["system", "user", "assistant"]
+from .messages import (
+    FunctionCall,
+    Message,
+    Messages,
+    Role,
+    messages_from_json,
+    messages_json,
+    read_reply,
+    shown_turns,
+    tools_of,
+    with_chat_of,
+    write_reply,
+)
+
+__all__ = [
+    "FunctionCall",
+    "Message",
+    "Messages",
+    "Role",
+    "messages_from_json",
+    "messages_json",
+    "read_reply",
+    "shown_turns",
+    "tools_of",
+    "with_chat_of",
+    "write_reply",
+]
+
 Finish = Literal["stop", "length", "loop", "error"]
 Outcome = Literal["pass", "fail", "unjudged"]
 
@@ -44,28 +71,6 @@ def content_id(*parts: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a chat. A last message with role assistant is a prefill: the model continues it."""
-
-    role: Role
-    content: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"role": self.role, "content": self.content}
-
-
-Messages = tuple[Message, ...]
-
-
-def messages_json(messages: Messages) -> list[dict[str, str]]:
-    return [message.to_json() for message in messages]
-
-
-def messages_from_json(rows: list[dict[str, Any]]) -> Messages:
-    return tuple(Message(**row) for row in rows)
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One response to train on or to score: the turns before it (`prompt`) and the original response (`reference`)."""
 
@@ -84,6 +89,16 @@ class Example:
         """The last user message."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
 
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """The tools that the response may call."""
+        return tools_of(self.prompt)
+
+    @property
+    def calls(self) -> tuple[FunctionCall, ...]:
+        """The calls in the reference."""
+        return read_reply(self.reference)[1] if self.tools else ()
+
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "prompt": messages_json(self.prompt), "reference": self.reference, "extra": self.extra}
 
@@ -96,18 +111,22 @@ class Example:
 class Conversation:
     """One data row: a chat with at least one assistant turn. Each assistant turn is an `Example`, except `untrained`.
 
-    `untrained` holds the indices of the assistant turns that are context only, `reasoning` the indices of the assistant
-    turns whose reasoning was removed from the text.
+    `untrained` holds the indices of the assistant turns that are context only. The reasoning of a turn is not part of
+    its response: models that think are not trained.
     """
 
     messages: Messages
     extra: Mapping[str, Any] = field(default_factory=dict)
     untrained: tuple[int, ...] = ()
-    reasoning: tuple[int, ...] = ()
+
+    @property
+    def reasoning(self) -> tuple[int, ...]:
+        """The indices of the turns that hold reasoning."""
+        return tuple(index for index, message in enumerate(self.messages) if message.reasoning)
 
     def examples(self) -> list[Example]:
         return [
-            Example.of(self.messages[:turn], message.content, self.extra)
+            Example.of(self.messages[:turn], message.text, self.extra)
             for turn, message in enumerate(self.messages)
             if message.role == "assistant" and turn not in self.untrained
         ]
@@ -116,14 +135,12 @@ class Conversation:
         row: dict[str, Any] = {"messages": messages_json(self.messages), "extra": self.extra}
         if self.untrained:
             row["untrained"] = list(self.untrained)
-        if self.reasoning:
-            row["reasoning"] = list(self.reasoning)
         return row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Conversation:
-        marks = {name: tuple(row.get(name, ())) for name in ("untrained", "reasoning")}
-        return cls(**{**row, **marks, "messages": messages_from_json(row["messages"])})
+        """Rows of earlier versions also have the key `reasoning`, the indices of turns whose reasoning was left out."""
+        return cls(messages_from_json(row["messages"]), row["extra"], tuple(row.get("untrained", ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +155,8 @@ class Prompt:
 class Completion:
     """A backend's answer. `finish` is stop (the model ended its turn), length (cut off at the limit), loop (cut off
     because it repeats itself without end) or error (see `error`). A `transient` error is the engine's and not the
-    prompt's: the next run asks again."""
+    prompt's: the next run asks again. `raw` is the text as the model wrote it, if it called tools in another form than
+    that of `write_reply`."""
 
     id: str
     text: str
@@ -146,6 +164,7 @@ class Completion:
     tokens: int = 0
     error: str | None = None
     transient: bool = False
+    raw: str | None = None
 
     @property
     def cut_off(self) -> bool:
@@ -153,7 +172,8 @@ class Completion:
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
-        return {**row, "transient": True} if self.transient else row
+        raw = {} if self.raw is None else {"raw": self.raw}
+        return {**row, **({"transient": True} if self.transient else {}), **raw}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Completion:
