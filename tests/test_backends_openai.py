@@ -603,3 +603,29 @@ def test_check_and_run_say_that_the_key_is_missing_before_anything_starts(
     with pytest.raises(StageError, match=r"TEST_KEY \(server.key_env\) is not set"):
         run(recipe, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.jsonl"))
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+ASKED = Prompt("t", (Message("user", "Call f.", tools=(TOOL,)),))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]},
+         '{"name": "f", "arguments": {"a": 1}}'),
+        ({"content": '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}]'}, '{"name": "f", "arguments": {"a": 1}}'),
+        ({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{a"}}]}, "{a"),
+    ],
+)  # fmt: skip
+def test_tools_are_sent_and_calls_come_back_in_one_form(server: Server, message: dict[str, Any], text: str) -> None:
+    answer = reply("", "tool_calls")
+    answer["choices"][0]["message"] = {"role": "assistant", **message}
+    server.script = lambda body, number: answer
+    (found,) = ask(config(server), [ASKED]).values()
+    assert (found.text, found.finish) == (f"<tool_call>\n{text}\n</tool_call>", "stop")
+    assert server.bodies[0]["tools"] == [TOOL]
+    assert server.bodies[0]["messages"] == [{"role": "user", "content": "Call f."}]
+    ask(config(server).model_copy(update={"tools_in": "system"}), [ASKED])
+    assert "tools" not in server.bodies[1]
+    assert '"name": "f"' in server.bodies[1]["messages"][0]["content"]
