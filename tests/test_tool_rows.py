@@ -127,6 +127,7 @@ BAD = [
     ([ASKED, called([1]), *ANSWERED], "the arguments of weather are a list, not an object"),
     ([ASKED, {**SAID, "content": "<tool_call>\n{}"}], "turn 2 holds a tool call that never closes"),
     ([ASKED, {**SAID, "content": "<tool_call>\n{'a'}</tool_call>"}], "a tool call is not JSON"),
+    ([ASKED, {**called(), "content": TEXT_CALL}, *ANSWERED], "turn 2 holds calls twice"),
     ([ASKED, SAID, ANSWERED[0], SAID], "turn 3 is a tool's result without a call"),
     ([ASKED, *ANSWERED], "a tool's result without a call"),
     ([ASKED, called(), ANSWERED[0], *ANSWERED], "turn 4 is a tool's result without a call"),

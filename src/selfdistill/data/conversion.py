@@ -55,6 +55,8 @@ def read_conversation(form: Format, row: Mapping[str, Any], columns: Mapping[str
 def _with_chat(messages: Messages, fields: Fields) -> Messages:
     """The messages with the row's tools and template arguments."""
     given = fields.row.get(_ARGUMENTS)
+    if not fields.tools and not is_filled(given):
+        return messages
     arguments = parsed(given, f"`{_ARGUMENTS}`") if is_filled(given) else {}
     if not isinstance(arguments, dict):
         raise UnusableError(f"`{_ARGUMENTS}` is {kind(arguments)}, not an object")

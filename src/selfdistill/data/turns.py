@@ -145,8 +145,11 @@ def _assistant(turn: Mapping[str, Any], content: Any, label: str, tools: bool) -
     called = [turn[name] for name in _CALLS if is_filled(turn.get(name))]
     calls = tuple(call for value in called for call in read_calls(value, label))
     answer, reasoning = without_reasoning("" if calls and content is None else _text(content, label), label)
-    if tools and not calls:
-        answer, calls = calls_in_text(answer, label)
+    if tools:
+        answer, written = calls_in_text(answer, label)
+        if calls and written:
+            raise UnusableError(f"{label} holds calls twice, as a field and in its text")
+        calls = calls or written
     if not answer.strip() and not calls:
         raise UnusableError(f"{label} is empty")
     thoughts = [thought if isinstance(thought, str) else json.dumps(thought) for thought in thoughts]

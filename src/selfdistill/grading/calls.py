@@ -36,7 +36,10 @@ def same_tool_calls(reference: str, text: str, tools: Sequence[Mapping[str, Any]
     """Whether a reply calls the same tools as the reference, in any order, with equal values (1 and 1.0 are equal), and
     validly against the schemas of `tools`. A reply without calls passes if the reference has none; its text is not
     compared."""
-    _, wanted = read_reply(reference)
+    try:
+        _, wanted = read_reply(reference)
+    except ValueError:
+        return Grade("unjudged", "no call in the reference that can be read")
     expected = write_reply("", wanted) or "no call"
     try:
         _, found = read_reply(text)
