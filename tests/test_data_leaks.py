@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example as hypothesis_example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from selfdistill.errors import DataError
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.data import prepare_data
 from selfdistill.pipeline.evaluate import prepare_items
-from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import DataConfig, make_recipe
 from selfdistill.store.experiment import Experiment
 from selfdistill.types import Conversation, Message, silent
@@ -95,6 +95,7 @@ def test_other_questions_stay_different(one: str, other: str) -> None:
 
 
 @given(st.text())
+@hypothesis_example(":´")
 def test_spaces_around_a_text_change_nothing(text: str) -> None:
     assert normalised(f" {text}\n") == normalised(text)
     assert normalised(text).split() == normalised(text).split(" ") or not normalised(text)
@@ -154,7 +155,7 @@ def items(
         }
     )
     experiment, plan = Experiment(folder / "run", recipe), make_context(recipe)
-    experiment.begin(stages_of(plan))
+    experiment.begin()
     prepare_data(experiment, plan, silent)
     prepare_items(experiment, plan)
     return len((folder / f"run/items/{task}.jsonl").read_text().splitlines()), experiment.counts(f"items/{task}")

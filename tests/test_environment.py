@@ -186,10 +186,10 @@ def test_the_manifest_names_what_was_trusted(tmp_path: Path) -> None:
         "sandbox": "none",
     }
     for changes in ({}, more, {}):
-        Experiment(tmp_path / "x", make_recipe({**values, **changes})).begin([])
+        Experiment(tmp_path / "x", make_recipe({**values, **changes})).begin()
     manifest = json.loads((tmp_path / "x/manifest.json").read_text())
     assert manifest["trusted"] == ["model.trust_remote_code: demo", "rewrite.grader: own.py:grade", "sandbox: none"]
-    Experiment(tmp_path / "y", make_recipe(values)).begin([])
+    Experiment(tmp_path / "y", make_recipe(values)).begin()
     assert "trusted" not in json.loads((tmp_path / "y/manifest.json").read_text())
 
 

@@ -22,7 +22,7 @@ from selfdistill.demo import SEED
 from selfdistill.errors import DataError, RecipeError, StageError
 from selfdistill.recipe import ModelConfig, Recipe, Sampling, TaskEntry
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.types import Grade, Message, Prompt, Score
+from selfdistill.types import WHOLE, Grade, Message, Prompt, Score
 
 pytest.importorskip("lm_eval")
 
@@ -416,7 +416,7 @@ def test_too_many_few_shot_examples_stop_a_run_before_training_though_the_items_
     assert (tmp_path / "run" / "items" / "arc-easy.jsonl").is_file()
     with pytest.raises(RecipeError, match="'arc-easy' asks for 2 few-shot examples, and there are 0"):
         run(recipe(few_shot=2), tmp_path / "run", lambda step, *_: steps.append(step))
-    assert steps == []
+    assert {*steps} <= {WHOLE}
 
 
 def test_few_shot_examples_lie_beside_mmlu_or_nowhere(tmp_path: Path) -> None:

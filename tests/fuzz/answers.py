@@ -45,12 +45,14 @@ PIECES: dict[str, list[str]] = {
                 "\x1b[0m"],
     "facts": ["12 ", "1,000", "three ", "50%", " Anna", " Rome", "3 May 2020", "2020-05-03", '"a b"', "`x = 1`", "- ",
               "# ", "\n", ". ", "https://a.b/c", "NASA ", "½", "1e400", "```\nx\n```", "is not "],
+    "tool_calls": ["<tool_call>\n", "\n</tool_call>", '{"name": "f", "arguments": {"a": 1}}', '{"name": "g"', "}", "[",
+                   '"arguments": ', "NaN", "1e400", "Text ", "\n", "<tool_call>", "</tool_call>", "{" * 2000],
     "judge": ["x"],
     "none": ["x"],
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {"regex": {"pattern": r"(?:Answer: )?(\w+)"}}
-# These don't read the reference, so a reference need not pass.
-UNREFERENCED = {"refusal", "not_refused", "judge", "none"}
+# These don't read the reference, or (tool_calls) fail a call of a tool that the row does not define.
+UNREFERENCED = {"refusal", "not_refused", "tool_calls", "judge", "none"}
 # `similar` needs an embedding model.
 FUZZED = [name for name in GRADERS if name != "similar"]
 SURROUNDED = set(FUZZED) - {"regex"}  # a user's pattern may well look at the ends

@@ -26,8 +26,9 @@ ROWS: dict[str, list[str]] = {
     "question_answer": ["question", "answer", "system"],
     "alpaca": ["instruction", "input", "output", "history"],
     "prompt_completion": ["prompt", "completion"],
-    "messages": ["messages", "role", "content", "type", "text", "tool_calls"],
-    "sharegpt": ["conversations", "from", "value"],
+    "messages": ["messages", "role", "content", "type", "text", "tool_calls", "tool_call_id", "function", "tools"],
+    "sharegpt": ["conversations", "from", "value", "tools"],
+    "xlam": ["query", "tools", "answers", "name", "arguments"],
 }
 GOOD = [
     {"question": "1 + 1?", "answer": "2"},
@@ -35,6 +36,7 @@ GOOD = [
     {"prompt": "1 + 1?", "completion": "2"},
     {"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]},
     {"conversations": [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "2"}]},
+    {"query": "1 + 1?", "tools": '[{"name": "add"}]', "answers": '[{"name": "add", "arguments": {"a": 1}}]'},
 ]
 
 

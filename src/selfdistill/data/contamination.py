@@ -35,7 +35,7 @@ _SHOWN = 160
 def normalised(text: str) -> str:
     """The text without differences that don't change a question: case, white space, forms of characters (NFKC),
     quotation marks, dashes and punctuation. Marks within numbers and formulas such as 3.5 or x!=2 stay."""
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_FORMS).casefold()
+    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).translate(_FORMS).casefold().strip()
     return _SPACE.sub(" ", _MARKS.sub(" ", _QUOTES.sub("", text))).strip() or text.strip()
 
 
