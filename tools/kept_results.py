@@ -77,6 +77,11 @@ def comparisons(kept: Kept) -> list[Comparison]:
     return compare(pairs, verdict["margin"])
 
 
+def measured_arms(kept: Kept) -> list[str]:
+    """The arms that have a score on every task, the seed first."""
+    return [arm for arm in kept["verdict"]["arms"] if all(arm in task["scores"] for task in kept["verdict"]["tasks"])]
+
+
 def runs_of(kept: Kept, arm: str) -> list[str]:
     """The runs of an arm: one for each training seed."""
     return [run for run in kept["values"] if run.split("@")[0] == arm]
@@ -128,7 +133,7 @@ def show(kept: Kept) -> str:
             scores.append(f"| {task['task']} | {arm} | {_percent(score['value'])} | {_range(score)} |")
     others = [task["task"] for task in kept["verdict"]["tasks"] if task["role"] == "other"]
     means = [f"| mean change on the other tasks ({len(others)}) | against | points | 95 % |", "|---" * 4 + "|"]
-    arms = kept["verdict"]["arms"]
+    arms = measured_arms(kept)
     for arm, against in ((arm, other) for place, arm in enumerate(arms) for other in arms[:place]):
         mean, low, high = (100 * value for value in mean_change(kept, arm, against, others))
         means.append(f"| {arm} | {against} | {mean:+.1f} | {low:+.1f} to {high:+.1f} |")
@@ -136,7 +141,7 @@ def show(kept: Kept) -> str:
 
 
 def _loss_lines(kept: Kept) -> list[str]:
-    arms, rows = kept["verdict"]["arms"], _losses(kept)
+    arms, rows = measured_arms(kept), _losses(kept)
     pairs = [(arm, other) for place, arm in enumerate(rows) for other in [*rows][:place]]
     trained = [LossPair(arm, other, rows[arm], rows[other], other != arms[0]) for arm, other in pairs]
     found = {(row["arm"], row["against"]): row for row in compare_losses(trained)}
@@ -151,7 +156,7 @@ def _loss_lines(kept: Kept) -> list[str]:
 def _losses(kept: Kept) -> dict[str, list[Losses]]:
     return {
         arm: [{name: {"nll": nll, "tokens": n} for name, (nll, n) in kept["losses"][run].items()} for run in runs]
-        for arm in kept["verdict"]["arms"]
+        for arm in measured_arms(kept)
         if (runs := [run for run in runs_of(kept, arm) if run in kept["losses"]])
     }
 
@@ -160,9 +165,9 @@ def summary(kept: Kept) -> str:
     """One Markdown table: a row per measure, a column per arm, each trained arm with its change against the seed and
     the 95 % interval of the change. Percentages and points; the loss in nats per token."""
     verdict = kept["verdict"]
-    seed, *trained = verdict["arms"]
+    seed, *trained = measured_arms(kept)
     found = {(row.task, row.arm): row for row in comparisons(kept) if row.against == seed}
-    lines = ["| | " + " | ".join(verdict["arms"]) + " |", "|---" * (len(trained) + 2) + "|"]
+    lines = ["| | " + " | ".join([seed, *trained]) + " |", "|---" * (len(trained) + 2) + "|"]
     for task in verdict["tasks"]:
         cells = [_percent(task["scores"][seed]["value"])]
         for arm in trained:

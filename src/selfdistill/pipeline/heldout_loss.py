@@ -98,8 +98,9 @@ def _measure(experiment: Experiment, context: Context, run: Run, task: Evaluated
     model, adapter = context.weights_of(run, experiment.directory)
     dtype = str(pick_dtype(model.dtype, pick_device(model.device))).removeprefix("torch.")
     records = experiment.manifest["stages"]
-    weights = [(each.fingerprint, records[each.name]["files"]) for each in stage.inputs[1:]]
-    identity = content_id({**stage.settings, "dtype": dtype}, weights)
+    # Not the log of the training, which differs from one machine to another by its seconds.
+    files = [file for each in stage.inputs[1:] for file in records[each.name]["files"].items() if "/model/" in file[0]]
+    identity = content_id({**stage.settings, "dtype": dtype}, [each.fingerprint for each in stage.inputs[1:]], files)
     items = [*{item.id: item for item in read_items(experiment, context, task)}.values()]
     examples = [_asked(task, item, identity) for item in items]
     with experiment.run_stage(stage) as record:
