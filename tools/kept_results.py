@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import re
 from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -26,7 +27,8 @@ from selfdistill.measure.stats import quantile, shared_items, table_of
 from selfdistill.store.rows import read_lines
 
 Kept = dict[str, Any]
-_TEXTS = {"near_pair", "first_bad", "markup_example", "reasons"}  # counts that quote rows or answers
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+")  # of files on the machine that ran the experiment
+_TEXTS = {"near_pair", "first_bad", "markup_example", "reasons", "headline", "summary", "notes"}  # they quote rows
 
 
 def keep(folder: Path) -> Kept:
@@ -41,7 +43,7 @@ def keep(folder: Path) -> Kept:
         losses[path.parts[-4]] = {row["id"]: [row["nll"], row["tokens"]] for row in read_lines(path)}
     recipe = (folder / "recipe.yaml").read_text()
     return {
-        "recipe": recipe,
+        "recipe": _FOLDERS.sub("", recipe),
         "manifest": _without_texts(manifest),
         "verdict": _without_texts(verdict),
         "values": runs,
@@ -56,7 +58,9 @@ def _values(grades: Path) -> Mapping[tuple[str, int], float]:
 def _without_texts(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_texts(each) for key, each in value.items() if key not in _TEXTS}
-    return [_without_texts(each) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_texts(each) for each in value]
+    return _FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
 def _pairs(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
