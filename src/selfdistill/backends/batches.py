@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,8 +85,7 @@ def in_one_form(completion: Completion, renderer: Renderer, row: TokenRow) -> Co
     if not row.tools:
         return completion
     asked = str(renderer.tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    text = renderer.normal_text(completion.text, asked, row.tools)
-    return completion if text == completion.text else replace(completion, text=text, raw=completion.text)
+    return completion.with_text(renderer.normal_text(completion.text, asked, row.tools))
 
 
 def failure(name: str, reason: str) -> Completion:

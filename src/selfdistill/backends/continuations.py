@@ -39,12 +39,18 @@ def shares_prompts(model: PreTrainedModel) -> bool:
     return growing_cache(model, 1)[1] == 1
 
 
+def logit_budget(model: PreTrainedModel, batch_tokens: int) -> int:
+    """Return how many tokens a batch may have if the logits of each of them are computed."""
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return min(batch_tokens, _LOGITS // vocabulary)
+
+
 def scoring_tasks(
     model: PreTrainedModel, pairs: Sequence[tuple[list[int], list[int]]], batch_tokens: int
 ) -> Iterator[Callable[[Event], list[tuple[int, Likelihood]]]]:
     """Yield tasks that each return the likelihoods of some of `pairs`, with their places. A pair is the token ids of a
     prompt and of a continuation, both not empty. The softmax is in float32."""
-    budget = min(batch_tokens, _LOGITS // model.config.get_text_config().vocab_size)
+    budget = logit_budget(model, batch_tokens)
     if model.device.type == "cpu":
         budget = min(budget, _CPU_TOKENS)
     by_prompt: dict[tuple[int, ...], list[int]] = {}

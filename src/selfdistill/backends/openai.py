@@ -246,8 +246,7 @@ def _marked(completion: Completion) -> Completion:
 def _in_one_form(completion: Completion, tools: Tools) -> Completion:
     """The completion with the calls of tools in the form of `write_reply`; servers without a parser leave them in the
     text."""
-    text = normal_text(completion.text, tools) if tools else completion.text
-    return completion if text == completion.text else replace(completion, text=text, raw=completion.text)
+    return completion.with_text(normal_text(completion.text, tools)) if tools else completion
 
 
 def whole_text(message: Mapping[str, Any], finish: str | None) -> str:

@@ -20,7 +20,7 @@ import yaml
 
 from ..errors import ExperimentError
 from ..models.tool_turns import in_plain_text
-from ..recipe import load_recipe
+from ..recipe import Recipe, load_recipe
 from ..store.manifest import ManifestFile
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
 from ..types import Example, Messages, Rewrite, messages_from_json, messages_json
@@ -131,8 +131,8 @@ def _left_out(directory: Path) -> Iterator[str]:
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
     """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training."""
-    recipe, rows = directory / "recipe.yaml", _stored(directory, arm)
-    if recipe.is_file() and load_recipe(recipe).model.tools_in == "system":
+    recipe, rows = _recipe(directory), _stored(directory, arm)
+    if recipe and recipe.model.tools_in == "system":
         return (replace(row, prompt=in_plain_text(row.prompt)) for row in rows)
     return rows
 
@@ -146,7 +146,7 @@ def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
     if arm != "sdft":
         _check_arm(directory, arm)
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
-    if not _all_rewrites(directory / "recipe.yaml"):
+    if not _all_rewrites(directory):
         raise ExperimentError(
             f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
             f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
@@ -158,17 +158,23 @@ def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
 
 def _check_arm(directory: Path, name: str) -> None:
     """Raises ExperimentError that lists the arms if there is none of this name."""
-    if (directory / "recipe.yaml").is_file():
-        recipe = load_recipe(directory / "recipe.yaml", folder=Path.cwd())
+    if recipe := _recipe(directory):
         made = (path.name for path in (directory / "arms").glob("*"))
         known = {*recipe.arms, *made}
         if name.partition("@")[0] not in known and not recipe.sweep:
             raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
 
 
-def _all_rewrites(recipe: Path) -> bool:
+def _recipe(directory: Path) -> Recipe | None:
+    """The recipe of a directory; None if it has none."""
+    path = directory / "recipe.yaml"
+    return load_recipe(path, folder=Path.cwd()) if path.is_file() else None
+
+
+def _all_rewrites(directory: Path) -> bool:
     """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
-    arm = load_recipe(recipe, folder=Path.cwd()).arms.get("sdft") if recipe.is_file() else None
+    recipe = _recipe(directory)
+    arm = recipe.arms.get("sdft") if recipe else None
     others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 
@@ -195,18 +201,22 @@ def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path
     return path
 
 
+def _marked(turns: Iterable[tuple[int, dict[str, Any]]], mark: str, row: _Chosen) -> list[dict[str, Any]]:
+    """Turns with the places of their messages, each turn of the assistant with a mark for whether it is trained on."""
+    answers = ("assistant", "tool_call")
+    return [turn | ({mark: place == len(row.prompt)} if turn["role"] in answers else {}) for place, turn in turns]
+
+
 def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     """`messages` with ms-swift's `loss` per assistant turn (https://swift.readthedocs.io, Custom dataset)."""
     path = folder / f"{name}.jsonl"
-
-    def turns(row: _Chosen) -> list[dict[str, Any]]:
-        answers = ("assistant", "tool_call")
-        return [
-            turn | ({"loss": place == len(row.prompt)} if turn["role"] in answers else {})
-            for place, turn in swift_turns(row.messages)
-        ]
-
-    write_lines(path, ({"messages": turns(row), **columns(row.messages, arguments=False)} for row in rows))
+    write_lines(
+        path,
+        (
+            {"messages": _marked(swift_turns(row.messages), "loss", row), **columns(row.messages, arguments=False)}
+            for row in rows
+        ),
+    )
     return path
 
 
@@ -214,14 +224,16 @@ def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
     """A dataset of type chat_template with a mark per assistant turn, and the config lines that name it
     (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
     path = folder / f"{name}.jsonl"
-
-    def turns(row: _Chosen) -> list[dict[str, Any]]:
-        return [
-            turn | ({"train": place == len(row.prompt)} if turn["role"] == "assistant" else {})
-            for place, turn in enumerate(openai_turns(row.messages))
-        ]
-
-    write_lines(path, ({"messages": turns(row), **columns(row.messages, arguments=False)} for row in rows))
+    write_lines(
+        path,
+        (
+            {
+                "messages": _marked(enumerate(openai_turns(row.messages)), "train", row),
+                **columns(row.messages, arguments=False),
+            }
+            for row in rows
+        ),
+    )
     dataset = {
         "path": str(path),
         "ds_type": "json",

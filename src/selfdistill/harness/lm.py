@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, backend_class, backends_that
 from ..backends.batches import TokenRow
-from ..backends.continuations import shares_prompts
+from ..backends.continuations import logit_budget, shares_prompts
 from ..backends.sampling import every_setting
 from ..backends.vllm import VLLMBackend
 from ..errors import RecipeError, RenderError, StageError
@@ -21,9 +21,6 @@ from .quiet import quiet
 
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
-
-# Numbers in the logits of one batch (one GiB in float32), where lm-eval computes them for every token.
-_LOGITS = 1 << 28
 
 
 def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
@@ -56,7 +53,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             self.cut = len({key[0] for key, context, answer in requests if len(context) + len(answer) > whole})
             if not shares_prompts(weights):
                 longest = max(len(context) + len(answer) for _, context, answer in requests)
-                budget = min(model.batch_tokens, _LOGITS // weights.config.get_text_config().vocab_size)
+                budget = logit_budget(weights, model.batch_tokens)
                 self.batch_size_per_gpu = max(1, budget // min(longest, self.max_length))
                 return super()._loglikelihood_tokens(requests, *args, **kwargs)
             found = {}

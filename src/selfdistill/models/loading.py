@@ -53,7 +53,7 @@ def weights_problem(model: ModelConfig) -> str | None:
 
 
 def _damage(folder: Path) -> str | None:
-    """What is missing of a folder's weights, by the index and the header of each file; None if nothing is."""
+    """The parts of a folder's weights that are missing, by the index and the header of each file; None if none is."""
     index = folder / "model.safetensors.index.json"
     names = [path.name for path in folder.glob("*.safetensors")]
     if index.is_file():

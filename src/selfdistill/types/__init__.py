@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from .messages import (
@@ -169,6 +169,10 @@ class Completion:
     @property
     def cut_off(self) -> bool:
         return self.finish in ("length", "loop")
+
+    def with_text(self, text: str) -> Completion:
+        """The completion with `text`, and with its own text in `raw` if the two differ."""
+        return self if text == self.text else replace(self, text=text, raw=self.text)
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
