@@ -54,7 +54,8 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
 def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     """The answers of a run; for a task that lm-eval asks, its score too."""
     recipe, folder, name = context.recipe, f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
-    settings = context.model_settings(recipe.model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
+    model = context.model_of(run.config)
+    settings = context.model_settings(model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
     trained = train_stage(context, run)
     inputs = (items_stage(context, task), *([trained] if trained else []))
     if task.sampling is None:
