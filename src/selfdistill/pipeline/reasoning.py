@@ -13,14 +13,15 @@ from typing import Any, Literal
 
 from ..recipe import ArmConfig, Recipe
 from ..recipe.data import grader_names
+from ..store.experiment import Experiment
 from ..types import Thought
 from .context import Context
 
 Decision = Literal["own", "mask", "empty", "off"]
 """The values of arms.NAME.reasoning."""
 LABELS: Mapping[Decision, str] = {
-    "own": "own think traces trained",
-    "mask": "think block masked",
+    "own": "think traces trained, empty blocks masked",
+    "mask": "think blocks masked",
     "empty": "empty think blocks trained on purpose",
     "off": "thinking turned off",
 }
@@ -33,6 +34,11 @@ def decided(context: Context, arm: ArmConfig) -> Decision | None:
     if arm.kind.weights == "seed" or not context.thinks:
         return None
     return arm.reasoning or ("mask" if context.recipe.model.reasoning == "mask" else "own")
+
+
+def thinks(context: Context, arm: ArmConfig) -> bool:
+    """Whether the answers of an arm come with think traces."""
+    return context.thinks and context.recipe.trained_arm(arm).reasoning != "off"
 
 
 def takes_own_answers(recipe: Recipe) -> bool:
@@ -70,3 +76,24 @@ def differs_in_blocks(context: Context, arm: str, baseline: str, brought: int) -
     if how == "own":
         return bool(mine.answers)  # the originals have no traces, or other ones
     return how != decided(context, other) and not (how == "mask" and decided(context, other) == "own" and not brought)
+
+
+def reasoning_use(context: Context) -> dict[str, str]:
+    """What happens to the reasoning that rows bring, as a count of the data: trained, masked, off, or left out (empty
+    if the model does not think)."""
+    if context.thinks:
+        return {"reasoning_use": "masked" if context.recipe.model.reasoning == "mask" else "trained"}
+    return {"reasoning_use": "off"} if context.recipe.model.reasoning == "off" else {}
+
+
+def blocks_of(experiment: Experiment, context: Context, arm: str) -> dict[str, Any]:
+    """How an arm trains think blocks: its decision, the sources of its rows (for `own` the three steps) and the kinds
+    of their blocks. Both are empty before the training."""
+    counts = experiment.counts(f"train/{context.runs_of(arm)[0].name}")
+    how = decided(context, context.recipe.arms[arm])
+    return {
+        "reasoning": how,
+        "steps": how == "own" and bool(context.recipe.arms[arm].answers),
+        "sources": counts.get("sources", {}),
+        "blocks": counts.get("think_blocks", {}),
+    }
