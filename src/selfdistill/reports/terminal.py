@@ -237,6 +237,11 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
         lines.append(f"  {count(number):>7}  {percent(number / rows):>5} %  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:
         lines.append(f"  {count(sum(number for _, number in rest)):>7}           {count(len(rest))} rarer reasons")
+    if traces := acceptance.get("traces"):
+        faults = ", ".join(f"{count(n)} {escape(shorten(visible(why), 56))}" for why, n in traces["faults"].items())
+        lines.append(
+            f"Think traces of these that can be trained on: {count(traces['usable'])}; not: {faults or 'none'}"
+        )
     if few := nearly_vanilla(acceptance):
         lines.append(few)
     return "\n".join(lines)

@@ -139,13 +139,12 @@ def block_notes(thinking: Mapping[str, Any] | None, baselines: Mapping[str, Json
     for arm, of in arms.items():
         baseline = baselines.get(arm)
         if of["steps"] and baseline and baseline["against"] in arms:
-            equal = [
-                name for name, each in baselines.items() if each["equal"] and each["against"] == baseline["against"]
-            ]
-            pair = f" The equal pair is {equal[0]} and {baseline['against']}." if equal else ""
+            against = baseline["against"]
+            equal = [name for name, each in baselines.items() if each["equal"] and each["against"] == against]
+            pair = f" The equal pair is {equal[0]} and {against}." if equal else ""
             yield (
-                f"{arm} trains on think traces that {baseline['against']} does not have, so the two do not differ in "
-                f"their answers alone: it is not the same training but for the data.{pair}"
+                f"{arm} trains on think traces that {against} does not have, so the two do not differ in their answers "
+                f"alone: it is not the same training but for the data.{pair}"
             )
     yield _limits(**thinking["limits"])
 
@@ -157,8 +156,9 @@ def _trained(arm: str, of: Mapping[str, Any]) -> str:
     first, second, third = (of["sources"].get(name, 0) for name in ("self", "rewrite", "original"))
     others = f", and {count(n)} rows of other data" if (n := of["sources"].get("replay", 0)) else ""
     return (
-        f"{arm}, reasoning own, in three steps: {count(first)} rows with the seed's own trace and answer, {count(second)} "
-        f"with a guided rewrite and its trace, {count(third)} with the original answer{others} ({blocks})."
+        f"{arm}, reasoning own, in three steps: {count(first)} rows with the seed's own trace and answer, "
+        f"{count(second)} with a guided rewrite and its trace, {count(third)} with the original answer{others} "
+        f"({blocks})."
     )
 
 
