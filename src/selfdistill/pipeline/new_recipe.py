@@ -30,11 +30,12 @@ from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
 from ..models.gguf import gguf_file
-from ..models.loading import check_model_files, load_renderer
+from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..store.rows import write_text
 from ..types import Conversation, Example
+from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
@@ -82,11 +83,10 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     if look.problem:
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
-    thinks = _thinks(model)
+    thinking = thinks(model)
     slots = {
         "model": _scalar(_from(out, model)),
-        **(_THINKING if thinks else dict.fromkeys(_THINKING, "")),
-        "sampling": "" if thinks else "# ",
+        **(THINKING if thinking else NOT_THINKING),
         "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
@@ -101,16 +101,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         write_text(out, fill(_RECIPE, slots))
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    return [*_found(look, guess, heldout), *([_THINKS] if thinks else [])]
-
-
-def _thinks(model: str) -> bool:
-    """Whether the model reasons before it answers; False if its tokenizer is not on this machine."""
-    local = model == "demo" or Path(model).exists()
-    try:
-        return local and load_renderer(ModelConfig(path=model)).thinks
-    except (ModelError, RecipeError):
-        return False
+    return [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
 
 
 def _from(recipe: Path, name: str) -> str:
@@ -263,22 +254,6 @@ def _one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
-_THINKS = (
-    "model: it thinks before it answers; model.reasoning says what is trained where rows hold no reasoning "
-    "(docs/thinking.md)"
-)
-_THINKING = {
-    "reasoning": """
-  reasoning: own              # train on the seed's own think traces: (1) its trace and answer if the answer passes,
-                              # (2) else a guided rewrite with its trace, (3) else the original, think block masked.
-                              # mask: no trace is trained. off: thinking is turned off in training and evaluation""",
-    "limits": "{preset: paper, max_thinking_tokens: 2048}   # the limit of a think trace; the answer has 512 tokens",
-    "masked": """
-  sdft-mask: {data: rewrites, reasoning: mask}   # vanilla's think blocks with rewritten answers: the equal pair
-  # vanilla-empty: {data: original, reasoning: empty}   # trains empty think blocks, to show what that costs""",
-    "evaluated": """
-  sampling: {max_thinking_tokens: 2048}   # the limit of a think trace; the answer has max_new_tokens, 512""",
-}
 _RECIPE = """\
 # A recipe of selfdistill. See what it does: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
@@ -299,7 +274,7 @@ data:
 rewrite:
   template: {template} # or a file of your own; `selfdistill list` shows more
   grader: {grader}# {why}
-  {sampling}sampling: {limits}
+  {limits}
   # filters: {refusal: false}   # each check on a rewrite can be turned off
 
 train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows per step
