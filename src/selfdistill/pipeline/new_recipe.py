@@ -283,7 +283,7 @@ train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by
   lr: 1.0e-4
   epochs: 2                   # the paper: 5 for GSM8K and OpenFunctions, 2 elsewhere
   batch_size: 8
-  max_length: 2048            # in tokens; longer rows stop the run unless allow_unusable_rows is true
+  max_length: {length}            # in tokens; longer rows stop the run unless allow_unusable_rows is true
 
 # Equal but for the data. Without this the arms are the first three.
 arms:

@@ -23,7 +23,7 @@ from .entries import EvaluatedTask
 from .evaluate import grade_stage, items_stage
 from .gap import gap_stage
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
-from .reasoning import blocks_of, differs_in_blocks, reasoning_use
+from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
 from .shift import shift_stage
 
@@ -99,21 +99,22 @@ def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float)
 
 
 def _baseline_arms(experiment: Experiment, context: Context) -> dict[str, Any]:
-    """The arm on the originals that each arm is compared with; `equal` if the two differ in their data alone."""
+    """The arm on the originals that each arm is compared with; `equal` if the two differ in their data alone, and
+    `own_traces` if they would, but for the think traces that the arm is trained on."""
 
     def steps(arm: str) -> list[tuple[Any, ...] | None]:
         counts = [_training(experiment, run.towards or run.name) for run in context.runs_of(arm)]
         return [(found.get("steps"), found.get("sequences")) if found else None for found in counts]
 
-    return {
-        arm: {
-            "against": baseline.arm,
-            "equal": baseline.equal
-            and not differs_in_blocks(context, arm, baseline.arm, experiment.counts("data").get("reasoning", 0))
-            and all(a == b for a, b in zip(steps(arm), steps(baseline.arm), strict=False) if a and b),
-        }
-        for arm, baseline in context.baselines.items()
-    }
+    brought = experiment.counts("data").get("reasoning", 0)
+    found = {}
+    for arm, baseline in context.baselines.items():
+        same = all(a == b for a, b in zip(steps(arm), steps(baseline.arm), strict=False) if a and b)
+        differ = differs_in_blocks(context, arm, baseline.arm, brought)
+        found[arm] = {"against": baseline.arm, "equal": baseline.equal and same and not differ}
+        if baseline.equal and same and decided(context, context.recipe.arms[arm]) == "own":
+            found[arm]["own_traces"] = True
+    return found
 
 
 def _thinking(

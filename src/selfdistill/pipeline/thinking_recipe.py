@@ -18,6 +18,7 @@ THINKING = {
                               # (2) else a guided rewrite with its trace, (3) else the original, think block masked.
                               # mask: no trace is trained. off: thinking is turned off in training and evaluation""",
     "limits": "sampling: {max_thinking_tokens: 2048}   # limit of a think trace; the answer after it has 512 tokens",
+    "length": "4096",
     "masked": """
   sdft-mask: {data: rewrites, reasoning: mask}   # rewritten answers after vanilla's masked think block: the equal pair
   # vanilla-empty: {data: original, reasoning: empty}   # trains empty think blocks, to show what that costs""",
@@ -27,6 +28,7 @@ THINKING = {
 NOT_THINKING = {
     "reasoning": "",
     "limits": "# sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens",
+    "length": "2048",
     "masked": "",
     "evaluated": "",
 }
