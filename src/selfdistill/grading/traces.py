@@ -123,6 +123,13 @@ def opened(prompt: str) -> str:
     return found[0] if found else ""
 
 
+def mark_in(text: str) -> str | None:
+    """The first opening or closing mark of a trace in a text, None if there is none."""
+    if not any(cue in text for cue in _CUES):
+        return None
+    return next((match[0].strip() for match in _MARK.finditer(text) if match.lastgroup != "fence"), None)
+
+
 def opens_again(reasoning: str) -> bool:
     """Whether a trace opens inside the reasoning of a trace. A mark in quotes or backticks does not count."""
     openings = (match for match in _MARK.finditer(reasoning) if str(match.lastgroup).startswith("open"))

@@ -54,14 +54,17 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
         renderer = load_renderer(context.recipe.model)
     except ModelError:
         return [Previewed(rewrite, None) for rewrite in shown]
-    return [Previewed(rewrite, _target(renderer, rewrite)) for rewrite in shown]
+    mask = context.recipe.model.reasoning == "mask"
+    return [Previewed(rewrite, _target(renderer, rewrite, mask)) for rewrite in shown]
 
 
-def _target(renderer: Renderer, rewrite: Rewrite) -> str | None:
-    """As an arm with `reasoning: own` trains it: the original takes the place of a rewrite with a bad trace."""
+def _target(renderer: Renderer, rewrite: Rewrite, mask: bool) -> str | None:
+    """With `mask` the rewrite without its trace; else a rewrite whose trace can't be trained on gives way to the
+    original, as in the steps of `reasoning: own`."""
     example, trace = rewrite.example, rewrite.completion.reasoning
-    if rewrite.grade.passed and not rewrite.trace_fault:
-        example = replace(example, reference=rewrite.response, thought=Thought(trace) if trace else None)
+    if rewrite.grade.passed and (mask or not rewrite.trace_fault):
+        thought = Thought(trace) if trace and not mask else None
+        example = replace(example, reference=rewrite.response, thought=thought)
     try:
         return marked(renderer, example)
     except RenderError:
