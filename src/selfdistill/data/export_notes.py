@@ -27,6 +27,6 @@ def left_out(directory: Path) -> Iterator[str]:
 
 def masked_note(rows: int) -> str:
     return (
-        f"{rows:,} rows have a think block that is not trained on here. Other stacks can't mask it: many templates write "
-        "an empty block before such an answer and train on it. Leave these rows out, or check the labels there."
+        f"{rows:,} rows have a think block that is not trained on here. Other stacks can't mask it: many templates "
+        "write an empty block before such an answer and train on it. Leave these rows out, or check the labels there."
     )
