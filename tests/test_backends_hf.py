@@ -14,10 +14,12 @@ from unittest.mock import ANY
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from support.tiny import tiny_model
 
 from selfdistill.backends import open_backend
-from selfdistill.backends.batches import TokenRow, batches
+from selfdistill.backends.batches import TokenRow, batches, groups
 from selfdistill.backends.decoding import decode
 from selfdistill.backends.hf import HFBackend, Task, side_by_side
 from selfdistill.backends.sampling import choose, distribution, uniforms
@@ -110,7 +112,7 @@ def test_other_architectures_match_transformers_too(kind: str, own_attention: bo
     model.eval()
     rows = [
         TokenRow(str(i), [3 + (5 * i + j) % 60 for j in range(n)], 16 - 3 * (i % 4))
-        for i, n in enumerate([5, 20, 9, 13])
+        for i, n in enumerate([25, 20, 20, 13, 9, 9, 7, 5, 4, 1])
     ]
     alone = []
     for row in rows:
@@ -120,7 +122,8 @@ def test_other_architectures_match_transformers_too(kind: str, own_attention: bo
     if own_attention:
         attend_on_cpu(model)
         assert model.config._attn_implementation == ANSWER_ATTENTION
-    assert decode(model, rows, GREEDY, [2]) == alone
+    for places in (1, 2, 3, 7, 10):  # rows take the places of rows that have ended
+        assert decode(model, rows, GREEDY, [2], places=places) == alone
 
 
 def test_a_model_in_bfloat16_attends_in_float32(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +262,19 @@ def test_an_error_beside_others_is_raised(folder: Path, three_threads: None, mon
     monkeypatch.setattr(hf, "decode", lambda *given: [][len(given[1])])
     with pytest.raises(IndexError):
         answers(config(folder, 700), PROMPTS, GREEDY)
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=60), st.integers(50, 500))
+def test_groups_lose_no_row_and_are_formed_again_from_their_own_rows(sizes: list[tuple[int, int]], budget: int) -> None:
+    rows = [TokenRow(str(n), [1] * length, limit) for n, (length, limit) in enumerate(sizes)]
+    found = list(groups(rows, budget))
+    assert sorted(row.id for group in found for row in group.rows) == sorted(row.id for row in rows)
+    for group in found:
+        lengths = [len(row.ids) for row in group.rows]
+        assert lengths == sorted(lengths, reverse=True)
+        assert group.places == 1 or group.places * max(len(row.ids) + row.limit for row in group.rows) <= budget
+        assert list(groups(group.rows, budget, at_least=1)) == [group]
+    assert len(found) >= min(2, len(list(batches(rows, budget))))
 
 
 def test_batches_stay_under_the_budget_and_lose_no_row() -> None:

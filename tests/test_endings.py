@@ -94,7 +94,7 @@ def test_the_watch_finds_what_the_rule_says_at_every_step(start: list[int], tail
     answers = torch.tensor([row[:steps] for row in rows])
     watch, both = LoopWatch(2, steps, answers.device), torch.arange(2)
     for step in range(steps):
-        found = watch.looping(answers, both, step).tolist()
+        found = watch.looping(answers, both, torch.tensor([step, step])).tolist()
         assert found == [in_loop(row[: step + 1]) for row in rows]
     assert in_loop(start + tail * (TIMES * LONGEST // len(tail)))
 

@@ -26,7 +26,7 @@ class Backend:
     returns_logprobs: ClassVar[bool] = False
     """lm-eval can ask the opened model for log-likelihoods."""
     forms_batches: ClassVar[bool] = False
-    """Rounding depends on which prompts are computed together, so the backend forms whole batches itself."""
+    """Rounding depends on which prompts are computed together, so the backend forms whole groups itself."""
     classifies: ClassVar[bool] = False
     """An answer is the label of the chat that it is asked about."""
     invents: ClassVar[bool] = False
@@ -43,8 +43,9 @@ class Backend:
     def __init__(self, model: ModelConfig, adapter: str | None = None, cache: EngineCache | None = None) -> None:
         self._config, self._adapter, self._cache = model, adapter, cache
         self.on_tokens: Callable[[int], None] = lambda _: None
-        """A backend that returns whole batches calls it at every step with the number of new tokens, from any
-        thread."""
+        """A backend that returns whole groups calls it at every step with the number of new tokens, from any thread."""
+        self.together = False
+        """The prompts of a call of `generate` are one group of a larger whole, which is not to be divided again."""
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +64,7 @@ class Backend:
         """Return the answers to `prompts` as they finish, in any order.
 
         `done` holds the ids of the prompts that already have answers. `prompts` contains these prompts too, so that a
-        backend can form the same batches as in an uninterrupted run. If one prompt fails, the result is a `Completion`
+        backend can form the same groups as in an uninterrupted run. If one prompt fails, the result is a `Completion`
         with finish "error", not an exception.
         """
         raise NotImplementedError

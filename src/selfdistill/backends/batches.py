@@ -1,7 +1,7 @@
-"""Prompts as rows of token ids, and the batches in which rows are computed together.
+"""Prompts as rows of token ids, and the batches and groups in which rows are computed together.
 
-The batches depend on the prompts and the settings only. So a resumed run forms the same batches as an uninterrupted
-run, and its rounding, and with it every answer, is the same.
+Both depend on the prompts and the settings only. So a resumed run forms the same ones as an uninterrupted run, and its
+rounding, and with it every answer, is the same.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import RenderError
 from ..grading.traces import opened
@@ -22,6 +22,7 @@ from .parse import in_one_form, trace_tokens
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
+BATCHES = 4  # the most in a group, since an interrupted group is computed again as a whole
 WINDOW = 1024  # prompts sorted at a time: enough to find prompts of similar length, few enough for the memory
 TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a think trace has
 
@@ -98,24 +99,55 @@ def windows(prompts: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
         yield window
 
 
+@dataclass(frozen=True)
+class Group(Generic[R]):
+    """Rows, longest prompts first, of which at most `places` are computed at a time. As rows end, the next ones take
+    their places, so one long answer does not hold up a whole batch."""
+
+    rows: list[R]
+    places: int
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens that the rows can have in the end, padding included."""
+        return len(self.rows) * (max(len(row.ids) for row in self.rows) + max(row.limit for row in self.rows))
+
+    def halves(self) -> tuple[Group[R], Group[R]]:
+        """Half of the rows each, at half of the places."""
+        middle, places = (len(self.rows) + 1) // 2, (self.places + 1) // 2
+        return Group(self.rows[:middle], places), Group(self.rows[middle:], places)
+
+
 def batches(rows: Sequence[R], budget: int) -> Iterator[list[R]]:
     """Yield `rows`, sorted by the length of their prompts, in batches of at most `budget` tokens and at least one row.
-    Padding and room for the answers count as tokens.
+    Padding and room for the answers count as tokens. The order is that of `_in_turn`."""
+    return (group.rows for group in _in_turn([Group(batch, len(batch)) for batch in _by_length(rows, budget)]))
 
-    The longest batch comes first, so that a lack of memory shows at once. After it, long and short batches alternate so
-    that the cost per row stays near the average, and the time left can be estimated.
+
+def groups(rows: Sequence[R], budget: int, at_least: int = 2) -> Iterator[Group[R]]:
+    """Yield `rows` in groups of up to four batches, with places for as many rows as fit under the budget. There are
+    `at_least` so many groups, if there are as many batches, to be computed side by side. From the rows of one group
+    alone, with `at_least` 1, the same group is formed again."""
+    formed = list(_by_length(rows, budget))
+    size = max(1, min(BATCHES, len(formed) // at_least))
+    joined = [list(chain.from_iterable(formed[start : start + size])) for start in range(0, len(formed), size)]
+    most = [max(len(row.ids) + row.limit for row in part) for part in joined]
+    return _in_turn([Group(part, max(1, budget // tokens)) for part, tokens in zip(joined, most, strict=True)])
+
+
+def _in_turn(formed: Iterable[Group[R]]) -> Iterator[Group[R]]:
+    """Yield the groups, given longest first, in the order in which they are computed.
+
+    The longest comes first, so that a lack of memory shows at once. After it, long and short ones alternate so that the
+    cost per row stays near the average, and the time left can be estimated.
     """
-    formed = deque(_by_length(rows, budget))
-    average = sum(map(_tokens, formed)) / max(len(rows), 1)
+    left = deque(formed)
+    average = sum(group.tokens for group in left) / max(sum(len(group.rows) for group in left), 1)
     ahead = 0.0  # tokens computed so far, minus the average cost of the same number of rows
-    while formed:
-        batch = formed.popleft() if ahead <= 0 else formed.pop()
-        ahead += _tokens(batch) - average * len(batch)
-        yield batch
-
-
-def _tokens(batch: Sequence[TokenRow]) -> int:
-    return len(batch) * (max(len(row.ids) for row in batch) + max(row.limit for row in batch))
+    while left:
+        group = left.popleft() if ahead <= 0 else left.pop()
+        ahead += group.tokens - average * len(group.rows)
+        yield group
 
 
 def _by_length(rows: Sequence[R], budget: int) -> Iterator[list[R]]:

@@ -13,7 +13,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from .batches import TokenRow, batches
-from .prefill import growing_cache, next_logits, read_prompts
+from .key_values import growing_cache
+from .prefill import next_logits, read_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +37,7 @@ class _Continued(TokenRow):
 def shares_prompts(model: PreTrainedModel) -> bool:
     """Return whether the model's cache can hold a prompt for several continuations: not with layers that keep a state
     or a window."""
-    return growing_cache(model, 1)[1] == 1
+    return growing_cache(model, 1)[1]
 
 
 def logit_budget(model: PreTrainedModel, batch_tokens: int) -> int:

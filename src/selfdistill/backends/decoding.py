@@ -1,8 +1,8 @@
-"""The decoding loop: a batch of prompts to answers, token by token.
+"""The decoding loop: a group of prompts to answers, token by token.
 
 transformers' `generate` keeps computing finished rows until the longest row is done, and copies the whole key-value
-cache at every step. In this loop the last rows take the places of finished rows, and new tokens are appended in place.
-A model's own generation settings have no effect. docs/performance.md has the measurements.
+cache at every step. In this loop further prompts take the places of finished rows, and new tokens are appended in
+place. A model's own generation settings have no effect. docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from ..recipe import Sampling
 from .batches import TokenRow
+from .in_flight import InFlight
 from .loops import LoopWatch
-from .prefill import growing_cache, next_logits, read_prompts
 from .sampling import choose, uniforms
 from .trace_limits import TraceLimits
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
+
+_JOINING = 4  # further prompts are read for a quarter of the places at least: few at a time are slow to read
 
 
 def decode(
@@ -31,53 +32,49 @@ def decode(
     abandoned: Event | None = None,
     on_tokens: Callable[[int], None] = lambda _: None,
     traces: TraceLimits | None = None,
+    places: int | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
-    until it is in a loop. `traces` lowers the limits of rows with a think trace. Stops early if `abandoned` is set.
-    Calls `on_tokens` at every step with the number of new tokens."""
+    until it is in a loop. `traces` lowers the limits of rows with a think trace. At most `places` rows (null: all) are
+    computed at a time; `rows` must then be sorted by length, longest first. Stops early if `abandoned` is set. Calls
+    `on_tokens` at every step with the number of new tokens."""
     import torch
 
+    places = min(places or len(rows), len(rows))
     steps = max(row.limit for row in rows)
     limits = torch.tensor([row.limit for row in rows], device=model.device)
     stops = torch.tensor(sorted(stop_ids), device=model.device)
     draws = uniforms(sampling.seed, [row.id for row in rows], steps).to(model.device) if sampling.temperature else None
-    answers = torch.zeros(len(rows), steps, dtype=torch.long, device=model.device)
+    answers = torch.zeros(len(rows), steps + 1, dtype=torch.long, device=model.device)  # the last one is for nothing
     counts = torch.zeros(len(rows), dtype=torch.long, device=model.device)
-    at_work = torch.arange(len(rows), device=model.device)  # the rows that the tensors of a step belong to
-    alive = torch.ones_like(at_work, dtype=torch.bool)
     watch = LoopWatch(len(rows), steps if sampling.stop_loops else 0, model.device)
-    working = len(rows)
+    alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
     with torch.inference_mode():
-        cache, keep = growing_cache(model, max(len(row.ids) for row in rows))
-        logits, mask, positions = read_prompts(model, rows, cache, in_parts=keep == 1)
-        for step in range(steps):
-            chosen = choose(logits.float(), sampling, None if draws is None else draws[at_work, step])
-            answers[at_work, step] = chosen
-            counts[at_work] += alive
+        flight = InFlight(model, rows[:places], 0)
+        read = working = places
+        while True:
+            at_work = flight.numbers
+            goes_on, place = alive[at_work], counts[at_work]
+            chosen = choose(flight.logits.float(), sampling, None if draws is None else draws[at_work, place])
+            answers[at_work, torch.where(goes_on, place, steps)] = chosen
+            counts[at_work] += goes_on
             on_tokens(working)
             if traces is not None:
-                traces.apply(step + 1, answers, limits, at_work)
-            alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work]) & ~watch.looping(answers, at_work, step)
-            working = int(alive.sum())
-            if not working or (abandoned is not None and abandoned.is_set()):
+                traces.apply(counts, answers, limits, at_work)
+            looping = watch.looping(answers, at_work, place)
+            alive[at_work] = goes_on = goes_on & ~torch.isin(chosen, stops) & (counts < limits)[at_work] & ~looping
+            working = int(goes_on.sum())
+            waiting = rows[read : read + places - working]
+            if (abandoned is not None and abandoned.is_set()) or not (working or waiting):
                 break
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            positions = positions[:, -1:] + 1
-            if working < keep * len(alive):
-                kept = _closed_up(alive, working)
-                cache.reorder_cache(kept)  # exists for layers of every kind
-                at_work, alive, chosen, mask, positions = (
-                    tensor[kept] for tensor in (at_work, alive, chosen, mask, positions)
-                )
-            logits = next_logits(model, cache, chosen[:, None], mask, positions)[:, -1]
+            if working:
+                kept = flight.drop(goes_on, working)
+                flight.step(chosen if kept is None else chosen[kept])
+            if waiting and not working:
+                flight = InFlight(model, waiting, read)
+            elif waiting and flight.plain and (places - working) * _JOINING >= places:
+                flight.join(waiting, read)
+            else:
+                continue
+            read, working = read + len(waiting), working + len(waiting)
     return [answer[:count] for answer, count in zip(answers.tolist(), counts.tolist(), strict=True)]
-
-
-def _closed_up(alive: torch.Tensor, working: int) -> torch.Tensor:
-    """Return the row for each of the first `working` places: finished rows are replaced by unfinished ones from
-    behind."""
-    import torch
-
-    kept = torch.arange(working, device=alive.device)
-    kept[~alive[:working]] = alive[working:].nonzero()[:, 0] + working
-    return kept

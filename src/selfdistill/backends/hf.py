@@ -1,6 +1,7 @@
-"""transformers in this process: batches of similar length within a token budget, halved if memory runs out.
+"""transformers in this process: groups of prompts of similar length, of which as many are computed at a time as fit into
+a token budget, halved if memory runs out.
 
-The operations of a small model on a CPU are too short to gain from more threads. So each thread computes a batch.
+The operations of a small model on a CPU are too short to gain from more threads. So each thread computes a group.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..models.loading import context_length, free_memory, load_model, load_rende
 from ..recipe import Sampling
 from ..types import Completion, Prompt
 from . import Backend
-from .batches import TokenRow, batches, rows_of, to_completion, windows
+from .batches import Group, TokenRow, groups, rows_of, to_completion, windows
 from .continuations import Likelihood, scoring_tasks
 from .decoding import decode
 from .trace_limits import TraceLimits
@@ -32,7 +33,7 @@ R = TypeVar("R")
 Task = Callable[[Event], R]  # receives an Event that is set on cancellation
 
 _SMALL = 200_000_000  # parameters
-_MOST_AT_ONCE = 4  # batches: each has a cache, and all wait for one interpreter between their operations
+_MOST_AT_ONCE = 4  # groups: each has a cache, and all wait for one interpreter between their operations
 
 
 class HFBackend(Backend):
@@ -56,14 +57,14 @@ class HFBackend(Backend):
     def generate(
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
-        """See `Backend`. A batch is skipped if all its prompts are done. A batch that was interrupted is computed
+        """See `Backend`. A group is skipped if all its prompts are done. A group that was interrupted is computed
         whole, so that its answers are the same as in an uninterrupted run."""
         for answers in side_by_side(self._tasks(prompts, sampling, done), self._at_once()):
             yield from (answer for answer in answers if answer.id not in done)
 
     def continue_rows(self, rows: Sequence[TokenRow], sampling: Sampling) -> Iterator[Completion]:
         """Yield the answers to prompts that are token ids already, as they finish."""
-        tasks = (partial(self._answer, batch, sampling) for batch in batches(rows, self._config.batch_tokens))
+        tasks = (partial(self._answer, group, sampling) for group in self._groups(rows))
         for answers in side_by_side(tasks, self._at_once()):
             yield from answers
 
@@ -83,13 +84,16 @@ class HFBackend(Backend):
             if all(prompt.id in done for prompt in window):
                 continue
             rows, failed = rows_of(window, renderer, sampling, context)
-            for batch in batches(rows, self._config.batch_tokens):
-                if any(row.id not in done for row in batch):
-                    yield partial(self._answer, batch, sampling)
+            for group in self._groups(rows):
+                if any(row.id not in done for row in group.rows):
+                    yield partial(self._answer, group, sampling)
             yield lambda _abandoned, failed=failed: failed  # type: ignore[misc]
 
+    def _groups(self, rows: Sequence[TokenRow]) -> Iterator[Group[TokenRow]]:
+        return groups(rows, self._config.batch_tokens, at_least=1 if self.together else 2)
+
     def _at_once(self) -> int:
-        """Return how many batches are computed side by side."""
+        """Return how many groups are computed side by side."""
         import torch
 
         model, _ = self.loaded()
@@ -97,24 +101,23 @@ class HFBackend(Backend):
             return 1
         return min(torch.get_num_threads(), _MOST_AT_ONCE)
 
-    def _answer(self, batch: list[TokenRow], sampling: Sampling, abandoned: Event) -> list[Completion]:
+    def _answer(self, group: Group[TokenRow], sampling: Sampling, abandoned: Event) -> list[Completion]:
         model, renderer = self.loaded()
-        traces = TraceLimits(batch, renderer, sampling)
+        rows, traces = group.rows, TraceLimits(group.rows, renderer, sampling)
         try:
-            answers = decode(model, batch, sampling, renderer.stop_ids, abandoned, self.on_tokens, traces)
+            answers = decode(model, rows, sampling, renderer.stop_ids, abandoned, self.on_tokens, traces, group.places)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
         else:
-            return [to_completion(row, ids, renderer) for row, ids in zip(batch, answers, strict=True)]
+            return [to_completion(row, ids, renderer) for row, ids in zip(rows, answers, strict=True) if ids]
         # Outside of the handler, whose traceback would keep the memory that is to be freed.
         free_memory()
-        if len(batch) == 1:
-            reason = f"out of memory for one prompt of {len(batch[0].ids)} tokens"
-            # Transient: a concurrent batch may be holding the memory.
-            return [Completion(batch[0].id, "", "error", error=reason, transient=True)]
-        half = (len(batch) + 1) // 2
-        return self._answer(batch[:half], sampling, abandoned) + self._answer(batch[half:], sampling, abandoned)
+        if len(rows) == 1:
+            reason = f"out of memory for one prompt of {len(rows[0].ids)} tokens"
+            # Transient: a concurrent group may be holding the memory.
+            return [Completion(rows[0].id, "", "error", error=reason, transient=True)]
+        return [answer for half in group.halves() for answer in self._answer(half, sampling, abandoned)]
 
     def loaded(self) -> tuple[PreTrainedModel, Renderer]:
         """Return the model, with its adapter applied, and the renderer of its prompts."""

@@ -21,8 +21,8 @@ def in_loop(ids: Sequence[int]) -> bool:
 
 
 class LoopWatch:
-    """`in_loop` for a batch that grows by one token per row and step. `rows` and `steps` are the shape of the batch's
-    answers; with too few steps for a loop nothing is computed, else a comparison with 65 earlier tokens per row."""
+    """`in_loop` for answers that grow token by token. `rows` and `steps` are the shape of the answers; with too few
+    steps for a loop nothing is computed, else a comparison with 65 earlier tokens per token."""
 
     def __init__(self, rows: int, steps: int, device: torch.device) -> None:
         import torch
@@ -33,14 +33,15 @@ class LoopWatch:
         self._equal = torch.zeros(rows, len(self._sizes), dtype=torch.int32, device=device)
         self._enough = ((TIMES - 1) * self._sizes).to(torch.int32)
 
-    def looping(self, answers: torch.Tensor, at_work: torch.Tensor, step: int) -> torch.Tensor:
-        """Return which of the rows `at_work` are in a loop after the token at `step` of `answers`. Must be called at
-        every step."""
+    def looping(self, answers: torch.Tensor, at_work: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return which of the rows `at_work` are in a loop after their newest token, which is at `places` of `answers`.
+        Must be called for each token of a row."""
         import torch
 
-        if not self._possible or step < SHORTEST:
+        if not self._possible:
             return answers.new_zeros(len(at_work), dtype=torch.bool)
-        before = answers[at_work[:, None], (step - self._sizes).clamp(min=0)]
-        same = (before == answers[at_work, step, None]) & (self._sizes <= step)
+        places = places[:, None]
+        before = answers[at_work[:, None], (places - self._sizes).clamp(min=0)]
+        same = (before == answers[at_work[:, None], places]) & (self._sizes <= places)
         self._equal[at_work] = (self._equal[at_work] + 1) * same
         return (self._equal[at_work] >= self._enough).any(dim=1)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..models.cpu import ANSWER_ATTENTION
 from .batches import TokenRow
 
 if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel
 
-_KEEP = 0.75  # if dropping rows copies the whole cache, rows are dropped below this share of unfinished rows
-_ROOM = 64  # positions by which the cache grows
 _WORTH_SHARING = 16  # tokens: to read fewer apart from the rest costs about what it saves
 _PART = 4096  # tokens, padding included
 
@@ -91,70 +88,3 @@ def padded(
     mask = torch.tensor([[0] * (longest - len(rest)) + [1] * len(rest) for rest in rests], device=device)
     positions = (read + mask.cumsum(dim=1) - 1).clamp(min=0)
     return tokens, torch.cat([mask.new_ones(len(rows), read), mask], dim=1), positions
-
-
-def growing_cache(model: PreTrainedModel, length: int) -> tuple[Cache, float]:
-    """Return the model's kind of key-value cache, with plain layers that have room for `length` tokens and append in
-    place, and the share of unfinished rows below which the finished rows are dropped: 1 if all layers are plain."""
-    import torch
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    in_float32 = model.config._attn_implementation == ANSWER_ATTENTION
-
-    class GrowingLayer(DynamicLayer):
-        """`DynamicLayer` with spare room in two buffers; `keys` and `values` are views of the filled part."""
-
-        buffers: tuple[torch.Tensor, torch.Tensor] | None = None
-
-        def update(
-            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            if self.buffers is None:
-                self.lazy_initialization(key_states, value_states)
-                held = torch.float32 if in_float32 else key_states.dtype
-                self.buffers = key_states[:, :, :0].to(held), value_states[:, :, :0].to(held)
-            start = self.get_seq_length()
-            end = start + key_states.shape[2]
-            keys, values = self.buffers
-            if end > keys.shape[2]:
-                room = max(end, length) + _ROOM
-                keys, values = (_with_room(buffer, start, room) for buffer in self.buffers)
-            keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
-            return self._show(keys, values, end)
-
-        def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-            """Keep the rows that stay in their places, and move the rows from behind into the free places."""
-            if self.buffers is None:
-                return
-            end, count = self.get_seq_length(), len(beam_idx)
-            moved = (beam_idx != torch.arange(count, device=beam_idx.device)).nonzero()[:, 0]
-            for buffer in self.buffers:
-                buffer[moved, :, :end] = buffer[beam_idx[moved], :, :end]
-            keys, values = self.buffers
-            self._show(keys[:count], values[:count], end)
-
-        def batch_select_indices(self, indices: torch.Tensor) -> None:
-            """Hold these rows, where a row may occur several times."""
-            if self.buffers is not None:
-                end, room = self.get_seq_length(), self.buffers[0].shape[2]
-                keys, values = (_with_room(buffer[indices, :, :end], end, room) for buffer in self.buffers)
-                self._show(keys, values, end)
-
-        def _show(self, keys: torch.Tensor, values: torch.Tensor, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-            self.buffers = keys, values
-            self.keys, self.values = keys[:, :, :end], values[:, :, :end]
-            return self.keys, self.values
-
-    cache = DynamicCache(config=model.config)
-    plain = [type(layer) is DynamicLayer for layer in cache.layers]
-    cache.layers = [GrowingLayer() if each else layer for each, layer in zip(plain, cache.layers, strict=True)]
-    return cache, 1.0 if all(plain) else _KEEP
-
-
-def _with_room(buffer: torch.Tensor, filled: int, length: int) -> torch.Tensor:
-    """Return a buffer of shape (rows, heads, `length`, width) that starts with the `filled` positions of `buffer`."""
-    rows, heads, _, width = buffer.shape
-    larger = buffer.new_empty(rows, heads, length, width)
-    larger[:, :, :filled] = buffer[:, :, :filled]
-    return larger

@@ -31,14 +31,13 @@ class TraceLimits:
         if self._thinking is not None:
             self._marks = [opened(str(renderer.tokenizer.decode(row.ids[-TAIL:]))) for row in rows]
             self._due = [float(min(self._answer, self._thinking))] * len(rows)
-        self._next = min(self._due, default=inf)
 
-    def apply(self, done: int, answers: torch.Tensor, limits: torch.Tensor, at_work: torch.Tensor) -> None:
-        """Lowers `limits` (shape (rows,)) after `done` new tokens, which are in `answers` (rows, steps), for the rows
-        in `at_work`: a trace ends at its limit, an answer at its limit after the trace."""
-        if done < self._next or self._thinking is None:
+    def apply(self, counts: torch.Tensor, answers: torch.Tensor, limits: torch.Tensor, at_work: torch.Tensor) -> None:
+        """Lowers `limits` (shape (rows,)) for the rows in `at_work`, which have `counts` new tokens (shape (rows,)) in
+        `answers` (rows, steps): a trace ends at its limit, an answer at its limit after the trace."""
+        if self._thinking is None:
             return
-        for row in at_work.tolist():
+        for row, done in zip(at_work.tolist(), counts[at_work].tolist(), strict=True):
             if self._due[row] > done:
                 continue
             tokens, closed = trace_tokens(answers[row, :done].tolist(), self._renderer, self._marks[row])
@@ -47,4 +46,3 @@ class TraceLimits:
                 self._due[row] = inf
             else:
                 self._due[row] = min(done + self._answer, self._thinking)
-        self._next = min(self._due)

@@ -17,7 +17,7 @@ from ...models.loading import load_context_length, load_renderer
 from ...recipe import ModelConfig, Sampling
 from ...types import Completion, Prompt
 from .. import Backend, backend_class
-from ..batches import batches, rows_of, windows
+from ..batches import groups, rows_of, windows
 from ..cache import EngineCache
 from .pool import MISSING, Pool, Work
 
@@ -49,13 +49,13 @@ class RayBackend(Backend):
     ) -> Iterator[Completion]:
         """See `Backend`."""
         if backend_class(self._config.ray.backend).forms_batches:
-            return self._pool.answer(self._batches(prompts, sampling, done))
+            return self._pool.answer(self._groups(prompts, sampling, done))
         wanted = (prompt for prompt in prompts if prompt.id not in done)
         return self._pool.answer(Work(tuple(some), sampling, any_time=True) for some in windows(wanted, _TOGETHER))
 
-    def _batches(self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]) -> Iterator[Work]:
-        """Yield the batches that the backend would form of all prompts, except those that are completely done. From
-        the prompts of one such batch alone the backend forms the same batch again."""
+    def _groups(self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str]) -> Iterator[Work]:
+        """Yield the groups that the backend would form of all prompts, except those that are completely done. From
+        the prompts of one such group alone the backend forms the same group again."""
         renderer, context = load_renderer(self._config), load_context_length(self._config)
         for window in windows(prompts):
             asked = {prompt.id: prompt for prompt in window}
@@ -63,8 +63,8 @@ class RayBackend(Backend):
             if len(known) == len(asked):
                 continue
             rows, failed = rows_of(window, renderer, sampling, context)
-            groups = [[row.id for row in batch] for batch in batches(rows, self._config.batch_tokens)]
-            for names in [[each.id for each in failed], *groups]:  # the backend repeats the errors
+            together = [[row.id for row in group.rows] for group in groups(rows, self._config.batch_tokens)]
+            for names in [[each.id for each in failed], *together]:  # the backend repeats the errors
                 work = Work(tuple(asked[name] for name in names), sampling, known.intersection(names))
                 if work.wanted:
                     yield work

@@ -32,7 +32,7 @@ Models = Sequence[tuple[ModelConfig, str | None]]  # the models that will be ask
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Prompts for one replica: one batch or, with `any_time`, prompts that need not be computed together. `failures`
+    """Prompts for one replica: one group or, with `any_time`, prompts that need not be computed together. `failures`
     counts the replicas that died of it. Work without prompts only loads the model."""
 
     prompts: tuple[Prompt, ...] = ()
@@ -60,6 +60,7 @@ class Replica:
             if self._loaded != model:
                 self._opened.close()
                 self._backend = self._opened.enter_context(open_backend(*model, self._cache))
+                self._backend.together = True
                 self._loaded = model
         except Exception as error:
             node = f"This was on the node {platform.node()}; every node needs models and adapters at the same path."
