@@ -1,5 +1,5 @@
-"""transformers in this process: groups of prompts of similar length, of which as many are computed at a time as fit into
-a token budget, halved if memory runs out.
+"""transformers in this process: groups of prompts of similar length. As many of a group are computed at a time as fit
+into a token budget, and half as many if memory runs out.
 
 The operations of a small model on a CPU are too short to gain from more threads. So each thread computes a group.
 """
