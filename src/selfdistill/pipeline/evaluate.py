@@ -25,7 +25,9 @@ from ..store.experiment import Experiment
 from ..store.identity import file_identity, path_identity, source_identity
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
-from ..types import LOADING, Conversation, Example, Message, Progress, content_id, messages_json
+from ..types import LOADING, Conversation, Example, Message, Progress, Report, content_id, messages_json
+from .asking import answering_settings, asked_of, looks_setting, parts, sampling_of
+from .checkpoint import describe_checkpoints
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
 from .entries import EvaluatedTask
@@ -53,15 +55,15 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
 
 def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     """The answers of a run; for a task that lm-eval asks, its score too."""
-    recipe, folder, name = context.recipe, f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
-    settings = context.model_settings(recipe.model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
+    folder, name = f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
+    settings = answering_settings(context, run) | task.entry.deciding("answer")
     trained = train_stage(context, run)
     inputs = (items_stage(context, task), *([trained] if trained else []))
     if task.sampling is None:
         other = (f"{folder}/answers.jsonl", f"{folder}/grades.jsonl")
         return Stage(name, f"{folder}/score.json", settings, inputs, other_outputs=other)
     output = f"{folder}/answers.jsonl"
-    settings["sampling"] = task.sampling.model_dump()
+    settings["sampling"] = sampling_of(run, task).model_dump()
     return Stage(name, output, settings, inputs, row_files=(output,))
 
 
@@ -75,6 +77,7 @@ def judge_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
     # Questions are filed by content: after a change of judge or prompt they are asked again, and no reply is lost.
     stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
     settings = {"task": task.entry.task, "judge": _judge_settings(context), "questions": stub}
+    settings |= looks_setting(context)
     output = f"arms/{run.name}/evaluate/{task.name}/judged.jsonl"
     name = f"judge/{run.name}/{task.name}"
     return Stage(name, output, settings, inputs, on_change="rerun", row_files=(output,))
@@ -104,6 +107,7 @@ def grade_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
         settings["grader"] = context.grader_settings()
     if "sandbox" in task.task.needs:
         settings["sandbox"] = context.recipe.sandbox
+    settings |= looks_setting(context)
     folder = f"arms/{run.name}/evaluate/{task.name}"
     name, other = f"grade/{run.name}/{task.name}", (f"{folder}/grades.jsonl",)
     return Stage(name, f"{folder}/score.json", settings, (source,), on_change="rerun", other_outputs=other)
@@ -185,6 +189,11 @@ def _near_trained(experiment: Experiment, context: Context, items: list[Example]
 
 
 def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
+    """The items that are asked: all items, or those of a gate's looks so far."""
+    return [item for some in parts(_all_items(experiment, context, task), context.looks) for item in some]
+
+
+def _all_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
     path = experiment.path(items_stage(context, context.tasks.get(task.answers_of, task)).output)
     return [Example.from_json(row) for row in read_lines(path)]
 
@@ -197,12 +206,13 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
     named run isn't trained."""
     prepare_items(experiment, context)
     trained = trained_runs(experiment, context, runs)
+    describe_checkpoints(experiment, context)
     models = {run.name: context.weights_of(run, experiment.directory) for run in trained}
     asked = [task for task in context.tasks.values() if task.asked]
     with EngineCache(models.values()) as cache:
         for name, (model, adapter) in models.items():
             run = context.runs[name]
-            opener = partial(open_backend, context.recipe.evaluate.backend, model, adapter, cache=cache)
+            opener = partial(open_backend, context.backend_of(run), model, adapter, cache=cache)
             with LazyBackend(opener) as backend:  # one load serves all tasks of a run
                 for task in asked:
                     _answer(experiment, context, run, task, backend, progress)
@@ -244,7 +254,7 @@ def _answer(
 ) -> None:
     """Asks for the answers that aren't on file, and again for those that failed because of the engine."""
     stage, report = answer_stage(context, run, task), partial(progress, f"evaluate {run.name} {task.name}")
-    if experiment.finished(stage) and not experiment.to_retry(stage):
+    if _is_answered(experiment, context, stage, task):
         return
     with experiment.run_stage(stage) as record:
         path = experiment.path(stage.output)
@@ -252,15 +262,34 @@ def _answer(
             model, _ = context.weights_of(run, experiment.directory)
             if not backend.is_open:
                 report(0, 0, LOADING)
-            lm = open_lm(context.recipe.evaluate.backend, model, backend.get)
+            lm = open_lm(context.backend_of(run), model, backend.get)
             record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
             write_json(path, record.counts)
         else:
-            items = read_items(experiment, context, task)
             forget_transient(path)
-            with RowFile(path) as rows:
-                transient = answer(task.task, items, backend, task.sampling, rows, report, task.entry.samples)
-            record.counts = {"items": len(items), "transient": transient, **backend.counts}
+            items, transient = 0, 0
+            for some in parts(_all_items(experiment, context, task), context.looks):
+                items += len(some)
+                part = partial(_reported, report, items * task.entry.samples)
+                with RowFile(path) as rows:
+                    sampling = sampling_of(run, task)
+                    transient += answer(task.task, some, backend, sampling, rows, part, task.entry.samples)
+            record.counts = {"items": items, "transient": transient, **backend.counts}
+
+
+def _is_answered(experiment: Experiment, context: Context, stage: Stage, task: EvaluatedTask) -> bool:
+    """Whether the stage has answers to all items that are asked: a gate asks for more of them at each look."""
+    if not experiment.finished(stage) or experiment.to_retry(stage):
+        return False
+    if task.sampling is None:
+        return True
+    items: int = experiment.counts(items_stage(context, task).name).get("items", 0)
+    asked: int = experiment.counts(stage.name).get("items", items)
+    return asked >= asked_of(items, context.looks)
+
+
+def _reported(report: Report, total: int, done: int, _of: int, note: str = "") -> None:
+    report(done, total, note)
 
 
 def _judge(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:

@@ -101,6 +101,15 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     return _found(look, guess, heldout)
 
 
+def guess_grader(data: str) -> tuple[GraderSpec, str]:
+    """The grader that fits a data file, and the file's format, from a look at its first rows. Raises DataError if the
+    rows can't be read."""
+    look = _look(data)
+    if look.problem:
+        raise DataError(look.problem)
+    return _guess_grader(look.examples).grader, look.format
+
+
 def _from(recipe: Path, name: str) -> str:
     """A path as the recipe must name it: relative to the recipe's folder. Other names stay as they are."""
     folder = recipe.absolute().parent

@@ -17,10 +17,13 @@ from ..store.experiment import Experiment
 from ..store.rows import read_lines
 from ..tasks import Task
 from ..types import Score
+from .checkpoint import checkpoints
 from .context import Context
 from .entries import EvaluatedTask
 from .evaluate import grade_stage, items_stage
+from .forgotten import items_changed
 from .gap import gap_stage
+from .gate import compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
 from .rewrite import needs_rewrites
 from .shift import shift_stage
@@ -36,8 +39,10 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     measured = [task for task in every if task.rows]
     answered = any(stage.startswith("answer/") for stage in experiment.manifest["stages"])
     spreads = {arm: _spread(measured, arm) for arm in arms}
-    margin = recipe.evaluate.margin / 100
-    comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
+    margin, design = recipe.evaluate.margin / 100, read_design(experiment)
+    pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
+    comparisons = compared(pairs, margin, design)
+    graded = {task.task.name: task.rows for task in measured}
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     return {
@@ -51,6 +56,9 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "baseline_arms": _baseline_arms(experiment, context),
         "tasks": [task.to_json(context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
+        "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
+        "checkpoints": checkpoints(experiment, context),
+        "items_changed": items_changed(experiment, context, graded, comparisons),
         "degeneration": {
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
@@ -183,6 +191,10 @@ class _TaskResults:
     def task(self) -> Task:
         return self.evaluated.task
 
+    @property
+    def role(self) -> str:
+        return "target" if self.evaluated.is_target else "other"
+
     def judged(self, arm: str) -> list[Values]:
         return [values(rows) for rows in self.rows.get(arm, [])]
 
@@ -201,7 +213,7 @@ class _TaskResults:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
-            "role": "target" if self.evaluated.is_target else "other",
+            "role": self.role,
             "metric": self.task.metric,
             "answers_of": self.evaluated.answers_of,
             "system": self.evaluated.entry.system,
@@ -235,8 +247,9 @@ class _TaskResults:
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
     def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
+        given = {run.arm for run in context.runs.values() if run.is_given}
         return [
-            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained)
+            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in given)
             for arm, other, both_trained in _compared(context, judged)
             if other in judged
         ]
@@ -244,7 +257,7 @@ class _TaskResults:
 
 def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:
     """Each of `arms` with the seed and with its baseline arm, and whether both are trained."""
-    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights != "seed"}
+    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights not in ("seed", "given")}
     pairs = [(arm, context.seed_arm) for arm in arms if arm != context.seed_arm]
     pairs += [(arm, context.baselines[arm].arm) for arm in arms if arm in context.baselines]
     return [(arm, other, {arm, other} <= trained) for arm, other in pairs]
