@@ -28,6 +28,7 @@ from ..store.stage import Stage
 from ..types import LOADING, Conversation, Example, Message, Progress, content_id, messages_json
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
+from .difficulty import choose_steps, is_open, source_of, step_stage
 from .entries import EvaluatedTask
 from .train import train_stage
 
@@ -48,7 +49,11 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
         return Stage(name, output, settings, (data_stage(context),))
     source = context.identity(source_identity, task.source)
     identity = {"source": source, "config": task.source.config, **task.source.deciding("items")}
-    return Stage(name, output, {**settings, **identity})
+    if not task.task.steps:
+        return Stage(name, output, {**settings, **identity})
+    step = step_stage(context, task)
+    identity |= {"split": task.source.split, "version": task.task.version}
+    return Stage(name, output, {**settings, **identity}, (step,) if step else ())
 
 
 def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
@@ -110,23 +115,26 @@ def grade_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
 
 
 def evaluate_stages(context: Context) -> list[Stage]:
-    """Items, answers and judgements. Grades are left out: they never stop a run, and are made from files alone."""
+    """Steps of probes, items, answers and judgements. Grades are left out: they never stop a run, and are made from
+    files alone."""
     runs, tasks = context.runs.values(), context.tasks.values()
     asked = [task for task in tasks if task.asked]
+    steps = [stage for task in asked if (stage := step_stage(context, task))]
     items = [items_stage(context, task) for task in asked]
     answered = [answer_stage(context, run, task) for run in runs for task in asked]
     judged = [stage for run in runs for task in tasks if (stage := judge_stage(context, run, task))]
-    return [*items, *answered, *judged]
+    return [*steps, *items, *answered, *judged]
 
 
 # ---- items
 
 
 def prepare_items(experiment: Experiment, context: Context) -> None:
-    """The items of every task, drawn once and shared by the runs; needs no model. Raises RecipeError if lm-eval can't
+    """The items of every task, drawn once and shared by the runs, but for those of probes whose step is still to be
+    chosen; needs no model. Raises RecipeError if lm-eval can't
     ask a task as the recipe says, before anything is trained."""
     for task in context.tasks.values():
-        if task.asked:
+        if task.asked and not is_open(experiment, context, task):
             write_items(experiment, context, task)
         answers = [answer_stage(context, run, task) for run in context.runs.values()] if task.task.harness else []
         if not all(map(experiment.finished, answers)):
@@ -145,7 +153,8 @@ def write_items(experiment: Experiment, context: Context, task: EvaluatedTask) -
             items = list(task.benchmark.items())
         else:
             held = iter_conversations(experiment.path(HELDOUT_ROWS))
-            conversations = held if task.source is None else task.task.load(task.source, bad.append)
+            source = task.source and source_of(experiment, context, task)
+            conversations = held if source is None else task.task.load(source, bad.append)
             loaded = [item for conversation in conversations for item in task.task.items(conversation)]
             if task.source is not None:
                 loaded, trained = _without_trained(experiment, loaded, drop=task.task.own_rows)
@@ -199,10 +208,13 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
     trained = trained_runs(experiment, context, runs)
     models = {run.name: context.weights_of(run, experiment.directory) for run in trained}
     asked = [task for task in context.tasks.values() if task.asked]
-    with EngineCache(models.values()) as cache:
+    engine = context.recipe.evaluate.backend
+    with EngineCache([*models.values(), (context.recipe.model, None)]) as cache:
+        choose_steps(experiment, context, partial(open_backend, engine, context.recipe.model, cache=cache), progress)
+        prepare_items(experiment, context)  # of the probes whose step is known now
         for name, (model, adapter) in models.items():
             run = context.runs[name]
-            opener = partial(open_backend, context.recipe.evaluate.backend, model, adapter, cache=cache)
+            opener = partial(open_backend, engine, model, adapter, cache=cache)
             with LazyBackend(opener) as backend:  # one load serves all tasks of a run
                 for task in asked:
                     _answer(experiment, context, run, task, backend, progress)

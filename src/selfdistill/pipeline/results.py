@@ -18,6 +18,7 @@ from ..store.rows import read_lines
 from ..tasks import Task
 from ..types import Score
 from .context import Context
+from .difficulty import step_results, uninformative
 from .entries import EvaluatedTask
 from .evaluate import grade_stage, items_stage
 from .gap import gap_stage
@@ -49,7 +50,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "seeds": recipe.seeds,
         "margin": margin,
         "baseline_arms": _baseline_arms(experiment, context),
-        "tasks": [task.to_json(context, spreads) for task in measured],
+        "tasks": [task.to_json(experiment, context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
         "degeneration": {
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
@@ -197,10 +198,13 @@ class _TaskResults:
         absent = [arm for arm in context.recipe.arms if arm not in self.rows]
         return [arm for arm in absent if grade_stage(context, context.runs_of(arm)[0], self.evaluated)]
 
-    def to_json(self, context: Context, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
+    def to_json(
+        self, experiment: Experiment, context: Context, spreads: Mapping[str, RunSpread | None]
+    ) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
+            **self._difficulty(experiment, context),
             "role": "target" if self.evaluated.is_target else "other",
             "metric": self.task.metric,
             "answers_of": self.evaluated.answers_of,
@@ -214,6 +218,15 @@ class _TaskResults:
                 if len(scores) > 1
             },
         }
+
+    def _difficulty(self, experiment: Experiment, context: Context) -> dict[str, Any]:
+        """The step of a probe, and whether the seed's score in it is too near to a bound; empty for other tasks."""
+        found = step_results(experiment, context, self.evaluated)
+        if not found:
+            return {}
+        seed = self.scores.get(context.seed_arm)
+        value = seed[0].value if seed else None
+        return {**found, "seed_score": value, "uninformative": uninformative(value)}
 
     def _score(self, arm: str, spread: RunSpread | None) -> Score:
         """The run's score, or the pooled score over several runs."""
