@@ -3,6 +3,9 @@
     tools: weather(city, unit), timer(minutes)
     user:  How warm is it in Oslo, in celsius?
 
+Every model is asked in the same way, whatever its chat template: the tools are written into the system turn, as with
+model.tools_in: system, and calls are read in every notation that is known.
+
 The easy step offers one or two tools and needs one call or none, the medium one four tools and up to two calls, the
 hard one seven tools (some much alike, with lists, enumerations and optional arguments) and up to four calls. An answer
 passes if it makes the right calls by value, in any order, and no other. If no tool is needed, it passes if it calls
@@ -17,7 +20,9 @@ from random import Random
 from typing import Any
 
 from ...grading.calls import same_tool_calls
-from ...types import Example, FunctionCall, Grade, Message, read_reply, write_reply
+from ...models.call_notations import normal_text
+from ...models.tool_turns import in_plain_text
+from ...types import Example, FunctionCall, Grade, Message, Messages, read_reply, write_reply
 from ..reading import grade_fact
 from . import pools
 from .items import Item, probe
@@ -128,10 +133,15 @@ _STEPS = {"easy": (1, 0.35, 1), "medium": (4, 0.25, 2), "hard": (7, 0.15, 4)}
 
 def grade(example: Example, text: str) -> Grade:
     """The calls by value; without a call in the reference, no call and the right fact in the text."""
+    text = normal_text(text, example.tools)
     called = same_tool_calls(example.reference, text, example.tools)
     if example.calls or not called.passed:
         return called
     return grade_fact(example, read_reply(text)[0])
+
+
+def in_text(example: Example) -> Messages:
+    return in_plain_text(example.prompt)
 
 
 def make(rng: Random, step: str) -> Item:
@@ -167,4 +177,4 @@ def _without_call(rng: Random, step: str, tools: tuple[dict[str, Any], ...]) -> 
     return Item("no call", prompt, f"The answer is {keys[0]}.", wrong, {"keys": keys})
 
 
-TASK = probe("tools", "tool calls", make, grade)
+TASK = probe("tools", "tool calls", make, grade, ask=in_text)
