@@ -75,9 +75,11 @@ MBPP = {
     "code": "def halves(numbers):\n    return [n / 2 for n in numbers]",
     "test_imports": ["import math"],
     "test_list": ["assert set(halves([2, 4])) == set([1, 2])"],
-    "test": "import numpy as np\nfrom math import inf\n\ndef is_floats(x):\n    if isinstance(x, float):\n        return True\n"
+    "test": "import numpy as np\nfrom math import inf\n\ndef is_floats(x):\n    if isinstance(x, float):\n"
+    "        return True\n"
     "    if isinstance(x, (list, tuple)):\n        return all(is_floats(i) for i in x)\n"
-    "    if isinstance(x, np.ndarray):\n        return x.dtype == np.float64 or x.dtype == np.float32\n    return False\n\n"
+    "    if isinstance(x, np.ndarray):\n        return x.dtype == np.float64 or x.dtype == np.float32\n"
+    "    return False\n\n"
     "def assertion(out, exp, atol):\n    if atol == 0 and is_floats(exp):\n        atol = 1e-6\n"
     "    if out != exp and atol != 0:\n        assert np.allclose(out, exp, rtol=1e-07, atol=atol)\n"
     "    else:\n        assert out == exp, f'out: {out}, exp: {exp}'\n\n"
