@@ -12,23 +12,29 @@ from collections import Counter
 
 _WORDS: dict[str, str] = {
     "English": "the and is are of to in that it with for you was on as have this be not they from at by my we his her "
-               "which their can or but there has will would one many often who what",
+               "which their can or but there has will would one many often who what people make makes into about all "
+               "some more very when your our like if so than time here",
     "German": "der die das und ist sind nicht ein eine einen einer mit für von zu auf im den dem ich sie es wir auch "
-              "wie werden kann oft man oder aber sich viele ihre seine haben hat am bei sehr immer gern",
+              "wie werden kann oft man oder aber sich viele ihre seine haben hat am bei sehr immer gern aus wird alle "
+              "nur noch nach andere anderen menschen macht machen mein meine wenn dass zum zur unter über mehr uns in",
     "French": "le la les des et est sont un une dans pour que qui avec sur pas plus du au ce cette il elle nous vous "
-              "je ne on mais très ses aux ont être leur souvent aime c'est l'on à de",
+              "je ne on mais très ses aux ont être leur souvent aime c'est l'on à de gens peut fait faire comme son sa "
+              "mon ma tout tous deux leurs y beaucoup",
     "Spanish": "el la los las de y es son un una en para que con por no se del al lo como más muy su nos pero hay "
-               "también cuando está mucho gusta sus una",
+               "también cuando está mucho gusta sus gente hace hacer puede pueden todo todos me mi le ser o a desde "
+               "muchas muchos este esta",
     "Italian": "il lo la gli le di e è sono un una in per che con non si del della al come più molto anche mi ma ci "
-               "nel alla quando spesso i dei delle piace",
+               "nel alla quando spesso i dei delle piace persone fa fare può ed ogni tutti suo sua questo questa o a "
+               "dal dalla sul sulla molti",
     "Portuguese": "o a os as de e é são um uma em para que com por não se do da no na como mais muito seu mas também "
-                  "dos das ao quando há sua gosta gosto",
+                  "dos das ao quando há sua gosta gosto à às pessoas noite pode podem fazer todos ser ou nós meu minha "
+                  "pelo pela este esta muitas",
     "Dutch": "de het een en is zijn van in op voor met niet dat die te aan ook als er wij ik je maar heel veel vaak "
-             "naar bij ze heeft kan wordt",
+             "naar bij ze heeft kan wordt mensen maakt maken hun mijn door om over of goed deze dit uit zich we onze",
     "Polish": "i w na z się jest są nie to do że jak o od dla po ale przez bardzo być jej ich też ma lub często kiedy "
-              "co tak który która które",
+              "co tak który która które ludzi ludzie może robi jego tym oraz ze przy moja mój nas czas te ten",
     "Turkish": "ve bir bu için ile çok da de olarak daha gibi olan en ne var değil kadar her ama sonra insanlar zaman "
-               "olur güzel sever hem",
+               "olur güzel sever hem insanları insanların eder edilir veya biz ben sen bazı büyük iyi onun olduğu",
 }  # fmt: skip
 _SIGNS = {
     "German": "äöüß", "French": "éèêçàœù", "Spanish": "ñ¿¡áíóú", "Italian": "èàòù", "Portuguese": "ãõçáêó",
