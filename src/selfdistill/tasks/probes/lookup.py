@@ -39,7 +39,8 @@ _KNOWN = {"easy": 2, "medium": 2, "hard": 3}
 
 
 def holds(text: str, value: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether a value occurs as a word, also in the plural."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?:e?s)?(?!\w)", text, re.IGNORECASE) is not None
 
 
 def grade(example: Example, text: str) -> Grade:

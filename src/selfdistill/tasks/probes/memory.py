@@ -17,11 +17,12 @@ from . import pools
 from .items import Item, probe
 from .lookup import grade
 
+_FRUITS = tuple(fruit for fruit in pools.FRUITS if fruit[0] not in "aeiou")  # after "a"
 _FACTS = {
     "pet": (pools.PETS, "{} has a {}.", "Which animal does {} have?", "No, wait: {} has a {} now."),
     "city": (pools.CITIES, "{} lives in {}.", "Where does {} live?", "Something new: {} moved to {}."),
     "job": (pools.JOBS, "{} is a {}.", "What is the job of {}?", "I was wrong: {} is a {}."),
-    "fruit": (pools.FRUITS, "{} brought a {}.", "Which fruit did {} bring?", "Sorry, {} brought a {}, not that."),
+    "fruit": (_FRUITS, "{} brought a {}.", "Which fruit did {} bring?", "Sorry, {} brought a {}, not that."),
     "music": (
         pools.INSTRUMENTS,
         "{} plays the {}.",

@@ -10,7 +10,7 @@ NAMES = (
 )  # fmt: skip
 CITIES = (
     "Lisbon", "Oslo", "Krakow", "Dublin", "Vienna", "Athens", "Riga", "Porto", "Bergen", "Seville", "Lyon", "Turin",
-    "Prague", "Malmo", "Ghent", "Basel", "Tartu", "Split", "Bilbao", "Leeds",
+    "Prague", "Malmo", "Ghent", "Basel", "Tartu", "Zagreb", "Bilbao", "Leeds",
 )  # fmt: skip
 JOBS = (
     "baker", "nurse", "pilot", "carpenter", "teacher", "gardener", "plumber", "dentist", "painter", "librarian",
@@ -20,7 +20,7 @@ PETS = ("cat", "dog", "parrot", "rabbit", "turtle", "hamster", "goldfish", "ferr
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "white", "black", "brown", "pink", "grey", "silver")
 FRUITS = (
     "apple", "plum", "cherry", "mango", "lemon", "grape", "peach", "melon", "banana", "fig", "kiwi", "pear", "papaya",
-    "quince", "lime", "apricot", "date", "guava", "olive", "raspberry",
+    "quince", "lime", "apricot", "coconut", "guava", "olive", "raspberry",
 )  # fmt: skip
 INSTRUMENTS = ("violin", "flute", "drum", "trumpet", "cello", "harp", "piano", "guitar", "oboe", "banjo", "clarinet")
 THINGS = (
