@@ -28,6 +28,7 @@ from selfdistill.measure import comparisons, noninferiority
 from selfdistill.measure.comparisons import Pair
 from selfdistill.measure.looks import _table
 from selfdistill.measure.noninferiority import FORGOT, LOOKS, gate
+from selfdistill.measure.stats import quantile
 
 MARGIN = THRESHOLD = 0.05
 SKILLS = 12
@@ -158,7 +159,7 @@ def _look(counts: np.ndarray, n: int, looks: tuple[float, ...]) -> tuple[np.ndar
     gained, lost, right = (counts[:, part].astype(float) for part in range(3))
     change, centre = (gained - lost) / n, (gained - lost) / (n + 2)
     items = ((gained + lost + 2) / (n + 2) - centre**2) / (n + 2)
-    half = comparisons.quantile(0.975, np.inf) * np.sqrt(items)
+    half = quantile(0.975, np.inf) * np.sqrt(items)
     low = np.minimum(np.maximum(centre - half, -1), change)
     high = np.maximum(np.minimum(centre + half, 1), change)
     changed = gained + lost

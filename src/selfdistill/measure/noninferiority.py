@@ -3,7 +3,7 @@ forgotten, or neither. The words of single skills come from `comparisons.compare
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class Decision:
     mean: MeanChange | None
     lost: list[str]
     undecided: list[str]
-    uninformative: dict[str, Information]
+    uninformative: Mapping[str, Information]
     clear: bool
 
 
@@ -76,16 +76,17 @@ def decide(
     margin: float,
     looks: tuple[float, ...] = (),
     strict: bool = False,
+    kinds: Mapping[str, Information] | None = None,
 ) -> Decision:
     """The decision at a look. `pairs` are the candidate and the seed on each skill, `rows` their comparisons by
-    `compare` with the same margin and looks.
+    `compare` with the same margin and looks. `kinds` are the skills whose `information` is known from elsewhere.
 
     Skills at the floor or the ceiling are left out of the mean, and of what has to be decided; a loss that is shown
     there counts. `strict` asks for every informative skill to be shown as kept or gained.
     """
     words = {row.task: row.word for row in rows}
     judged = [pair for pair in pairs if pair.task in words]
-    kinds = {pair.task: information(_values(pair)[1]) for pair in judged}
+    kinds = {pair.task: (kinds or {}).get(pair.task) or information(_values(pair)[1]) for pair in judged}
     informative = [pair for pair in judged if kinds[pair.task] == "informative"]
     mean = mean_change(informative, margin, looks)
     lost = [task for task, word in words.items() if word == "forgot"]

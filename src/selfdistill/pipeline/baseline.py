@@ -15,16 +15,19 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ExperimentError, RecipeError
-from ..recipe import Recipe
+from ..recipe import Recipe, TaskEntry
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, seal_line, write_lines
+from ..tasks import get_task
 from ..types import content_id
 from .asking import answering_settings, sampling_of
 from .checkpoint import form_of
 from .context import Context
-from .entries import EvaluatedTask
-from .evaluate import answer_stage, grade_stage, items_stage
+from .difficulty import source_of
+from .entries import HELDOUT, EvaluatedTask
+from .evaluate import answer_stage, grade_stage
 from .gate import Design
+from .items import items_stage
 
 _FORMAT = "selfdistill baseline 1"
 # Settings that change what the model is asked, but not its rounding.
@@ -78,7 +81,7 @@ def _plan(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict
     rows = read_lines(experiment.path(items_stage(context, task).output))
     seed = context.runs[context.seed_arm]
     return {
-        "split": task.source.split if task.source else None,
+        "split": source_of(experiment, context, task).split if task.source else None,
         "asked": task.entry.deciding("answer"),
         "sampling": sampling_of(seed, task).model_dump(),
         "items": content_id(sorted(row["id"] for row in rows)),
@@ -138,14 +141,23 @@ def check_plan(content: Mapping[str, Any], design: Design, path: Path) -> None:
 
 
 def with_baseline(recipe: Recipe, content: Mapping[str, Any]) -> Recipe:
-    """The recipe for a gate that takes the seed's answers from a baseline: with its date, and with the commit of a seed
-    on the hub, so that neither is looked up. The held-out loss would need the seed's weights."""
+    """The recipe for a gate that takes the seed's answers from a baseline: with its date, the commit of a seed on the
+    hub, and the steps of its probes, so that none is looked up or chosen. The held-out loss would need the seed."""
     date = datetime.date.fromisoformat(content["date"]) if content["date"] else recipe.model.date
     model = recipe.model.model_copy(
         update={"date": date, "revision": recipe.model.revision or content["seed"]["revision"]}
     )
-    evaluate = recipe.evaluate.model_copy(update={"heldout_loss": False})
+    splits = {name: held["split"] for name, held in content["tasks"].items()}
+    tasks = [
+        entry.model_copy(update={"split": splits[entry.name]}) if _has_steps(entry) and entry.name in splits else entry
+        for entry in recipe.evaluate.tasks
+    ]
+    evaluate = recipe.evaluate.model_copy(update={"heldout_loss": False, "tasks": tasks})
     return recipe.model_copy(update={"model": model, "evaluate": evaluate})
+
+
+def _has_steps(entry: TaskEntry) -> bool:
+    return entry.task != HELDOUT and bool(get_task(entry.task).steps)
 
 
 def take_answers(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import StageError
-from ..grading.endings import DEGENERATE
 from ..measure.comparisons import Comparison, Pair, compare
-from ..measure.noninferiority import LOOKS, NOT_RUN, Decision, decide
+from ..measure.noninferiority import LOOKS, NOT_RUN, Decision, Information, decide
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, write_json
 from ..types import Progress
 from .context import Context, Run
+from .difficulty import uninformative
 from .evaluate import answer_stage, evaluate_runs
 
 CANDIDATE, SEED = "candidate", "seed"
@@ -104,7 +104,8 @@ def gate_result(
     rows = {row.task: row for row in comparisons}
     margin = context.recipe.evaluate.margin / 100
     shown = [rows[pair.task] for pair in skills if pair.task in rows]
-    found = decide(skills, shown, margin, design.looks, design.strict) if shown else _NOTHING
+    kinds = _kinds_of_probes(context, skills)
+    found = decide(skills, shown, margin, design.looks, design.strict, kinds) if shown else _NOTHING
     run = context.runs_of(CANDIDATE)[0]
     return {
         "exit_code": found.code,
@@ -120,11 +121,21 @@ def gate_result(
         "mean": found.mean.to_json() if found.mean else None,
         "lost": found.lost,
         "undecided": found.undecided,
-        "uninformative": found.uninformative,
+        "uninformative": dict(found.uninformative),
         "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := rows.get(pair.task))],
         "same_answers": _same_answers(experiment, context, run),
         "candidate_endings": _endings(experiment, context, run),
     }
+
+
+def _kinds_of_probes(context: Context, skills: Sequence[Pair]) -> dict[str, Information]:
+    """For tasks with difficulty steps: whether the seed's score in the chosen step leaves room, as the verdict says."""
+    found: dict[str, Information] = {}
+    for pair in skills:
+        seed = [*pair.other[0].values()]
+        if context.tasks[pair.task].task.steps and seed:
+            found[pair.task] = uninformative(sum(seed) / len(seed)) or "informative"
+    return found
 
 
 _NOTHING = Decision(NOT_RUN, None, [], [], {}, clear=True)
@@ -132,7 +143,7 @@ _NOTHING = Decision(NOT_RUN, None, [], [], {}, clear=True)
 
 def _answered(experiment: Experiment, context: Context, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
     """The answers of a run as text, by task and item."""
-    found = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for name, task in context.tasks.items():
         path = experiment.path(answer_stage(context, run, task).output) if task.asked else None
         if path and not task.task.harness and path.is_file():
@@ -149,11 +160,12 @@ def _same_answers(experiment: Experiment, context: Context, run: Run) -> dict[st
 
 def _endings(experiment: Experiment, context: Context, run: Run) -> dict[str, int]:
     """How many answers of the candidate end in a loop or in garble or are empty, and how many there are."""
-    counts = {"all": 0, **dict.fromkeys(DEGENERATE, 0)}
+    counts: dict[str, int] = {"all": 0, "loop": 0, "garbled": 0, "empty": 0}
     for name in context.tasks:
         path = experiment.path("arms", run.name, "evaluate", name, "grades.jsonl")
         for row in read_lines(path) if path.is_file() else ():
             for end in row.get("ends", ()):
                 counts["all"] += 1
-                counts[end] = counts.get(end, 0) + (end in DEGENERATE)
-    return {key: count for key, count in counts.items() if key == "all" or key in DEGENERATE}
+                if end in counts:
+                    counts[end] += 1
+    return counts

@@ -24,8 +24,9 @@ from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
 from ..types import Example, Progress, content_id, messages_json
 from .context import Context, Run
-from .entries import EvaluatedTask, evaluated_tasks, has_grader
-from .evaluate import items_stage, read_items, trained_runs, write_items
+from .entries import EvaluatedTask, evaluated_tasks, grades_right_answers
+from .evaluate import trained_runs
+from .items import items_stage, read_items, write_items
 from .train import train_stage
 
 # ---- declared
@@ -35,7 +36,7 @@ def loss_tasks(context: Context) -> list[EvaluatedTask]:
     """The tasks on whose references the loss is measured: the target as it is evaluated, else the held-out rows. Empty
     if the recipe doesn't want it. Raises RecipeError if the recipe asks for it and there are no such rows."""
     recipe, wanted = context.recipe, context.recipe.evaluate.heldout_loss
-    if wanted is False or (wanted is None and has_grader(recipe)):
+    if wanted is False or (wanted is None and grades_right_answers(recipe)):
         return []
     found = [task for task in context.tasks.values() if task.is_target and task.asked and not task.task.harness]
     if not found and context.source.heldout:

@@ -19,12 +19,14 @@ from ..tasks import Task
 from ..types import Score
 from .checkpoint import checkpoints
 from .context import Context
+from .difficulty import step_results, uninformative
 from .entries import EvaluatedTask
-from .evaluate import grade_stage, items_stage
+from .evaluate import grade_stage
 from .forgotten import items_changed
 from .gap import gap_stage
 from .gate import compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
+from .items import items_stage
 from .rewrite import needs_rewrites
 from .shift import shift_stage
 
@@ -54,7 +56,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "seeds": recipe.seeds,
         "margin": margin,
         "baseline_arms": _baseline_arms(experiment, context),
-        "tasks": [task.to_json(context, spreads) for task in measured],
+        "tasks": [task.to_json(experiment, context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
         "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
         "checkpoints": checkpoints(experiment, context),
@@ -209,10 +211,13 @@ class _TaskResults:
         absent = [arm for arm in context.recipe.arms if arm not in self.rows]
         return [arm for arm in absent if grade_stage(context, context.runs_of(arm)[0], self.evaluated)]
 
-    def to_json(self, context: Context, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
+    def to_json(
+        self, experiment: Experiment, context: Context, spreads: Mapping[str, RunSpread | None]
+    ) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
+            **self._difficulty(experiment, context),
             "role": self.role,
             "metric": self.task.metric,
             "answers_of": self.evaluated.answers_of,
@@ -226,6 +231,15 @@ class _TaskResults:
                 if len(scores) > 1
             },
         }
+
+    def _difficulty(self, experiment: Experiment, context: Context) -> dict[str, Any]:
+        """The step of a probe, and whether the seed's score in it is too near to a bound; empty for other tasks."""
+        found = step_results(experiment, context, self.evaluated)
+        if not found:
+            return {}
+        seed = self.scores.get(context.seed_arm)
+        value = seed[0].value if seed else None
+        return {**found, "seed_score": value, "uninformative": uninformative(value)}
 
     def _score(self, arm: str, spread: RunSpread | None) -> Score:
         """The run's score, or the pooled score over several runs."""

@@ -22,7 +22,8 @@ from ..types import Completion, Example, Grade, Progress, Prompt
 from .checkpoint import unlike_seed
 from .context import Context, Run
 from .entries import EvaluatedTask
-from .evaluate import answer_stage, grade_stage, items_stage
+from .evaluate import answer_stage, grade_stage
+from .items import items_stage
 
 _PAPERS = "advbench"  # the task that the paper compares answers on
 

@@ -74,7 +74,8 @@ class EvaluateConfig(Settings):
     """Smallest drop that matters, in percentage points: "kept" means that such a drop is ruled out."""
 
     heldout_loss: Annotated[bool | None, keeps()] = None
-    """Measure the loss per token on the references of the target's items; null is true if no grader is named."""
+    """Measure the loss per token on the references of the target's items; null is true if no grader is named, or none
+    but facts and similar, as in the tasks dolly, alpaca, lima and openhermes."""
 
     @field_validator("tasks", mode="before")
     @classmethod

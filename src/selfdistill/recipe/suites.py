@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,17 +72,24 @@ SUITES: dict[str, Suite] = {
 }  # fmt: skip
 
 
-def suite_tasks(name: str, size: str = "quick", steps: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def suite_tasks(
+    name: str, size: str = "quick", steps: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The entries of a suite for `evaluate.tasks`, in a fixed order. `quick` takes the suite's number of items per
     task, `full` all of them; a quick draw is part of the full one. `steps` fixes the step of probes by task, as in
-    {"probe-json": "easy"}; the others are chosen by the seed's score. Raises ValueError for an unknown name or size."""
+    {"probe-json": "easy"}; the others are chosen by the seed's score. The tasks in `without` are left out. Raises
+    ValueError for an unknown name or size, and if a task in `without` is not in the suite."""
     if name not in SUITES:
         raise ValueError(f"there is no suite '{name}'; choose {', '.join(SUITES)}")
     if size not in SIZES:
         raise ValueError(f"there is no size '{size}' of a suite; choose {' or '.join(SIZES)}")
-    suite, entries = SUITES[name], []
+    suite, entries = SUITES[name], list[dict[str, Any]]()
+    if unknown := {*without} - {task["task"] for task in suite.tasks}:
+        raise ValueError(f"the suite '{name}' has no task {', '.join(sorted(unknown))} to leave out")
     for task in suite.tasks:
         entry = dict(task)
+        if entry["task"] in without:
+            continue
         if size == "quick" and entry["task"] != "overrefusal":
             entry["n"] = suite.quick
         if step := (steps or {}).get(entry["task"]):
@@ -92,7 +99,8 @@ def suite_tasks(name: str, size: str = "quick", steps: Mapping[str, str] | None 
 
 
 def written_out(tasks: Any) -> Any:
-    """`evaluate.tasks` with each `{suite: NAME, size: SIZE}` replaced by the suite's entries. Raises ValueError."""
+    """`evaluate.tasks` with each `{suite: NAME, size: SIZE, without: [TASK]}` replaced by the suite's entries. Raises
+    ValueError."""
     if not isinstance(tasks, list):
         return tasks
     found: list[Any] = []
@@ -100,7 +108,12 @@ def written_out(tasks: Any) -> Any:
         if not isinstance(entry, dict) or "suite" not in entry:
             found.append(entry)
             continue
-        if unknown := entry.keys() - {"suite", "size"}:
-            raise ValueError(f"a suite takes `size` alone, not {', '.join(sorted(unknown))}; list its tasks instead")
-        found += suite_tasks(str(entry["suite"]), str(entry.get("size") or "quick"))
+        if unknown := entry.keys() - {"suite", "size", "without"}:
+            raise ValueError(
+                f"a suite takes size and without, not {', '.join(sorted(unknown))}; list its tasks instead"
+            )
+        without = entry.get("without") or []
+        without = without if isinstance(without, list) else [without]
+        size = str(entry.get("size") or "quick")
+        found += suite_tasks(str(entry["suite"]), size, without=[str(task) for task in without])
     return found

@@ -14,6 +14,7 @@ from .findings import Findings, JsonRow
 from .gate_files import checkpoint_notes
 from .kept import kept_sentence, nearly_vanilla
 from .loss_sentences import loss_headline, loss_notes, loss_summary
+from .probe_sentences import probe_notes
 from .text import change_size, during, percent, points, scope
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -228,6 +229,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield f"Not evaluated yet: {'; '.join(absent)}."
     for task in verdict["tasks"]:
         yield from _unanswered(task)
+    yield from probe_notes(verdict["tasks"])
     for task in verdict["tasks"]:
         yield from _items_missing(task)
         if "the reference" in task["metric"]:
