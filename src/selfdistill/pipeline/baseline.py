@@ -182,7 +182,7 @@ def take_answers(experiment: Experiment, context: Context, content: Mapping[str,
                 _refuse(
                     f"{name} has other items" if key == "items" else f"{key} of {name} was {held[key]}, and is {value}"
                 )
-        rows = ({key: value for key, value in row.items() if key != "bucket"} for row in held["answers"])
+        rows = ({"id": row["id"], **{key: row[key] for key in row if key != "bucket"}} for row in held["answers"])
         write_lines(experiment.path(answer_stage(context, seed, task).output), rows, seal_line)
 
 
