@@ -27,7 +27,7 @@ from .difficulty import source_of
 from .entries import HELDOUT, EvaluatedTask
 from .evaluate import answer_stage, grade_stage
 from .gate import Design
-from .items import items_stage
+from .task_items import items_stage
 
 _FORMAT = "selfdistill baseline 1"
 # Settings that change what the model is asked, but not its rounding.

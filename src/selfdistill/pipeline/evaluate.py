@@ -28,7 +28,7 @@ from .checkpoint import describe_checkpoints
 from .context import Context, Run
 from .difficulty import choose_steps, is_open, step_stage
 from .entries import EvaluatedTask
-from .items import all_items, items_stage, read_items, write_items
+from .task_items import all_items, items_stage, read_items, write_items
 from .train import train_stage
 
 _STUB = Example.of((Message("user", "A request?"),), "A reference.")

@@ -19,7 +19,7 @@ from ..types import Example
 from .context import Context, Run
 from .entries import EvaluatedTask
 from .evaluate import answer_stage
-from .items import items_stage
+from .task_items import items_stage
 
 Graded = Mapping[str, Sequence[Sequence[GradeRow]]]
 """The graded rows of a task: arm → one entry per run."""

@@ -26,7 +26,7 @@ from ..types import Example, Progress, content_id, messages_json
 from .context import Context, Run
 from .entries import EvaluatedTask, evaluated_tasks, grades_right_answers
 from .evaluate import trained_runs
-from .items import items_stage, read_items, write_items
+from .task_items import items_stage, read_items, write_items
 from .train import train_stage
 
 # ---- declared

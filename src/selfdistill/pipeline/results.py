@@ -26,9 +26,9 @@ from .forgotten import items_changed
 from .gap import gap_stage
 from .gate import compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
-from .items import items_stage
 from .rewrite import needs_rewrites
 from .shift import shift_stage
+from .task_items import items_stage
 
 # The counts of a training that the verdict repeats. Speed and memory differ from run to run, so they are left out.
 _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "replay")
@@ -44,7 +44,6 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     margin, design = recipe.evaluate.margin / 100, read_design(experiment)
     pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
     comparisons = compared(pairs, margin, design)
-    graded = {task.task.name: task.rows for task in measured}
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     return {
@@ -60,7 +59,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "comparisons": [row.to_json() for row in comparisons],
         "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
         "checkpoints": checkpoints(experiment, context),
-        "items_changed": items_changed(experiment, context, graded, comparisons),
+        "items_changed": items_changed(experiment, context, _graded(measured), comparisons),
         "degeneration": {
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
@@ -94,6 +93,10 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         },
         "caveats": _caveats(experiment, context),
     }
+
+
+def _graded(measured: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
+    return {task.task.name: task.rows for task in measured}
 
 
 def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from .checkpoint import unlike_seed
 from .context import Context, Run
 from .entries import EvaluatedTask
 from .evaluate import answer_stage, grade_stage
-from .items import items_stage
+from .task_items import items_stage
 
 _PAPERS = "advbench"  # the task that the paper compares answers on
 
