@@ -65,8 +65,8 @@ CHANGED: dict[str, Any] = {
 }
 # Keys that change the arms, tasks or names of stages. Other tests are about these.
 ELSEWHERE = {
-    "task", "rewrite.preset", "arms.*.of", "arms.*.alpha", "arms.*.replay.task", "evaluate.tasks.*.task",
-    "evaluate.tasks.*.few_shot", "shift.task",
+    "task", "rewrite.preset", "arms.*.of", "arms.*.alpha", "arms.*.checkpoint", "arms.*.sampling",
+    "arms.*.replay.task", "evaluate.tasks.*.task", "evaluate.tasks.*.few_shot", "shift.task",
 }  # fmt: skip
 
 

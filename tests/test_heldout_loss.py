@@ -174,6 +174,10 @@ def test_the_recipe_decides_where_it_is_measured(model: Path, tmp_path: Path) ->
     assert measured({**values, "evaluate": {**values["evaluate"], "heldout_loss": False}}) == set()
     graded = {**values, "rewrite": {**values["rewrite"], "grader": "final_number"}}
     assert measured(graded) == set()
+    assert measured({**values, "rewrite": {**values["rewrite"], "grader": "facts"}}) == every
+    for task in ("dolly", "alpaca", "lima", "openhermes"):  # graded by facts
+        plain = {key: value for key, value in values["rewrite"].items() if key not in ("grader", "template")}
+        assert measured({**values, "task": task, "rewrite": plain}) == every, task
     assert measured({**graded, "evaluate": {**values["evaluate"], "heldout_loss": True}}) == every
     # The answers to ungraded rows need not be paid for.
     unasked = {**values, "data": {**values["data"], "heldout": 3}, "evaluate": {"tasks": ["overrefusal"]}}

@@ -126,7 +126,7 @@ def test_names_of_the_package_are_not_paths() -> None:
 
     assert names(ModelConfig, "chat_template") == {"chat", *CHAT_TEMPLATES}
     assert names(RewriteConfig, "template") == names(ArmConfig, "template") == {*REWRITING}
-    assert names(DataConfig, "path") == {name for name in TASKS if name.startswith("demo-")}
+    assert names(DataConfig, "path") == {name for name in TASKS if name.startswith(("demo-", "probe-"))}
 
 
 def test_changed_settings_name_the_command_that_adds_arms(project: Path, command: Command) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 COMMANDS = [
     "demo", "init", "check", "preview", "gap", "run", "reproduce", "rewrite",
-    "train", "evaluate", "shift", "report", "regrade", "export", "list",
+    "train", "evaluate", "shift", "report", "regrade", "export",
+    "compare", "gate", "baseline", "list",
 ]  # fmt: skip
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 

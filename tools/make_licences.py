@@ -49,6 +49,7 @@ selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). `make licences` writes this p
 | `src/selfdistill/tasks/overrefusal.jsonl` | 108 prompts of our own | Apache-2.0 |
 | `src/selfdistill/tasks/reading.jsonl` | 70 texts with 420 questions and answers of our own | Apache-2.0 |
 | `src/selfdistill/tasks/everyday.jsonl` | 112 prompts of our own | Apache-2.0 |
+| `src/selfdistill/tasks/probes/` | generators of items, and sentences in 15 languages, of our own | Apache-2.0 |
 | `src/selfdistill/tasks/lm_eval/` | settings for tasks of lm-evaluation-harness (MIT), not their data | Apache-2.0 |
 | `src/selfdistill/pipeline/paper.yaml` | figures that arXiv 2402.13669 reports | facts, with their source |
 | `src/selfdistill/recipes/` | settings | Apache-2.0 |

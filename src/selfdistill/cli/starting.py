@@ -121,12 +121,13 @@ def gap(
 
 
 def list_names() -> None:
-    """List tasks, graders, templates, backends and export formats."""
+    """List tasks, suites, graders, templates, backends and export formats."""
     from ..backends import BACKENDS
     from ..data.export import FORMATS
     from ..generation.prompts import REWRITING
     from ..grading import GRADERS
     from ..pipeline.reproduce import names as paper_names
+    from ..recipe.suites import SUITES
     from ..tasks import TASKS, get_task
 
     say_heading("tasks")
@@ -136,7 +137,7 @@ def list_names() -> None:
         needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
         say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
     tables: dict[str, Any] = {
-        "tables and figures of the paper": paper_names(), "graders": GRADERS,
+        "suites": SUITES, "tables and figures of the paper": paper_names(), "graders": GRADERS,
         "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
     }  # fmt: skip
     for heading, names in tables.items():

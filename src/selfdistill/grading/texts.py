@@ -75,7 +75,7 @@ def json_equal(reference: str, text: str, *, schema: dict[str, Any] | None = Non
     compared. Raises RecipeError if `schema` is not a JSON Schema.
     """
     valid = validator(schema) if schema is not None else None
-    expected, found = _read_json(reference), _read_json(text)
+    expected, found = json_in(reference), json_in(text)
     if expected is None and schema is None:
         return Grade("unjudged", "no json in the reference")
     shown = None if expected is None else expected[1]
@@ -104,8 +104,8 @@ def _against(valid: Any, value: Any, shown: str) -> Grade:
     return Grade("pass", "valid against the schema", found=shown)
 
 
-def _read_json(text: str) -> tuple[Any, str] | None:
-    """The JSON value of `text`, or of its only fenced block, and its canonical spelling."""
+def json_in(text: str) -> tuple[Any, str] | None:
+    """The JSON value of `text`, or of its only fenced block, and its canonical spelling; None if there is none."""
     block = _FENCED.search(text)  # to the last fence: two blocks together are not JSON
     for source in (text, block[1] if block else ""):
         try:

@@ -12,6 +12,7 @@ from math import hypot, inf, sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
+from .looks import adjusted
 from .stats import (
     LEVEL,
     PRIOR_FREEDOM,
@@ -47,7 +48,8 @@ _MOST_ITEMS = 10_000_000
 @dataclass(frozen=True, slots=True)
 class Pair:
     """The values of two arms on one task, for each of their runs. `both_trained` is False if `against` is the seed: its
-    single run is then not a sample of training runs."""
+    single run is then not a sample of training runs. `given`: the arm is a checkpoint, and its training is not known.
+    """
 
     task: str
     arm: str
@@ -55,6 +57,7 @@ class Pair:
     mine: Sequence[Values]
     other: Sequence[Values]
     both_trained: bool = False
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Comparison:
 
     `difference` is the difference of the means, from `low` to `high` its 95 % interval. `p_value` is for "no
     difference", `p_holm` is corrected over the tasks, `p_kept` is the corrected p-value for "a drop by the margin or
-    more". `runs` is the smaller number of training runs; with one run all claims are about that training run.
+    more". `runs` is the smaller number of training runs; with one run all claims are about that training run, and
+    with 0 about a checkpoint.
     `unchanged` means that a gain by the margin is ruled out too and that the interval includes 0. `needed` is about how
     many items decide in 80 % of cases, if difference and disagreement stay; None if the comparison is decided, or if
     more items alone can't decide it.
@@ -91,20 +95,21 @@ class Comparison:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def compare(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
+def compare(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...] = ()) -> list[Comparison]:
     """Compare each pair on the items that were judged in all runs of both arms; a pair without such items is left out.
-    `margin` is the smallest drop that matters, in [0, 1]."""
+    `margin` is the smallest drop that matters, in [0, 1]. `looks` are the shares of the planned items at this look and
+    the earlier ones: corrected p-values are then adjusted for all looks (see `measure.looks`)."""
     found: dict[int, Comparison] = {}
     families: dict[tuple[str, str], list[int]] = {}
     for place, pair in enumerate(pairs):
         if shared_items([*pair.mine, *pair.other]):
             families.setdefault((pair.arm, pair.against), []).append(place)
     for places in families.values():
-        found |= zip(places, _family([pairs[place] for place in places], margin), strict=True)
+        found |= zip(places, _family([pairs[place] for place in places], margin, looks), strict=True)
     return [found[place] for place in sorted(found)]
 
 
-def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
+def _family(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...]) -> list[Comparison]:
     """The comparisons of one pair of arms, with the spread between runs pooled over the tasks."""
     tables = []
     for pair in pairs:
@@ -116,9 +121,11 @@ def _family(pairs: Sequence[Pair], margin: float) -> list[Comparison]:
         for pair, (mine, other) in zip(pairs, tables, strict=True)
     ]
     rows = [_row(*each) for each in zip(pairs, tables, estimates, strict=True)]
-    rows = [replace(row, p_holm=p) for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True)]
-    drops = holm([_p_drop(estimate, margin) for estimate in estimates])
-    gains = holm([_p_drop(replace(estimate, centre=-estimate.centre), margin) for estimate in estimates])
+    changed = holm([adjusted(row.p_value, looks, two_sided=True) for row in rows])
+    rows = [replace(row, p_holm=p) for row, p in zip(rows, changed, strict=True)]
+    drops = holm([adjusted(_p_drop(estimate, margin), looks) for estimate in estimates])
+    mirrored = [replace(estimate, centre=-estimate.centre) for estimate in estimates]
+    gains = holm([adjusted(_p_drop(estimate, margin), looks) for estimate in mirrored])
     rows = [_worded(*each) for each in zip(rows, drops, gains, strict=True)]
     undecided = max(1, sum(row.p_holm >= LEVEL for row in rows)), sum(row.p_kept >= LEVEL / 2 for row in rows)
     return [
@@ -162,7 +169,7 @@ def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
         high=max(high, difference),
         p_value=mcnemar(gained, lost) if estimate.exact else estimate.p_zero(),
         test="mcnemar" if estimate.exact else "t over items and runs" if estimate.trained else "t over items",
-        runs=min(len(pair.mine), len(pair.other)) if pair.both_trained else len(pair.mine),
+        runs=0 if pair.given else min(len(pair.mine), len(pair.other)) if pair.both_trained else len(pair.mine),
     )
 
 
@@ -177,10 +184,10 @@ def _p_drop(estimate: Estimate, margin: float) -> float:
     return estimate.p_below(-margin, margin * (1 - margin) / estimate.n)
 
 
-def _worded(row: Comparison, p_drop: float, p_gain: float) -> Comparison:
-    supported = word(row.low, row.high, row.p_holm, p_drop)
-    unchanged = supported == "kept" and row.low <= 0 <= row.high and p_gain < LEVEL / 2
-    return replace(row, word=supported, p_kept=p_drop, unchanged=unchanged)
+def _worded(row: Comparison, kept: float, not_gained: float) -> Comparison:
+    supported = word(row.low, row.high, row.p_holm, kept)
+    unchanged = supported == "kept" and row.low <= 0 <= row.high and not_gained < LEVEL / 2
+    return replace(row, word=supported, p_kept=kept, unchanged=unchanged)
 
 
 def word(low: float, high: float, p_holm: float, p_kept: float) -> Word:

@@ -30,13 +30,14 @@ Losses = Mapping[str, GapRow]
 
 @dataclass(frozen=True, slots=True)
 class LossPair:
-    """The runs of two arms. `both_trained` is False if `against` is the seed."""
+    """The runs of two arms. `both_trained` is False if `against` is the seed. `given`: the arm is a checkpoint."""
 
     arm: str
     against: str
     mine: Sequence[Losses]
     other: Sequence[Losses]
     both_trained: bool
+    given: bool = False
 
 
 def mean_loss(runs: Sequence[Losses]) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _compared(pair: LossPair, keys: Sequence[str]) -> tuple[dict[str, Any], bool
         "high": high,
         "p_value": estimate.p_zero(),
         "test": "t over rows and runs" if estimate.trained else "t over rows",
-        "runs": min(len(mine), len(other)) if pair.both_trained else len(mine),
+        "runs": 0 if pair.given else min(len(mine), len(other)) if pair.both_trained else len(mine),
     }
     return row, pair.both_trained
 

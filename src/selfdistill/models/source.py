@@ -15,7 +15,7 @@ from typing import Any
 
 from ..demo import SEED
 from ..errors import ModelError, first_line
-from ..recipe import ModelConfig, Recipe
+from ..recipe import ArmConfig, ModelConfig, Recipe
 from .gguf import gguf_file, gguf_folder
 from .hub import ask_hub
 
@@ -35,7 +35,7 @@ def model_source(model: ModelConfig) -> str:
 def asked_source(model: ModelConfig) -> str:
     """`model_source`, before the files are loaded: for a hub name the hub is asked whether it can be reached."""
     source = model_source(model)
-    if _is_on_hub(model):
+    if is_on_hub(model):
         ask_hub()
     return source
 
@@ -90,7 +90,9 @@ def pinned(
     unused = all(stage.partition("/")[0] in ("data", "items") for stage in manifest["stages"])
     embedding = ModelConfig(path=embedding_name(recipe.shift.embedding))
     models = [recipe.model, *([recipe.judge.model] if recipe.judge and judge_has_weights else [])]
-    for model in filter(_is_on_hub, [*models, *([embedding] if embedding_decides else [])]):
+    given = {name: recipe.arm_model(arm) for name, arm in recipe.arms.items() if arm.checkpoint}
+    models += [model for model in given.values() if not model.server]
+    for model in filter(is_on_hub, [*models, *([embedding] if embedding_decides else [])]):
         key = _key(model)
         if key not in commits and look_up and unused:
             commit = hub_commit(model.path, model.revision)
@@ -103,6 +105,13 @@ def pinned(
                     key,
                 )
     changes: dict[str, Any] = {"model": _at_commit(recipe.model, commits)}
+    fixed = {
+        name: _arm_at_commit(recipe.arms[name], model, commits)
+        for name, model in given.items()
+        if _key(model) in commits
+    }
+    if fixed:
+        changes["arms"] = {**recipe.arms, **fixed}
     if recipe.judge:
         changes["judge"] = recipe.judge.model_copy(update={"model": _at_commit(recipe.judge.model, commits)})
     if commit := commits.get(_key(embedding)):
@@ -133,7 +142,7 @@ def embedding_name(name: str) -> str:
     return name if "/" in name or Path(name).is_dir() else f"sentence-transformers/{name}"
 
 
-def _is_on_hub(model: ModelConfig) -> bool:
+def is_on_hub(model: ModelConfig) -> bool:
     """Whether a model is loaded by a hub name."""
     name = model.path
     local = name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).is_dir()
@@ -142,6 +151,11 @@ def _is_on_hub(model: ModelConfig) -> bool:
 
 def _key(model: ModelConfig) -> str:
     return f"{model.path}@{model.revision or 'main'}"
+
+
+def _arm_at_commit(arm: ArmConfig, model: ModelConfig, commits: Mapping[str, str]) -> ArmConfig:
+    checkpoint = arm.checkpoint if isinstance(arm.checkpoint, dict) else {}
+    return arm.model_copy(update={"checkpoint": {**checkpoint, "revision": commits[_key(model)]}})
 
 
 def _at_commit(model: ModelConfig, commits: Mapping[str, str]) -> ModelConfig:

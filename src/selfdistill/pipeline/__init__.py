@@ -7,8 +7,9 @@ train, evaluate, heldout_loss, shift, results. `context` resolves a recipe into 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
 from .arm_instead import stop_if_changed
+from .baseline import baseline_of, take_answers
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
 from .context import Context, Run, make_context
 from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
+from .gate import Design, ask_in_looks, read_design
 from .heldout_loss import measure_losses
 from .needs import with_known_backends
 from .preview import Previewed, preview_rows
@@ -128,6 +131,43 @@ def shift(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
         return _report(experiment, context)
 
 
+def gate(
+    recipe: Recipe,
+    directory: Path | str,
+    design: Design,
+    progress: Progress = silent,
+    baseline: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Compares a candidate with the seed on a suite, a part of the items at a time, and stops once the answer is clear.
+    With a `baseline` (see `pipeline.baseline`) the seed is not loaded. Returns the verdict; its `gate` has the exit
+    code."""
+    form = baseline["form"] if baseline else None
+    with _working(Experiment(directory, recipe), seed_form=form) as (experiment, context):
+        stop_without_needs(experiment, context)
+        prepare_items(experiment, context)
+        if baseline:
+            take_answers(experiment, context, baseline)
+        context = ask_in_looks(experiment, context, design, progress, _is_clear)
+        measure_losses(experiment, context, (), progress)
+        shift_runs(experiment, context, (), progress)
+        return _report(experiment, context)
+
+
+def _is_clear(experiment: Experiment, context: Context) -> bool:
+    from .results import results
+
+    return bool(results(experiment, context)["gate"]["clear"])
+
+
+def make_baseline(recipe: Recipe, directory: Path | str, design: Design, progress: Progress = silent) -> dict[str, Any]:
+    """The seed's graded answers to all items of a gate, as the content of a baseline file."""
+    with _working(Experiment(directory, recipe)) as (experiment, context):
+        stop_without_needs(experiment, context)
+        prepare_items(experiment, context)
+        context = ask_in_looks(experiment, context, design, progress, lambda _experiment, _context: False)
+        return baseline_of(experiment, context, design)
+
+
 def regrade(experiment: Experiment) -> dict[str, Any]:
     """Grades the saved answers again with the current graders, without a model. Returns the verdict."""
     with _working(experiment, read_only=True) as (experiment, context):
@@ -167,11 +207,14 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 @contextmanager
 def _working(
-    experiment: Experiment, arms: Sequence[str] = (), read_only: bool = False
+    experiment: Experiment,
+    arms: Sequence[str] = (),
+    read_only: bool = False,
+    seed_form: Mapping[str, str | None] | None = None,
 ) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
     memory into sentences. With `read_only` nothing is compared: finished stages count as finished. The names of `arms`
-    are checked before anything else."""
+    are checked before anything else. `seed_form` is that of `Context`."""
     if arms:
         _runs_named(make_context(experiment.recipe), arms)
     recipe = with_known_backends(experiment.recipe, experiment.manifest) if read_only else experiment.recipe
@@ -179,7 +222,9 @@ def _working(
     judge_has_weights = judge is not None and answering_class(judge.backend, judge.model).has_weights
     embeds = compares_embeddings(recipe.rewrite.grader or "none")
     recipe, commits = pinned(recipe, experiment.manifest, not read_only, judge_has_weights, embeds)
+    design = read_design(experiment)
     context = make_context(recipe, experiment.date, experiment.manifest.get("sources"))
+    context = replace(context, seed_form=seed_form, looks=design.looks if design else ())
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
     if read_only and not experiment.manifest["stages"]:
@@ -229,5 +274,6 @@ def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 
 __all__ = [
-    "evaluate", "preview", "regrade", "report", "rewrite", "run", "shift", "train", "train_commands",
+    "evaluate", "gate", "make_baseline", "preview", "regrade", "report", "rewrite", "run", "shift", "train",
+    "train_commands",
 ]  # fmt: skip

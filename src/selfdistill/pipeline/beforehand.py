@@ -14,10 +14,10 @@ from ..types import Progress
 from .context import Context, Run
 from .data import TRAIN
 from .disk import disk_problem, disk_use
-from .evaluate import items_stage
 from .lengths import RowLengths, measure_rows, unusable_rows
 from .needs import missing_here, training_needs
 from .replay import replayed_rows
+from .task_items import items_stage
 from .train import train_stage
 
 

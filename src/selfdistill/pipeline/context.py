@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ..backends import answering
+from ..backends import answering, answering_class, backend_class, backends_that
 from ..data import check_format, read_conversations
 from ..errors import ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
+from ..models.adapter import adapter_folder
 from ..models.embedding import lazy_embed
 from ..models.loading import load_renderer
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
@@ -50,6 +51,11 @@ class Run:
     def is_seed(self) -> bool:
         return self.config.kind.weights == "seed"
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the run is a checkpoint that was made elsewhere."""
+        return self.config.kind.weights == "given"
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -75,6 +81,8 @@ class Context:
     points: tuple[Point, ...] = ()
     swept: frozenset[str] = frozenset()
     date: datetime.date | None = None
+    looks: tuple[float, ...] = ()
+    seed_form: Mapping[str, str | None] | None = None
     recorded: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _read: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -97,6 +105,11 @@ class Context:
             return self.recorded.get(f"{read.__name__} {path}", found)
         self.sources[f"{read.__name__} {path}"] = found
         return found
+
+    @property
+    def seed_on_file(self) -> bool:
+        """Whether the seed's answers come from a baseline file."""
+        return self.seed_form is not None
 
     @property
     def seed_arm(self) -> str:
@@ -133,17 +146,37 @@ class Context:
         answering = [(recipe.model, recipe.rewrite.backend), (recipe.model, recipe.evaluate.backend)]
         return answering + ([(judge.model, judge.backend)] if judge else [])
 
+    def backend_of(self, run: Run) -> str:
+        """The engine that answers for a run: `evaluate.backend`, but for a checkpoint that it can't ask, because one is
+        behind a server and the other is not."""
+        named, served = self.recipe.evaluate.backend, self.model_of(run.config).server is not None
+        if not run.is_given or backend_class(named).needs_server == served:
+            return named
+        return backends_that("needs_server" if served else "has_weights")[0]
+
+    def has_weights(self, run: Run) -> bool:
+        """Whether the weights that answer for a run are on this machine."""
+        engine = answering_class(self.backend_of(run), self.model_of(run.config))
+        return engine.has_weights and not engine.classifies
+
     def weights_of(self, run: Run, directory: Path) -> tuple[ModelConfig, str | None]:
         """The model that answers for a run, and the folder of its adapter if it has one."""
         if run.is_seed:
             return self.recipe.model, None
+        if run.is_given:
+            model = self.model_of(run.config)
+            adapter = None if model.server else self.once(adapter_folder, model)
+            return (self.recipe.model, adapter) if adapter else (model, None)
         folder = str((directory / "arms" / run.name / "model").resolve())
         if run.train.method == "full":
             return self.model_of(run.config).model_copy(update={"path": folder, "revision": None}), None
         return self.model_of(run.config), folder
 
     def model_of(self, arm: ArmConfig) -> ModelConfig:
-        """The seed as an arm is trained and asked: with thinking turned off if the arm turns it off."""
+        """The model of an arm: a checkpoint, or the seed as the arm is trained and asked, with thinking turned off if
+        the arm turns it off."""
+        if arm.kind.weights == "given":
+            return self.recipe.arm_model(arm)
         off = self.recipe.trained_arm(arm).reasoning == "off"
         return self.recipe.model.model_copy(update={"reasoning": "off"}) if off and self.thinks else self.recipe.model
 
@@ -218,7 +251,7 @@ def _thinking(model: ModelConfig) -> Literal["on", "off"]:
 
 
 def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
-    """The recipe with `day` in each model that has no date."""
+    """The recipe with `day` in each model that has no date. A checkpoint takes the date of the seed's model."""
     changes: dict[str, Any] = {}
     if recipe.model.date is None:
         changes["model"] = recipe.model.model_copy(update={"date": day})
@@ -255,13 +288,14 @@ def _target(recipe: Recipe, run_program: Runner) -> Task:
             metric=metric_of(own.grader),
         )
     task = get_task(recipe.task)
-    if task.template is None:
+    if task.template is None and not recipe.evaluates_only:
         raise RecipeError(f"The task '{task.name}' is for evaluation only; name another, or your own `data`.")
     if not own.grader:
         grade = partial(task.grade, run=run_program) if "sandbox" in task.needs else task.grade
     metric, reads = (metric_of(own.grader), frozenset[str]()) if own.grader else (task.metric, task.reads)
     wording = task.paper_template if own.preset and task.paper_template else task.template
-    return replace(task, template=own.template or wording, grade=grade, metric=metric, reads=reads)
+    template = own.template or wording or template_for(recipe.model.path, "own-words")
+    return replace(task, template=template, grade=grade, metric=metric, reads=reads)
 
 
 def _source(recipe: Recipe, task: Task) -> DataConfig:
@@ -269,6 +303,8 @@ def _source(recipe: Recipe, task: Task) -> DataConfig:
     own, default = recipe.data, task.train
     if own is not None and own.path:
         return own
+    if recipe.evaluates_only:
+        return DataConfig()
     if default is None:
         raise RecipeError(f"The task '{task.name}' names no training data; name some in `data.path`.")
     return default.model_copy(update=own.model_dump(exclude={"path"}, exclude_unset=True) if own else {})
@@ -278,7 +314,8 @@ def _runs(recipe: Recipe) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for arm, config in recipe.arms.items():
         train, own = recipe.arm_train(config), recipe.train.seed
-        seeds: list[int | None] = [*recipe.seeds] if recipe.seeds and config.kind.weights != "seed" else [None]
+        made_here = config.kind.weights in ("trained", "interpolated")
+        seeds: list[int | None] = [*recipe.seeds] if recipe.seeds and made_here else [None]
         for seed in seeds:
             suffix = "" if seed in (None, own) else f"@{seed}"
             settings = train if seed is None else train.model_copy(update={"seed": seed})

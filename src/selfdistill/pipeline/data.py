@@ -33,8 +33,9 @@ def data_stage(context: Context) -> Stage:
 
 
 def prepare_data(experiment: Experiment, context: Context, progress: Progress) -> None:
+    """Reads and draws the rows, unless that is done, or the recipe needs none."""
     stage = data_stage(context)
-    if experiment.finished(stage):
+    if context.recipe.evaluates_only or experiment.finished(stage):
         return
     with experiment.run_stage(stage) as run:
         progress("data", 0, 0)

@@ -155,6 +155,12 @@ def has_grader(recipe: Recipe) -> bool:
     return bool({*grader_names(grader)} - {"none", "judge"})
 
 
+def grades_right_answers(recipe: Recipe) -> bool:
+    """Whether the target's grader decides if an answer is right. `facts` and `similar` compare an answer with one
+    reference, so that a right answer in other words fails."""
+    return has_grader(recipe) and not {*grader_names(recipe.rewrite.grader)} & {"facts", "similar"}
+
+
 def _items_source(own: DataConfig, entry: TaskEntry) -> DataConfig | None:
     """Where a task's items are; None for the rows that data.heldout sets aside."""
     changes = entry.model_dump(include={"path", "config", "split", "format", "on_bad_row"}, exclude_none=True)

@@ -9,28 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import compress
 from typing import Any
 
 from ..backends import open_backend
 from ..backends.cache import EngineCache
-from ..data import BadRow, draw, iter_conversations, near_duplicates, prompt_key
-from ..errors import ExperimentError, RecipeError, StageError
+from ..errors import ExperimentError, RecipeError
 from ..generation.resume import LazyBackend, forget_transient
 from ..harness import evaluate as evaluate_benchmark
-from ..harness import mmlu_shots, open_lm
+from ..harness import open_lm
 from ..measure.judge import graded, judge
 from ..measure.scores import answer, grade, summarise
 from ..measure.trace_measures import with_traces
 from ..store.experiment import Experiment
-from ..store.identity import file_identity, path_identity, source_identity
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
-from ..types import LOADING, Conversation, Example, Message, Progress, content_id, messages_json
+from ..types import LOADING, Example, Message, Progress, Report, content_id, messages_json
+from .asking import answering_settings, asked_of, looks_setting, parts, sampling_of
+from .checkpoint import describe_checkpoints
 from .context import Context, Run
-from .data import HELDOUT_ROWS, TRAIN, data_stage
+from .difficulty import choose_steps, is_open, step_stage
 from .entries import EvaluatedTask
 from .reasoning import thinks
+from .task_items import all_items, items_stage, read_items, write_items
 from .train import train_stage
 
 _STUB = Example.of((Message("user", "A request?"),), "A reference.")
@@ -38,33 +38,17 @@ _STUB = Example.of((Message("user", "A request?"),), "A reference.")
 # ---- declared
 
 
-def items_stage(context: Context, task: EvaluatedTask) -> Stage:
-    entry, name, output = task.entry, f"items/{task.name}", f"items/{task.name}.jsonl"
-    settings = {"task": entry.task, **entry.deciding("items")}
-    if harness := task.task.harness:
-        shots = context.once(mmlu_shots, entry.path) if entry.path and harness.task == "mmlu" else None
-        source = context.identity(path_identity, entry.path) if entry.path else harness.task
-        files = [source, context.identity(file_identity, str(shots or ""))]
-        return Stage(name, output, {**settings, "source": files})
-    if task.source is None:
-        return Stage(name, output, settings, (data_stage(context),))
-    source = context.identity(source_identity, task.source)
-    identity = {"source": source, "config": task.source.config, **task.source.deciding("items")}
-    return Stage(name, output, {**settings, **identity})
-
-
 def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     """The answers of a run; for a task that lm-eval asks, its score too."""
-    recipe, folder, name = context.recipe, f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
-    model = context.model_of(run.config)
-    settings = context.model_settings(model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
+    folder, name = f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
+    settings = answering_settings(context, run) | task.entry.deciding("answer")
     trained = train_stage(context, run)
     inputs = (items_stage(context, task), *([trained] if trained else []))
     if task.sampling is None:
         other = (f"{folder}/answers.jsonl", f"{folder}/grades.jsonl")
         return Stage(name, f"{folder}/score.json", settings, inputs, other_outputs=other)
     output = f"{folder}/answers.jsonl"
-    settings["sampling"] = task.sampling.model_dump()
+    settings["sampling"] = sampling_of(run, task).model_dump()
     return Stage(name, output, settings, inputs, row_files=(output,))
 
 
@@ -78,6 +62,7 @@ def judge_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
     # Questions are filed by content: after a change of judge or prompt they are asked again, and no reply is lost.
     stub = content_id(*(messages_json(question) for question in judging.ask(_STUB, "An answer.", "Another.")))
     settings = {"task": task.entry.task, "judge": _judge_settings(context), "questions": stub}
+    settings |= looks_setting(context)
     output = f"arms/{run.name}/evaluate/{task.name}/judged.jsonl"
     name = f"judge/{run.name}/{task.name}"
     return Stage(name, output, settings, inputs, on_change="rerun", row_files=(output,))
@@ -107,92 +92,37 @@ def grade_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
         settings["grader"] = context.grader_settings()
     if "sandbox" in task.task.needs:
         settings["sandbox"] = context.recipe.sandbox
+    settings |= looks_setting(context)
     folder = f"arms/{run.name}/evaluate/{task.name}"
     name, other = f"grade/{run.name}/{task.name}", (f"{folder}/grades.jsonl",)
     return Stage(name, f"{folder}/score.json", settings, (source,), on_change="rerun", other_outputs=other)
 
 
 def evaluate_stages(context: Context) -> list[Stage]:
-    """Items, answers and judgements. Grades are left out: they never stop a run, and are made from files alone."""
+    """Steps of probes, items, answers and judgements. Grades are left out: they never stop a run, and are made from
+    files alone."""
     runs, tasks = context.runs.values(), context.tasks.values()
     asked = [task for task in tasks if task.asked]
+    steps = [stage for task in asked if (stage := step_stage(context, task))]
     items = [items_stage(context, task) for task in asked]
     answered = [answer_stage(context, run, task) for run in runs for task in asked]
     judged = [stage for run in runs for task in tasks if (stage := judge_stage(context, run, task))]
-    return [*items, *answered, *judged]
+    return [*steps, *items, *answered, *judged]
 
 
-# ---- items
+# ---- run
 
 
 def prepare_items(experiment: Experiment, context: Context) -> None:
-    """The items of every task, drawn once and shared by the runs; needs no model. Raises RecipeError if lm-eval can't
+    """The items of every task, drawn once and shared by the runs, but for those of probes whose step is still to be
+    chosen; needs no model. Raises RecipeError if lm-eval can't
     ask a task as the recipe says, before anything is trained."""
     for task in context.tasks.values():
-        if task.asked:
+        if task.asked and not is_open(experiment, context, task):
             write_items(experiment, context, task)
         answers = [answer_stage(context, run, task) for run in context.runs.values()] if task.task.harness else []
         if not all(map(experiment.finished, answers)):
             _ = task.benchmark
-
-
-def write_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> None:
-    """Draws the items of a task, unless they are on file."""
-    stage, entry = items_stage(context, task), task.entry
-    if experiment.finished(stage):
-        return
-    with experiment.run_stage(stage) as record:
-        bad: list[BadRow] = []
-        trained: dict[str, Any] = {}
-        if task.task.harness:
-            items = list(task.benchmark.items())
-        else:
-            held = iter_conversations(experiment.path(HELDOUT_ROWS))
-            conversations = held if task.source is None else task.task.load(task.source, bad.append)
-            loaded = [item for conversation in conversations for item in task.task.items(conversation)]
-            if task.source is not None:
-                loaded, trained = _without_trained(experiment, loaded, drop=task.task.own_rows)
-            items = list(compress(loaded, draw(len(loaded), entry.n, entry.seed)))
-        if not items:
-            why = "all of them ask what is trained on" if trained else "check its path and split"
-            raise StageError(f"The task '{task.name}' has no items; {why}.")
-        if task.source is not None and task.task.own_rows:
-            trained |= _near_trained(experiment, context, items)
-        write_lines(experiment.path(stage.output), (item.to_json() for item in items))
-        absent = entry.n - len(items) if entry.n and not task.task.harness else 0
-        short = {"short": absent} if absent else {}
-        first = {"first_bad": f"{bad[0].where}: {bad[0].reason}"} if bad else {}
-        record.counts = {"items": len(items), "bad": len(bad), **first, **trained, **short}
-
-
-def _without_trained(experiment: Experiment, items: list[Example], drop: bool) -> tuple[list[Example], dict[str, Any]]:
-    """The items, and how many ask a question that is trained on; `drop` removes these items."""
-    asked = {prompt_key(item.prompt) for item in items}
-    path = experiment.path(TRAIN)
-    rows = iter_conversations(path) if path.is_file() else iter(())
-    trained = {key for row in rows for example in row.examples() if (key := prompt_key(example.prompt)) in asked}
-    kept = [item for item in items if prompt_key(item.prompt) not in trained] if trained else items
-    if len(kept) == len(items):
-        return items, {}
-    return (kept if drop else items), {"trained_on": len(items) - len(kept), "left_out": int(drop)}
-
-
-def _near_trained(experiment: Experiment, context: Context, items: list[Example]) -> dict[str, Any]:
-    """How many items nearly repeat a training row, with one pair; empty if none does."""
-    threshold, path = context.source.near_duplicates.threshold, experiment.path(TRAIN)
-    if threshold is None or not path.is_file():
-        return {}
-    asked = [Conversation((*item.prompt, Message("assistant", item.reference))) for item in items]
-    near = near_duplicates(asked, iter_conversations(path), threshold)
-    return {"near_duplicates": len(near.found), "near_pair": near.pair} if near.found else {}
-
-
-def read_items(experiment: Experiment, context: Context, task: EvaluatedTask) -> list[Example]:
-    path = experiment.path(items_stage(context, context.tasks.get(task.answers_of, task)).output)
-    return [Example.from_json(row) for row in read_lines(path)]
-
-
-# ---- answers, judgements, grades
 
 
 def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
@@ -200,12 +130,16 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
     named run isn't trained."""
     prepare_items(experiment, context)
     trained = trained_runs(experiment, context, runs)
+    describe_checkpoints(experiment, context)
     models = {run.name: context.weights_of(run, experiment.directory) for run in trained}
     asked = [task for task in context.tasks.values() if task.asked]
-    with EngineCache(models.values()) as cache:
+    engine = context.recipe.evaluate.backend
+    with EngineCache([*models.values(), (context.recipe.model, None)]) as cache:
+        choose_steps(experiment, context, partial(open_backend, engine, context.recipe.model, cache=cache), progress)
+        prepare_items(experiment, context)  # of the probes whose step is known now
         for name, (model, adapter) in models.items():
             run = context.runs[name]
-            opener = partial(open_backend, context.recipe.evaluate.backend, model, adapter, cache=cache)
+            opener = partial(open_backend, context.backend_of(run), model, adapter, cache=cache)
             with LazyBackend(opener) as backend:  # one load serves all tasks of a run
                 for task in asked:
                     _answer(experiment, context, run, task, backend, progress)
@@ -247,7 +181,7 @@ def _answer(
 ) -> None:
     """Asks for the answers that aren't on file, and again for those that failed because of the engine."""
     stage, report = answer_stage(context, run, task), partial(progress, f"evaluate {run.name} {task.name}")
-    if experiment.finished(stage) and not experiment.to_retry(stage):
+    if _is_answered(experiment, context, stage, task):
         return
     with experiment.run_stage(stage) as record:
         path = experiment.path(stage.output)
@@ -256,15 +190,32 @@ def _answer(
             if not backend.is_open:
                 report(0, 0, LOADING)
             limit = context.recipe.evaluate.sampling.max_thinking_tokens if thinks(context, run.config) else None
-            lm = open_lm(context.recipe.evaluate.backend, model, backend.get, limit)
+            lm = open_lm(context.backend_of(run), model, backend.get, limit)
             record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
             write_json(path, record.counts)
         else:
-            items = read_items(experiment, context, task)
             forget_transient(path)
-            with RowFile(path) as rows:
-                transient = answer(task.task, items, backend, task.sampling, rows, report, task.entry.samples)
-            record.counts = {"items": len(items), "transient": transient, **backend.counts}
+            asked, transient, sampling = read_items(experiment, context, task), 0, sampling_of(run, task)
+            told = partial(_reported, report, len({item.id for item in asked}) * task.entry.samples)
+            for some in parts(all_items(experiment, context, task), context.looks):
+                with RowFile(path) as rows:
+                    transient += answer(task.task, some, backend, sampling, rows, told, task.entry.samples)
+            record.counts = {"items": len(asked), "transient": transient, **backend.counts}
+
+
+def _is_answered(experiment: Experiment, context: Context, stage: Stage, task: EvaluatedTask) -> bool:
+    """Whether the stage has answers to all items that are asked: a gate asks for more of them at each look."""
+    if not experiment.finished(stage) or experiment.to_retry(stage):
+        return False
+    if task.sampling is None:
+        return True
+    items: int = experiment.counts(items_stage(context, task).name).get("items", 0)
+    asked: int = experiment.counts(stage.name).get("items", items)
+    return asked >= asked_of(items, context.looks)
+
+
+def _reported(report: Report, total: int, done: int, _of: int, note: str = "") -> None:
+    report(done, total, note)
 
 
 def _judge(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:

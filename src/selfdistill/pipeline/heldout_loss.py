@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from ..backends import answering_class
 from ..errors import RecipeError
 from ..measure.gap import Distribution
 from ..measure.likelihood import score_missing
@@ -19,12 +19,14 @@ from ..models.loading import pick_device, pick_dtype
 from ..recipe import EvaluateConfig
 from ..sandbox import lazy_runner
 from ..store.experiment import Experiment
+from ..store.identity import path_identity
 from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
 from ..types import Example, Progress, content_id, messages_json
 from .context import Context, Run
-from .entries import EvaluatedTask, evaluated_tasks, has_grader
-from .evaluate import items_stage, read_items, trained_runs, write_items
+from .entries import EvaluatedTask, evaluated_tasks, grades_right_answers
+from .evaluate import trained_runs
+from .task_items import items_stage, read_items, write_items
 from .train import train_stage
 
 # ---- declared
@@ -34,7 +36,7 @@ def loss_tasks(context: Context) -> list[EvaluatedTask]:
     """The tasks on whose references the loss is measured: the target as it is evaluated, else the held-out rows. Empty
     if the recipe doesn't want it. Raises RecipeError if the recipe asks for it and there are no such rows."""
     recipe, wanted = context.recipe, context.recipe.evaluate.heldout_loss
-    if wanted is False or (wanted is None and has_grader(recipe)):
+    if wanted is False or (wanted is None and grades_right_answers(recipe)):
         return []
     found = [task for task in context.tasks.values() if task.is_target and task.asked and not task.task.harness]
     if not found and context.source.heldout:
@@ -49,9 +51,8 @@ def loss_tasks(context: Context) -> list[EvaluatedTask]:
 
 
 def has_likelihoods(context: Context) -> bool:
-    """Whether the weights that answer are on this machine."""
-    engine = answering_class(context.recipe.evaluate.backend, context.recipe.model)
-    return engine.has_weights and not engine.classifies
+    """Whether the weights that answer are on this machine, for all runs, and whether the seed may be loaded."""
+    return not context.seed_on_file and all(map(context.has_weights, context.runs.values()))
 
 
 def loss_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
@@ -60,12 +61,19 @@ def loss_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     return Stage(
         f"loss/{run.name}/{task.name}",
         f"{folder}/loss.jsonl",
-        context.model_settings(context.model_of(run.config), "loss") | task.entry.deciding("loss"),
+        loss_settings(context, run) | task.entry.deciding("loss"),
         (items_stage(context, task), *([trained] if trained else [])),
         on_change="rerun",
         other_outputs=scores,
         row_files=scores,
     )
+
+
+def loss_settings(context: Context, run: Run) -> dict[str, Any]:
+    """The settings of the weights that score for a run."""
+    model, adapter = context.weights_of(run, Path()) if run.is_given else (context.model_of(run.config), None)
+    adapted = {"adapter": context.identity(path_identity, adapter)} if adapter else {}
+    return context.model_settings(model, "loss") | adapted
 
 
 def loss_stages(context: Context) -> list[Stage]:
@@ -148,7 +156,10 @@ def loss_results(
                 dtypes[arm] = {experiment.counts(stage.name)["dtype"] for stage in stages}
         there = [pair for pair in compared if {*pair[:2]} <= runs.keys()]
         alike = [pair for pair in there if len(dtypes[pair[0]] | dtypes[pair[1]]) == 1]
-        pairs = [LossPair(arm, against, runs[arm], runs[against], trained) for arm, against, trained in alike]
+        given = {run.arm for run in context.runs.values() if run.is_given}
+        pairs = [
+            LossPair(arm, against, runs[arm], runs[against], trained, arm in given) for arm, against, trained in alike
+        ]
         if runs:
             arms = {arm: {**mean_loss(own), "dtype": ", ".join(sorted(dtypes[arm]))} for arm, own in runs.items()}
             others = [[arm, against] for arm, against, trained in there if (arm, against, trained) not in alike]

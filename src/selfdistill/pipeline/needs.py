@@ -11,6 +11,7 @@ from ..backends import BACKENDS, answering, answering_class, backend_class
 from ..errors import SelfDistillError
 from ..grading import compares_embeddings
 from ..harness import check_installed
+from ..models.adapter import adapter_folder, base_of, fits
 from ..models.embedding import load_encoder
 from ..models.loading import check_model_files, pick_device, weights_problem
 from ..recipe import ModelConfig, Recipe
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 def missing_here(context: Context, runs: Iterable[Run]) -> list[str]:
     """A sentence for each missing requirement that would stop a run, of which `runs` are still to be trained. Starts no
     engine; the only weights that it loads are those of the embedding model."""
-    missing = [*_engine_needs(context), *training_needs(context, runs)]
+    missing = [*_engine_needs(context), *_checkpoint_needs(context), *training_needs(context, runs)]
     tasks = [each.task for each in context.tasks.values()]
     if context.needs_sandbox:
         try:
@@ -96,10 +97,33 @@ def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
             yield f"The judge: {error}"
 
 
+def _checkpoint_needs(context: Context) -> Iterator[str]:
+    """A sentence for each checkpoint that is not there, or is an adapter for another model than the seed."""
+    for run in context.runs.values():
+        model = context.model_of(run.config)
+        if not run.is_given:
+            continue
+        yield from backend_class(context.backend_of(run)).missing(model)
+        try:
+            adapter = None if model.server else context.once(adapter_folder, model)
+            if adapter and not fits(adapter, context.recipe.model):
+                yield (
+                    f"The adapter {model.path} was trained on {base_of(adapter)}, and the seed is "
+                    f"{context.recipe.model.path}; name {base_of(adapter)} as the seed, or correct "
+                    "base_model_name_or_path in its adapter_config.json."
+                )
+            elif not adapter and not model.server:
+                check_model_files(model)
+        except SelfDistillError as error:
+            yield f"{run.arm}: {error}"
+
+
 def _engine_needs(context: Context) -> Iterator[str]:
     recipe = context.recipe
     for model, backend in context.engines:
         kind = backend_class(backend)
+        if context.seed_on_file and model is recipe.model:
+            continue
         if model is recipe.model or not kind.needs_server:  # the judge's server is checked in _judge_missing
             yield from kind.missing(model)
     name = answering(recipe.evaluate.backend, recipe.model)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
-from ..errors import DataError, ModelError, RecipeError
+from ..errors import DataError, ModelError, RecipeError, SelfDistillError
 from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
@@ -33,6 +34,7 @@ from ..models.gguf import gguf_file
 from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
+from ..sandbox import check_sandbox
 from ..store.rows import write_text
 from ..types import Conversation, Example
 from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
@@ -95,13 +97,36 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
         "loss": f"{'' if guess.grader == 'facts' and heldout else '# '}heldout_loss: true".ljust(25),
+        "without": "" if _sandbox_works() else ", without: [probe-code]",
         "tasks": "\n    - heldout" * bool(heldout) + "\n    - tool_calls" * bool(heldout and tools),
     }
     try:
         write_text(out, fill(_RECIPE, slots))
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    return [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
+    said = [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
+    if not _sandbox_works():
+        said.append("probe-code is left out: its programs need bubblewrap, which does not work here (docs/sandbox.md)")
+    return said
+
+
+@cache
+def _sandbox_works() -> bool:
+    """Whether programs that a model wrote can be run here."""
+    try:
+        check_sandbox("bubblewrap")
+    except SelfDistillError:
+        return False
+    return True
+
+
+def guess_grader(data: str) -> tuple[GraderSpec, str]:
+    """The grader that fits a data file, and the file's format, from a look at its first rows. Raises DataError if the
+    rows can't be read."""
+    look = _look(data)
+    if look.problem:
+        raise DataError(look.problem)
+    return _guess_grader(look.examples).grader, look.format
 
 
 def _from(recipe: Path, name: str) -> str:
@@ -301,8 +326,10 @@ evaluate:{evaluated}
   {loss} # loss per token on the held-out responses; lower is better, and it needs no grader
   # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
   tasks:{tasks}
-    # What the model could do before, and may forget. Data comes from the hub, or from `path`; n takes a part of it.
-    - overrefusal             # harmless requests that look harmful: are they still answered? (ships with selfdistill)
+    # What the model could do before, and may forget: twelve skills and harmless requests, made and graded here.
+    - {suite: probes, size: quick{without}}   # size: full asks 600 items per skill in place of 150 (docs/probes.md)
+    # More benchmarks, with data from the hub or from `path`; n takes a part of it.
+    # - {suite: public}       # IFEval, GSM8K-Platinum, HumanEval and others
     # - {task: gsm8k, n: 500}
     # - {task: openfunctions, path: openfunction_test.json}
     # - humaneval             # runs what the model wrote, in a sandbox: needs bubblewrap

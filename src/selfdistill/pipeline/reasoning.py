@@ -31,7 +31,7 @@ def decided(context: Context, arm: ArmConfig) -> Decision | None:
     """How an arm trains think blocks; None if the model does not think. An interpolated arm is as the arm it comes
     from."""
     arm = context.recipe.trained_arm(arm)
-    if arm.kind.weights == "seed" or not context.thinks:
+    if not arm.trained or not context.thinks:
         return None
     return arm.reasoning or ("mask" if context.recipe.model.reasoning == "mask" else "own")
 

@@ -18,14 +18,19 @@ from ..store.experiment import Experiment
 from ..store.rows import read_lines
 from ..tasks import Task
 from ..types import Score
+from .checkpoint import checkpoints
 from .context import Context
+from .difficulty import step_results, uninformative
 from .entries import EvaluatedTask
-from .evaluate import grade_stage, items_stage
+from .evaluate import grade_stage
+from .forgotten import items_changed
 from .gap import gap_stage
+from .gate import compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
 from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
 from .shift import shift_stage
+from .task_items import items_stage
 
 # The counts of a training that the verdict repeats. Speed and memory differ from run to run, so they are left out.
 _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "replay")
@@ -38,8 +43,9 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     measured = [task for task in every if task.rows]
     answered = any(stage.startswith("answer/") for stage in experiment.manifest["stages"])
     spreads = {arm: _spread(measured, arm) for arm in arms}
-    margin = recipe.evaluate.margin / 100
-    comparisons = compare([pair for task in measured for pair in task.pairs(context)], margin)
+    margin, design = recipe.evaluate.margin / 100, read_design(experiment)
+    pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
+    comparisons = compared(pairs, margin, design)
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     return {
@@ -51,8 +57,11 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "seeds": recipe.seeds,
         "margin": margin,
         "baseline_arms": _baseline_arms(experiment, context),
-        "tasks": [task.to_json(context, spreads) for task in measured],
+        "tasks": [task.to_json(experiment, context, spreads) for task in measured],
         "comparisons": [row.to_json() for row in comparisons],
+        "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
+        "checkpoints": checkpoints(experiment, context),
+        "items_changed": items_changed(experiment, context, _graded(measured), comparisons),
         "degeneration": {
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
@@ -87,6 +96,10 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         },
         "caveats": _caveats(experiment, context),
     }
+
+
+def _graded(measured: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
+    return {task.task.name: task.rows for task in measured}
 
 
 def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float) -> dict[str, Any] | None:
@@ -207,6 +220,10 @@ class _TaskResults:
     def task(self) -> Task:
         return self.evaluated.task
 
+    @property
+    def role(self) -> str:
+        return "target" if self.evaluated.is_target else "other"
+
     def judged(self, arm: str) -> list[Values]:
         return [values(rows) for rows in self.rows.get(arm, [])]
 
@@ -221,11 +238,14 @@ class _TaskResults:
         absent = [arm for arm in context.recipe.arms if arm not in self.rows]
         return [arm for arm in absent if grade_stage(context, context.runs_of(arm)[0], self.evaluated)]
 
-    def to_json(self, context: Context, spreads: Mapping[str, RunSpread | None]) -> dict[str, Any]:
+    def to_json(
+        self, experiment: Experiment, context: Context, spreads: Mapping[str, RunSpread | None]
+    ) -> dict[str, Any]:
         return {
             "task": self.task.name,
             "skill": self.task.skill,
-            "role": "target" if self.evaluated.is_target else "other",
+            **self._difficulty(experiment, context),
+            "role": self.role,
             "metric": self.task.metric,
             "answers_of": self.evaluated.answers_of,
             "system": self.evaluated.entry.system,
@@ -238,6 +258,15 @@ class _TaskResults:
                 if len(scores) > 1
             },
         }
+
+    def _difficulty(self, experiment: Experiment, context: Context) -> dict[str, Any]:
+        """The step of a probe, and whether the seed's score in it is too near to a bound; empty for other tasks."""
+        found = step_results(experiment, context, self.evaluated)
+        if not found:
+            return {}
+        seed = self.scores.get(context.seed_arm)
+        value = seed[0].value if seed else None
+        return {**found, "seed_score": value, "uninformative": uninformative(value)}
 
     def _score(self, arm: str, spread: RunSpread | None) -> Score:
         """The run's score, or the pooled score over several runs."""
@@ -259,8 +288,9 @@ class _TaskResults:
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
     def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
+        given = {run.arm for run in context.runs.values() if run.is_given}
         return [
-            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained)
+            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in given)
             for arm, other, both_trained in _compared(context, judged)
             if other in judged
         ]
@@ -268,7 +298,7 @@ class _TaskResults:
 
 def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:
     """Each of `arms` with the seed and with its baseline arm, and whether both are trained."""
-    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights != "seed"}
+    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights not in ("seed", "given")}
     pairs = [(arm, context.seed_arm) for arm in arms if arm != context.seed_arm]
     pairs += [(arm, context.baselines[arm].arm) for arm in arms if arm in context.baselines]
     return [(arm, other, {arm, other} <= trained) for arm, other in pairs]

@@ -63,6 +63,8 @@ def check_templates(context: Context) -> None:
     """Raises ModelError if a chat template of the seed can't be used: it raises, its thinking can't be turned off, or
     nothing marks its think traces. A tokenizer that can't be loaded is ignored here: the model may exist only on a
     server."""
+    if context.seed_on_file:
+        return
     try:
         tokenizer = load_tokenizer(context.recipe.model)
     except ModelError:
@@ -145,7 +147,10 @@ def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
 
 
 def needs_rewrites(context: Context) -> bool:
-    """Whether an arm trains on the recipe's rewrites. Also True if no arm trains: the recipe then only rewrites."""
+    """Whether an arm trains on the recipe's rewrites. Also True if no arm but the seed uses the data: the recipe then
+    only rewrites."""
+    if context.recipe.evaluates_only:
+        return False
     arms = context.recipe.arms.values()
     names = [each.name for arm in arms for each in answer_sets(context, arm)]
     return "" in names or all(arm.kind.weights == "seed" for arm in arms)

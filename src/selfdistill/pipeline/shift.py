@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import Any
 
-from ..backends import answering_class
 from ..data import draw
 from ..errors import ExperimentError, RecipeError
 from ..grading.traces import answer_of
@@ -20,9 +19,11 @@ from ..store.identity import path_identity
 from ..store.rows import read_lines, write_json
 from ..store.stage import Stage
 from ..types import Completion, Example, Grade, Progress, Prompt
+from .checkpoint import unlike_seed
 from .context import Context, Run
 from .entries import EvaluatedTask
-from .evaluate import answer_stage, grade_stage, items_stage
+from .evaluate import answer_stage, grade_stage
+from .task_items import items_stage
 
 _PAPERS = "advbench"  # the task that the paper compares answers on
 
@@ -52,9 +53,10 @@ def _target(context: Context) -> EvaluatedTask | None:
 
 
 def shift_stage(context: Context, run: Run) -> Stage | None:
-    """The stage that measures a run's shift; None for the seed, and if no answers can be compared."""
+    """The stage that measures a run's shift; None for the seed, if no answers can be compared, and if the seed's
+    answers come from a baseline file."""
     source, target, config = shift_source(context), _target(context), context.recipe.shift
-    if source is None or run.is_seed:
+    if source is None or run.is_seed or context.seed_on_file:
         return None
     seed = context.runs[context.seed_arm]
     embedding = context.identity(path_identity, config.embedding)
@@ -121,8 +123,8 @@ def _measure(experiment: Experiment, context: Context, run: Run) -> dict[str, An
     grades = [_grades(experiment, context, each, source) for each in (seed, run)]
     tuned, adapter = context.weights_of(run, experiment.directory)
     recipe = context.recipe
-    engine = answering_class(recipe.evaluate.backend, recipe.model)
-    sampled = engine.has_weights and not engine.classifies
+    unlike = unlike_seed(context, run) if run.is_given else ""
+    sampled = all(map(context.has_weights, (seed, run))) and not unlike
     compared = Compared(
         pairs=[
             AnswerPair(item.id, str(texts[0][item.id]), str(texts[1][item.id]), _both(grades[0], grades[1], item.id))
@@ -134,6 +136,7 @@ def _measure(experiment: Experiment, context: Context, run: Run) -> dict[str, An
         embedding=recipe.shift.embedding,
         samples=_samples(experiment, context, source) if sampled else (),
         on_target=_samples(experiment, context, target) if sampled and target and target != source else (),
+        unlike=unlike,
     )
     return {
         "run": run.name,

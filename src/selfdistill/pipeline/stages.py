@@ -23,6 +23,8 @@ def stages_of(context: Context) -> list[Stage]:
     wrong or two stages would write one file, before any paid request."""
     for model, backend in context.engines:
         check_backend(backend, model)
+    if context.recipe.evaluates_only:
+        return [*evaluate_stages(context), *loss_stages(context), *shift_stages(context)]
     gap = gap_stage(context)
     stages = [
         data_stage(context),

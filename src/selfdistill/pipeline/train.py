@@ -36,9 +36,9 @@ from .reasoning import Decision, count_thought, decided, thought_of
 
 
 def train_stage(context: Context, run: Run) -> Stage | None:
-    """The stage that makes the weights of a run; None for the seed."""
+    """The stage that makes the weights of a run; None for the seed and for a checkpoint."""
     folder, arm = f"arms/{run.name}", run.config
-    if run.is_seed:
+    if run.is_seed or run.is_given:
         return None
     if run.towards:
         trained = train_stage(context, context.runs[run.towards])
@@ -96,7 +96,7 @@ def _replay_settings(context: Context, arm: str, replay: ReplayConfig) -> dict[s
 def train_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
     """Trains the runs that aren't trained yet. Interpolated runs come last, after the runs that they need."""
     for run in runs:
-        if not run.is_seed:
+        if not (run.is_seed or run.is_given):
             _train(experiment, context, context.runs[run.towards] if run.towards else run, progress)
     for run in runs:
         stage = train_stage(context, run)

@@ -21,7 +21,8 @@ def report_whole(experiment: Experiment, context: Context, progress: Progress) -
     planned = {stage.name: stage for stage in stages_of(context)}
     if not needs_rewrites(context):
         unused = rewrites(context)
-        del planned[unused.generating.name], planned[unused.verifying.name]
+        for stage in (unused.generating, unused.verifying):
+            planned.pop(stage.name, None)
     left = [name for name, stage in planned.items() if not experiment.finished(stage)]
 
     def report(stage: Stage | None = None, ended: bool = False) -> None:

@@ -16,14 +16,14 @@ class ArmKind:
     """A kind of arm: `data: NAME` in the recipe.
 
     `answers` are the answers of the seed that it trains on if they pass, preferred first: `self` (to the prompt alone)
-    and `rewrites`; rows without one keep the original response. `weights`: the seed's own, trained, or interpolated
-    between the seed and another arm. `label` is how `check` describes it.
+    and `rewrites`; rows without one keep the original response. `weights`: the seed's own, trained, interpolated
+    between the seed and another arm, or given: made elsewhere. `label` is how `check` describes it.
     """
 
     name: str
     label: str
     answers: tuple[Literal["self", "rewrites"], ...] = ()
-    weights: Literal["seed", "trained", "interpolated"] = "trained"
+    weights: Literal["seed", "trained", "interpolated", "given"] = "trained"
 
 
 MIX = "mix"
@@ -38,10 +38,15 @@ ARM_KINDS = {
         ArmKind("self", "the seed's own answers that pass, else originals", ("self",)),
         ArmKind("cascade", "the seed's own answers, else rewrites, else originals", ("self", "rewrites")),
         ArmKind("interpolate", "weights between the seed and another arm", weights="interpolated"),
+        ArmKind("checkpoint", "a model made elsewhere", weights="given"),
         ArmKind(MIX, "rewrites", ("rewrites",)),
     )
 }
 """docs/baselines.md names the paper of each kind."""
+
+
+# Of a checkpoint alone, whose steps resolve its model and its sampling themselves.
+_GIVEN = Mark(lambda _inherited, _section: frozenset(("answer", "loss")), resolved=True)
 
 
 class ReplayConfig(Settings):
@@ -72,12 +77,12 @@ class ReplayConfig(Settings):
 
 
 class ArmConfig(Settings):
-    """What an arm trains on, and how."""
+    """What an arm trains on, and how; or a model made elsewhere, as in `{checkpoint: PATH}`."""
 
     data: str | float
     """none (the seed), original, rewrites (SDFT), self (the seed's own answers that pass, else the original), cascade
-    (its own answer, else the rewrite, else the original), interpolate (weights between the seed and the arm `of`), or a
-    number from 0 to 1: the share of rows that use the rewrite."""
+    (its own answer, else the rewrite, else the original), interpolate (weights between the seed and the arm `of`),
+    checkpoint (a model made elsewhere), or a number from 0 to 1: the share of rows that use the rewrite."""
     n: int | None = Field(default=None, gt=0)
     """Rows to train on; null for all."""
     template: Annotated[str | None, IsPath(TEMPLATES), Mark(resolved=True)] = None
@@ -94,6 +99,20 @@ class ArmConfig(Settings):
     replay: ReplayConfig | None = None
     train: Annotated[dict[str, Any], Mark(resolved=True)] = {}
     """Keys of `train` that differ for this arm."""
+    checkpoint: Annotated[str | dict[str, Any] | None, IsPath(("demo",)), _GIVEN] = None
+    """A model made elsewhere, as a path or hub name, or with keys of `model` that differ: weights, a LoRA adapter of
+    the seed, or with `server` a model behind an endpoint."""
+    sampling: Annotated[dict[str, Any], _GIVEN] = {}
+    """For a checkpoint: keys of evaluate.sampling that differ for it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_elsewhere(cls, values: Any) -> Any:
+        """`{checkpoint: PATH}` is `{data: checkpoint, checkpoint: {path: PATH}}`."""
+        if not isinstance(values, dict) or not values.get("checkpoint"):
+            return values
+        given = values["checkpoint"]
+        return {"data": "checkpoint", **values, "checkpoint": {"path": given} if isinstance(given, str) else given}
 
     @field_validator("data", mode="before")
     @classmethod
@@ -114,6 +133,13 @@ class ArmConfig(Settings):
                 raise ValueError("`data: interpolate` trains nothing: leave out n, replay and train")
         elif self.of is not None or self.alpha is not None:
             raise ValueError("`of` and `alpha` belong to `data: interpolate`")
+        if self.kind.weights == "given":
+            if not isinstance(self.checkpoint, dict) or not self.checkpoint.get("path"):
+                raise ValueError("`data: checkpoint` needs `checkpoint`, the path or hub name of a model")
+            if self.n or self.replay or self.train:
+                raise ValueError("a checkpoint is not trained here: leave out n, replay and train")
+        elif self.checkpoint is not None or self.sampling:
+            raise ValueError("`checkpoint` and its `sampling` go with no other `data`: leave out data")
         if self.best_of and self.answers != ("rewrites",):
             raise ValueError("`best_of` chooses among rewrites; it goes with `data: rewrites` or a mix ratio")
         if self.template is not None and "rewrites" not in self.answers:

@@ -8,14 +8,16 @@ from pydantic import Field, field_validator
 
 from .model import SAMPLING_PRESETS, Sampling
 from .settings import IsPath, Settings, keeps, reruns
+from .suites import SUITES
 
 # Held-out rows in a file of their own are read with the settings of the training rows.
 _DRAWN = reruns("data")
 TEMPLATES = ("own-words", "call", "using", "refer", "math")
 """The names of the rewriting templates that ship with the package."""
-# The rows of the demo's tasks are made by the package.
-_MADE = ("demo-maths", "demo-maths-other", "demo-tool", "demo-tool-other", "demo-code", "demo-lists", "demo-benign",
-    "demo-safety", "demo-jailbreak")  # fmt: skip
+# The rows of the demo's tasks and of the probes are made by the package.
+_MADE = tuple(
+    entry["task"] for name in ("demo", "probes") for entry in SUITES[name].tasks if entry["task"] != "overrefusal"
+)
 
 
 class NearDuplicatesConfig(Settings):

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .model import ModelConfig, Sampling
 from .settings import IsPath, Mark, Settings, check_name, keeps, reruns
+from .suites import written_out
 
 # Merged into the settings of the task's data.
 _ITEMS = reruns("items", resolved=True)
@@ -63,6 +64,7 @@ class EvaluateConfig(Settings):
     """Which tasks are asked, and how."""
 
     tasks: list[TaskEntry] = []
+    """Tasks, and suites such as {suite: probes, size: quick}, which are written out as their tasks (docs/probes.md)."""
     backend: Annotated[str, reruns("answer", resolved=True)] = "hf"
     """Engine that answers."""
     sampling: Annotated[Sampling, reruns("answer")] = Sampling()
@@ -72,7 +74,13 @@ class EvaluateConfig(Settings):
     """Smallest drop that matters, in percentage points: "kept" means that such a drop is ruled out."""
 
     heldout_loss: Annotated[bool | None, keeps()] = None
-    """Measure the loss per token on the references of the target's items; null is true if no grader is named."""
+    """Measure the loss per token on the references of the target's items; null is true if no grader is named, or none
+    but facts and similar, as in the tasks dolly, alpaca, lima and openhermes."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _suites_written_out(cls, tasks: Any) -> Any:
+        return written_out(tasks)
 
     @field_validator("tasks")
     @classmethod

@@ -71,6 +71,9 @@ def _mark(section: type[Settings], name: str) -> IsPath | None:
 def _path(value: Any, mark: IsPath | None, key: str, folder: Path) -> Any:
     if mark is None or not isinstance(value, str | Scalar | dict | list):
         return value
+    if isinstance(value, dict) and not mark.code:  # the keys of a model that differ from another's
+        own = value.get("path")
+        return value if value.get("server") or own is None else {**value, "path": _path(own, mark, key, folder)}
     if mark.code:
         return grader_files(value, lambda file: _absolute(file, key, folder))
     text = value.text if isinstance(value, Scalar) else value

@@ -9,7 +9,7 @@ from pydantic import ValidationError, field_validator, model_validator
 from .arms import DEFAULT_ARMS, ArmConfig
 from .data import DataConfig, RewriteConfig, grader_names
 from .evaluate import EvaluateConfig, JudgeConfig, ShiftConfig
-from .model import ModelConfig
+from .model import ModelConfig, Sampling
 from .problems import problem
 from .settings import Settings, check_name, keeps, merge, reruns
 from .train import TrainConfig
@@ -46,6 +46,11 @@ class Recipe(Settings):
         allowed = [
             f"{name}.trust_remote_code: {model.path}" for name, model in named.items() if model.trust_remote_code
         ]
+        allowed += [
+            f"arms.{name}.checkpoint.trust_remote_code: {model.path}"
+            for name, arm in self.arms.items()
+            if arm.checkpoint and (model := self.arm_model(arm)).trust_remote_code
+        ]
         allowed += [f"rewrite.grader: {grader}" for grader in grader_names(self.rewrite.grader) if ":" in grader]
         return allowed + (["sandbox: none"] if self.sandbox == "none" else [])
 
@@ -61,7 +66,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _arms_usable(self) -> Recipe:
-        if self.task is None and (self.data is None or not self.data.path):
+        if self.task is None and (self.data is None or not self.data.path) and not self.evaluates_only:
             raise ValueError("name a `task`, or your own data in `data.path`")
         if not self.model.path:
             raise ValueError("name a model in `model.path`")
@@ -76,11 +81,14 @@ class Recipe(Settings):
         for name, arm in self.arms.items():
             check_name("arm", name)
             self._arm_fits(name, arm)
-            try:
-                self.arm_train(arm)
-            except ValidationError as error:
-                details = [{**detail, "loc": ("train", *detail["loc"])} for detail in error.errors()]
-                raise ValueError(f"arm {name}: {'; '.join(problem(detail, Recipe) for detail in details)}") from None
+            sections = {"train": self.arm_train, "checkpoint": self.arm_model, "sampling": self.arm_sampling}
+            for section, resolved in sections.items():
+                try:
+                    resolved(arm)
+                except ValidationError as error:
+                    details = [{**detail, "loc": (section, *detail["loc"])} for detail in error.errors()]
+                    said = "; ".join(problem(detail, Recipe) for detail in details)
+                    raise ValueError(f"arm {name}: {said}") from None
         return self
 
     def _arm_fits(self, name: str, arm: ArmConfig) -> None:
@@ -104,6 +112,26 @@ class Recipe(Settings):
     def trained_arm(self, arm: ArmConfig) -> ArmConfig:
         """The arm itself, or the one that it is interpolated from."""
         return self.arms[arm.of] if arm.of else arm
+
+    @property
+    def evaluates_only(self) -> bool:
+        """Whether all that is done is to evaluate the seed and checkpoints, so that no training rows are needed."""
+        kinds = [arm.kind.weights for arm in self.arms.values()]
+        unnamed = self.data is None or not self.data.path
+        evaluated = {*kinds} <= {"seed", "given"} and not self.sweep and bool(self.evaluate.tasks)
+        return evaluated and unnamed and ("given" in kinds or self.task is None)
+
+    def arm_model(self, arm: ArmConfig) -> ModelConfig:
+        """The seed, or for a checkpoint its own model: keys that it does not name are the seed's, but for the place of
+        the seed and the permission to run code of its repository."""
+        if not isinstance(arm.checkpoint, dict):
+            return self.model
+        shared = self.model.model_dump(exclude={"path", "revision", "server", "trust_remote_code"})
+        return ModelConfig.model_validate(merge(shared, arm.checkpoint))
+
+    def arm_sampling(self, arm: ArmConfig) -> Sampling:
+        """The recipe's `evaluate.sampling` with the arm's changes."""
+        return Sampling.model_validate(merge(self.evaluate.sampling.model_dump(), arm.sampling))
 
     def arm_train(self, arm: ArmConfig) -> TrainConfig:
         """The recipe's `train` with the arm's changes."""

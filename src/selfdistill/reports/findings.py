@@ -43,9 +43,10 @@ class Findings:
 
     @property
     def runs(self) -> int:
-        """The number of training runs of each arm that the comparisons cover."""
+        """The number of training runs of each arm that the comparisons cover; 0 if all arms are checkpoints."""
         losses = (row for each in self.losses for row in each["comparisons"])
-        return min((row["runs"] for row in chain(self.comparisons, losses)), default=1)
+        runs = [row["runs"] for row in chain(self.comparisons, losses)]
+        return min((count for count in runs if count), default=0 if runs else 1)
 
     @property
     def scope(self) -> str:

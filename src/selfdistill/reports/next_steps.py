@@ -18,6 +18,8 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     """The sentence, empty if no arm was compared with the seed, and the commands, none if no arm is trained. Both are
     about the arm to use: among the two arms of the headline the one that forgot fewer tasks."""
     findings = Findings.of(verdict)
+    if findings.comparisons and not findings.runs:
+        return "", []  # checkpoints that were made elsewhere: the headline says it all
     rows = findings.glance(findings.headline_arms())
     used = _better(findings, rows) if rows else None
     trained = {arm: path for arm in findings.arms if (path := _model(directory, arm))}

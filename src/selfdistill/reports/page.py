@@ -13,6 +13,7 @@ from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
 from .findings import Findings
+from .gate_files import gate_document
 from .html import render
 from .kept import nearly_vanilla, outcomes
 from .loss_sentences import loss_rows
@@ -88,6 +89,8 @@ def _report(
         saved=saved,
         findings=findings,
         headline=headline(findings),
+        gate=gate_document(saved.verdict),
+        changed=saved.verdict.get("items_changed") or {},
         outcome=outcome,
         commands="\n".join(f"# {title}\n{command}" for title, command in commands if title != "open the report"),
         missing=_missing(saved, findings, found),
@@ -147,12 +150,19 @@ def _missing(saved: Saved, findings: Findings, found: Survey | None) -> list[str
     parts = {
         "the recipe": saved.recipe_text is None,
         "the manifest": not saved.manifest,
-        "rewrites": found is None,
-        "training logs": not saved.training and not trained,
+        "rewrites": found is None and not _untrained(saved),
+        "training logs": not saved.training and not trained and not _untrained(saved),
         "evaluations": not (findings.tasks or findings.losses),
         "comparisons with the seed": not (findings.comparisons or any(row["comparisons"] for row in findings.losses)),
     }
     return [name for name, absent in parts.items() if absent]
+
+
+def _untrained(saved: Saved) -> bool:
+    """Whether the recipe only evaluates models that were made elsewhere."""
+    arms = saved.recipe.get("arms")
+    kinds = {arm.get("data") for arm in arms.values() if isinstance(arm, dict)} if isinstance(arms, dict) else set()
+    return "checkpoint" in kinds and kinds <= {"checkpoint", "none"}
 
 
 def _acceptance(acceptance: dict[str, Any] | None, found: Survey | None) -> dict[str, Any] | None:

@@ -11,8 +11,10 @@ from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
 from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
+from .gate_files import checkpoint_notes
 from .kept import kept_sentence, nearly_vanilla
 from .loss_sentences import loss_headline, loss_notes, loss_summary
+from .probe_sentences import probe_notes
 from .text import change_size, during, percent, points, scope
 from .think_traces import block_notes, trace_sentences
 
@@ -88,8 +90,9 @@ def summary(verdict: JsonRow) -> list[str]:
         if changes:
             targets, rest = ([row for role, row in changes if role == wanted] for wanted in ("target", "other"))
             said = [f"{_verb(row, findings.margin)} on {row['task']} ({change_size(row)})" for row in targets]
-            runs = scope(min(row["runs"] for _, row in changes)).capitalize()
-            sentences.append(f"{runs} of {arm}: {'; '.join([*said, *_tally(rest)])}.")
+            runs = min(row["runs"] for _, row in changes)
+            subject = f"{scope(runs).capitalize()} of {arm}" if runs else f"The checkpoint {arm}"
+            sentences.append(f"{subject}: {'; '.join([*said, *_tally(rest)])}.")
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
     if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
         sentences.append(
@@ -217,6 +220,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
             "python_asserts: asserts about objects of a program's classes run inside the program's own process, which "
             "can fool them. The reason of such a pass ends with 'run in its own process'."
         )
+    if not verdict.get("gate"):  # a gate's own notes hold them
+        yield from checkpoint_notes(verdict.get("checkpoints", {}))
     if caveats["gap_unmeasured"]:
         yield "The gap before training was not measured, because the seed is behind a server."
     if caveats.get("heldout_loss_unmeasured"):
@@ -227,6 +232,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield f"Not evaluated yet: {'; '.join(absent)}."
     for task in verdict["tasks"]:
         yield from _unanswered(task)
+    yield from probe_notes(verdict["tasks"])
     for task in verdict["tasks"]:
         yield from _items_missing(task)
         if "the reference" in task["metric"]:

@@ -31,12 +31,13 @@ WORDS = {
 
 
 def scope(runs: int) -> str:
-    """The subject of a claim: after a single run the claim is about that run, not about the arm."""
-    return "this training run" if runs == 1 else f"{runs} training runs"
+    """The subject of a claim: after a single run the claim is about that run, not about the arm; with 0 runs it is
+    about a checkpoint that was made elsewhere."""
+    return {0: "this checkpoint", 1: "this training run"}.get(runs, f"{runs} training runs")
 
 
 def during(runs: int) -> str:
-    return f"{'in' if runs == 1 else 'over'} {scope(runs)}"
+    return f"{'in' if runs <= 1 else 'over'} {scope(runs)}"
 
 
 def visible(text: str) -> str:

@@ -62,6 +62,8 @@ class Task:
     a `sandbox.Runner`. With `judge`, the recipe's judge model
     grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
     everything, and `load`, `ask` and `grade` are left out.
+
+    `steps` are the difficulty steps of a probe, and `version` is that of its items, which the package generates.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Task:
     judge: Judging | None = None
     answers_of: str | None = None
     harness: Harness | None = None
+    steps: tuple[str, ...] = ()
+    version: int = 0
 
     def __post_init__(self) -> None:
         if self.grader is not None and self.grade is _not_ours:
@@ -91,6 +95,8 @@ class Task:
 
 TASKS: dict[str, str] = {
     "gsm8k": "selfdistill.tasks.gsm8k:TASK",
+    "gsm8k-platinum": "selfdistill.tasks.gsm8k:PLATINUM",
+    "mgsm": "selfdistill.tasks.mgsm:TASK",
     "multiarith": "selfdistill.tasks.multiarith:TASK",
     "openfunctions": "selfdistill.tasks.openfunctions:TASK",
     "tool_calls": "selfdistill.tasks.tool_calls:TASK",
@@ -99,11 +105,15 @@ TASKS: dict[str, str] = {
     "lima": "selfdistill.tasks.lima:TASK",
     "openhermes": "selfdistill.tasks.openhermes:TASK",
     "humaneval": "selfdistill.tasks.humaneval:TASK",
+    "mbpp-plus": "selfdistill.tasks.mbpp:TASK",
+    "jsonschemabench": "selfdistill.tasks.json_schema_bench:TASK",
     "magicoder": "selfdistill.tasks.magicoder:TASK",
     "advbench": "selfdistill.tasks.advbench:TASK",
     "advbench-jailbreak": "selfdistill.tasks.advbench:JAILBREAK",
     "advbench-judged": "selfdistill.tasks.advbench:JUDGED",
     "advbench-jailbreak-judged": "selfdistill.tasks.advbench:JAILBREAK_JUDGED",
+    "strongreject": "selfdistill.tasks.strongreject:TASK",
+    "xstest": "selfdistill.tasks.xstest:TASK",
     "overrefusal": "selfdistill.tasks.overrefusal:TASK",
     "reading": "selfdistill.tasks.reading:TASK",
     "everyday-facts": "selfdistill.tasks.everyday:FACTS",
@@ -118,6 +128,18 @@ TASKS: dict[str, str] = {
     "truthfulqa-mc1": "selfdistill.tasks.knowledge:TRUTHFULQA_MC1",
     "truthfulqa-mc2": "selfdistill.tasks.knowledge:TRUTHFULQA_MC2",
     "ifeval": "selfdistill.tasks.knowledge:IFEVAL",
+    "probe-instructions": "selfdistill.tasks.probes.instructions:TASK",
+    "probe-system": "selfdistill.tasks.probes.system_turn:TASK",
+    "probe-json": "selfdistill.tasks.probes.json_objects:TASK",
+    "probe-tools": "selfdistill.tasks.probes.tool_use:TASK",
+    "probe-maths": "selfdistill.tasks.probes.word_problems:TASK",
+    "probe-lookup": "selfdistill.tasks.probes.lookup:TASK",
+    "probe-lists": "selfdistill.tasks.probes.listing:TASK",
+    "probe-code": "selfdistill.tasks.probes.short_code:TASK",
+    "probe-languages": "selfdistill.tasks.probes.languages:TASK",
+    "probe-memory": "selfdistill.tasks.probes.memory:TASK",
+    "probe-refusal": "selfdistill.tasks.probes.harmful:TASK",
+    "probe-format": "selfdistill.tasks.probes.shapes:TASK",
     "demo-maths": "selfdistill.tasks.demo_skills:MATHS",
     "demo-tool": "selfdistill.tasks.demo_skills:TOOL",
     "demo-maths-other": "selfdistill.tasks.demo_skills:MATHS_OTHER",

@@ -60,3 +60,12 @@ TASK = Task(
     template="math",
     paper_template="math",
 )
+# 1,209 of its test problems, checked again (Vendrow et al. 2025). https://huggingface.co/datasets/madrylab/gsm8k-platinum
+PLATINUM = replace(
+    TASK,
+    name="gsm8k-platinum",
+    test=DataConfig(path="madrylab/gsm8k-platinum", config="main", split="test"),
+    train=None,
+    template=None,
+    paper_template=None,
+)

@@ -43,6 +43,8 @@ def measure(compared: Compared) -> dict[str, Any]:
             metrics[name] = measured.figures
             distributions |= {name: list(measured.values)} if measured.values else {}
     try:
+        if compared.unlike:
+            raise UnmeasuredError(compared.unlike)
         parameters = parameter_shift(compared.seed, compared.tuned, compared.adapter)
     except UnmeasuredError as error:
         parameters = None

@@ -77,7 +77,8 @@ class Compared:
 
     `pairs` are the texts to compare. The distributions are compared on `samples`, the seed's answers to the same
     prompts, and on `on_target`, the seed's answers to the target task's prompts if the target is a different task.
-    `tuned` is the tuned model, or the seed if `adapter` is the folder of an adapter for the seed.
+    `tuned` is the tuned model, or the seed if `adapter` is the folder of an adapter for the seed. `unlike` is the
+    reason if only the texts can be compared; it is empty for models of one kind.
     """
 
     pairs: Sequence[AnswerPair]
@@ -87,6 +88,7 @@ class Compared:
     embedding: str = "sentence-transformers/all-MiniLM-L6-v2"
     samples: Sequence[Sample] = ()
     on_target: Sequence[Sample] = ()
+    unlike: str = ""
 
     @cached_property
     def models(self) -> BothModels:

@@ -22,6 +22,8 @@ _LOGITS = 2**27  # per batch and model; half a GiB as float32
 
 def kl(compared: Compared) -> Measured:
     """The KL divergence on the prompts whose answers are compared. Standard error and interval are over prompts."""
+    if compared.unlike:
+        raise UnmeasuredError(compared.unlike)
     if not compared.samples:
         raise UnmeasuredError("The KL divergence is off (shift.kl_prompts=0), or the seed's weights are not available.")
     return _kl(compared, compared.samples)

@@ -79,7 +79,7 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
     found.plan = list(_plan_lines(context))
     with TemporaryDirectory() as name:
         folder = Path(name)
-        counts = _read(context, found, folder, progress)
+        counts = None if context.recipe.evaluates_only else _read(context, found, folder, progress)
         rows = list(islice(iter_conversations(folder / "train.jsonl"), _ROWS)) if counts else []
         _prompts(context, rows, found, folder)
         found.missing += missing_here(context, context.runs.values())
@@ -114,7 +114,8 @@ def _plan_lines(context: Context) -> Iterator[str]:
     size = f"{source.n} rows drawn with seed {source.seed}" if source.n else "all rows"
     held = f", {source.heldout} held out" if source.heldout else ""
     yield f"model     {recipe.model.path} on {pick_device(recipe.model.device)}, template {recipe.model.chat_template}"
-    yield f"data      {source.path} ({size}{held})"
+    if not recipe.evaluates_only:
+        yield f"data      {source.path} ({size}{held})"
     drawn = "greedy" if sampling.temperature == 0 else f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
     grader = recipe.rewrite.grader or (f"that of {recipe.task}" if recipe.task else "none")
     grader = "none (filters only)" if grader == "none" else grader
@@ -176,7 +177,7 @@ def _amounts(
 ) -> None:
     """How much work there is: tokens, steps, items, disk, and time if `probe`; and the rows that don't fit."""
     items, train = item_counts(context, folder / "heldout.jsonl", found.add), folder / "train.jsonl"
-    runs = [run for run in context.runs.values() if not run.is_seed]
+    runs = [run for run in context.runs.values() if not (run.is_seed or run.is_given)]
     try:
         lengths = measure_rows(context, train, partial(told, "check, counting tokens"))
         for allowed, sentence in unfit_rows(context, context.recipe.arms, lengths, train):

@@ -22,6 +22,10 @@ def arm_lines(context: Context) -> Iterator[str]:
         if arm.kind.weights == "seed":
             yield f"arm       {name}: {arm.kind.label}"
             continue
+        if arm.checkpoint:
+            model = recipe.arm_model(arm)
+            yield f"arm       {name}: {arm.kind.label}, {model.path}{' at ' + model.server.url if model.server else ''}"
+            continue
         if arm.of:
             yield f"arm       {name}: {arm.alpha:g} of the way from the seed to {arm.of}, untrained"
             continue

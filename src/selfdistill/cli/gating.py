@@ -1,0 +1,193 @@
+"""Commands on models that were made elsewhere: compare, gate, baseline."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import RecipeError, SelfDistillError
+from .progress import show_progress
+from .show import say, say_heading, show_verdict
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+_MODEL = "a model folder, a LoRA adapter of the seed, a GGUF file, a hub name, demo, or an endpoint as URL#NAME"
+Seed = Annotated[str, typer.Argument(metavar="SEED", help=f"The model before: {_MODEL}.")]
+Suite = Annotated[str, typer.Option(help="The tasks: probes, public or demo.")]
+Size = Annotated[str, typer.Option(help="quick or full: how many items per task.")]
+TargetRows = Annotated[
+    str | None, typer.Option("--target", help="What the candidate was tuned for: a file of rows, or a task's name.")
+]
+KeyEnv = Annotated[
+    str | None, typer.Option("--key-env", help="Environment variable with the API key of the endpoints.")
+]
+Folder = Annotated[
+    Path | None, typer.Option("--dir", help="Directory of the experiment. [default: runs/COMMAND-NAME-DIGEST]")
+]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of a recipe, such as model.dtype=float32.")
+]
+_OVERRIDE = re.compile(r"[a-z_]+(\.[\w-]+)*=.*", re.DOTALL)
+
+
+def compare(
+    seed: Seed,
+    candidates: Annotated[
+        list[str], typer.Argument(metavar="CANDIDATE...", help="The models to compare; then KEY=VALUE settings.")
+    ],
+    suite: Suite = "probes",
+    size: Size = "quick",
+    target: TargetRows = None,
+    margin: Annotated[float, typer.Option(help="The smallest drop that matters, as a share.")] = 0.05,
+    key_env: KeyEnv = None,
+    directory: Folder = None,
+) -> None:
+    """Compare any models with a seed on a suite, without a recipe, and write the same page as `run`."""
+    from .. import pipeline
+    from ..pipeline.gate_recipe import comparison_recipe, default_folder
+
+    named = [each for each in candidates if not _OVERRIDE.fullmatch(each)]
+    overrides = [each for each in candidates if _OVERRIDE.fullmatch(each)]
+    if not named:
+        raise RecipeError("compare needs a seed and at least one candidate; name a model after the seed.")
+    arms = _arm_names(named)
+    recipe = comparison_recipe(seed, arms, suite, size, overrides, target=target, margin=margin, key_env=key_env)
+    where = directory or default_folder("compare", recipe)
+    with show_progress() as progress:
+        verdict = pipeline.run(recipe, where, progress)
+    show_verdict(verdict, where)
+
+
+def _arm_names(models: list[str]) -> dict[str, str]:
+    """A name for each model's arm: the last part of its path, with a number if two are the same."""
+    found: dict[str, str] = {}
+    for model in models:
+        name = re.sub(r"[^\w.+=-]+", "-", re.split(r"[/#]", model.rstrip("/"))[-1]).lstrip(".") or "model"
+        name = f"{name}-candidate" if name == "seed" else name
+        taken = sum(other == name or other.startswith(f"{name}-") for other in found)
+        found[f"{name}-{taken + 1}" if name in found else name] = model
+    return found
+
+
+def gate(
+    seed: Seed,
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help=f"The model after: {_MODEL}.")],
+    overrides: Settings = None,
+    suite: Suite = "probes",
+    size: Size = "quick",
+    margin: Annotated[float, typer.Option(help="The largest mean drop that is accepted, as a share.")] = 0.05,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="File of `selfdistill baseline` with the seed's answers; the seed is not loaded."),
+    ] = None,
+    target: TargetRows = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Pass only if every skill is shown to be within it.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the result as JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request.")] = None,
+    key_env: KeyEnv = None,
+    directory: Folder = None,
+) -> None:
+    """Decide whether a model forgot what its seed could do. Exit code 0: shown to be within the margin, and no skill
+    shown to have lost; 1: forgot; 2: could not run, or the suite shows nothing; 3: undecided."""
+    from ..pipeline.gate_recipe import comparison_recipe
+    from ..reports.gate_files import failed_document, gate_document
+
+    files = {"json": json_file, "junit": junit, "markdown": markdown}
+    try:
+        recipe = comparison_recipe(
+            seed, {"candidate": candidate}, suite, size, overrides or [], target=target, margin=margin, key_env=key_env
+        )
+        verdict, where = _run_gate(recipe, suite, size, strict, baseline, target, directory)
+    except SelfDistillError as error:
+        _write(failed_document(str(error)), files)
+        raise
+    document = gate_document(verdict)
+    assert document is not None
+    show_verdict(verdict, where)
+    say_heading(document["sentence"])
+    for note in document["notes"]:
+        say("- " + note)
+    for path in _write(document, files):
+        say(f"Wrote {path}")
+    raise typer.Exit(document["exit_code"])
+
+
+def _run_gate(
+    recipe: Recipe,
+    suite: str,
+    size: str,
+    strict: bool,
+    baseline: Path | None,
+    target: str | None,
+    directory: Path | None,
+) -> tuple[dict[str, Any], Path]:
+    from .. import pipeline
+    from ..pipeline.baseline import check_plan, read_baseline, with_baseline
+    from ..pipeline.gate_recipe import default_folder, gate_design
+
+    design = gate_design(suite, size, strict, baseline, target)
+    content = None
+    if baseline:
+        content = read_baseline(baseline)
+        check_plan(content, design, baseline)
+        recipe = with_baseline(recipe, content)
+    where = directory or default_folder("gate", recipe, content and content["digest"])
+    with show_progress() as progress:
+        return pipeline.gate(recipe, where, design, progress, content), where
+
+
+def _write(document: dict[str, Any], files: dict[str, Path | None]) -> list[Path]:
+    """Writes the files that are asked for. Returns their paths."""
+    from ..reports.gate_files import gate_junit, gate_markdown
+    from ..store.rows import write_text
+
+    written = []
+    texts = {
+        "json": lambda: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        "junit": lambda: gate_junit(document),
+        "markdown": lambda: gate_markdown(document),
+    }
+    for kind, path in files.items():
+        if path:
+            try:
+                write_text(path, texts[kind]())
+            except OSError as error:
+                raise RecipeError(f"{path} can't be written ({error.strerror}); name another file.") from None
+            written.append(path)
+    return written
+
+
+def baseline(
+    seed: Seed,
+    overrides: Settings = None,
+    to: Annotated[Path, typer.Option("--to", help="File to write; compressed if its name ends in .gz.")] = Path(
+        "baseline.json.gz"
+    ),
+    suite: Suite = "probes",
+    size: Size = "quick",
+    target: TargetRows = None,
+    key_env: KeyEnv = None,
+    directory: Folder = None,
+) -> None:
+    """Write the seed's graded answers to a file, so that `gate --baseline` need not run the seed."""
+    from .. import pipeline
+    from ..pipeline.baseline import write_baseline
+    from ..pipeline.gate_recipe import comparison_recipe, default_folder, gate_design
+
+    recipe = comparison_recipe(seed, {}, suite, size, overrides or [], target=target, key_env=key_env)
+    design = gate_design(suite, size, False, None, target)
+    where = directory or default_folder("baseline", recipe)
+    with show_progress() as progress:
+        content = pipeline.make_baseline(recipe, where, design, progress)
+    write_baseline(to, content)
+    answers = sum(len(task["answers"]) for task in content["tasks"].values())
+    say(f"Wrote {answers:,} answers of {seed} to {len(content['tasks'])} tasks: {to}, digest {content['digest']}")
+    say(f"Next: selfdistill gate {seed} CANDIDATE --suite {suite} --baseline {to}")

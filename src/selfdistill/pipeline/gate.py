@@ -1,0 +1,171 @@
+"""The gate: asks the seed and a candidate a part of the items at a time, and stops once the answer is clear.
+
+Writes gate.json, the plan and the looks so far, from which a report computes the decision again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ..errors import StageError
+from ..measure.comparisons import Comparison, Pair, compare
+from ..measure.noninferiority import LOOKS, NOT_RUN, Decision, Information, decide
+from ..store.experiment import Experiment
+from ..store.rows import read_lines, write_json
+from ..types import Progress
+from .context import Context, Run
+from .difficulty import uninformative
+from .evaluate import answer_stage, evaluate_runs
+
+CANDIDATE, SEED = "candidate", "seed"
+"""The names of the arms."""
+DESIGN = "gate.json"
+
+
+@dataclass(frozen=True)
+class Design:
+    """The plan of a gate: the suite with its version and size, whether every skill has to be within the margin, the
+    shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
+    `target` is what the target is, as the user named it."""
+
+    suite: str
+    version: int
+    size: str
+    strict: bool = False
+    looks: tuple[float, ...] = ()
+    baseline: str | None = None
+    target: str | None = None
+
+
+def read_design(experiment: Experiment) -> Design | None:
+    """The plan in an experiment's directory; None if it is not one of a gate."""
+    path = experiment.path(DESIGN)
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Design(**{**values, "looks": tuple(values["looks"])})
+
+
+def ask_in_looks(
+    experiment: Experiment,
+    context: Context,
+    design: Design,
+    progress: Progress,
+    clear: Callable[[Experiment, Context], bool],
+) -> Context:
+    """Answers and grades a look at a time until the decision is `clear`. Returns the context of the last look. Raises
+    StageError if answers are missing because an engine failed."""
+    for number in range(1, len(LOOKS) + 1):
+        context = replace(context, looks=LOOKS[:number])
+        design = replace(design, looks=LOOKS[:number])
+        evaluate_runs(experiment, context, (), progress)
+        _stop_if_unanswered(experiment, context)
+        write_json(experiment.path(DESIGN), asdict(design))
+        if clear(experiment, context):
+            break
+    return context
+
+
+def _stop_if_unanswered(experiment: Experiment, context: Context) -> None:
+    """A decision without the answers that an engine failed to give would be about other items than planned."""
+    for run in context.runs.values():
+        for task in context.tasks.values():
+            if task.asked and (failed := experiment.counts(answer_stage(context, run, task).name).get("transient")):
+                raise StageError(
+                    f"{failed} answers of {run.name} to {task.name} failed because its engine or endpoint did. "
+                    "Finished answers are kept; run the same command again to ask for the others."
+                )
+
+
+# ---- the decision
+
+
+def compared(pairs: Sequence[tuple[str, Pair]], margin: float, design: Design | None) -> list[Comparison]:
+    """The comparisons of all pairs, each with the role of its task. The skills of a gate are a family without the
+    target, and all p-values are adjusted for its looks."""
+    if design is None:
+        return compare([pair for _, pair in pairs], margin)
+    roles = [[pair for role, pair in pairs if role == wanted] for wanted in ("target", "other")]
+    return [row for own in roles for row in compare(own, margin, design.looks)]
+
+
+def gate_result(
+    experiment: Experiment,
+    context: Context,
+    pairs: Sequence[tuple[str, Pair]],
+    comparisons: Sequence[Comparison],
+    design: Design,
+) -> dict[str, Any]:
+    """The decision with what it rests on, as in docs/gate.md. The sentences are added by `reports.gate_files`."""
+    skills = [pair for role, pair in pairs if role == "other"]
+    rows = {row.task: row for row in comparisons}
+    margin = context.recipe.evaluate.margin / 100
+    shown = [rows[pair.task] for pair in skills if pair.task in rows]
+    kinds = _kinds_of_probes(context, skills)
+    found = decide(skills, shown, margin, design.looks, design.strict, kinds) if shown else _NOTHING
+    run = context.runs_of(CANDIDATE)[0]
+    return {
+        "exit_code": found.code,
+        "clear": found.clear,
+        "margin": margin,
+        "strict": design.strict,
+        "suite": {"name": design.suite, "version": design.version, "size": design.size},
+        "seed": context.recipe.model.path,
+        "candidate": context.model_of(run.config).path,
+        "baseline": design.baseline,
+        "looks": list(design.looks),
+        "looks_planned": list(LOOKS),
+        "mean": found.mean.to_json() if found.mean else None,
+        "lost": found.lost,
+        "undecided": found.undecided,
+        "uninformative": dict(found.uninformative),
+        "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := rows.get(pair.task))],
+        "same_answers": _same_answers(experiment, context, run),
+        "candidate_endings": _endings(experiment, context, run),
+    }
+
+
+def _kinds_of_probes(context: Context, skills: Sequence[Pair]) -> dict[str, Information]:
+    """For tasks with difficulty steps: whether the seed's score in the chosen step leaves room, as the verdict says."""
+    found: dict[str, Information] = {}
+    for pair in skills:
+        seed = [*pair.other[0].values()]
+        if context.tasks[pair.task].task.steps and seed:
+            found[pair.task] = uninformative(sum(seed) / len(seed)) or "informative"
+    return found
+
+
+_NOTHING = Decision(NOT_RUN, None, [], [], {}, clear=True)
+
+
+def _answered(experiment: Experiment, context: Context, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
+    """The answers of a run as text, by task and item."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, task in context.tasks.items():
+        path = experiment.path(answer_stage(context, run, task).output) if task.asked else None
+        if path and not task.task.harness and path.is_file():
+            found |= {(name, row["id"]): row for row in read_lines(path)}
+    return found
+
+
+def _same_answers(experiment: Experiment, context: Context, run: Run) -> dict[str, int]:
+    """How many of the items that both answered have the same answer, to the letter."""
+    seed, own = (_answered(experiment, context, each) for each in (context.runs[context.seed_arm], run))
+    both = [key for key in own if key in seed]
+    return {"same": sum(own[key]["text"] == seed[key]["text"] for key in both), "of": len(both)}
+
+
+def _endings(experiment: Experiment, context: Context, run: Run) -> dict[str, int]:
+    """How many answers of the candidate end in a loop or in garble or are empty, and how many there are."""
+    counts: dict[str, int] = {"all": 0, "loop": 0, "garbled": 0, "empty": 0}
+    for name in context.tasks:
+        path = experiment.path("arms", run.name, "evaluate", name, "grades.jsonl")
+        for row in read_lines(path) if path.is_file() else ():
+            for end in row.get("ends", ()):
+                counts["all"] += 1
+                if end in counts:
+                    counts[end] += 1
+    return counts

@@ -1,0 +1,241 @@
+"""The gate in words and files: the sentence, the JSON, the JUnit XML and the Markdown summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from xml.etree import ElementTree
+
+from .findings import JsonRow
+from .loss_sentences import nats
+from .text import change_size, count, percent, points, shorten, visible
+
+OUTCOMES = {0: "passed", 1: "forgot", 2: "not run", 3: "undecided"}
+_FORMAT = "selfdistill gate 1"
+_MANY_BROKEN = 0.5
+_INFORMATION = {
+    "floor": "the seed is at the floor, so there is nothing to forget",
+    "ceiling": "the seed is at the ceiling, so only a large loss would show",
+}
+
+
+def gate_document(verdict: JsonRow) -> JsonRow | None:
+    """The result of a gate as `--json` writes it (docs/gate.md lists the keys); None for a verdict without a gate."""
+    gate = verdict.get("gate")
+    if not gate:
+        return None
+    skills = list(_skills(verdict, gate))
+    losses = [
+        {"task": each["task"], **row}
+        for each in verdict["heldout_loss"]
+        for row in each["comparisons"]
+        if row["arm"] == "candidate"
+    ]
+    return {
+        "format": _FORMAT,
+        "outcome": OUTCOMES[gate["exit_code"]],
+        **gate,
+        "target_loss": losses,
+        "sentence": _sentence(gate, skills, losses),
+        "notes": list(_notes(verdict, gate, skills)),
+        "skills": skills,
+        "examples": verdict["items_changed"]["examples"],
+        "in_common": verdict["items_changed"]["in_common"].get("candidate", []),
+    }
+
+
+def failed_document(error: str) -> JsonRow:
+    """The result of a gate that could not run."""
+    return {"format": _FORMAT, "outcome": OUTCOMES[2], "exit_code": 2, "sentence": error, "notes": [], "skills": []}
+
+
+def _skills(verdict: JsonRow, gate: JsonRow) -> Iterator[JsonRow]:
+    """A row per skill: both scores, the comparison, and the items that changed."""
+    rows = {row["task"]: row for row in verdict["comparisons"]}
+    changed = {row["task"]: row for row in verdict["items_changed"]["flips"]}
+    kept = ("difference", "low", "high", "p_value", "p_holm", "p_kept", "word", "needed")
+    for task in verdict["tasks"]:
+        row = rows.get(task["task"])
+        if task["role"] == "target" or row is None:
+            continue
+        scores = {arm: (task["scores"].get(arm) or {}).get("value") for arm in ("seed", "candidate")}
+        flips = {
+            key: value for key, value in changed.get(task["task"], {}).items() if key not in ("task", "arm", "word")
+        }
+        information = gate["uninformative"].get(task["task"], "informative")
+        about = {"skill": task["task"], "about": task["skill"], "n": row["n"], "information": information}
+        yield {**about, **scores, **{key: row[key] for key in kept}, "items": flips}
+
+
+def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow]) -> str:
+    """The result in one or two sentences."""
+    code, mean, margin = gate["exit_code"], gate["mean"], f"{100 * gate['margin']:g} points"
+    said = ""
+    if mean:
+        span = f"95 % interval {points(mean['low'])} to {points(mean['high'])}"
+        said = f"{points(mean['difference'])} points on average over {_skills_of(mean['skills'])} ({span})"
+    if code == 1:
+        lost = [f"{row['skill']} ({points(row['difference'])})" for row in skills if row["skill"] in gate["lost"]]
+        parts = [f"it lost on {', '.join(lost)}"] if lost else []
+        parts += [f"the mean is shown to be {margin} or more below the seed"] if mean and mean["beyond"] else []
+        return f"Forgot: {' and '.join(parts)}{f'; {said}' if said else ''}."
+    if code == 2:
+        return (
+            "Not decided: every skill of the suite is uninformative, since the seed is at the floor or the ceiling; "
+            "choose another suite."
+        )
+    target = _target(gate["targets"], losses, gate["margin"])
+    if code == 0:
+        loss = "no loss shown elsewhere" if target else "no skill is shown to have lost"
+        return f"Passed: {target}{loss}, and the mean is within {margin} of the seed: {said}."
+    return f"Undecided: {target}{said}; {_missing(gate, skills, margin)}"
+
+
+def _skills_of(number: int) -> str:
+    return "1 skill" if number == 1 else f"{number} skills"
+
+
+def _target(targets: Sequence[JsonRow], losses: Sequence[JsonRow], margin: float) -> str:
+    """The change on the target, as the beginning of a sentence; empty without a target."""
+    verbs = {"gained": "gained", "forgot": "lost", "kept": f"less than {100 * margin:g} points lost"}
+    said = []
+    for row in targets:
+        verb = verbs.get(row["word"], "no change shown")
+        size = f"{points(row['difference'])[1:]} points " if row["word"] in ("gained", "forgot") else ""
+        said.append(f"{verb} {size}on {row['task']}")
+    said += [
+        f"held-out loss on {row['task']} {row['word']} ({nats(row['difference'])} nats per token)" for row in losses
+    ]
+    return f"{', '.join(said)}; " if said else ""
+
+
+def _missing(gate: JsonRow, skills: Sequence[JsonRow], margin: str) -> str:
+    """What is not shown, and the items that would show it."""
+    mean = gate["mean"]
+    if not mean["within"]:
+        needed = mean["needed"]
+        rest = f"about {count(needed)} items per skill are needed" if needed else "more items alone will not decide it"
+        return f"the mean is neither shown to be within {margin} of the seed nor beyond; {rest}."
+    undecided = [row for row in skills if row["skill"] in gate["undecided"]]
+    return f"not every skill is shown to be within {margin}: {_each_needed(undecided)}."
+
+
+def _each_needed(rows: Sequence[JsonRow]) -> str:
+    return ", ".join(
+        f"{row['skill']} (about {count(row['needed'])} items needed)" if row["needed"] else f"{row['skill']}"
+        for row in rows
+    )
+
+
+def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterator[str]:
+    same, ends = gate["same_answers"], gate["candidate_endings"]
+    if same["of"] and same["same"] == same["of"]:
+        yield f"The candidate answers all {count(same['of'])} items as the seed does, to the letter."
+    elif same["of"]:
+        yield f"{count(same['same'])} of {count(same['of'])} answers are the same as the seed's, to the letter."
+    for ending in ("empty", "loop", "garbled"):
+        if ends["all"] and ends[ending] >= _MANY_BROKEN * ends["all"]:
+            what = {"empty": "are empty", "loop": "end in a loop", "garbled": "are garbled"}[ending]
+            yield f"{count(ends[ending])} of {count(ends['all'])} answers of the candidate {what}."
+    for kind, why in _INFORMATION.items():
+        if names := [name for name, found in gate["uninformative"].items() if found == kind]:
+            yield f"Uninformative: {', '.join(names)}: {why}."
+    undecided = [row for row in skills if row["skill"] in gate["undecided"]]
+    if undecided and not (gate["exit_code"] == 3 and gate["mean"] and gate["mean"]["within"]):
+        yield f"Not shown to be within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}."
+    yield _looked(gate)
+    if gate["baseline"]:
+        yield (
+            f"The seed's answers are from the baseline file {gate['baseline']} and the seed was not loaded, so the "
+            "shift from it is not measured."
+        )
+    yield from checkpoint_notes(verdict.get("checkpoints", {}))
+
+
+def _looked(gate: JsonRow) -> str:
+    done, planned = gate["looks"], gate["looks_planned"]
+    if not done or done[-1] == planned[-1]:
+        return f"Looked at the results {len(done)} times, up to all items; the error rates hold over all looks."
+    share = f"{100 * done[-1]:g} % of the items"
+    return f"Stopped after {share}, at look {len(done)} of {len(planned)}, since the answer was clear."
+
+
+def checkpoint_notes(checkpoints: JsonRow) -> Iterator[str]:
+    """Where a checkpoint differs from the seed in how it is asked."""
+    for name, facts in checkpoints.items():
+        if facts["kind"] == "adapter":
+            yield f"{name} is an adapter on {facts['base'] or 'the seed'}."
+        if facts["same_template"] is False:
+            yield f"{name} has another chat template than the seed, and is asked with its own."
+        if facts["same_tokenizer"] is False:
+            yield f"{name} has another tokenizer than the seed."
+        if facts["kind"] == "served":
+            yield f"{name} is behind an endpoint, so its template and tokenizer are not compared with the seed's."
+        if not facts["same_sampling"]:
+            yield f"{name} is sampled with other settings than the seed."
+
+
+# ---- files
+
+
+def gate_markdown(document: JsonRow) -> str:
+    """A summary for a pull request."""
+    signs = {"passed": "✅", "forgot": "❌", "undecided": "❔", "not run": "⚠️"}
+    lines = [
+        f"### {signs[document['outcome']]} selfdistill gate: {document['outcome']}",
+        "",
+        _md(document["sentence"]),
+        "",
+    ]
+    if document["skills"]:
+        lines += ["| skill | n | seed | candidate | change | 95 % interval | right → wrong | wrong → right | |"]
+        lines += ["|---|--:|--:|--:|--:|---|--:|--:|---|"]
+    for row in document["skills"]:
+        items = row["items"]
+        word = row["word"] if row["information"] == "informative" else f"{row['word']}, {row['information']}"
+        word += f", about {count(row['needed'])} items needed" if row["needed"] else ""
+        changes = (items.get("right_to_wrong_adjusted"), items.get("wrong_to_right_adjusted"))
+        span = f"{points(row['low'])} to {points(row['high'])}"
+        cells = [_md(row["skill"]), count(row["n"]), percent(row["seed"]), percent(row["candidate"])]
+        cells += [points(row["difference"]), span, *map(percent, changes), word]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {_md(note)}" for note in document["notes"])]
+    for example in document.get("examples", ()):
+        lines += ["", f"**{_md(example['task'])}**, one of {example['of']} forgotten items", ""]
+        for name in ("prompt", "seed", "answer"):
+            label = "candidate" if name == "answer" else name
+            lines.append(f"- {label}: {_md(shorten(visible(example[name]), 300))}")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _md(text: str) -> str:
+    """Text of a model or a user, so that Markdown shows it and does not read it."""
+    return "".join(f"\\{sign}" if sign in r"\`*_{}[]<>#|!~" else sign for sign in visible(text))
+
+
+def gate_junit(document: JsonRow) -> str:
+    """JUnit XML with a test case per skill and one for the gate. A case fails for a loss and is skipped if it is
+    undecided or uninformative; the gate's own case is an error if it could not run."""
+    suite = ElementTree.Element("testsuite", name="selfdistill gate")
+    whole = ElementTree.SubElement(suite, "testcase", classname="selfdistill.gate", name="gate")
+    code = document["exit_code"]
+    if code:
+        kind = {1: "failure", 2: "error", 3: "failure"}[code]
+        ElementTree.SubElement(whole, kind, message=_xml(document["sentence"]), type=document["outcome"])
+    for row in document["skills"]:
+        case = ElementTree.SubElement(suite, "testcase", classname="selfdistill.gate.skill", name=_xml(row["skill"]))
+        if row["word"] == "forgot":
+            ElementTree.SubElement(case, "failure", message=f"lost: {change_size(row)}", type="forgot")
+        elif row["information"] != "informative" or row["word"] == "can't tell":
+            why = row["information"] if row["information"] != "informative" else "undecided"
+            ElementTree.SubElement(case, "skipped", message=f"{why}: {change_size(row)}")
+    found = {kind: len(suite.findall(f".//{kind}")) for kind in ("failure", "error", "skipped")}
+    suite.set("tests", str(len(document["skills"]) + 1))
+    for kind, plural in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(plural, str(found[kind]))
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _xml(text: str) -> str:
+    """Text without the characters that XML can't hold."""
+    return "".join(sign for sign in visible(text) if sign in "\t\n" or ord(sign) >= 32)

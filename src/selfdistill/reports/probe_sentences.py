@@ -1,0 +1,34 @@
+"""Sentences about probes: the difficulty step of each, and those that are uninformative for the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .findings import JsonRow
+from .text import percent
+
+_WHY = {
+    "floor": "a loss can hardly show",
+    "ceiling": "only a large loss can show",
+}
+
+
+def probe_notes(tasks: Sequence[JsonRow]) -> Iterator[str]:
+    """The steps that the seed's score chose, and the probes whose seed is at floor or ceiling in their step."""
+    chosen: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.get("step_scores"):
+            chosen.setdefault(task["step"], []).append(task["task"])
+    if chosen:
+        parts = "; ".join(f"{step}: {', '.join(names)}" for step, names in chosen.items())
+        yield f"Steps of the probes, chosen by the seed's score on items that are not reported: {parts}."
+    for bound, why in _WHY.items():
+        if names := [_with_score(task) for task in tasks if task.get("uninformative") == bound]:
+            where = f"the seed is at the {bound} in the step that fits it best, where {why}"
+            yield f"Uninformative, as {where}: {', '.join(names)}."
+
+
+def _with_score(task: JsonRow) -> str:
+    """The task, its step, and the score of the seed, which is the arm that chose the step."""
+    value = task["seed_score"]
+    return f"{task['task']} ({task['step']}, {percent(value)} %)"

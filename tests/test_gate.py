@@ -1,0 +1,259 @@
+"""The gate on models that were made elsewhere, through the command: exit codes, files, baselines, and bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from support.command import Done
+from support.demo import make_adapter
+from support.rows import read_rows
+from support.server import RESET, Server, reply
+from support.tiny import tiny_model
+
+from selfdistill import make_recipe, run
+from selfdistill.demo import SEED
+from selfdistill.models.loading import load_model
+from selfdistill.pipeline import gate as run_gate
+from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design
+from selfdistill.recipe import ModelConfig
+
+Command = Callable[..., Done]
+TWO = "evaluate.tasks=[{task: demo-lists, n: 60}, {task: demo-maths-other, n: 60}]"
+FAST = (TWO, "evaluate.sampling.max_new_tokens=48", "shift.task=null", "model.dtype=float32")
+DEMO = ("--suite", "demo")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_adapter(tmp_path_factory.mktemp("broken"), 16, "all-linear")
+
+
+def test_a_model_against_itself_passes_and_is_named(command: Command) -> None:
+    done = command("gate", "demo", "demo", *FAST, *DEMO, "--json", "a.json", "--junit", "a.xml", "--markdown", "a.md")
+    found = json.loads(Path("a.json").read_text())
+    assert (done.code, found["exit_code"], found["outcome"]) == (0, 0, "passed"), done.said
+    assert found["same_answers"]["same"] == found["same_answers"]["of"] > 0
+    assert "as the seed does, to the letter" in done.said
+    suite = ElementTree.parse("a.xml").getroot()
+    assert (suite.get("failures"), suite.get("errors"), suite.get("tests")) == ("0", "0", "3")
+    assert "passed" in Path("a.md").read_text()
+    page = next(Path("runs").glob("gate-*/report.html")).read_text()
+    assert "The gate: passed" in page
+
+
+def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command: Command, broken: str) -> None:
+    done = command("gate", "demo", broken, *FAST, *DEMO, "--json", "a.json", "--junit", "a.xml", "--markdown", "a.md")
+    found = json.loads(Path("a.json").read_text())
+    assert (done.code, found["outcome"]) == (1, "forgot"), done.said
+    assert found["looks"] != found["looks_planned"]
+    assert {row["task"] for row in found["examples"]} == set(found["lost"])
+    lost = next(row for row in found["skills"] if row["skill"] == found["lost"][0])
+    assert lost["items"]["right_to_wrong"] - lost["items"]["wrong_to_right"] == pytest.approx(-lost["difference"])
+    assert "is an adapter on" in done.said
+    assert ElementTree.parse("a.xml").getroot().get("failures") == str(1 + len(found["lost"]))
+    again = command("gate", "demo", broken, *FAST, *DEMO)
+    assert again.code == 1
+    assert "loading" not in again.said
+
+
+def test_the_keys_of_the_json_are_those_that_the_page_lists(command: Command) -> None:
+    command("gate", "demo", "demo", *FAST, *DEMO, "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    table = (Path(__file__).parents[1] / "docs" / "gate.md").read_text().split("## `--json`")[1].split("\n## ")[0]
+    for key in (*found, *found["skills"][0], *found["mean"]):
+        assert f"`{key}`" in table or key in table, key
+
+
+def test_a_baseline_file_takes_the_place_of_the_seed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("seed").resolve()
+    shutil.copytree(SEED, folder)
+    assert command("baseline", folder, *FAST[:2], FAST[3], *DEMO, "--to", "b.json.gz").code == 0
+    shutil.rmtree(folder)
+    done = command("gate", folder, "demo", *FAST, *DEMO, "--baseline", "b.json.gz", "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    assert done.code == 0, done.said
+    assert found["same_answers"]["same"] == found["same_answers"]["of"] > 0
+    assert "the shift from it is not measured" in done.said
+    for change, reason in (
+        ("evaluate.sampling.max_new_tokens=32", "sampling of demo-lists was"),
+        ("model.chat_template=alpaca", "model.chat_template was chat"),
+        ("evaluate.tasks=[{task: demo-lists, n: 50}]", "demo-lists has other items"),
+        ("evaluate.tasks=[{task: demo-code, n: 50}]", "it has no answers to demo-code"),
+    ):
+        refused = command("gate", folder, "demo", *FAST, change, *DEMO, "--baseline", "b.json.gz")
+        assert (refused.code, reason in refused.said) == (2, True), refused.said
+    size = command("gate", folder, "demo", *FAST, *DEMO, "--size", "full", "--baseline", "b.json.gz")
+    assert size.code == 2
+    assert "holds answers to the suite demo, version 1, quick" in size.said
+    other = command("gate", tiny_model(Path("tiny")), "demo", *FAST, *DEMO, "--baseline", "b.json.gz")
+    assert other.code == 2
+    assert "its seed is" in other.said
+
+
+def test_an_edited_baseline_is_refused(command: Command) -> None:
+    assert command("baseline", "demo", *FAST[:2], FAST[3], *DEMO, "--to", "b.json").code == 0
+    text = Path("b.json").read_text()
+    assert '"passed"' in text
+    Path("b.json").write_text(text.replace('"passed"', '"failed"', 1))
+    done = command("gate", "demo", "demo", *FAST, *DEMO, "--baseline", "b.json", "--json", "a.json", "--junit", "a.xml")
+    assert done.code == 2
+    assert "was edited or damaged" in done.said
+    assert json.loads(Path("a.json").read_text())["outcome"] == "not run"
+    assert ElementTree.parse("a.xml").getroot().get("errors") == "1"
+    Path("b.json").write_text("{")
+    assert "not a readable baseline file" in command("gate", "demo", "demo", *DEMO, "--baseline", "b.json").said
+    assert "There is no baseline file" in command("gate", "demo", "demo", *DEMO, "--baseline", "c.json").said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("demo", "demo", "--suite", "nope"), "There is no suite 'nope'; choose probes, public, demo."),
+        (("demo", "demo", *DEMO, "--size", "huge"), "There is no size 'huge'"),
+        (("demo", "demo", *DEMO, "--margin", "0"), "--margin is a share between 0 and 1"),
+        (("demo", "demo", *DEMO, "--margin", "1.5"), "--margin is a share between 0 and 1"),
+        (("demo", "http://127.0.0.1:1/v1", *DEMO), "names no model; write URL#NAME"),
+        (("demo", "./nothing", *DEMO), "There is no model folder"),
+        (("demo", "demo", *DEMO, "--target", "no-task"), "is neither a file nor a task"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exits_with_2(command: Command, arguments: Any, reason: str) -> None:
+    done = command("gate", *arguments)
+    assert (done.code, reason in done.said) == (2, True), done.said
+
+
+def test_an_adapter_for_another_base_is_refused(command: Command, broken: str) -> None:
+    other = Path("other")
+    shutil.copytree(broken, other)
+    settings = json.loads((other / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "org/another-model"
+    (other / "adapter_config.json").write_text(json.dumps(settings))
+    done = command("gate", "demo", other, *FAST, *DEMO)
+    assert done.code == 2
+    assert "was trained on org/another-model, and the seed is demo" in done.said
+
+
+def test_another_tokenizer_and_template_are_allowed_and_named(command: Command) -> None:
+    model = tiny_model(Path("tiny").resolve())
+    done = command("gate", "demo", model, *FAST[:2], "shift.task=demo-lists", *DEMO, "--json", "a.json")
+    assert done.code == 1, done.said
+    notes = " ".join(json.loads(Path("a.json").read_text())["notes"])
+    assert "has another tokenizer than the seed" in notes
+    assert "has another chat template than the seed" in notes
+    folder = next(Path("runs").glob("gate-*"))
+    shift = json.loads((folder / "shift" / "candidate.json").read_text())
+    assert "kl" not in shift["metrics"]
+    assert "bleu4" in shift["metrics"]
+    assert "another tokenizer" in shift["missing"]["kl"]
+
+
+def test_an_endpoint_that_dies_half_way_is_resumed(command: Command, server: Server) -> None:
+    alive = 20  # after the first task, in the second
+
+    def script(body: dict[str, Any], number: int) -> Any:
+        return reply("5") if number < alive else RESET
+
+    server.script = script
+    candidate = f"{server.url}#their-model"
+    settings = (*FAST, "arms.candidate.checkpoint.server.retries=0", "arms.candidate.checkpoint.server.concurrency=4")
+    done = command("gate", "demo", candidate, *settings, *DEMO)
+    assert done.code == 2, done.said
+    server.script = lambda body, number: reply("5")
+    asked = len(server.bodies)
+    done = command("gate", "demo", candidate, *settings, *DEMO, "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    assert done.code == 1, done.said
+    assert "is behind an endpoint" in done.said
+    answered = sum(row["n"] for row in found["skills"])
+    assert len(server.bodies) - asked < answered
+
+
+def test_a_candidate_that_answers_nothing_has_forgotten_and_the_reason_is_named(
+    command: Command, server: Server
+) -> None:
+    server.script = lambda body, number: reply("")
+    done = command("gate", "demo", f"{server.url}#mute", *FAST, *DEMO)
+    assert done.code == 1, done.said
+    assert "answers of the candidate are empty" in done.said
+
+
+def test_the_target_is_measured_apart_from_the_skills(command: Command, broken: str) -> None:
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: demo-maths-other, n: 40}, {task: demo-maths, n: 40}]"
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "demo-maths", "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    assert done.code in (0, 3), done.said
+    assert [row["task"] for row in found["targets"]] == ["demo-maths"]
+    assert "demo-maths" not in {row["skill"] for row in found["skills"]}
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(20)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}]"
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json", "b.json")
+    assert [row["task"] for row in json.loads(Path("b.json").read_text())["targets"]] == ["rows"], done.said
+
+
+def test_several_models_are_compared_on_one_page(command: Command, broken: str) -> None:
+    done = command("compare", "demo", broken, "demo", *FAST, *DEMO)
+    assert done.code == 0, done.said
+    folder = next(Path("runs").glob("compare-*"))
+    verdict = json.loads((folder / "verdict.json").read_text())
+    assert verdict["arms"] == ["seed", Path(broken).name, "demo"]
+    words = {row["arm"]: row["word"] for row in verdict["comparisons"] if row["task"] == "demo-lists"}
+    assert words[Path(broken).name] == "forgot"
+    assert "Missing so far" not in (folder / "report.html").read_text()
+    assert "needs a seed and at least one candidate" in command("compare", "demo", "a.b=1", *DEMO).said
+
+
+def test_a_checkpoint_is_an_arm_of_a_recipe_beside_trained_ones(tmp_path: Path, broken: str) -> None:
+    recipe = make_recipe(
+        {
+            "model": {"path": "demo", "dtype": "float32"},
+            "task": "demo-maths",
+            "data": {"n": 8},
+            "train": {"epochs": 1, "batch_size": 4},
+            "arms": {
+                "seed": {"data": "none"},
+                "vanilla": {"data": "original"},
+                "theirs": {"checkpoint": broken},
+                "full": {"checkpoint": {"path": "demo"}},
+            },
+            "evaluate": {"tasks": [{"task": "demo-lists", "n": 20}], "sampling": {"max_new_tokens": 32}},
+            "shift": {"task": "demo-lists", "kl_prompts": 4},
+            "gap": False,
+        }
+    )
+    verdict = run(recipe, tmp_path / "run")
+    runs = {row["arm"]: row["runs"] for row in verdict["comparisons"]}
+    assert runs == {"vanilla": 1, "theirs": 0, "full": 0}
+    assert {name: facts["kind"] for name, facts in verdict["checkpoints"].items()} == {
+        "theirs": "adapter",
+        "full": "weights",
+    }
+    assert verdict["shift"]["full"]["metrics"]["kl"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert verdict["shift"]["theirs"]["metrics"]["kl"]["mean"] > 0.01
+    assert "theirs" not in verdict["training"]
+    answers = read_rows(tmp_path / "run" / "arms" / "full" / "evaluate" / "demo-lists" / "answers.jsonl")
+    assert answers == read_rows(tmp_path / "run" / "arms" / "seed" / "evaluate" / "demo-lists" / "answers.jsonl")
+
+
+def test_a_changed_checkpoint_has_another_identity(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SEED, folder)
+    recipe = comparison_recipe("demo", {"candidate": str(folder)}, "demo", "quick", FAST)
+    design = gate_design("demo", "quick", False, None, None)
+    run_gate(recipe, tmp_path / "run", design)
+    model = load_model(ModelConfig(path=str(folder), dtype="float32", device="cpu"))
+    model.get_input_embeddings().weight.data[5] += 1
+    model.save_pretrained(folder)
+    with pytest.raises(Exception, match="made with other settings for answer/candidate/demo-lists: model"):
+        run_gate(recipe, tmp_path / "run", design)
