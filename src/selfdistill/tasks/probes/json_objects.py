@@ -99,7 +99,9 @@ def _hard(rng: Random) -> tuple[str, dict[str, Any], dict[str, Any]]:
     buyer, visitor, *_ = pools.some(rng, pools.NAMES, 2)
     city, day = rng.choice(pools.CITIES), rng.randint(1, 28)
     chosen = pools.some(rng, tuple(fruit for fruit in pools.FRUITS if fruit[-1] not in "hoy"), rng.randint(4, 6))
-    lines = [{"fruit": fruit, "count": rng.randint(2, 19), "cents": rng.randint(11, 95)} for fruit in chosen]
+    lines: list[dict[str, Any]] = [
+        {"fruit": fruit, "count": rng.randint(2, 19), "cents": rng.randint(11, 95)} for fruit in chosen
+    ]
     cancelled, *kept = lines
     phone = rng.randint(100000, 999999) if rng.random() < 0.5 else None
     told = _listed([f"{line['count']} of the {line['fruit']}s at {line['cents']} cents each" for line in lines])
