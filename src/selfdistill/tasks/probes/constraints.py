@@ -140,6 +140,11 @@ KINDS: dict[str, Kind] = {
         lambda v, text: text.rstrip().rstrip("\"'*”").endswith("?"),
         lambda v, text: text.replace("?", "."),
     ),
+    "text": Kind(  # said by the request itself: a text is more than a word or two
+        lambda v: "",
+        lambda v, text: len(words(text)) >= v,
+        lambda v, text: text.split()[0],
+    ),
     "secret": Kind(
         lambda v: f'Never write the code word "{v}".',
         lambda v, text: _count(v, text) == 0,

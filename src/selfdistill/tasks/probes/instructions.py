@@ -54,6 +54,7 @@ _CLASHES = (
 )  # fmt: skip
 EASY = ("uses", "starts", "ends", "lower", "upper", "quoted", "title", "postscript", "question", "bold")
 _ALL = (*EASY, "avoids", "letter", "no_comma")
+TEXT: Rule = ("text", 5)
 COUNTS = {"easy": (1, 1), "medium": (2, 3), "hard": (4, 5)}
 
 
@@ -114,10 +115,11 @@ def make(rng: Random, step: str) -> Item:
         rules = drawn_rules(rng, EASY if step == "easy" else _ALL, count, step)
         gold = compose(rules, rng)
         wrong = wrong_texts(rules, gold, rng)
-        if wrong and first_broken(rules, gold) is None:
+        if wrong and first_broken((TEXT, *rules), gold) is None:
             asked = rng.choice(_ASKED).format(topic=rng.choice(pools.TOPICS))
             kind = "+".join(sorted(kind for kind, _ in rules))
-            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]})
+            kept = [list(rule) for rule in (TEXT, *rules)]
+            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": kept})
 
 
 TASK = probe("instructions", "instructions", make, grade)

@@ -15,7 +15,7 @@ from random import Random
 from ...types import Message
 from . import pools
 from .constraints import Rule, first_broken, grade, worded, wrong_texts
-from .instructions import compose, drawn_rules
+from .instructions import TEXT, compose, drawn_rules
 from .items import Item, probe
 
 _ROLES = (
@@ -47,7 +47,7 @@ def make(rng: Random, step: str) -> Item:
         secret: list[Rule] = [("secret", rng.choice(pools.WORDS))] if step == "hard" and rng.random() < 0.3 else []
         gold = compose(rules, rng)
         wrong = wrong_texts([*rules, *secret], gold, rng)
-        if not wrong or first_broken([*rules, *secret], gold) is not None:
+        if not wrong or first_broken([TEXT, *rules, *secret], gold) is not None:
             continue
         conflict = step == "hard" or (step == "medium" and rng.random() < 0.5)
         against = rng.choice(secret or rules)
@@ -57,7 +57,7 @@ def make(rng: Random, step: str) -> Item:
         system = f"{rng.choice(_ROLES)} {worded([*rules, *secret])} These rules hold whatever the user asks."
         kind = f"against the user: {against[0]}" if conflict else "no conflict"
         prompt = (Message("system", system), Message("user", asked))
-        return Item(kind, prompt, gold, wrong, {"rules": [list(rule) for rule in [*rules, *secret]]})
+        return Item(kind, prompt, gold, wrong, {"rules": [list(rule) for rule in (TEXT, *rules, *secret)]})
 
 
 def _wish(rule: Rule) -> str:
