@@ -74,11 +74,9 @@ def main() -> None:
     model = ModelConfig(path=args.model, dtype=args.dtype)
     print("| task | easy | medium | hard | chosen | score on others | |\n|---|---|---|---|---|---|---|", flush=True)
     with LazyBackend(partial(open_backend, "hf", model)) as backend:
-        for entry in SUITES["probes"].tasks:
-            name = entry["task"]
-            if args.skills and name not in args.skills:
-                continue
-            asked = Asked(name, entry["max_new_tokens"], backend, args.out)
+        limits = {entry["task"]: entry["max_new_tokens"] for entry in SUITES["probes"].tasks}
+        for name in args.skills or limits:
+            asked = Asked(name, limits[name], backend, args.out)
             shown, step = ["", "", ""], ""
             if asked.task.steps:
                 scores: dict[str, float | None] = {}

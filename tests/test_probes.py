@@ -20,14 +20,14 @@ from selfdistill.recipe.suites import STEPS, SUITES, suite_tasks
 from selfdistill.reports.probe_sentences import probe_notes
 from selfdistill.sandbox import Ran, open_runner
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.tasks.probes.items import CHOOSING, REPORTED, Item, draw_items
+from selfdistill.tasks.probes.items import CHOOSING, REPORTED, ProbeItem, draw_items
 from selfdistill.tasks.probes.language_of import language_of
 from selfdistill.types import Completion, Example, Prompt, content_id, messages_json
 
 PROBES = [name for name in TASKS if name.startswith("probe-")]
 
 
-def items_of(name: str, step: str) -> tuple[Item, ...]:
+def items_of(name: str, step: str) -> tuple[ProbeItem, ...]:
     module = importlib.import_module(TASKS[name].partition(":")[0])
     return draw_items(name, module.make, step)
 

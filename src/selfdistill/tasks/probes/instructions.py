@@ -12,7 +12,7 @@ from random import Random
 
 from . import pools
 from .constraints import KINDS, Rule, first_broken, grade, worded, wrong_texts
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ASKED = (
     "Write a short text about {topic}.", "Tell me something about {topic}.", "Describe {topic} in a few sentences.",
@@ -109,7 +109,7 @@ def _allowed(text: str, values: dict[str, object]) -> bool:
     return all(KINDS[kind].kept(values[kind], text) for kind in ("avoids", "letter") if kind in values)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     while True:
         count = rng.randint(*COUNTS[step])
         rules = drawn_rules(rng, EASY if step == "easy" else _ALL, count, step)
@@ -119,7 +119,7 @@ def make(rng: Random, step: str) -> Item:
             asked = rng.choice(_ASKED).format(topic=rng.choice(pools.TOPICS))
             kind = "+".join(sorted(kind for kind, _ in rules))
             kept = [list(rule) for rule in (TEXT, *rules)]
-            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": kept})
+            return ProbeItem(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": kept})
 
 
 TASK = probe("instructions", "instructions", make, grade)

@@ -17,7 +17,7 @@ from typing import Any
 from ...grading.texts import json_equal, json_in
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _TEXT, _WHOLE, _YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
@@ -39,7 +39,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", reason, compared.expected, compared.found)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     text, value, schema = {"easy": _easy, "medium": _medium, "hard": _hard}[step](rng)
     prompt = (
         "Read the text and write its facts as JSON that is valid against the schema. Answer with the JSON alone.\n\n"
@@ -50,7 +50,7 @@ def make(rng: Random, step: str) -> Item:
     other = {**value, first: "somebody" if isinstance(value[first], str) else 987}
     fewer = {key: value[key] for key in list(value)[:-1]}
     wrong = (json.dumps(other), f"```json\n{json.dumps(fewer)}\n```", f"Here is the JSON: {gold[:-1]}")
-    return Item(f"{len(value)} fields", ask(prompt), gold, wrong, {"schema": schema})
+    return ProbeItem(f"{len(value)} fields", ask(prompt), gold, wrong, {"schema": schema})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

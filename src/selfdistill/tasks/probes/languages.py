@@ -16,7 +16,7 @@ from typing import Any
 
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 from .language_of import language_of
 
 # Of each language: a request in it, for a person and about a topic; topics; a word; and sentences for right answers.
@@ -50,7 +50,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", reason, expected, shown)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     name = rng.choice(pools.NAMES)
     if step == "hard":
         return _several(rng, name)
@@ -65,10 +65,10 @@ def make(rng: Random, step: str) -> Item:
         " ".join(rng.sample(own["answers"], 2)),
         (" ".join(_ENGLISH[:2]), " ".join(_OWN[other]["answers"][:2]), ""),
     )
-    return Item(language, ask(asked), gold, wrong, {"languages": [language]})
+    return ProbeItem(language, ask(asked), gold, wrong, {"languages": [language]})
 
 
-def _several(rng: Random, name: str) -> Item:
+def _several(rng: Random, name: str) -> ProbeItem:
     """A line in each of several languages, which are named by a word of theirs, in reverse order."""
     # "casa" is a word of three languages, so at most one of them would be known by it: these are left out.
     known = [language for language in _OWN if _OWN[language]["word"] != "casa"]
@@ -81,7 +81,7 @@ def _several(rng: Random, name: str) -> Item:
     )
     lines = [rng.choice(_OWN[language]["answers"]) for language in languages]
     wrong = ("\n".join(lines[::-1]), "\n".join(lines[:-1]), "\n".join([*lines[:2], _ENGLISH[0], *lines[3:]]))
-    return Item("several", ask(asked), "\n".join(lines), wrong, {"languages": languages})
+    return ProbeItem("several", ask(asked), "\n".join(lines), wrong, {"languages": languages})
 
 
 TASK = probe("languages", "language asked for", make, grade)

@@ -15,7 +15,7 @@ from random import Random
 
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ALONE = " Answer with the result alone; separate several items by commas."
 _JUNK = re.compile(r"[\"'`*\[\]()“”‘’{}]")
@@ -84,7 +84,7 @@ _STAGES: tuple[Operation, ...] = (
 )  # fmt: skip
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     pool = pools.FRUITS if step == "easy" else (*pools.WORDS, *pools.FRUITS)
     while True:
         items = pools.some(rng, pool, rng.randint(*{"easy": (3, 4), "medium": (5, 7), "hard": (10, 14)}[step]))
@@ -102,11 +102,11 @@ def make(rng: Random, step: str) -> Item:
             return _item(rng, kind, text, done, items)
 
 
-def _item(rng: Random, kind: str, text: str, done: list[str], items: list[str]) -> Item:
+def _item(rng: Random, kind: str, text: str, done: list[str], items: list[str]) -> ProbeItem:
     answer = ", ".join(done)
     swapped = [*done[1:], done[0]] if len(done) > 1 else [rng.choice([item for item in items if item not in done])]
     wrong = (", ".join(swapped), f"{answer}, {rng.choice(pools.COLOURS)}", "I would rather not do that, my friend.")
-    return Item(kind, ask(text + _ALONE), answer, wrong, {"answer": answer})
+    return ProbeItem(kind, ask(text + _ALONE), answer, wrong, {"answer": answer})
 
 
 TASK = probe("lists", "lists and strings", make, grade)

@@ -16,7 +16,7 @@ from random import Random
 
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _PROMPT = (
     'Read the text and answer the question in a few words. If the text does not say it, answer "not stated".\n\n'
@@ -61,7 +61,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", "value missing", answer, text[:80])
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     people = pools.some(rng, pools.NAMES, rng.randint(*_PEOPLE[step]))
     facts = _drawn(rng, people, step)
     told = [(person, kind, value) for person, own in facts.items() for kind, value in own.items()]
@@ -84,7 +84,7 @@ def make(rng: Random, step: str) -> Item:
     gold = "not stated" if answer is None else answer
     wrong = (f"It is {other}.", "not stated" if answer else f"{other}, as far as I know", "Let me think about it.")
     text = _PROMPT.format(text=" ".join(lines), question=question)
-    return Item("stated" if stated else "not stated", ask(text), gold, wrong, {"answer": answer, "others": others})
+    return ProbeItem("stated" if stated else "not stated", ask(text), gold, wrong, {"answer": answer, "others": others})
 
 
 def _drawn(rng: Random, people: list[str], step: str) -> dict[str, dict[str, str]]:

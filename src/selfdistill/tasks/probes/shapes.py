@@ -13,7 +13,7 @@ from typing import Any
 
 from . import pools
 from .constraints import Rule, counted_words, first_broken, grade, worded, wrong_texts
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ASKED = ("Describe {}.", "Write about {}.", "Tell me something about {}.", "What should a child know about {}?")
 _FILLERS = (
@@ -34,7 +34,7 @@ _FACTS = {
 _SIZES = {"easy": (2, 4), "medium": (4, 7), "hard": (5, 9)}
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     while True:
         rules = _drawn(rng, step)
         if rules[0][0] == "only":
@@ -48,7 +48,9 @@ def make(rng: Random, step: str) -> Item:
         wrong = wrong_texts(rules, gold, rng)
         if wrong and first_broken(rules, gold) is None:
             kind = "+".join(kind for kind, _ in rules)
-            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]})
+            return ProbeItem(
+                kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]}
+            )
 
 
 def _drawn(rng: Random, step: str) -> list[Rule]:
