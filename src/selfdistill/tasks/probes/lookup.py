@@ -35,6 +35,7 @@ _FACTS = {
     "music": (pools.INSTRUMENTS, "{} plays the {}.", "Which instrument does {} play?"),
 }
 _PEOPLE = {"easy": (3, 3), "medium": (6, 7), "hard": (13, 14)}
+_UNANSWERABLE = {"easy": 0.15, "medium": 0.25, "hard": 0.25}
 _KNOWN = {"easy": 2, "medium": 2, "hard": 3}
 
 
@@ -74,7 +75,7 @@ def make(rng: Random, step: str) -> ProbeItem:
         lines += [f"Last week {person} moved to {city}." for person, city in moved.items()]
         lines += [f"{person} works for {boss}." for person, boss in _bosses(people)]
         rng.shuffle(lines)
-    stated = rng.random() > 0.25
+    stated = rng.random() > _UNANSWERABLE[step]
     person, kind = _asked(rng, facts, moved, stated)
     answer = None if not stated else moved.get(person) if kind == "city" and person in moved else facts[person][kind]
     question = _FACTS[kind][2].format(_named(rng, person, people, facts) if step == "hard" else person)
