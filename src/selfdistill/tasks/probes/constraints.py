@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
+from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
 
 Rule = tuple[str, Any]
@@ -222,7 +223,10 @@ def first_broken(rules: Sequence[Sequence[Any]], text: str) -> str | None:
 
 
 def grade(example: Example, text: str) -> Grade:
-    """Passes a text that keeps every rule of the item; the reason is the first that is broken."""
+    """Passes a text that keeps every rule of the item, and does not end in a loop, which may keep a rule by chance; the
+    reason is the first rule that is broken."""
+    if ends_in_loop(text):
+        return Grade("fail", "ends in a loop", found=text[:200])
     broken = first_broken(example.extra["rules"], text)
     return Grade("pass", "keeps every rule") if broken is None else Grade("fail", f"breaks {broken}", found=text[:200])
 

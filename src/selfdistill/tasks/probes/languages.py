@@ -10,10 +10,12 @@ five lines has to be in the language of a word that is given, in reverse order. 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
 from . import pools
 from .items import ProbeItem, ask, probe
@@ -33,9 +35,22 @@ _ASKED = (
 _LINES = 5
 
 
+def _repeats(text: str) -> bool:
+    """Whether a text says next to nothing: fewer than half of its words, or of its signs without spaces fewer than
+    three in ten, are different; or it ends in a loop."""
+    words = re.findall(r"[^\s.,;:!?。、，]+", text.casefold())
+    signs = [sign for sign in text if sign.isalpha()]
+    spaced = len(words) * 10 > len(signs)  # words of ten letters or fewer
+    few = len({*words}) * 2 < len(words) if spaced else len({*signs}) * 10 < len(signs) * 3
+    return few or ends_in_loop(text)
+
+
 def grade(example: Example, text: str) -> Grade:
-    """Passes an answer in the language asked for; if several are asked for, with one line in each, in their order."""
+    """Passes an answer in the language asked for that does not repeat itself; if several are asked for, with one line in
+    each, in their order."""
     asked = list(example.extra["languages"])
+    if _repeats(text):
+        return Grade("fail", "repeats itself", ", ".join(asked))
     lines = [line for line in text.splitlines() if line.strip()]
     parts = lines if len(asked) > 1 else [text]
     found = [language_of(part) for part in parts]

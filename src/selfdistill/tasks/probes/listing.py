@@ -20,9 +20,7 @@ from .items import ProbeItem, ask, probe
 _ALONE = " Answer with the result alone."
 _ALONE_LIST = " Answer with the result alone, separated by commas."
 _NUMBER = re.compile(r"\d+")
-_SPELLED = dict(
-    zip(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], range(11), strict=True)
-)
+_SPELLED = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
 _JUNK = re.compile(r"[\"'`*\[\]()“”‘’{}]")
 _MARK = re.compile(r"^\s*(?:[-*•+]|\d+[.)])\s+")
 _LABEL = re.compile(r"(?:^|.*\W)(?:is|are|be|result|list|answer|order|value)$", re.IGNORECASE | re.DOTALL)

@@ -31,7 +31,7 @@ _FACTS = {
     "What is the opposite of left?": "right", "Which star gives us daylight?": "sun",
     "What do you open a lock with?": "key",
 }  # fmt: skip
-_SIZES = {"easy": (2, 4), "medium": (4, 7), "hard": (5, 9)}
+_SIZES = {"easy": (2, 3), "medium": (4, 7), "hard": (5, 9)}
 
 
 def make(rng: Random, step: str) -> ProbeItem:
@@ -55,8 +55,8 @@ def make(rng: Random, step: str) -> ProbeItem:
 
 def _drawn(rng: Random, step: str) -> list[Rule]:
     """The rules of an item. In the hard step a second rule limits the words of the whole text."""
-    kinds = ["sentences", "words", "bullets", "numbered", "paragraphs", "table", "fields", "lines"]
-    kind = rng.choice([*kinds, "only"] if step == "easy" else kinds)
+    kinds = ["sentences", "words", "bullets", "numbered", "paragraphs", "lines"]
+    kind = rng.choice([*kinds, "only"] if step == "easy" else [*kinds, "table", "fields"])
     rule: Rule = (kind, _value(kind, rng, step))
     if step != "hard" or kind in ("words", "only"):
         return [rule]
@@ -71,7 +71,7 @@ def _value(kind: str, rng: Random, step: str) -> Any:
     match kind:
         case "words":
             start = rng.randint(10, 40) if step == "easy" else rng.randint(30, 90)
-            return [start, start + {"easy": 40, "medium": 15, "hard": 4}[step]]
+            return [start, start + {"easy": 60, "medium": 15, "hard": 4}[step]]
         case "paragraphs":
             return rng.randint(2, 3) if step == "easy" else rng.randint(3, 5)
         case "table":
@@ -104,11 +104,12 @@ def _written(rules: list[Rule], rng: Random) -> str:
         case "table":
             rows, columns = value
             line = "|" + " --- |" * columns
-            return "\n".join(["|" + " Head |" * columns, line, *["|" + " cell |" * columns] * rows])
+            cells = [f"| {' | '.join(rng.sample(pools.WORDS, columns))} |" for _ in range(rows)]
+            return "\n".join(["|" + " Head |" * columns, line, *cells])
         case "fields":
             return "\n".join(f"{name}: as it should be" for name in value)
         case "lines":
-            return "\n".join(["It is good to see"] * value[0])
+            return "\n".join(f"Look at the {word}" for word in rng.sample(pools.WORDS, value[0]))
         case _:
             return " ".join(texts[:value])
 
