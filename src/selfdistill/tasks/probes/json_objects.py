@@ -17,7 +17,7 @@ from typing import Any
 from ...grading.texts import json_equal, json_in
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _TEXT, _WHOLE, _YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
@@ -39,7 +39,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", reason, compared.expected, compared.found)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     text, value, schema = {"easy": _easy, "medium": _medium, "hard": _hard}[step](rng)
     prompt = (
         "Read the text and write its facts as JSON that is valid against the schema. Answer with the JSON alone.\n\n"
@@ -50,7 +50,7 @@ def make(rng: Random, step: str) -> Item:
     other = {**value, first: "somebody" if isinstance(value[first], str) else 987}
     fewer = {key: value[key] for key in list(value)[:-1]}
     wrong = (json.dumps(other), f"```json\n{json.dumps(fewer)}\n```", f"Here is the JSON: {gold[:-1]}")
-    return Item(f"{len(value)} fields", ask(prompt), gold, wrong, {"schema": schema})
+    return ProbeItem(f"{len(value)} fields", ask(prompt), gold, wrong, {"schema": schema})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,9 @@ def _hard(rng: Random) -> tuple[str, dict[str, Any], dict[str, Any]]:
     buyer, visitor, *_ = pools.some(rng, pools.NAMES, 2)
     city, day = rng.choice(pools.CITIES), rng.randint(1, 28)
     chosen = pools.some(rng, tuple(fruit for fruit in pools.FRUITS if fruit[-1] not in "hoy"), rng.randint(4, 6))
-    lines = [{"fruit": fruit, "count": rng.randint(2, 19), "cents": rng.randint(11, 95)} for fruit in chosen]
+    lines: list[dict[str, Any]] = [
+        {"fruit": fruit, "count": rng.randint(2, 19), "cents": rng.randint(11, 95)} for fruit in chosen
+    ]
     cancelled, *kept = lines
     phone = rng.randint(100000, 999999) if rng.random() < 0.5 else None
     told = _listed([f"{line['count']} of the {line['fruit']}s at {line['cents']} cents each" for line in lines])

@@ -12,15 +12,15 @@ from random import Random
 
 from ...grading import make_grader
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _END = "End with a sentence of the form: The answer is N."
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     kind, text, answer = {"easy": _easy, "medium": _medium, "hard": _hard}[step](rng)
     wrong = (f"The answer is {answer + 1}.", f"The answer is {answer * 10 + 3}.", "I am not sure how to work this out.")
-    return Item(kind, ask(f"{text} {_END}"), f"The answer is {answer}.", wrong)
+    return ProbeItem(kind, ask(f"{text} {_END}"), f"The answer is {answer}.", wrong)
 
 
 def _easy(rng: Random) -> tuple[str, str, int]:
