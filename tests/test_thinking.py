@@ -115,7 +115,7 @@ def the_blocks_of_each_arm(folder: Path, verdict: dict[str, Any]) -> None:
     assert f"{sources['self']} rows with the seed's own trace and answer, {sources['rewrite']} with a guided" in said
     assert "sdft trains on think traces that vanilla does not have" in said
     assert "The equal pair is sdft-mask and vanilla." in said
-    assert "vanilla-empty, reasoning empty: empty think blocks are trained on purpose" in said
+    assert "vanilla-empty, reasoning empty, on purpose, to show what that costs: 10 rows after an empty" in said
     equal = {arm: pair["equal"] for arm, pair in verdict["baseline_arms"].items()}
     assert equal == {"sdft": False, "sdft-mask": True, "vanilla-empty": False, "vanilla-off": False}
 
