@@ -24,8 +24,10 @@ from selfdistill.grading.trace_states import hedging, trace_state
 from selfdistill.measure.trace_measures import trace_results, trace_row
 from selfdistill.models.renderer import Renderer
 from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.evaluate import answer_stage
 from selfdistill.pipeline.reasoning import thought_of
 from selfdistill.pipeline.rewrite import answer_sets
+from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import ArmConfig, Filters, ModelConfig, Recipe, Sampling
 from selfdistill.types import Completion, Example, Finish, Message, Prompt, Thought
 
@@ -179,6 +181,21 @@ def test_own_answers_need_a_grader_unless_the_recipe_does_without(
     unchecked = bool(rewrite.get("own_unchecked"))
     assert [each.rewriter.must_be_checked for each in sets] == [not (unchecked or step == "") for step in steps]
     assert [each.name for each in answer_sets(context, context.recipe.arms["sdft-mask"])] == [""]
+
+
+def test_each_decision_is_another_training(tmp_path: Path) -> None:
+    arms = {"seed": {"data": "none"}, "a": {"data": "original"}}
+    arms |= {f"a-{how}": {"data": "original", "reasoning": how} for how in ("own", "mask", "empty", "off")}
+    context = make_context(load_recipe(recipe_in(tmp_path, arms=arms)))
+    settings = {}
+    for name, run in context.runs.items():
+        if stage := train_stage(context, run):
+            settings[name] = json.dumps(stage.settings, sort_keys=True)
+    assert settings["a"] == settings["a-own"], "the default"
+    assert len(set(settings.values())) == 4
+    tasks = list(context.tasks.values())
+    asked = {name: answer_stage(context, run, tasks[0]).settings for name, run in context.runs.items()}
+    assert asked["a-off"] != asked["a"] == asked["a-mask"] == asked["seed"]
 
 
 # ---- rows that bring reasoning
