@@ -188,13 +188,13 @@ def test_each_decision_is_another_training(tmp_path: Path) -> None:
     arms |= {f"a-{how}": {"data": "original", "reasoning": how} for how in ("own", "mask", "empty", "off")}
     context = make_context(load_recipe(recipe_in(tmp_path, arms=arms)))
     settings = {}
-    for name, run in context.runs.items():
-        if stage := train_stage(context, run):
+    for name, trained in context.runs.items():
+        if stage := train_stage(context, trained):
             settings[name] = json.dumps(stage.settings, sort_keys=True)
     assert settings["a"] == settings["a-own"], "the default"
     assert len(set(settings.values())) == 4
     tasks = list(context.tasks.values())
-    asked = {name: answer_stage(context, run, tasks[0]).settings for name, run in context.runs.items()}
+    asked = {name: answer_stage(context, each, tasks[0]).settings for name, each in context.runs.items()}
     assert asked["a-off"] != asked["a"] == asked["a-mask"] == asked["seed"]
 
 
