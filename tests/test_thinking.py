@@ -18,6 +18,7 @@ from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import load_recipe, run
 from selfdistill.backends import open_backend
+from selfdistill.data import data_notes, prepare, read_conversations
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader
 from selfdistill.grading.trace_states import hedging, trace_state
@@ -28,7 +29,7 @@ from selfdistill.pipeline.evaluate import answer_stage
 from selfdistill.pipeline.reasoning import thought_of
 from selfdistill.pipeline.rewrite import answer_sets
 from selfdistill.pipeline.train import train_stage
-from selfdistill.recipe import ArmConfig, Filters, ModelConfig, Recipe, Sampling
+from selfdistill.recipe import ArmConfig, DataConfig, Filters, ModelConfig, Recipe, Sampling
 from selfdistill.types import Completion, Example, Finish, Message, Prompt, Thought
 
 # As Qwen 3's: the model opens its think block itself, reasoning of the last turn is shown, and there is a switch.
@@ -252,6 +253,18 @@ def test_reasoning_of_rows_is_left_out_for_a_model_that_does_not_think(tmp_path:
     assert verdict["thinking"] is None
 
 
+def test_marks_of_a_trace_in_other_turns_are_counted(tmp_path: Path) -> None:
+    rows = sum_rows(3)
+    rows[1]["question"] += " <think>It is easy.</think>"
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    counts = prepare(DataConfig(path=str(path)), tmp_path, read_conversations, lambda *_: None)
+    assert (counts.think_marks, counts.think_mark) == (1, "<think>")
+    assert any(
+        "such as <think>, stand in a turn that is not the assistant's in 1 row" in note
+        for note in data_notes(counts.to_json())
+    )
+
+
 # ---- the recipe
 
 
@@ -419,6 +432,19 @@ def test_trace_and_answer_have_limits_of_their_own(
     assert answer.thinking_tokens == (
         closed + len("</think>") if closed >= 0 else len(kept) if "<think>" in kept else 0
     )
+
+
+def test_a_server_has_one_limit_and_may_count_the_tokens_of_a_trace(server: Server) -> None:
+    message = {"role": "assistant", "content": "4", "reasoning_content": "Two."}
+    usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 5}}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    server.script = lambda *_: {"choices": [choice], "usage": usage}
+    model = ModelConfig.model_validate({"path": "m", "server": {"url": server.url}})
+    with open_backend("openai", model) as backend:
+        sampling = Sampling(max_new_tokens=10, max_thinking_tokens=40)
+        (answer,) = backend.generate([Prompt("a", (Message("user", "Hi"),))], sampling)
+    assert server.bodies[0]["max_tokens"] == 50
+    assert trace_row(answer) == [{"state": "valid", "tokens": 5, "hedges": 0, "words": 1}]
 
 
 def test_a_limit_of_traces_does_not_concern_a_model_without_them(tmp_path: Path) -> None:
