@@ -509,14 +509,16 @@ def test_choices_are_scored_after_an_empty_think_block(tmp_path: Path) -> None:
         scored = lm._loglikelihood_tokens
 
         def noting(requests: Any, *args: Any, **kwargs: Any) -> Any:
-            asked.extend(lm.tokenizer.decode(context) for _, context, _ in requests)
+            asked.extend(lm.tokenizer.decode(context + answer) for _, context, answer in requests)
             return scored(requests, *args, **kwargs)
 
         lm._loglikelihood_tokens = noting
         score = evaluate(load("arc-easy", path), lm, tmp_path / "out")
     assert score.n == len(ROWS["arc-easy"])
     assert asked
-    assert all(prompt.endswith("assistant\n<think>\n\n</think>\n\n") for prompt in asked)
+    choices = [choice for row in ROWS["arc-easy"] for choice in row["choices"]["text"]]
+    for text in asked:
+        assert text.partition("assistant\n<think>\n\n</think>\n\n")[2].strip() in choices
 
 
 def test_ifeval_limits_a_trace_and_its_answer_apart(
