@@ -29,7 +29,8 @@ DESIGN = "gate.json"
 class Design:
     """The plan of a gate: the suite with its version and size, whether every skill has to be within the margin, the
     shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
-    `target` is what the target is, as the user named it."""
+    `target` is what the target is, as the user named it. `regraded` counts the answers of the baseline that the present
+    graders grade in another way than those that made the file."""
 
     suite: str
     version: int
@@ -38,6 +39,7 @@ class Design:
     looks: tuple[float, ...] = ()
     baseline: str | None = None
     target: str | None = None
+    regraded: int = 0
 
 
 def read_design(experiment: Experiment) -> Design | None:
@@ -116,6 +118,7 @@ def gate_result(
         "seed": context.recipe.model.path,
         "candidate": context.model_of(run).path,
         "baseline": design.baseline,
+        "regraded": design.regraded,
         "looks": list(design.looks),
         "looks_planned": list(LOOKS),
         "mean": found.mean.to_json() if found.mean else None,
