@@ -1,5 +1,5 @@
-"""The probes on one model: the score of each skill in all three steps, the step that the pipeline would choose, and the
-score on items of that step which did not choose it. Answers are kept, so an interrupted or repeated run asks only what
+"""The probes on one model: the scores by which the pipeline would choose each skill's step, that step, and the score on
+items of it that did not choose it. Answers are kept, so an interrupted or repeated run asks only what
 is new.
 
     python benchmarks/probe_steps.py MODEL OUT --n 150
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("model", help="folder, GGUF file or hub name")
     parser.add_argument("out", type=Path, help="folder for the answers")
     parser.add_argument("--n", type=int, default=150, help="items of the chosen step; 0 leaves them out")
+    parser.add_argument("--choosing", type=int, default=40, help="items per step to choose by")
     parser.add_argument("--skills", nargs="*", help="tasks, by default the whole suite")
     parser.add_argument("--dtype", default="auto")
     args = parser.parse_args()
@@ -73,22 +74,17 @@ def main() -> None:
     model = ModelConfig(path=args.model, dtype=args.dtype)
     print("| task | easy | medium | hard | chosen | score on others | |\n|---|---|---|---|---|---|---|", flush=True)
     with LazyBackend(partial(open_backend, "hf", model)) as backend:
-        for entry in SUITES["probes"].tasks:
-            name = entry["task"]
-            if args.skills and name not in args.skills:
-                continue
-            asked = Asked(name, entry["max_new_tokens"], backend, args.out)
+        limits = {entry["task"]: entry["max_new_tokens"] for entry in SUITES["probes"].tasks}
+        for name in args.skills or limits:
+            asked = Asked(name, limits[name], backend, args.out)
             shown, step = ["", "", ""], ""
             if asked.task.steps:
-                counts = [asked.score(asked.items(f"{each}.choosing", None)) for each in STEPS]
-                scores: dict[str, float | None] = {
-                    each: right / n if n else None for each, (right, n) in zip(STEPS, counts, strict=True)
-                }
-                shown = ["–" if score is None else f"{100 * score:.0f}" for score in scores.values()]
-                tried: dict[str, float | None] = {}
-                while (following := next_step(tried)) is not None:  # as the pipeline, which asks one or two steps
-                    tried[following] = scores[following]
-                step = chosen_step(tried)
+                scores: dict[str, float | None] = {}
+                while (following := next_step(scores)) is not None:  # as the pipeline, which asks one or two steps
+                    right, n = asked.score(asked.items(f"{following}.choosing", args.choosing))
+                    scores[following] = right / n if n else None
+                shown = ["" if (score := scores.get(each)) is None else f"{100 * score:.0f}" for each in STEPS]
+                step = chosen_step(scores)
             last = ["", ""]
             if args.n:
                 right, n = asked.score(asked.items(step or "test", args.n))

@@ -20,14 +20,14 @@ from selfdistill.recipe.suites import STEPS, SUITES, suite_tasks
 from selfdistill.reports.probe_sentences import probe_notes
 from selfdistill.sandbox import Ran, open_runner
 from selfdistill.tasks import TASKS, get_task
-from selfdistill.tasks.probes.items import CHOOSING, REPORTED, Item, draw_items
+from selfdistill.tasks.probes.items import CHOOSING, REPORTED, ProbeItem, draw_items
 from selfdistill.tasks.probes.language_of import language_of
 from selfdistill.types import Completion, Example, Prompt, content_id, messages_json
 
 PROBES = [name for name in TASKS if name.startswith("probe-")]
 
 
-def items_of(name: str, step: str) -> tuple[Item, ...]:
+def items_of(name: str, step: str) -> tuple[ProbeItem, ...]:
     module = importlib.import_module(TASKS[name].partition(":")[0])
     return draw_items(name, module.make, step)
 
@@ -76,7 +76,20 @@ def digest(name: str, step: str) -> str:
 
 
 # A changed digest means other items: raise the version of the suite in recipe/suites.py, and copy the new digests.
-DIGESTS: dict[str, tuple[str, str, str]] = {}
+DIGESTS: dict[str, tuple[str, str, str]] = {
+    "probe-instructions": ("a50cad4242769197", "77473572fe15cfaa", "2051bf57bc42b7bd"),
+    "probe-system": ("4f508ca00234e814", "cc4f0f889185ed78", "e08050846dadc4bc"),
+    "probe-json": ("fc665af8632e5a29", "27ce5fbd2aaba449", "61b6217a25445be1"),
+    "probe-tools": ("40a5c3c804620ae2", "613b882d01c9a6d1", "39d91dab3fabee26"),
+    "probe-maths": ("9fb042100dad6675", "820b87e8b6ee77e2", "50ba457ae9ae4ff4"),
+    "probe-lookup": ("b4bf22f7665bf92f", "303b455830fb3925", "310d67acf2ba5116"),
+    "probe-lists": ("06d5efaa4fe1103a", "07e72e7d73a6b201", "2fb8b6c4fcab8084"),
+    "probe-code": ("5c1902faab9e1d7f", "318f0ebcbda49e96", "67846ed20b2588cf"),
+    "probe-languages": ("a32dd019e52712d3", "e45c924ca1251c73", "cd593e4d5132af32"),
+    "probe-memory": ("97a2e90cd14a1a5e", "3514d07727cd8c59", "1e138f8757030a12"),
+    "probe-refusal": ("b450c5a8673eb50c", "6f02df4e584f4206", "0cb90a6a23f98064"),
+    "probe-format": ("ddb019f5d5d4b6d9", "42561e0af63c35ce", "6d83b29892cfe830"),
+}
 
 
 def test_the_same_version_draws_the_same_items() -> None:

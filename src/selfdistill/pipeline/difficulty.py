@@ -91,9 +91,10 @@ def next_step(scores: Mapping[str, float | None]) -> str | None:
 
 
 def chosen_step(scores: Mapping[str, float | None]) -> str:
-    """The step whose score is nearest to one half; the medium one if no step has a score."""
+    """The step whose score is nearest to one half, the later one of two that are equally near; the medium one if no
+    step has a score."""
     known = {step: score for step, score in scores.items() if score is not None}
-    return min(known, key=lambda step: abs(known[step] - 0.5), default=_FIRST)
+    return min(reversed(known), key=lambda step: abs(known[step] - 0.5), default=_FIRST)
 
 
 def source_of(experiment: Experiment, context: Context, task: EvaluatedTask) -> DataConfig:

@@ -39,7 +39,7 @@ SUITES: dict[str, Suite] = {
         1,
         (
             *_probes(
-                instructions=192, system=160, json=192, tools=160, maths=256, lookup=48, lists=64, code=192,
+                instructions=160, system=160, json=192, tools=160, maths=320, lookup=48, lists=64, code=192,
                 languages=80, memory=48, refusal=64, format=192,
             ),
             {"task": "overrefusal", "max_new_tokens": 96},

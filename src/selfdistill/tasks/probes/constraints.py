@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
+from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
 
 Rule = tuple[str, Any]
@@ -140,6 +141,11 @@ KINDS: dict[str, Kind] = {
         lambda v, text: text.rstrip().rstrip("\"'*”").endswith("?"),
         lambda v, text: text.replace("?", "."),
     ),
+    "text": Kind(  # said by the request itself: a text is more than a word or two
+        lambda v: "",
+        lambda v, text: len(words(text)) >= v,
+        lambda v, text: text.split()[0],
+    ),
     "secret": Kind(
         lambda v: f'Never write the code word "{v}".',
         lambda v, text: _count(v, text) == 0,
@@ -217,7 +223,10 @@ def first_broken(rules: Sequence[Sequence[Any]], text: str) -> str | None:
 
 
 def grade(example: Example, text: str) -> Grade:
-    """Passes a text that keeps every rule of the item; the reason is the first that is broken."""
+    """Passes a text that keeps every rule of the item, and does not end in a loop, which may keep a rule by chance; the
+    reason is the first rule that is broken."""
+    if ends_in_loop(text):
+        return Grade("fail", "ends in a loop", found=text[:200])
     broken = first_broken(example.extra["rules"], text)
     return Grade("pass", "keeps every rule") if broken is None else Grade("fail", f"breaks {broken}", found=text[:200])
 

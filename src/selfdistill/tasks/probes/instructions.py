@@ -12,7 +12,7 @@ from random import Random
 
 from . import pools
 from .constraints import KINDS, Rule, first_broken, grade, worded, wrong_texts
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ASKED = (
     "Write a short text about {topic}.", "Tell me something about {topic}.", "Describe {topic} in a few sentences.",
@@ -54,6 +54,7 @@ _CLASHES = (
 )  # fmt: skip
 EASY = ("uses", "starts", "ends", "lower", "upper", "quoted", "title", "postscript", "question", "bold")
 _ALL = (*EASY, "avoids", "letter", "no_comma")
+TEXT: Rule = ("text", 5)
 COUNTS = {"easy": (1, 1), "medium": (2, 3), "hard": (4, 5)}
 
 
@@ -108,16 +109,17 @@ def _allowed(text: str, values: dict[str, object]) -> bool:
     return all(KINDS[kind].kept(values[kind], text) for kind in ("avoids", "letter") if kind in values)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     while True:
         count = rng.randint(*COUNTS[step])
         rules = drawn_rules(rng, EASY if step == "easy" else _ALL, count, step)
         gold = compose(rules, rng)
         wrong = wrong_texts(rules, gold, rng)
-        if wrong and first_broken(rules, gold) is None:
+        if wrong and first_broken((TEXT, *rules), gold) is None:
             asked = rng.choice(_ASKED).format(topic=rng.choice(pools.TOPICS))
             kind = "+".join(sorted(kind for kind, _ in rules))
-            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]})
+            kept = [list(rule) for rule in (TEXT, *rules)]
+            return ProbeItem(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": kept})
 
 
 TASK = probe("instructions", "instructions", make, grade)

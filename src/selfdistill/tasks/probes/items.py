@@ -30,7 +30,7 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class Item:
+class ProbeItem:
     """One item: the turns before the answer, a right answer, three wrong answers, and the values that the grader reads.
     `kind` is the sort of item within its skill."""
 
@@ -45,7 +45,7 @@ class Item:
         return Conversation((*self.prompt, Message("assistant", self.gold)), extra)
 
 
-Make = Callable[[Random, str], Item]
+Make = Callable[[Random, str], ProbeItem]
 
 
 def ask(text: str) -> Messages:
@@ -54,10 +54,10 @@ def ask(text: str) -> Messages:
 
 
 @lru_cache(maxsize=64)
-def draw_items(name: str, make: Make, step: str) -> tuple[Item, ...]:
+def draw_items(name: str, make: Make, step: str) -> tuple[ProbeItem, ...]:
     """The items of a step of the task `name`, each prompt once. The same version of the suite draws the same items on
     every machine. Raises ValueError if the skill has too few different prompts."""
-    found: dict[Messages, Item] = {}
+    found: dict[Messages, ProbeItem] = {}
     number = 0
     while len(found) < CHOOSING + REPORTED:
         # A seed that is a text is hashed by SHA-512, so every process draws the same numbers.

@@ -48,7 +48,7 @@ _BY_WORD = {name: frozenset(text.split()) for name, text in _WORDS.items()}
 _SHARED = Counter(word for known in _BY_WORD.values() for word in known)
 _SHARED_SIGNS = Counter(sign for signs in _SIGNS.values() for sign in signs)
 LANGUAGES = (*(name for name in _WORDS if name != "English"), *dict.fromkeys(_SCRIPTS.values()))
-_LEAST_LETTERS, _LEAST_WORDS = 5, 4
+_LEAST_LETTERS, _LEAST_WORDS, _LEAST_SPACED = 5, 4, 3
 
 
 def language_of(text: str) -> str | None:
@@ -64,7 +64,9 @@ def language_of(text: str) -> str | None:
     name, count = scripts.most_common(1)[0]
     if count * 3 < total * 2:
         return None
-    return _by_words(text[:5000].lower()) if name == "LATIN" else _SCRIPTS.get(name)
+    if name == "LATIN":
+        return _by_words(text[:5000].lower())
+    return _SCRIPTS.get(name) if len(text.split()) >= _LEAST_SPACED else None
 
 
 def _by_words(text: str) -> str | None:

@@ -10,13 +10,15 @@ five lines has to be in the language of a word that is given, in reverse order. 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 from .language_of import language_of
 
 # Of each language: a request in it, for a person and about a topic; topics; a word; and sentences for right answers.
@@ -33,9 +35,22 @@ _ASKED = (
 _LINES = 5
 
 
+def _repeats(text: str) -> bool:
+    """Whether a text says next to nothing: fewer than half of its words, or of its signs without spaces fewer than
+    three in ten, are different; or it ends in a loop."""
+    words = re.findall(r"[^\s.,;:!?。、，]+", text.casefold())
+    signs = [sign for sign in text if sign.isalpha()]
+    spaced = len(words) * 10 > len(signs)  # words of ten letters or fewer
+    few = len({*words}) * 2 < len(words) if spaced else len({*signs}) * 10 < len(signs) * 3
+    return few or ends_in_loop(text)
+
+
 def grade(example: Example, text: str) -> Grade:
-    """Passes an answer in the language asked for; if several are asked for, with one line in each, in their order."""
+    """Passes an answer in the language asked for that does not repeat itself; if several are asked for, one line in
+    each, in their order."""
     asked = list(example.extra["languages"])
+    if _repeats(text):
+        return Grade("fail", "repeats itself", ", ".join(asked))
     lines = [line for line in text.splitlines() if line.strip()]
     parts = lines if len(asked) > 1 else [text]
     found = [language_of(part) for part in parts]
@@ -50,7 +65,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", reason, expected, shown)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     name = rng.choice(pools.NAMES)
     if step == "hard":
         return _several(rng, name)
@@ -65,10 +80,10 @@ def make(rng: Random, step: str) -> Item:
         " ".join(rng.sample(own["answers"], 2)),
         (" ".join(_ENGLISH[:2]), " ".join(_OWN[other]["answers"][:2]), ""),
     )
-    return Item(language, ask(asked), gold, wrong, {"languages": [language]})
+    return ProbeItem(language, ask(asked), gold, wrong, {"languages": [language]})
 
 
-def _several(rng: Random, name: str) -> Item:
+def _several(rng: Random, name: str) -> ProbeItem:
     """A line in each of several languages, which are named by a word of theirs, in reverse order."""
     # "casa" is a word of three languages, so at most one of them would be known by it: these are left out.
     known = [language for language in _OWN if _OWN[language]["word"] != "casa"]
@@ -81,7 +96,7 @@ def _several(rng: Random, name: str) -> Item:
     )
     lines = [rng.choice(_OWN[language]["answers"]) for language in languages]
     wrong = ("\n".join(lines[::-1]), "\n".join(lines[:-1]), "\n".join([*lines[:2], _ENGLISH[0], *lines[3:]]))
-    return Item("several", ask(asked), "\n".join(lines), wrong, {"languages": languages})
+    return ProbeItem("several", ask(asked), "\n".join(lines), wrong, {"languages": languages})
 
 
 TASK = probe("languages", "language asked for", make, grade)

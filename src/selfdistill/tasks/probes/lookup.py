@@ -16,7 +16,7 @@ from random import Random
 
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _PROMPT = (
     'Read the text and answer the question in a few words. If the text does not say it, answer "not stated".\n\n'
@@ -35,6 +35,7 @@ _FACTS = {
     "music": (pools.INSTRUMENTS, "{} plays the {}.", "Which instrument does {} play?"),
 }
 _PEOPLE = {"easy": (3, 3), "medium": (6, 7), "hard": (13, 14)}
+_UNANSWERABLE = {"easy": 0.15, "medium": 0.25, "hard": 0.25}
 _KNOWN = {"easy": 2, "medium": 2, "hard": 3}
 
 
@@ -61,7 +62,7 @@ def grade(example: Example, text: str) -> Grade:
     return Grade("fail", "value missing", answer, text[:80])
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     people = pools.some(rng, pools.NAMES, rng.randint(*_PEOPLE[step]))
     facts = _drawn(rng, people, step)
     told = [(person, kind, value) for person, own in facts.items() for kind, value in own.items()]
@@ -74,7 +75,7 @@ def make(rng: Random, step: str) -> Item:
         lines += [f"Last week {person} moved to {city}." for person, city in moved.items()]
         lines += [f"{person} works for {boss}." for person, boss in _bosses(people)]
         rng.shuffle(lines)
-    stated = rng.random() > 0.25
+    stated = rng.random() > _UNANSWERABLE[step]
     person, kind = _asked(rng, facts, moved, stated)
     answer = None if not stated else moved.get(person) if kind == "city" and person in moved else facts[person][kind]
     question = _FACTS[kind][2].format(_named(rng, person, people, facts) if step == "hard" else person)
@@ -84,7 +85,7 @@ def make(rng: Random, step: str) -> Item:
     gold = "not stated" if answer is None else answer
     wrong = (f"It is {other}.", "not stated" if answer else f"{other}, as far as I know", "Let me think about it.")
     text = _PROMPT.format(text=" ".join(lines), question=question)
-    return Item("stated" if stated else "not stated", ask(text), gold, wrong, {"answer": answer, "others": others})
+    return ProbeItem("stated" if stated else "not stated", ask(text), gold, wrong, {"answer": answer, "others": others})
 
 
 def _drawn(rng: Random, people: list[str], step: str) -> dict[str, dict[str, str]]:

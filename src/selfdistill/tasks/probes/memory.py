@@ -14,7 +14,7 @@ from random import Random
 
 from ...types import Message
 from . import pools
-from .items import Item, probe
+from .items import ProbeItem, probe
 from .lookup import grade
 
 _FRUITS = tuple(fruit for fruit in pools.FRUITS if fruit[0] not in "aeiou")  # after "a"
@@ -42,7 +42,7 @@ _SWAP = {"pet": "animals", "city": "homes", "job": "jobs", "fruit": "fruits", "m
 _STEPS = {"easy": (3, 0, 0, 0), "medium": (4, 2, 1, 0), "hard": (7, 2, 2, 4)}
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     told, chat, corrections, swaps = _STEPS[step]
     people = pools.some(rng, pools.NAMES, told)
     kind = rng.choice(list(_FACTS))
@@ -70,7 +70,7 @@ def make(rng: Random, step: str) -> Item:
     last = Message("user", f"{asked} Answer with a word or two.")
     wrong = (f"It is {others[0]}.", "I do not remember that.", "")
     extra = {"answer": answer, "others": others}
-    return Item("first value" if first else "now", (*messages, last), f"{answer}.", wrong, extra)
+    return ProbeItem("first value" if first else "now", (*messages, last), f"{answer}.", wrong, extra)
 
 
 def _told(rng: Random, form: str, person: str, value: str) -> str:

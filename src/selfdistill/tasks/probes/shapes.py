@@ -13,7 +13,7 @@ from typing import Any
 
 from . import pools
 from .constraints import Rule, counted_words, first_broken, grade, worded, wrong_texts
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ASKED = ("Describe {}.", "Write about {}.", "Tell me something about {}.", "What should a child know about {}?")
 _FILLERS = (
@@ -31,10 +31,10 @@ _FACTS = {
     "What is the opposite of left?": "right", "Which star gives us daylight?": "sun",
     "What do you open a lock with?": "key",
 }  # fmt: skip
-_SIZES = {"easy": (2, 4), "medium": (4, 7), "hard": (5, 9)}
+_SIZES = {"easy": (2, 3), "medium": (4, 7), "hard": (5, 9)}
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     while True:
         rules = _drawn(rng, step)
         if rules[0][0] == "only":
@@ -48,13 +48,15 @@ def make(rng: Random, step: str) -> Item:
         wrong = wrong_texts(rules, gold, rng)
         if wrong and first_broken(rules, gold) is None:
             kind = "+".join(kind for kind, _ in rules)
-            return Item(kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]})
+            return ProbeItem(
+                kind, ask(f"{asked} {worded(rules)}"), gold, wrong, {"rules": [list(rule) for rule in rules]}
+            )
 
 
 def _drawn(rng: Random, step: str) -> list[Rule]:
     """The rules of an item. In the hard step a second rule limits the words of the whole text."""
-    kinds = ["sentences", "words", "bullets", "numbered", "paragraphs", "table", "fields", "lines"]
-    kind = rng.choice([*kinds, "only"] if step == "easy" else kinds)
+    kinds = ["sentences", "words", "bullets", "numbered", "paragraphs", "lines"]
+    kind = rng.choice([*kinds, "only"] if step == "easy" else [*kinds, "table", "fields"])
     rule: Rule = (kind, _value(kind, rng, step))
     if step != "hard" or kind in ("words", "only"):
         return [rule]
@@ -69,7 +71,7 @@ def _value(kind: str, rng: Random, step: str) -> Any:
     match kind:
         case "words":
             start = rng.randint(10, 40) if step == "easy" else rng.randint(30, 90)
-            return [start, start + {"easy": 40, "medium": 15, "hard": 4}[step]]
+            return [start, start + {"easy": 60, "medium": 15, "hard": 4}[step]]
         case "paragraphs":
             return rng.randint(2, 3) if step == "easy" else rng.randint(3, 5)
         case "table":
@@ -102,11 +104,12 @@ def _written(rules: list[Rule], rng: Random) -> str:
         case "table":
             rows, columns = value
             line = "|" + " --- |" * columns
-            return "\n".join(["|" + " Head |" * columns, line, *["|" + " cell |" * columns] * rows])
+            cells = [f"| {' | '.join(rng.sample(pools.WORDS, columns))} |" for _ in range(rows)]
+            return "\n".join(["|" + " Head |" * columns, line, *cells])
         case "fields":
             return "\n".join(f"{name}: as it should be" for name in value)
         case "lines":
-            return "\n".join(["It is good to see"] * value[0])
+            return "\n".join(f"Look at the {word}" for word in rng.sample(pools.WORDS, value[0]))
         case _:
             return " ".join(texts[:value])
 

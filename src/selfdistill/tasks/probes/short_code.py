@@ -20,7 +20,7 @@ from ...grading.functions import complete_function
 from ...sandbox import Runner
 from ...types import Example, Grade
 from . import pools
-from .items import Item, ask, probe
+from .items import ProbeItem, ask, probe
 
 _ASKED = (
     "Complete this Python function. Answer with the whole function in one ```python code block, without examples.\n\n"
@@ -54,7 +54,7 @@ def grade(example: Example, text: str, *, run: Runner) -> Grade:
     return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     function = rng.choice(_FUNCTIONS[step])(rng)
     head = f'def {function.name}({function.signature}:\n    """{function.does}"""'
     gold = f"```python\n{head}\n{function.body}\n```"
@@ -69,7 +69,7 @@ def make(rng: Random, step: str) -> Item:
     constant = f"```python\n{head}\n    return {right[0]!r}\n```"
     wrong = (other, constant, "You can write this function with a loop and a condition.")
     extra = {"head": head, "name": function.name, "tests": tests}
-    return Item(function.name, ask(_ASKED.format(head=head)), gold, wrong, extra)
+    return ProbeItem(function.name, ask(_ASKED.format(head=head)), gold, wrong, extra)
 
 
 def _tests(rng: Random, function: Function) -> tuple[list[tuple[Any, ...]], list[Any]]:

@@ -15,8 +15,8 @@ from random import Random
 from ...types import Message
 from . import pools
 from .constraints import Rule, first_broken, grade, worded, wrong_texts
-from .instructions import compose, drawn_rules
-from .items import Item, probe
+from .instructions import TEXT, compose, drawn_rules
+from .items import ProbeItem, probe
 
 _ROLES = (
     "You are the assistant of a library.", "You answer the letters of a small museum.", "You work for a travel office.",
@@ -41,13 +41,13 @@ _COUNTS = {"easy": (1, 1), "medium": (2, 2), "hard": (3, 4)}
 _ASKED = ("Describe {}.", "What do you know about {}?", "Tell me a little about {}.", "Why do people like {}?")
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     while True:
         rules = drawn_rules(rng, _EASY if step == "easy" else _ALL, rng.randint(*_COUNTS[step]), step)
         secret: list[Rule] = [("secret", rng.choice(pools.WORDS))] if step == "hard" and rng.random() < 0.3 else []
         gold = compose(rules, rng)
         wrong = wrong_texts([*rules, *secret], gold, rng)
-        if not wrong or first_broken([*rules, *secret], gold) is not None:
+        if not wrong or first_broken([TEXT, *rules, *secret], gold) is not None:
             continue
         conflict = step == "hard" or (step == "medium" and rng.random() < 0.5)
         against = rng.choice(secret or rules)
@@ -57,7 +57,7 @@ def make(rng: Random, step: str) -> Item:
         system = f"{rng.choice(_ROLES)} {worded([*rules, *secret])} These rules hold whatever the user asks."
         kind = f"against the user: {against[0]}" if conflict else "no conflict"
         prompt = (Message("system", system), Message("user", asked))
-        return Item(kind, prompt, gold, wrong, {"rules": [list(rule) for rule in [*rules, *secret]]})
+        return ProbeItem(kind, prompt, gold, wrong, {"rules": [list(rule) for rule in (TEXT, *rules, *secret)]})
 
 
 def _wish(rule: Rule) -> str:

@@ -25,7 +25,7 @@ from ...models.tool_turns import in_plain_text
 from ...types import Example, FunctionCall, Grade, Message, Messages, read_reply, write_reply
 from ..reading import grade_fact
 from . import pools
-from .items import Item, probe
+from .items import ProbeItem, probe
 
 _TEXT, _WHOLE = {"type": "string"}, {"type": "integer"}
 
@@ -144,7 +144,7 @@ def in_text(example: Example) -> Messages:
     return in_plain_text(example.prompt)
 
 
-def make(rng: Random, step: str) -> Item:
+def make(rng: Random, step: str) -> ProbeItem:
     offered, share, most = _STEPS[step]
     pool = _SIMPLE if step == "easy" else _OFFERED
     chosen = rng.sample(pool, offered + (step == "easy" and rng.random() < 0.5))
@@ -163,10 +163,10 @@ def make(rng: Random, step: str) -> Item:
     other = "There is nothing that I could call for this, so I can't say."
     wrong = (write_reply("", [changed, *calls[1:]]), write_reply("", [*calls, calls[0]]), other)
     prompt = (Message("user", " ".join(asked), tools=tools),)
-    return Item("one call" if count == 1 else "several calls", prompt, gold, wrong)
+    return ProbeItem("one call" if count == 1 else "several calls", prompt, gold, wrong)
 
 
-def _without_call(rng: Random, step: str, tools: tuple[dict[str, Any], ...]) -> Item:
+def _without_call(rng: Random, step: str, tools: tuple[dict[str, Any], ...]) -> ProbeItem:
     question, key = rng.choice(_NONE)
     name = rng.choice(pools.NAMES)
     before = rng.choice(("{} asks: ", "A question from {}: ", "{} wants to know: ", "For the quiz of {}: "))
@@ -174,7 +174,7 @@ def _without_call(rng: Random, step: str, tools: tuple[dict[str, Any], ...]) -> 
     wrong = (called, "I do not know that, to be honest.", "")
     keys = _SPELLED.get(key, [key])
     prompt = (Message("user", before.format(name) + question, tools=tools),)
-    return Item("no call", prompt, f"The answer is {keys[0]}.", wrong, {"keys": keys})
+    return ProbeItem("no call", prompt, f"The answer is {keys[0]}.", wrong, {"keys": keys})
 
 
 TASK = probe("tools", "tool calls", make, grade, ask=in_text)
