@@ -18,7 +18,7 @@ from ..store.rows import read_lines, write_json
 from ..types import Progress
 from .context import Context, Run
 from .difficulty import uninformative
-from .evaluate import answer_stage, evaluate_runs
+from .evaluate import answer_stage, engines_of, evaluate_runs
 
 CANDIDATE, SEED = "candidate", "seed"
 """The names of the arms."""
@@ -60,14 +60,16 @@ def ask_in_looks(
 ) -> Context:
     """Answers and grades a look at a time until the decision is `clear`. Returns the context of the last look. Raises
     StageError if answers are missing because an engine failed."""
-    for number in range(1, len(LOOKS) + 1):
-        context = replace(context, looks=LOOKS[:number])
-        design = replace(design, looks=LOOKS[:number])
-        evaluate_runs(experiment, context, (), progress)
-        _stop_if_unanswered(experiment, context)
-        write_json(experiment.path(DESIGN), asdict(design))
-        if clear(experiment, context):
-            break
+    with engines_of(experiment, context, context.runs.values()) as cache:
+        for number in range(1, len(LOOKS) + 1):
+            context = replace(context, looks=LOOKS[:number])
+            design = replace(design, looks=LOOKS[:number])
+            # An engine stays up between the looks, unless a judge needs its memory.
+            evaluate_runs(experiment, context, (), progress, None if context.recipe.judge else cache)
+            _stop_if_unanswered(experiment, context)
+            write_json(experiment.path(DESIGN), asdict(design))
+            if clear(experiment, context):
+                break
     return context
 
 

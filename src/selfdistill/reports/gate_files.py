@@ -75,7 +75,7 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
         said = f"{points(mean['difference'])} points on average over {_skills_of(mean['skills'])} ({span})"
     if code == 1:
         lost = [f"{row['skill']} ({points(row['difference'])})" for row in skills if row["skill"] in gate["lost"]]
-        parts = [f"it lost on {', '.join(lost)}"] if lost else []
+        parts = [f"it lost (in points) on {', '.join(lost)}"] if lost else []
         parts += [f"the mean is shown to be more than {margin} below the seed"] if mean and mean["beyond"] else []
         return f"Forgot: {' and '.join(parts)}{f'; {said}' if said else ''}."
     if code == 2:
