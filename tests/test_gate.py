@@ -85,6 +85,7 @@ def test_a_baseline_file_takes_the_place_of_the_seed(command: Command, monkeypat
     assert done.code == 0, done.said
     assert found["same_answers"]["same"] == found["same_answers"]["of"] > 0
     assert "the shift from it is not measured" in done.said
+    assert found["regraded"] == 0
     for change, reason in (
         ("evaluate.sampling.max_new_tokens=32", "sampling of demo-lists was"),
         ("model.chat_template=alpaca", "model.chat_template was chat"),

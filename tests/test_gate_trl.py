@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.command import Done
@@ -94,6 +93,15 @@ def test_a_model_tuned_on_the_seeds_own_answers_is_never_said_to_have_forgotten(
     assert command("gate", "demo", adapter, *GATE).code in (0, 3)
 
 
-def test_the_seed_with_sampled_answers_is_never_said_to_have_forgotten(command: Command) -> None:
-    sampled: Any = command("gate", "demo", "demo", *GATE, "arms.candidate.sampling={temperature: 0.3, seed: 1}")
-    assert sampled.code in (0, 3), sampled.said
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        ("arms.candidate.sampling={temperature: 0.3, seed: 1}",),  # against greedy answers
+        ("evaluate.sampling.temperature=0.7", "arms.candidate.sampling={seed: 1}"),  # against other draws
+    ],
+)
+def test_the_seed_with_sampled_answers_is_never_said_to_have_forgotten(
+    command: Command, sampling: Sequence[str]
+) -> None:
+    done = command("gate", "demo", "demo", *GATE, *sampling)
+    assert done.code in (0, 3), done.said

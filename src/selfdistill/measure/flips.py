@@ -19,7 +19,7 @@ from .stats import LEVEL, Values, holm, shared_items
 
 Key = tuple[str, int]
 _FEWEST = 5  # forgotten items, from which it is asked what they have in common
-_MOST_VALUES = 12  # of a tag; a tag with more is a name, not a kind
+_MOST_VALUES = 20  # of a name; one with more is no kind
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _tested(trait: Trait, gone: Sequence[float | str], kept: Sequence[float | st
     if not 2 <= len(names) <= _MOST_VALUES:
         return []
     rows = []
-    for name in names[:1] if len(names) == 2 else names:
+    for name in names[1:] if len(names) == 2 else names:
         mine, others = sum(value == name for value in gone), sum(value == name for value in kept)
         p = float(fisher_exact([[mine, len(gone) - mine], [others, len(kept) - others]]).pvalue)
         shares = {"forgotten": mine / len(gone), "kept": others / len(kept)}

@@ -10,6 +10,7 @@ import datetime
 import gzip
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .. import __version__
 from ..errors import ExperimentError, RecipeError
 from ..recipe import Recipe, TaskEntry
 from ..store.experiment import Experiment
-from ..store.rows import read_lines, seal_line, write_lines
+from ..store.rows import read_lines, seal_line, write_json, write_lines
 from ..tasks import get_task
 from ..types import content_id
 from .asking import answering_settings, sampling_of
@@ -26,7 +27,7 @@ from .context import Context
 from .difficulty import source_of
 from .entries import HELDOUT, EvaluatedTask
 from .evaluate import answer_stage, grade_stage
-from .gate import Design
+from .gate import DESIGN, Design, read_design
 from .task_items import items_stage
 
 _FORMAT = "selfdistill baseline 1"
@@ -169,7 +170,7 @@ def take_answers(experiment: Experiment, context: Context, content: Mapping[str,
         if asked.get(key) != content["asked"].get(key):
             _refuse(f"model.{key} was {content['asked'].get(key)}, and is {asked.get(key)}")
     here = Path(context.recipe.model.path).exists() or context.recipe.model.path == "demo"
-    if here and identity != content["seed"]["identity"]:
+    if here and _content_of(identity) != _content_of(content["seed"]["identity"]):
         _refuse(f"its seed is {content['seed']['identity']}, and {context.recipe.model.path} is {identity}")
     for name, task in context.tasks.items():
         if not task.asked:
@@ -184,6 +185,24 @@ def take_answers(experiment: Experiment, context: Context, content: Mapping[str,
                 )
         rows = ({"id": row["id"], **{key: row[key] for key in row if key != "bucket"}} for row in held["answers"])
         write_lines(experiment.path(answer_stage(context, seed, task).output), rows, seal_line)
+
+
+def record_regraded(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:
+    """Adds to the gate's plan how many of the baseline's answers have another grade now than in the file."""
+    design, seed, regraded = read_design(experiment), context.runs[context.seed_arm], 0
+    for name, held in content["tasks"].items():
+        grading = grade_stage(context, seed, context.tasks[name]) if name in context.tasks else None
+        path = experiment.path(grading.output).with_name("grades.jsonl") if grading else None
+        before = {row["id"]: row["bucket"] for row in held["answers"]}
+        for row in read_lines(path) if path and path.is_file() else ():
+            regraded += before.get(row["id"]) not in (None, row["bucket"])
+    if design:
+        write_json(experiment.path(DESIGN), asdict(replace(design, regraded=regraded)))
+
+
+def _content_of(identity: str) -> str:
+    """The digest in a model's identity, whatever its folder is called; a hub model's name and commit."""
+    return identity.rpartition(":")[2]
 
 
 def _refuse(why: str) -> None:

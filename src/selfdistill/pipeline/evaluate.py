@@ -6,8 +6,8 @@ judged.jsonl (of tasks with a judge), grades.jsonl and score.json. Each file is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any
 
@@ -125,16 +125,22 @@ def prepare_items(experiment: Experiment, context: Context) -> None:
             _ = task.benchmark
 
 
-def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run], progress: Progress) -> None:
-    """Answers, judges and grades with `runs`, or with all trained runs if none are named. Raises ExperimentError if a
-    named run isn't trained."""
+def evaluate_runs(
+    experiment: Experiment,
+    context: Context,
+    runs: Sequence[Run],
+    progress: Progress,
+    kept: EngineCache | None = None,
+) -> None:
+    """Answers, judges and grades with `runs`, or with all trained runs if none are named. Engines in `kept` stay up.
+    Raises ExperimentError if a named run isn't trained."""
     prepare_items(experiment, context)
     trained = trained_runs(experiment, context, runs)
     describe_checkpoints(experiment, context)
     models = {run.name: context.weights_of(run, experiment.directory) for run in trained}
     asked = [task for task in context.tasks.values() if task.asked]
     engine = context.recipe.evaluate.backend
-    with EngineCache([*models.values(), (context.recipe.model, None)]) as cache:
+    with nullcontext(kept) if kept else engines_of(experiment, context, trained) as cache:
         choose_steps(experiment, context, partial(open_backend, engine, context.recipe.model, cache=cache), progress)
         prepare_items(experiment, context)  # of the probes whose step is known now
         for name, (model, adapter) in models.items():
@@ -149,6 +155,12 @@ def evaluate_runs(experiment: Experiment, context: Context, runs: Sequence[Run],
     for name in models:
         for task in context.tasks.values():
             _grade(experiment, context, context.runs[name], task)
+
+
+def engines_of(experiment: Experiment, context: Context, runs: Iterable[Run]) -> EngineCache:
+    """A cache for the engines of the seed and of `runs`, with room for all their adapters."""
+    models = [context.weights_of(run, experiment.directory) for run in runs]
+    return EngineCache([*models, (context.recipe.model, None)])
 
 
 def trained_runs(experiment: Experiment, context: Context, named: Sequence[Run]) -> list[Run]:

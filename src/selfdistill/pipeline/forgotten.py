@@ -25,7 +25,7 @@ Graded = Mapping[str, Sequence[Sequence[GradeRow]]]
 """The graded rows of a task: arm → one entry per run."""
 
 _Key = tuple[str, int]
-_MOST_VALUES, _LONGEST_NAME = 12, 40  # of a column that says of which kind an item is
+_MOST_VALUES, _LONGEST_NAME = 20, 40  # of a column that says of which kind an item is
 _SHOWN = 1_500  # characters of each text of an example
 _NOT_TRAITS = {"answer", "reference", "choices"}
 
@@ -94,10 +94,8 @@ class _Task:
         found = [Trait(name, trait, {**own}) for trait, own in lengths.items() if len({*own.values()}) > 1]
         for column in sorted({column for item in items.values() for column in item.extra} - _NOT_TRAITS):
             own = {key: item.extra[column] for key, item in items.items() if column in item.extra}
-            kinds = {str(value) for value in own.values()}
-            plain = all(isinstance(value, str | int | float) for value in own.values())
-            if plain and 2 <= len(kinds) <= _MOST_VALUES and max(map(len, kinds)) <= _LONGEST_NAME:
-                found.append(Trait(name, column, {key: str(value) for key, value in own.items()}))
+            if all(isinstance(value, str | int | float) for value in own.values()):
+                found += _kinds(name, column, {key: str(value) for key, value in own.items()})
         return found
 
     def example(self, arm: str, keys: Sequence[_Key]) -> list[dict[str, Any]]:
@@ -125,6 +123,27 @@ class _Task:
         if self._task.task.harness:
             path = path.with_name("answers.jsonl")
         return {row["id"]: row for row in read_lines(path)} if path.is_file() else {}
+
+
+def _kinds(task: str, column: str, values: Mapping[_Key, str]) -> list[Trait]:
+    """The trait of a column with few values; of one that joins several kinds by plus signs, a trait for each kind."""
+
+    def few(kinds: set[str]) -> bool:
+        return 2 <= len(kinds) <= _MOST_VALUES and max(map(len, kinds)) <= _LONGEST_NAME
+
+    if few({*values.values()}):
+        return [Trait(task, column, values)]
+    kinds = {part for value in values.values() for part in value.split("+")}
+    if not few(kinds):
+        return []
+    return [
+        Trait(
+            task,
+            f"{column} {kind}",
+            {key: "yes" if kind in value.split("+") else "no" for key, value in values.items()},
+        )
+        for kind in sorted(kinds)
+    ]
 
 
 def _prompt_length(item: Example) -> int:

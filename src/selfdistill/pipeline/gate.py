@@ -18,7 +18,7 @@ from ..store.rows import read_lines, write_json
 from ..types import Progress
 from .context import Context, Run
 from .difficulty import uninformative
-from .evaluate import answer_stage, evaluate_runs
+from .evaluate import answer_stage, engines_of, evaluate_runs
 
 CANDIDATE, SEED = "candidate", "seed"
 """The names of the arms."""
@@ -29,7 +29,8 @@ DESIGN = "gate.json"
 class Design:
     """The plan of a gate: the suite with its version and size, whether every skill has to be within the margin, the
     shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
-    `target` is what the target is, as the user named it."""
+    `target` is what the target is, as the user named it. `regraded` counts the answers of the baseline that the present
+    graders grade in another way than those that made the file."""
 
     suite: str
     version: int
@@ -38,6 +39,7 @@ class Design:
     looks: tuple[float, ...] = ()
     baseline: str | None = None
     target: str | None = None
+    regraded: int = 0
 
 
 def read_design(experiment: Experiment) -> Design | None:
@@ -58,14 +60,16 @@ def ask_in_looks(
 ) -> Context:
     """Answers and grades a look at a time until the decision is `clear`. Returns the context of the last look. Raises
     StageError if answers are missing because an engine failed."""
-    for number in range(1, len(LOOKS) + 1):
-        context = replace(context, looks=LOOKS[:number])
-        design = replace(design, looks=LOOKS[:number])
-        evaluate_runs(experiment, context, (), progress)
-        _stop_if_unanswered(experiment, context)
-        write_json(experiment.path(DESIGN), asdict(design))
-        if clear(experiment, context):
-            break
+    with engines_of(experiment, context, context.runs.values()) as cache:
+        for number in range(1, len(LOOKS) + 1):
+            context = replace(context, looks=LOOKS[:number])
+            design = replace(design, looks=LOOKS[:number])
+            # An engine stays up between the looks, unless a judge needs its memory.
+            evaluate_runs(experiment, context, (), progress, None if context.recipe.judge else cache)
+            _stop_if_unanswered(experiment, context)
+            write_json(experiment.path(DESIGN), asdict(design))
+            if clear(experiment, context):
+                break
     return context
 
 
@@ -116,6 +120,7 @@ def gate_result(
         "seed": context.recipe.model.path,
         "candidate": context.model_of(run.config).path,
         "baseline": design.baseline,
+        "regraded": design.regraded,
         "looks": list(design.looks),
         "looks_planned": list(LOOKS),
         "mean": found.mean.to_json() if found.mean else None,

@@ -75,8 +75,8 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
         said = f"{points(mean['difference'])} points on average over {_skills_of(mean['skills'])} ({span})"
     if code == 1:
         lost = [f"{row['skill']} ({points(row['difference'])})" for row in skills if row["skill"] in gate["lost"]]
-        parts = [f"it lost on {', '.join(lost)}"] if lost else []
-        parts += [f"the mean is shown to be {margin} or more below the seed"] if mean and mean["beyond"] else []
+        parts = [f"it lost (in points) on {', '.join(lost)}"] if lost else []
+        parts += [f"the mean is shown to be more than {margin} below the seed"] if mean and mean["beyond"] else []
         return f"Forgot: {' and '.join(parts)}{f'; {said}' if said else ''}."
     if code == 2:
         return (
@@ -148,6 +148,8 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
             f"The seed's answers are from the baseline file {gate['baseline']} and the seed was not loaded, so the "
             "shift from it is not measured."
         )
+    if gate["regraded"]:
+        yield f"{count(gate['regraded'])} of its answers are graded in another way than when the file was made."
     yield from checkpoint_notes(verdict.get("checkpoints", {}))
 
 

@@ -113,6 +113,7 @@ def _report(
         answered=answered,
         buckets=BUCKETS,
         settings=_settings(saved),
+        untrained=_untrained(saved),
         stages=saved.manifest.get("stages", {}),
     )
 
@@ -235,6 +236,8 @@ def _settings(saved: Saved) -> list[tuple[str, str]]:
             ("temperature ", "evaluate.sampling.temperature"), ("new tokens ≤ ", "evaluate.sampling.max_new_tokens")
         ),
     }
+    if _untrained(saved):
+        rows = {name: text for name, text in rows.items() if name not in ("Rewriting", "Training")}
     arms = saved.recipe.get("arms")
     for name, arm in arms.items() if isinstance(arms, dict) else ():
         rows[f"Arm {name}"] = ", ".join(_written(arm)) if isinstance(arm, dict) else ""

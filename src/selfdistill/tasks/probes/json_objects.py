@@ -1,11 +1,12 @@
 """JSON to a schema: the facts of a short text as one object.
 
     Read the text and write its facts as JSON that is valid against the schema. ...
-    Text: Ana is a baker in Riga and 31 years old.
+    Text: Ana, a baker from Riga, turned 31 last week. ...   Schema: {"type": "object", ...}
 
-The easy step has two or three flat fields, the medium one four to six with a list, a boolean and an enumeration, the
-hard one nested objects in a list, sums, null for what is not said, and facts that belong to nobody's field. An answer
-passes if its JSON, alone or in one code block, equals the right object; the reason reports whether it was valid.
+The easy step has two or three flat fields and shows an example in place of a schema, the medium one four to six fields
+with a list, a boolean and an enumeration, the hard one nested objects in a list, sums, null for what is not said, and
+facts that belong to nobody's field. An answer passes if its JSON, alone or in one code block, equals the right object;
+the reason reports whether it was valid.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from ...types import Example, Grade
 from . import pools
 from .items import ProbeItem, ask, probe
 
+_PROMPT = (
+    "Read the text and write its facts as JSON that is valid against the schema. Answer with the JSON alone.\n\n"
+    "Text: {text}\n\nSchema: {schema}"
+)
 _TEXT, _WHOLE, _YES = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
 
@@ -41,10 +46,12 @@ def grade(example: Example, text: str) -> Grade:
 
 def make(rng: Random, step: str) -> ProbeItem:
     text, value, schema = {"easy": _easy, "medium": _medium, "hard": _hard}[step](rng)
-    prompt = (
-        "Read the text and write its facts as JSON that is valid against the schema. Answer with the JSON alone.\n\n"
-        f"Text: {text}\n\nSchema: {json.dumps(schema)}"
-    )
+    if step == "easy":
+        other_text, other_value, _ = _like(rng, list(value))
+        example = f"Text: {other_text}\nJSON: {json.dumps(other_value)}"
+        prompt = f"Write the facts of a text as JSON, as in this example.\n\n{example}\n\nText: {text}\nJSON:"
+    else:
+        prompt = _PROMPT.format(text=text, schema=json.dumps(schema))
     gold = json.dumps(value, ensure_ascii=False)
     first = next(iter(value))
     other = {**value, first: "somebody" if isinstance(value[first], str) else 987}
@@ -60,6 +67,14 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+def _like(rng: Random, keys: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Another easy text with the same fields."""
+    while True:
+        found = _easy(rng)
+        if list(found[1]) == keys:
+            return found
 
 
 def _easy(rng: Random) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -46,7 +46,7 @@ def _repeats(text: str) -> bool:
 
 
 def grade(example: Example, text: str) -> Grade:
-    """Passes an answer in the language asked for that does not repeat itself; if several are asked for, with one line in
+    """Passes an answer in the language asked for that does not repeat itself; if several are asked for, one line in
     each, in their order."""
     asked = list(example.extra["languages"])
     if _repeats(text):

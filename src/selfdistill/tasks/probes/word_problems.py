@@ -1,6 +1,6 @@
 """Arithmetic and word problems, graded by the final number.
 
-    Ana has 7 stamps. Ana buys 5 more. How many stamps does Ana have now? End with: The answer is N.
+    Ana has 7 stamps. Ana buys 5 more. How many stamps does Ana have now?
 
 The easy step takes one operation on small numbers, the medium one two or three, the hard one five to seven with
 percentages, remainders and products of three-digit numbers.
@@ -20,12 +20,13 @@ _END = "End with a sentence of the form: The answer is N."
 def make(rng: Random, step: str) -> ProbeItem:
     kind, text, answer = {"easy": _easy, "medium": _medium, "hard": _hard}[step](rng)
     wrong = (f"The answer is {answer + 1}.", f"The answer is {answer * 10 + 3}.", "I am not sure how to work this out.")
-    return ProbeItem(kind, ask(f"{text} {_END}"), f"The answer is {answer}.", wrong)
+    asked = text if step == "easy" else f"{text} {_END}"
+    return ProbeItem(kind, ask(asked), f"The answer is {answer}.", wrong)
 
 
 def _easy(rng: Random) -> tuple[str, str, int]:
     (name, other), thing = pools.some(rng, pools.NAMES, 2), rng.choice(pools.THINGS)
-    a, b, c = rng.randint(3, 40), rng.randint(2, 20), rng.randint(2, 6)
+    a, b, c = rng.randint(2, 20), rng.randint(1, 9), rng.randint(2, 6)
     match rng.randrange(6):
         case 0:
             return "arithmetic", f"What is {a} + {b}?", a + b
