@@ -85,7 +85,7 @@ def test_exports_keep_tools_and_calls_in_each_form() -> None:
     openai = openai_turns(again)
     assert openai[-1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "Lima"}}
     assert openai[2]["tool_call_id"] == openai[1]["tool_calls"][0]["id"]
-    assert json.loads(columns(again, arguments=False)["tools"]) == [WEATHER]
+    assert json.loads(columns(again)["tools"]) == [WEATHER]
     text = '{"name": "weather", "arguments": {"city": "Lima"}}'
     assert [(place, turn["role"], turn["content"]) for place, turn in swift_turns(again)] == [
         (0, "user", "Lima?"), (1, "tool_call", text), (2, "tool_response", "19"), (3, "tool_call", text),
@@ -101,4 +101,4 @@ def test_what_a_stack_can_not_express_is_refused_by_name() -> None:
     with pytest.raises(ExperimentError, match="several results in a row"):
         sharegpt_turns((*PROMPT, PROMPT[2]))
     with pytest.raises(ExperimentError, match="chat_template_kwargs"):
-        columns((Message("user", "x", template_kwargs={"a": 1}),), arguments=False)
+        columns((Message("user", "x", template_kwargs={"a": 1}),))

@@ -30,7 +30,7 @@ from ..grading import make_grader
 from ..grading.calls import read_call
 from ..grading.programs import python_blocks
 from ..models.gguf import gguf_file
-from ..models.loading import check_model_files
+from ..models.loading import check_model_files, load_renderer
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..store.rows import write_text
@@ -77,6 +77,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
     look = _look(data)
     guess, tools = _guess_grader(look.examples), any(example.tools for example in look.examples)
+    problem = _tools_problem(model) if tools else None
     heldout = min(200, look.rows // 10)
     columns = ""
     if look.problem:
@@ -84,6 +85,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     slots = {
         "model": _scalar(_from(out, model)),
+        "tools_in": _tools_in(problem) if tools else "",
         "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
@@ -98,7 +100,27 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         write_text(out, fill(_RECIPE, slots))
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    return _found(look, guess, heldout)
+    return [*_found(look, guess, heldout), *([f"tools: {problem}; so tools_in: system is set"] if problem else [])]
+
+
+def _tools_problem(model: str) -> str | None:
+    """Why the chat template of a model on this machine can't be used for tools, empty if it can. None if the model is
+    not here, or has no template that can be used: `check` reports that."""
+    if model != "demo" and not Path(model).exists():
+        return None
+    try:
+        renderer = load_renderer(ModelConfig(path=model))
+    except (ModelError, RecipeError):
+        return None
+    problem = renderer.tools_problem
+    return problem and f"the chat template {renderer.template.name} {problem}"
+
+
+def _tools_in(problem: str | None) -> str:
+    """The line of the recipe that says where the tools are shown."""
+    if problem:
+        return f"\n  tools_in: system          # {_one_line(problem)}: tools, calls and results are written as text"
+    return "\n  # tools_in: system        # writes tools, calls and results as text, if the chat template ignores tools"
 
 
 def _from(recipe: Path, name: str) -> str:
@@ -256,7 +278,7 @@ _RECIPE = """\
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 
 model:
-  path: {model}
+  path: {model}{tools_in}
   # chat_template: alpaca     # the paper's prompt format in place of the model's own chat template
   # batch_tokens: 8192        # tokens per batch when generating (default 16384); lower it if memory is short
 
