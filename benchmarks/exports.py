@@ -2,8 +2,8 @@
 
     python benchmarks/exports.py --llamafactory LF_PYTHON
 
-Rows with calls, results, texts and think blocks, on TRL's copies of the chat templates of Qwen 2.5 and Qwen 3 with a
-byte tokenizer. docs/training.md builds LLaMA-Factory's environment.
+Rows with calls, results, texts and think blocks, in TRL's copies of the chat templates of Qwen 2.5 and Qwen 3, with
+SmolLM2's tokenizer, which has the same special tokens. docs/training.md builds LLaMA-Factory's environment.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.chat_templates import source
-from support.tiny import tiny_tokenizer
-
 from selfdistill.data.export import export
+from selfdistill.models.loading import load_tokenizer
+from selfdistill.models.packaged import packaged_model
 from selfdistill.models.renderer import Renderer
+from selfdistill.recipe import ModelConfig
 from selfdistill.store.rows import write_lines
 from selfdistill.types import FunctionCall, Message, Messages, messages_json, write_reply
 
+TEMPLATES = Path(str(getattr(find_spec("trl"), "origin", ""))).parent / "chat_templates"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": CITY}}
 LIMA, OSLO = (FunctionCall("weather", {"city": city}, city) for city in ("Lima", "Oslo"))
@@ -44,7 +43,8 @@ ROWS: dict[str, tuple[Messages, str]] = {
 
 
 def compared(name: str, lf_template: str, python: str, thought: dict[str, Any] | None) -> None:
-    tokenizer = tiny_tokenizer(source(name))
+    tokenizer = load_tokenizer(ModelConfig(path=str(packaged_model())))
+    tokenizer.chat_template = (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
     render = Renderer(tokenizer, template_kwargs=None if thought else {"enable_thinking": False})
     with TemporaryDirectory() as made:
         folder = Path(made)
@@ -74,8 +74,8 @@ def compared(name: str, lf_template: str, python: str, thought: dict[str, Any] |
         own = str(tokenizer.decode(ours.input_ids[ours.trained.index(True) :]))
         start = [ids[: trained.index(True)], ours.input_ids[: ours.trained.index(True)]]
         same = "the same prompt" if start[0] == start[1] else "ANOTHER PROMPT"
-        more = "the same tokens" if theirs == own else "a line break more" if theirs == f"{own}\n" else repr(theirs)
-        print(f"  {kind}: {same}, trains {more}")
+        tokens = "the same tokens" if theirs == own else "a line break more" if theirs == f"{own}\n" else repr(theirs)
+        print(f"  {kind}: {same}, trains {tokens}")
         if start[0] != start[1]:
             print(*(f"    {tokenizer.decode(each)!r}" for each in start), sep="\n")
 

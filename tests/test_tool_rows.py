@@ -248,7 +248,7 @@ def test_init_writes_tools_as_text_for_a_template_that_ignores_them(tmp_path: Pa
 
     setting, text, said = init("demo")
     assert setting == "system"
-    assert "  tools_in: system          # the chat template of demo leaves out the definitions of tools" in text
+    assert "  tools_in: system          # the model's chat template leaves out the definitions of tools" in text
     assert any("leaves out the definitions of tools; so tools_in: system is set" in line for line in said)
     for name in (str(model), "org/model"):
         setting, text, said = init(name)

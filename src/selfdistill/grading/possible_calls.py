@@ -86,8 +86,9 @@ def _allowed(value: Any, values: Sequence[Any], schema: Mapping[str, Any]) -> bo
     kind, inner = _type(schema), _type(schema.get("items", {})) if schema.get("type") == "array" else None
     value = float(value) if kind is float and type(value) is int else value
     usual = next((type(each) for each in values if each != ""), None)
-    if type(value) is not kind or (usual is not None and usual is not kind):
-        return type(value) in (kind, usual) and value in values
+    own: type = type(value)
+    if own is not kind or (usual is not None and usual is not kind):
+        return own in (kind, usual) and value in values
     if kind is dict:
         return any(_same_object(value, each) for each in values if each != "")
     if kind is list:

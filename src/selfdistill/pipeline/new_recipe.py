@@ -112,8 +112,7 @@ def _tools_problem(model: str) -> str | None:
         renderer = load_renderer(ModelConfig(path=model))
     except (ModelError, RecipeError):
         return None
-    problem = renderer.tools_problem
-    return problem and f"the chat template {renderer.template.name} {problem}"
+    return renderer.tools_problem and f"the model's chat template {renderer.tools_problem}"
 
 
 def _tools_in(problem: str | None) -> str:
