@@ -122,6 +122,16 @@ def test_an_item_holds_tools_and_an_allowed_call(tmp_path: Path) -> None:
     assert get_task("bfcl-simple").grade(example, "<tool_call>\n{").reason == "a tool call that never closes"
 
 
+def test_the_reference_has_what_is_required(tmp_path: Path) -> None:
+    """Even if the allowed values let it be left out, as in a few of BFCL's rows: its checker refuses that."""
+    possible = {"weather.get": {"city": ["", "Lima"], "days": ["", 3]}}
+    example = item("bfcl-multiple", write_files(tmp_path, "multiple", [CLOCK, WEATHER], [possible]))
+    assert [dict(call.arguments) for call in example.calls] == [{"city": "Lima"}]
+    grade = get_task("bfcl-multiple").grade
+    assert grade(example, example.reference).passed
+    assert not grade(example, write_reply("", [FunctionCall("weather.get", {})])).passed
+
+
 def test_over_calling_is_counted_on_irrelevance(tmp_path: Path) -> None:
     example = item("bfcl-irrelevance", write_files(tmp_path, "irrelevance", [CLOCK], None))
     grade = get_task("bfcl-irrelevance").grade
@@ -144,6 +154,20 @@ def test_what_is_not_there_or_does_not_fit_is_named(tmp_path: Path) -> None:
         item("bfcl-multiple", write_files(tmp_path, "multiple", [CLOCK], [], question=turns))
     with pytest.raises(DataError, match=r"The hub dataset no/such can't be loaded .*bfcl_eval/data"):
         item("bfcl-multiple", Path("no/such"))
+    with pytest.raises(DataError, match=r"There is no folder /no/such; set the task's path"):
+        item("bfcl-multiple", Path("/no/such"))
+
+
+def test_a_hub_name_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(name: str, *, repo_type: str, allow_patterns: list[str]) -> str:
+        asked.append((name, repo_type, *allow_patterns))
+        return str(write_files(tmp_path, "multiple", [WEATHER], [LIMA]))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert item("bfcl-multiple", Path("org/bfcl")).calls
+    assert asked == [("org/bfcl", "dataset", "BFCL_v*_multiple.json", "possible_answer/BFCL_v*_multiple.json")]
 
 
 def test_the_splits_are_tasks_of_a_recipe(tmp_path: Path, command: Callable[..., Done]) -> None:

@@ -55,6 +55,16 @@ def test_check_refuses_a_template_that_ignores_tools(recipe: Path, command: Call
     assert '⟦<tool_call> {"name": "weather"' in done.said
 
 
+def test_the_recipe_of_init_passes_check(recipe: Path, command: Callable[..., Done]) -> None:
+    """For a model on this machine whose template ignores tools."""
+    made = recipe.parent / "made.yaml"
+    done = command("init", "--model", "demo", "--data", recipe.parent / "d.jsonl", "--to", made)
+    assert "leaves out the definitions of tools; so tools_in: system is set" in done.said
+    done = command("check", made, "--no-probe")
+    assert done.code == 0, done.said
+    assert '⟦<tool_call> {"name": "weather"' in done.said
+
+
 def test_tool_rows_go_through_a_run(recipe: Path, command: Callable[..., Done]) -> None:
     folder = recipe.parent / "run"
     done = command("run", recipe, "--dir", folder, "model.tools_in=system", "shift.kl_prompts=0")

@@ -24,7 +24,7 @@ _IGNORED = re.compile(r"[ ,./\-_*^]")
 def possible_calls(expected: Sequence[Possible], text: str, tools: Sequence[Mapping[str, Any]]) -> Grade:
     """Whether a reply makes the expected calls, in any order, and no others. Each expected call takes the first call
     that fits. Texts are compared without case, spaces and the signs ,./-_*^."""
-    shown = write_reply("", map(shortest, expected))
+    shown = write_reply("", [shortest(each, tools) for each in expected])
     try:
         _, found = read_reply(text)
     except ValueError as error:
@@ -43,14 +43,21 @@ def possible_calls(expected: Sequence[Possible], text: str, tools: Sequence[Mapp
     return Grade("pass", "allowed calls", shown, written)
 
 
-def shortest(possible: Possible) -> FunctionCall:
-    """An allowed call: the first allowed value of each parameter that can't be left out."""
+def shortest(possible: Possible, tools: Sequence[Mapping[str, Any]]) -> FunctionCall:
+    """An allowed call: the first allowed value of each parameter that is required or can't be left out."""
     ((name, allowed),) = possible.items()
-    return FunctionCall(name, {key: _first(values) for key, values in allowed.items() if "" not in values})
+    required = {key for each in tools if each["function"]["name"] == name for key in _required(each["function"])}
+    given = {key: values for key, values in allowed.items() if key in required or "" not in values}
+    return FunctionCall(name, {key: _first([each for each in values if each != ""]) for key, values in given.items()})
+
+
+def _required(function: Mapping[str, Any]) -> Sequence[str]:
+    required: Sequence[str] = function["parameters"].get("required", ())
+    return required
 
 
 def _first(values: Sequence[Any]) -> Any:
-    value = values[0] if values else None
+    value = values[0] if values else ""
     if isinstance(value, dict):
         return _chosen(value)
     return [_chosen(each) if isinstance(each, dict) else each for each in value] if isinstance(value, list) else value

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data import OnBad, read_records
+from ..data import OnBad, is_hub_name, read_records
 from ..data.bad_rows import UnusableError
 from ..data.tool_rows import read_tools
 from ..errors import DataError, first_line
@@ -28,6 +28,7 @@ from ..types import Conversation, Example, Grade, Message, read_reply
 from . import Task, load_rows
 
 _HUB = "gorilla-llm/Berkeley-Function-Calling-Leaderboard"
+_FOLDER = "the folder with BFCL's questions, such as bfcl_eval/data of the package bfcl-eval"
 _NO_CALL = "None of the tools fits this question."
 
 
@@ -48,16 +49,15 @@ def load(source: DataConfig, on_bad: OnBad | None = None, *, names: tuple[str, .
 def _files(source: DataConfig, names: tuple[str, ...]) -> tuple[Path, Path | None]:
     """The files of questions and of allowed calls, of the newest version; a split without calls has no second file."""
     folder = Path(source.path).expanduser()
-    if not folder.exists():
+    if not folder.is_dir():
+        if folder.exists() or not is_hub_name(source.path):
+            raise DataError(f"There is no folder {folder}; set the task's path to {_FOLDER}, or to a hub name.")
         folder = _downloaded(source.path, names)
     # Not BFCL_v*_: that would also find the files of longer names, such as BFCL_v4_live_multiple.json.
     there = sorted(folder.glob("BFCL_v*.json"), reverse=True)
     found = [(path, name) for name in names for path in there if re.fullmatch(rf"BFCL_v\d+_{name}\.json", path.name)]
     if not found:
-        raise DataError(
-            f"{source.path} holds no file BFCL_v4_{names[0]}.json; set the task's path to the folder with BFCL's "
-            "questions, such as bfcl_eval/data of the package bfcl-eval."
-        )
+        raise DataError(f"{source.path} holds no file BFCL_v4_{names[0]}.json; set the task's path to {_FOLDER}.")
     questions, name = found[0]
     if name == "irrelevance":
         return questions, None
@@ -94,7 +94,7 @@ def _conversation(row: Mapping[str, Any], allowed: Mapping[Any, Any] | None) -> 
     if name not in allowed:
         raise UnusableError(f"possible_answer has no row {name}")
     try:
-        calls = [shortest(possible) for possible in allowed[name]]
+        calls = [shortest(possible, tools) for possible in allowed[name]]
     except (ValueError, IndexError):
         raise UnusableError("the allowed calls are not one {name: {parameter: values}} per call") from None
     reference = Message("assistant", "", tool_calls=tuple(calls))
