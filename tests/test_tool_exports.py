@@ -124,6 +124,14 @@ def test_arguments_of_the_template_are_those_of_the_recipe_and_the_row(tmp_path:
     assert render.tokenizer.decode(trained) == "2<|im_end|>\n"
 
 
+def test_a_format_that_can_not_hold_the_recipes_arguments_says_so(tmp_path: Path) -> None:
+    directory = experiment(tmp_path, [trained_row(SUM, "2")], "qwen3", template_kwargs={"enable_thinking": False})
+    for to in ("llamafactory", "swift", "axolotl"):
+        (note,) = [note for note in export(directory, to).notes if "template_kwargs" in note]
+        assert 'model.template_kwargs={"enable_thinking": false}' in note
+    assert not any("template_kwargs" in note for note in export(directory, "trl").notes)
+
+
 def test_a_row_without_arguments_has_no_null_for_them(tmp_path: Path) -> None:
     own = (Message("user", "2+2?", template_kwargs={"more": 1}),)
     exported = export(experiment(tmp_path, [trained_row(SUM, "2"), trained_row(own, "4")]), "trl")

@@ -62,10 +62,12 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
 
 class _Counted:
     """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one. Rows
-    with a think block that is not trained on are left out and counted as `masked`, if the format has no `masks`."""
+    with a think block that is not trained on are left out and counted as `masked`, if the format has no `masks`.
+    `arguments` are the first row's arguments of the chat template, if any row has some."""
 
     def __init__(self, rows: Iterator[ChosenRow], masks: bool) -> None:
         self._rows, self._masks, self.sources, self.several, self.masked = rows, masks, Counter[str](), False, 0
+        self.arguments: Mapping[str, Any] = {}
 
     def __iter__(self) -> Iterator[ChosenRow]:
         for row in self._rows:
@@ -73,6 +75,7 @@ class _Counted:
                 self.masked += 1
                 continue
             self.sources[row.source] += 1
+            self.arguments = self.arguments or row.arguments
             self.several = self.several or any(message.role == "assistant" for message in row.prompt)
             yield row
 
@@ -84,14 +87,20 @@ _MASKED = (
     "{:,} rows are left out: their think block is not trained on, and this format can't say so; export to llamafactory "
     "or jsonl to have them."
 )
+_ARGUMENTS = "The recipe sets model.template_kwargs={}, which this format can't hold; set it in your own stack too."
 
 
 def _training_data(
-    write: Callable[[Iterable[ChosenRow], Path, str], Path], following: str, to_set: str = "", masks: bool = False
+    write: Callable[[Iterable[ChosenRow], Path, str], Path],
+    following: str,
+    to_set: str = "",
+    masks: bool = False,
+    arguments: bool = False,
 ) -> Export:
     """An export of training data. `write` takes the rows, a folder and a name for the files, and returns the path of
     the data. `following` is the next step, with slots for path, folder and name; `to_set` is a note for the user if a
-    row has several turns. `masks`: whether the format has think blocks that are not trained on."""
+    row has several turns. `masks`: whether the format has think blocks that are not trained on; `arguments`: whether it
+    holds the arguments of the chat template."""
 
     def run(directory: Path, arm: str, folder: Path) -> Exported:
         rows = _Counted(chosen_rows(directory, arm), masks)
@@ -106,6 +115,7 @@ def _training_data(
             ) from error
         notes = [*_left_out(directory), *([to_set] if to_set and rows.several else [])]
         notes += [_MASKED.format(rows.masked)] if rows.masked else []
+        notes += [_ARGUMENTS.format(json.dumps(rows.arguments))] if rows.arguments and not arguments else []
         command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
         return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
 
@@ -273,7 +283,9 @@ def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
 
 
 FORMATS: dict[str, Export] = {
-    "trl": _training_data(_prompt_completion, "trl sft --model_name_or_path MODEL --dataset_name {folder}"),
+    "trl": _training_data(
+        _prompt_completion, "trl sft --model_name_or_path MODEL --dataset_name {folder}", arguments=True
+    ),
     "llamafactory": _training_data(
         _llamafactory,
         "put the lines of {name}.llamafactory.yaml into your config, then run: llamafactory-cli train CONFIG.yaml",
@@ -285,6 +297,6 @@ FORMATS: dict[str, Export] = {
         _axolotl, "put the lines of {name}.axolotl.yaml into your config, then run: axolotl train CONFIG.yaml"
     ),
     "swift": _training_data(_swift, "swift sft --model MODEL --dataset {path}"),
-    "jsonl": _training_data(_flat, "head -n 1 {path}", masks=True),
+    "jsonl": _training_data(_flat, "head -n 1 {path}", masks=True, arguments=True),
     "alpaca_eval": _alpaca_eval,
 }
