@@ -141,15 +141,16 @@ def test_llamafactory_finds_the_file_by_its_entry(experiment: Path, tmp_path: Pa
     assert set(entry) <= {"file_name", "formatting", "columns", "tags"}
     assert entry["formatting"] == "sharegpt"
     assert set(entry["columns"]) <= {"messages", "system", "tools", "images", "videos", "audios"}
-    assert set(entry["tags"]) <= {"role_tag", "content_tag", "user_tag", "assistant_tag", "system_tag"}
+    roles = {"user_tag", "assistant_tag", "observation_tag", "function_tag"}  # one that is left out has no default
+    assert roles <= set(entry["tags"]) <= {*roles, "role_tag", "content_tag", "system_tag"}
     assert folder / entry["file_name"] == path
     tags, read = entry["tags"], []
-    roles = {tags["user_tag"]: "user", tags["assistant_tag"]: "assistant"}
+    names = {tags["user_tag"]: "user", tags["assistant_tag"]: "assistant"}
     for row in load(path, tmp_path / "cache"):
         system = row[entry["columns"]["system"]]
         messages = [{"role": "system", "content": system}] if system else []
         for turn in row[entry["columns"]["messages"]]:
-            messages.append({"role": roles[turn[tags["role_tag"]]], "content": turn[tags["content_tag"]]})
+            messages.append({"role": names[turn[tags["role_tag"]]], "content": turn[tags["content_tag"]]})
         read.append(messages)
     assert read == chosen()
     (config,) = folder.glob("*.llamafactory.yaml")

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chat_templates import source
+from support.tiny import tiny_model
 
 from selfdistill.data import read_conversations
 from selfdistill.errors import DataError
@@ -20,6 +22,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "O
 CALL = FunctionCall("weather", {"city": "Lima"}, "call_2_1")
 ASKED = {"role": "user", "content": "How warm is Lima?"}
 SAID = {"role": "assistant", "content": "19 degrees."}
+SYSTEM = {"role": "system", "content": "Be brief."}
 ANSWERED = [{"role": "tool", "content": "19"}, SAID]
 
 
@@ -133,6 +136,8 @@ BAD = [
     ([ASKED, called(), ANSWERED[0], *ANSWERED], "turn 4 is a tool's result without a call"),
     ([ASKED, called(), ASKED, SAID], "a call of call_2_1 has no result before turn 3"),
     ([ASKED, called(), {**ANSWERED[0], "tool_call_id": "z"}, SAID], "the result of a call 'z'"),
+    ([SYSTEM, SYSTEM, ASKED, called(), *ANSWERED], "only the first message may be a system message"),
+    ([SYSTEM, ASKED, called(), ANSWERED[0], SYSTEM, SAID], "only the first message may be a system message"),
 ]  # fmt: skip
 
 
@@ -158,6 +163,38 @@ def test_tools_that_can_not_be_used_are_refused_by_name(tmp_path: Path, tools: A
     with pytest.raises(DataError) as error:
         read(tmp_path, {"tools": tools, "messages": [ASKED, called(), *ANSWERED]})
     assert reason in str(error.value)
+
+
+def test_openfunctions_rows_become_tool_rows() -> None:
+    from tools.openfunction_rows import tool_row
+
+    prompt = (
+        "Construct a call:\n\nQuestion: A shop in Ulm?\n\nFunction to be used: shop.find\nDescription: Finds shops.\n"
+        "Parameters:\n1. city - A city\n2. open - Open now\nRequired: [city]\n\nFormat your response as a string."
+    )
+    made = tool_row({"instruction": prompt, "output": "shop.find(city='Ulm', open=True)"})
+    assert isinstance(made, dict)
+    (tool,) = json.loads(made["tools"])
+    assert tool["function"]["parameters"]["required"] == ["city"]
+    asked, answered = made["messages"]
+    assert asked["content"] == "A shop in Ulm?"
+    assert answered["tool_calls"][0]["function"]["arguments"] == {"city": "Ulm", "open": True}
+    for output in ("shop.open(city='Ulm')", "shop.find(open=True)", "shop.find(city=town)", "Ulm", "shop.find(x=1)"):
+        assert isinstance(tool_row({"instruction": prompt, "output": output}), str)
+
+
+def test_each_row_has_its_own_tools(tmp_path: Path) -> None:
+    """A call of a tool that only another row defines is refused with its place."""
+    first = {"tools": [WEATHER], "messages": [ASKED, called()]}
+    other = {**WEATHER["function"], "parameters": {"type": "object", "properties": {"town": {"type": "string"}}}}
+    second = {"tools": [other], "messages": [ASKED, called({"town": "Ica"})]}
+    third = {"messages": [ASKED, SAID]}
+    rows = read(tmp_path, first, second, third)
+    assert [list(row.messages[0].tools) for row in rows] == [[WEATHER], [{"type": "function", "function": other}], []]
+    assert [dict(row.messages[1].tool_calls[0].arguments) for row in rows[:2]] == [{"city": "Lima"}, {"town": "Ica"}]
+    with pytest.raises(DataError) as error:
+        read(tmp_path, first, {**second, "tools": [{"name": "clock"}]})
+    assert "line 2: turn 2 calls weather, which is none of the row's tools" in str(error.value)
 
 
 def test_a_text_about_tool_calls_is_text_in_a_row_without_tools(tmp_path: Path) -> None:
@@ -191,4 +228,32 @@ def test_rows_for_which_init_chooses_a_grader(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text((json.dumps(row) + "\n") * 30, encoding="utf-8")
     said = write_recipe("demo", str(tmp_path / "d.jsonl"), tmp_path / "r.yaml")
     assert "grader: tool_calls (all responses call tools)" in said
-    assert "    - heldout\n    - tool_calls\n" in (tmp_path / "r.yaml").read_text(encoding="utf-8")
+    text = (tmp_path / "r.yaml").read_text(encoding="utf-8")
+    assert "    - heldout\n    - tool_calls\n" in text
+
+
+def test_init_writes_tools_as_text_for_a_template_that_ignores_them(tmp_path: Path) -> None:
+    """Only then; for a model that is not on this machine the setting is a comment."""
+    from selfdistill.pipeline.new_recipe import write_recipe
+    from selfdistill.recipe import load_recipe
+
+    path, model = tmp_path / "d.jsonl", tmp_path / "model"
+    path.write_text((json.dumps({"tools": [WEATHER], "messages": [ASKED, called()]}) + "\n") * 30, encoding="utf-8")
+    tiny_model(model, chat_template=source("qwen2_5"))
+
+    def init(name: str) -> tuple[str, str, list[str]]:
+        said = write_recipe(name, str(path), tmp_path / "r.yaml", force=True)
+        text = (tmp_path / "r.yaml").read_text(encoding="utf-8")
+        return load_recipe(tmp_path / "r.yaml").model.tools_in, text, said
+
+    setting, text, said = init("demo")
+    assert setting == "system"
+    assert "  tools_in: system          # the model's chat template leaves out the definitions of tools" in text
+    assert any("leaves out the definitions of tools; so tools_in: system is set" in line for line in said)
+    for name in (str(model), "org/model"):
+        setting, text, said = init(name)
+        assert setting == "template"
+        assert "  # tools_in: system" in text
+        load_recipe(tmp_path / "r.yaml", ["model.tools_in=system"])
+    path.write_text('{"question": "2+2?", "answer": "4"}\n' * 30, encoding="utf-8")
+    assert "tools_in" not in init("demo")[1]

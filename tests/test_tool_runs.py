@@ -55,6 +55,16 @@ def test_check_refuses_a_template_that_ignores_tools(recipe: Path, command: Call
     assert '⟦<tool_call> {"name": "weather"' in done.said
 
 
+def test_the_recipe_of_init_passes_check(recipe: Path, command: Callable[..., Done]) -> None:
+    """For a model on this machine whose template ignores tools."""
+    made = recipe.parent / "made.yaml"
+    done = command("init", "--model", "demo", "--data", recipe.parent / "d.jsonl", "--to", made)
+    assert "leaves out the definitions of tools; so tools_in: system is set" in done.said
+    done = command("check", made, "--no-probe")
+    assert done.code == 0, done.said
+    assert '⟦<tool_call> {"name": "weather"' in done.said
+
+
 def test_tool_rows_go_through_a_run(recipe: Path, command: Callable[..., Done]) -> None:
     folder = recipe.parent / "run"
     done = command("run", recipe, "--dir", folder, "model.tools_in=system", "shift.kl_prompts=0")
@@ -85,7 +95,7 @@ def test_exports_keep_tools_and_calls_in_each_form() -> None:
     openai = openai_turns(again)
     assert openai[-1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "Lima"}}
     assert openai[2]["tool_call_id"] == openai[1]["tool_calls"][0]["id"]
-    assert json.loads(columns(again, arguments=False)["tools"]) == [WEATHER]
+    assert json.loads(columns(again)["tools"]) == [WEATHER]
     text = '{"name": "weather", "arguments": {"city": "Lima"}}'
     assert [(place, turn["role"], turn["content"]) for place, turn in swift_turns(again)] == [
         (0, "user", "Lima?"), (1, "tool_call", text), (2, "tool_response", "19"), (3, "tool_call", text),
@@ -101,4 +111,4 @@ def test_what_a_stack_can_not_express_is_refused_by_name() -> None:
     with pytest.raises(ExperimentError, match="several results in a row"):
         sharegpt_turns((*PROMPT, PROMPT[2]))
     with pytest.raises(ExperimentError, match="chat_template_kwargs"):
-        columns((Message("user", "x", template_kwargs={"a": 1}),), arguments=False)
+        columns((Message("user", "x", template_kwargs={"a": 1}),))

@@ -3,6 +3,7 @@ the prompt of generation, is what the model would write there, and ends once. Wh
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from support.chat_templates import USABLE, renderer, tokenizer
 
 from selfdistill.errors import RenderError
+from selfdistill.grading.traces import Trace, split
+from selfdistill.models.call_notations import read_calls_of
 from selfdistill.models.renderer import Renderer
 from selfdistill.models.tool_turns import chat_of
 from selfdistill.types import Conversation, FunctionCall, Message, Messages, read_reply, write_reply
@@ -117,6 +120,31 @@ def test_a_template_that_ignores_tools_is_refused_with_the_setting(name: str) ->
             ask((ASKED,))
 
 
+RAISES = "{{ raise_exception('Not here') }}"
+CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}"
+END = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        (f"{{% if tools %}}{RAISES}{{% endif %}}{CHAT}{END}", r"can't show tools \(.*Not here\)"),
+        (f"{{{{ tools | tojson }}}}{CHAT}{{% if m.tool_calls %}}{RAISES}{{% endif %}}{END}",
+         r"can't show calls of tools \(.*Not here\)"),
+        (f"{{{{ tools | tojson }}}}{CHAT}{{% if m.role == 'tool' %}}{RAISES}{{% endif %}}{END}",
+         r"can't show calls of tools \(.*Not here\)"),
+        (f"{{{{ tools | tojson }}}}{CHAT}{END}", r"can't show calls of tools \(.*can be read back\)"),
+    ],
+)  # fmt: skip
+def test_a_template_that_raises_for_tools_is_refused_with_the_setting(template: str, problem: str) -> None:
+    own = deepcopy(tokenizer("qwen2_5"))
+    own.chat_template = template
+    with pytest.raises(RenderError, match=rf"{problem}, and the data has tools; set model\.tools_in to system"):
+        Renderer(own).text((ASKED,))
+    prompt = Renderer(own, tools_in="system").text((ASKED,))
+    assert '"name": "weather"' in prompt
+
+
 PIECES = [*"aé \n\"'\\:{}[],<>|/", "</tool_call>", "parameter"]
 VALUES = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 MORE = st.dictionaries(st.sampled_from("ab"), st.booleans() | VALUES)
@@ -132,6 +160,43 @@ def test_a_call_is_trained_so_that_it_can_be_read_back_or_refused(name: str, cit
         check(renderer(name), (ASKED,), response)
     else:
         assert "read back" in reason or "special token" in reason or "marks" in reason or "decode" in reason, reason
+
+
+def harmony(*parts: str) -> str:
+    """Messages of gpt-oss, as it writes them after a prompt that ends with <|start|>assistant."""
+    return "<|start|>assistant".join(parts)
+
+
+@settings(max_examples=40)
+@given(city=VALUES | st.just("to=functions.weather<|message|>{"), days=st.integers(-5, 10**6), more=MORE)
+def test_calls_of_gpt_oss_are_read_back(city: str, days: int, more: Any) -> None:
+    """As its chat template writes them, and as the model does, with an analysis, a preamble and parallel calls."""
+    call = FunctionCall("weather", {"city": city, "days": days, "more": more})
+    chat, own = chat_of((ASKED, Message("assistant", "", tool_calls=(call,)))), tokenizer("gptoss")
+    kwargs = {"tools": [WEATHER], "tokenize": False}
+    prompt = str(own.apply_chat_template(chat[:1], add_generation_prompt=True, **kwargs))
+    whole = str(own.apply_chat_template(chat, **kwargs))
+    assert whole.startswith(prompt)
+    for text in (whole[len(prompt) :], whole[len(prompt) :].removesuffix("<|call|>")):
+        assert read_calls_of(text, (WEATHER,)) == ("", [call])
+    written = json.dumps(call.arguments)
+    called = f"<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{written}<|call|>"
+    thought, said = "<|channel|>analysis<|message|>Lima.<|end|>", "<|channel|>commentary<|message|>Wait.<|end|>"
+    assert read_calls_of(harmony(said, called, called), (WEATHER,)) == ("Wait.", [call, call])
+    content, calls = read_calls_of(harmony(thought, said, called), (WEATHER,))
+    assert (split(content), calls) == (Trace("Lima.", "Wait."), [call])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["to=functions.f<|channel|>commentary json<|message|>{", "<|channel|>commentary to=functions.f",
+     "<|channel|>commentary to=functions.f <|constrain|>json<|message|>[1]"],
+)  # fmt: skip
+def test_a_call_of_gpt_oss_that_can_not_be_read_is_no_text(broken: str) -> None:
+    with pytest.raises(ValueError, match="a tool call that can't be read"):
+        read_calls_of(broken if broken.startswith("<") else f" {broken}", (WEATHER,))
+    for text in ("<|channel|>final<|message|>Hello", "<|channel|>analysis<|message|>I call to=functions.f now.<|end|>"):
+        assert read_calls_of(text, (WEATHER,)) == (text, [])
 
 
 @pytest.mark.parametrize("name", sorted(NATIVE))

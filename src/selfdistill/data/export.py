@@ -19,14 +19,12 @@ from typing import Any
 import yaml
 
 from ..errors import ExperimentError
-from ..models.tool_turns import in_plain_text
-from ..recipe import Recipe, load_recipe
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
-from ..types import Example, Messages, Rewrite, Thought, messages_from_json, messages_json
-from . import iter_conversations
+from ..types import Example, messages_json
 from .annotations import write_outputs
-from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, with_response
-from .export_notes import left_out, masked_note
+from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, tools_column
+from .export_notes import left_out
+from .export_rows import ChosenRow, chosen_rows
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,6 @@ class Exported:
     following: str
     sources: Mapping[str, int] = field(default_factory=dict)
     change: str = "new"
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A response that is trained on, the turns before it, its source, the id of its example, and for a model that
-    thinks its think block."""
-
-    id: str
-    prompt: Messages
-    response: str
-    source: str
-    thought: Thought | None = None
-
-    @property
-    def messages(self) -> Messages:
-        return with_response(self.prompt, self.response, self.thought)
 
 
 def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
@@ -78,16 +60,21 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
 
 
 class _Counted:
-    """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one.
-    `masked`: the rows whose think block is not trained on."""
+    """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one. Rows
+    with a think block that is not trained on are left out and counted as `masked`, if the format has no `masks`.
+    `arguments` are the first row's arguments of the chat template, if any row has some."""
 
-    def __init__(self, rows: Iterator[_Chosen]) -> None:
-        self._rows, self.sources, self.several, self.masked = rows, Counter[str](), False, 0
+    def __init__(self, rows: Iterator[ChosenRow], masks: bool) -> None:
+        self._rows, self._masks, self.sources, self.several, self.masked = rows, masks, Counter[str](), False, 0
+        self.arguments: Mapping[str, Any] = {}
 
-    def __iter__(self) -> Iterator[_Chosen]:
+    def __iter__(self) -> Iterator[ChosenRow]:
         for row in self._rows:
+            if row.thought and not row.thought["trained"] and not self._masks:
+                self.masked += 1
+                continue
             self.sources[row.source] += 1
-            self.masked += row.thought is not None and not row.thought.trained
+            self.arguments = self.arguments or row.arguments
             self.several = self.several or any(message.role == "assistant" for message in row.prompt)
             yield row
 
@@ -95,13 +82,27 @@ class _Counted:
 Export = Callable[[Path, str, Path], Exported]
 
 
-def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], following: str, to_set: str = "") -> Export:
+_MASKED = (
+    "{:,} rows are left out: their think block is not trained on, and this format can't say so; export to llamafactory "
+    "or jsonl to have them."
+)
+_ARGUMENTS = "The recipe sets model.template_kwargs={}, which this format can't hold; set it in your own stack too."
+
+
+def _training_data(
+    write: Callable[[Iterable[ChosenRow], Path, str], Path],
+    following: str,
+    to_set: str = "",
+    masks: bool = False,
+    arguments: bool = False,
+) -> Export:
     """An export of training data. `write` takes the rows, a folder and a name for the files, and returns the path of
     the data. `following` is the next step, with slots for path, folder and name; `to_set` is a note for the user if a
-    row has several turns."""
+    row has several turns. `masks`: whether the format has think blocks that are not trained on; `arguments`: whether it
+    holds the arguments of the chat template."""
 
     def run(directory: Path, arm: str, folder: Path) -> Exported:
-        rows = _Counted(_chosen(directory, arm))
+        rows = _Counted(chosen_rows(directory, arm), masks)
         # LLaMA-Factory calls the dataset by this name and splits names at commas and spaces.
         name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
         try:
@@ -112,115 +113,49 @@ def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], follow
                 f"{folder} can't be written ({error.strerror}); name another folder with --out."
             ) from error
         notes = [*left_out(directory), *([to_set] if to_set and rows.several else [])]
-        notes += [masked_note(rows.masked)] if rows.masked else []
+        notes += [_MASKED.format(rows.masked)] if rows.masked else []
+        notes += [_ARGUMENTS.format(json.dumps(rows.arguments))] if rows.arguments and not arguments else []
         command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
         return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
 
     return run
 
 
-def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
-    """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training."""
-    recipe, rows = _recipe(directory), _stored(directory, arm)
-    if recipe and recipe.model.tools_in == "system":
-        return (replace(row, prompt=in_plain_text(row.prompt)) for row in rows)
-    return rows
-
-
-def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
-    trained = directory / "arms" / arm / "data.jsonl"
-    rewrites = directory / "rewrite" / "rewrites.jsonl"
-    if trained.is_file():
-        rows = read_lines(trained)
-        return map(_read_chosen, rows)
-    if arm != "sdft":
-        _check_arm(directory, arm)
-        raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
-    if not _all_rewrites(directory):
-        raise ExperimentError(
-            f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
-            f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
-        )
-    if not rewrites.is_file():
-        raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
-    return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
-
-
-def _read_chosen(row: Mapping[str, Any]) -> _Chosen:
-    thought = Thought(**row["thought"]) if "thought" in row else None
-    return _Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"], thought)
-
-
-def _check_arm(directory: Path, name: str) -> None:
-    """Raises ExperimentError that lists the arms if there is none of this name."""
-    if recipe := _recipe(directory):
-        made = (path.name for path in (directory / "arms").glob("*"))
-        known = {*recipe.arms, *made}
-        if name.partition("@")[0] not in known and not recipe.sweep:
-            raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
-
-
-def _recipe(directory: Path) -> Recipe | None:
-    """The recipe of a directory; None if it has none."""
-    path = directory / "recipe.yaml"
-    return load_recipe(path, folder=Path.cwd()) if path.is_file() else None
-
-
-def _all_rewrites(directory: Path) -> bool:
-    """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
-    recipe = _recipe(directory)
-    arm = recipe.arms.get("sdft") if recipe else None
-    others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
-    return arm is None or (arm.data in ("rewrites", 1.0) and not others)
-
-
-def _from_rewrites(train: Path, rewrites: Path) -> Iterator[_Chosen]:
-    with RowFile(rewrites, reading=True) as rows:
-        for conversation in iter_conversations(train):
-            for example in conversation.examples():
-                row = rows.get(example.id)
-                if row is None:
-                    raise ExperimentError(
-                        f"{rewrites} lacks the example {example.id}; run `selfdistill rewrite` again."
-                    )
-                rewrite = Rewrite.from_json(row)
-                if rewrite.completion.reasoning or rewrite.trace_fault:
-                    raise ExperimentError(
-                        "The seed thinks, and which think traces the arm 'sdft' trains on is decided before training; "
-                        f"run `selfdistill train {train.parents[1]}`, or export a trained arm."
-                    )
-                yield _Chosen(example.id, example.prompt, rewrite.response, rewrite.source)
-
-
-def _prompt_completion(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+def _prompt_completion(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
     """TRL's conversational prompt-completion type (https://huggingface.co/docs/trl/dataset_formats). With `messages`,
     TRL would train on the prompts too."""
-    path = folder / f"{name}.jsonl"
-    chats = ((openai_turns(row.messages), columns(row.messages, arguments=True)) for row in rows)
-    write_lines(path, ({"prompt": chat[:-1], "completion": chat[-1:], **more} for chat, more in chats))
+    path, arguments = folder / f"{name}.jsonl", set[bool]()
+    write_lines(path, (_trl_row(row, arguments) for row in rows))
+    if len(arguments) > 1:  # TRL takes no null for the arguments of a row
+        write_lines(path, ({"chat_template_kwargs": {}, **row} for row in read_lines(path)))
     return path
 
 
-def _marked(turns: Iterable[tuple[int, dict[str, Any]]], mark: str, row: _Chosen) -> list[dict[str, Any]]:
+def _trl_row(row: ChosenRow, arguments: set[bool]) -> dict[str, Any]:
+    """Adds to `arguments` whether the row has arguments of the chat template."""
+    arguments.add(bool(row.arguments))
+    *prompt, completion = openai_turns(row.messages, row.reasoning)
+    kwargs = {"chat_template_kwargs": dict(row.arguments)} if row.arguments else {}
+    return {"prompt": prompt, "completion": [completion], **tools_column(row.messages), **kwargs}
+
+
+def _marked(turns: Iterable[tuple[int, dict[str, Any]]], mark: str, row: ChosenRow) -> list[dict[str, Any]]:
     """Turns with the places of their messages, each turn of the assistant with a mark for whether it is trained on."""
     answers = ("assistant", "tool_call")
     return [turn | ({mark: place == len(row.prompt)} if turn["role"] in answers else {}) for place, turn in turns]
 
 
-def _swift(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+def _swift(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
     """`messages` with ms-swift's `loss` per assistant turn (https://swift.readthedocs.io, Custom dataset)."""
     path = folder / f"{name}.jsonl"
     write_lines(
         path,
-        (
-            {"messages": _marked(swift_turns(row.messages), "loss", row), **columns(row.messages, arguments=False)}
-            for row in rows
-        ),
+        ({"messages": _marked(swift_turns(row.messages), "loss", row), **columns(row.messages)} for row in rows),
     )
     return path
 
 
-def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+def _axolotl(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
     """A dataset of type chat_template with a mark per assistant turn, and the config lines that name it
     (https://docs.axolotl.ai/docs/dataset-formats/conversation.html)."""
     path = folder / f"{name}.jsonl"
@@ -228,8 +163,8 @@ def _axolotl(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
         path,
         (
             {
-                "messages": _marked(enumerate(openai_turns(row.messages)), "train", row),
-                **columns(row.messages, arguments=False),
+                "messages": _marked(enumerate(openai_turns(row.messages, row.reasoning)), "train", row),
+                **columns(row.messages),
             }
             for row in rows
         ),
@@ -254,7 +189,7 @@ def _write_config(path: Path, tool: str, config: dict[str, Any]) -> None:
     write_text(path, f"# Put these lines into your {tool} config.\n{snippet}")
 
 
-def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
+def _llamafactory(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
     """A ShareGPT array, its entry in dataset_info.json (existing entries stay), and the config lines that name it.
     `mask_history` trains on the last turn only
     (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md)."""
@@ -267,38 +202,49 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
         raise ExperimentError(
             f"{info_path} is not a JSON object of datasets; fix it, or name another folder with --out."
         )
-    partial, tools = path.with_name(path.name + ".partial"), False
+    partial, tools, thinks = path.with_name(path.name + ".partial"), False, False
     with partial.open("w", encoding="utf-8") as file:
         for index, row in enumerate(rows):
             file.write(",\n" if index else "[\n")
-            written = {**sharegpt_turns(row.messages), **columns(row.messages, arguments=False)}
+            written = {**sharegpt_turns(row.messages), **columns(row.messages)}
             file.write(json.dumps(written, ensure_ascii=False))
-            tools = tools or "tools" in written
+            tools, thinks = tools or "tools" in written, thinks or row.thought is not None
         file.write("\n]\n")
     partial.replace(path)
     info[name] = {
         "file_name": path.name,
         "formatting": "sharegpt",
         "columns": {"messages": "conversations", "system": "system", **({"tools": "tools"} if tools else {})},
-        "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
+        # A tag that is left out has no default: its turns would be taken for broken, and the rows left out.
+        "tags": {
+            "role_tag": "from",
+            "content_tag": "value",
+            "user_tag": "human",
+            "assistant_tag": "gpt",
+            "observation_tag": "observation",
+            "function_tag": "function_call",
+        },
     }
     write_json(info_path, info)
     config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
+    if thinks:  # an empty think block is neither trained on (true) nor are all think blocks taken out (false)
+        config["enable_thinking"] = None
     _write_config(folder / f"{name}.llamafactory.yaml", "LLaMA-Factory", config)
     return path
 
 
-def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """id, prompt (messages), response, its source (the rewrite or the original), and for a model that thinks its think
-    block."""
+def _flat(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
+    """id, prompt (messages), response, its source (the rewrite or the original), and its think block if it has one."""
     path = folder / f"{name}.jsonl"
-    write_lines(path, map(_flat_row, rows))
+    write_lines(
+        path,
+        (
+            {"id": row.id, "prompt": messages_json(row.prompt), "response": row.response, "source": row.source}
+            | ({"thought": row.thought} if row.thought else {})
+            for row in rows
+        ),
+    )
     return path
-
-
-def _flat_row(row: _Chosen) -> dict[str, Any]:
-    values = {"id": row.id, "prompt": messages_json(row.prompt), "response": row.response, "source": row.source}
-    return values if row.thought is None else {**values, "thought": row.thought.to_json()}
 
 
 def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
@@ -321,17 +267,20 @@ def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
 
 
 FORMATS: dict[str, Export] = {
-    "trl": _training_data(_prompt_completion, "trl sft --model_name_or_path MODEL --dataset_name {folder}"),
+    "trl": _training_data(
+        _prompt_completion, "trl sft --model_name_or_path MODEL --dataset_name {folder}", arguments=True
+    ),
     "llamafactory": _training_data(
         _llamafactory,
         "put the lines of {name}.llamafactory.yaml into your config, then run: llamafactory-cli train CONFIG.yaml",
         "Only the last turn of a row is to be trained on: set mask_history: true, as in the .llamafactory.yaml file "
         "next to the data.",
+        masks=True,
     ),
     "axolotl": _training_data(
         _axolotl, "put the lines of {name}.axolotl.yaml into your config, then run: axolotl train CONFIG.yaml"
     ),
     "swift": _training_data(_swift, "swift sft --model MODEL --dataset {path}"),
-    "jsonl": _training_data(_flat, "head -n 1 {path}"),
+    "jsonl": _training_data(_flat, "head -n 1 {path}", masks=True, arguments=True),
     "alpaca_eval": _alpaca_eval,
 }

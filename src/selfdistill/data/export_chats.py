@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ExperimentError
-from ..grading.traces import join
 from ..models.tool_turns import chat_of
-from ..types import FunctionCall, Message, Messages, Thought, read_reply, tools_of
+from ..types import FunctionCall, Message, Messages, read_reply, tools_of
 
 
-def with_response(prompt: Messages, response: str, thought: Thought | None = None) -> Messages:
-    """The prompt and the response as the last turn, with its calls if the prompt has tools. Without a `thought`, which
-    all rows of a model that thinks have, the turns hold no reasoning, as in training."""
+def with_response(prompt: Messages, response: str, thought: Mapping[str, Any] | None = None) -> Messages:
+    """The prompt and the response as the last turn, with its calls if the prompt has tools. `thought` is the think
+    block of a model that thinks; without it, all reasoning is left out, as in training."""
     content, calls = read_reply(response) if tools_of(prompt) else (response, ())
     if thought is None:
-        return (*(replace(turn, reasoning="") for turn in prompt), Message("assistant", content, tool_calls=calls))
-    return (*prompt, Message("assistant", content, thought.text if thought.trained else "", calls))
+        prompt = tuple(replace(turn, reasoning="") if turn.reasoning else turn for turn in prompt)
+    return (*prompt, Message("assistant", content, reasoning=thought["text"] if thought else "", tool_calls=calls))
 
 
-def columns(messages: Messages, arguments: bool) -> dict[str, Any]:
+def columns(messages: Messages) -> dict[str, Any]:
     """The columns of a row besides its messages: `tools` as JSON text, because a table can't hold schemas that differ
-    between rows, and `chat_template_kwargs`. Without `arguments` the stack has no such column."""
-    tools, kwargs = tools_of(messages), messages[0].template_kwargs
-    if kwargs and not arguments:
+    between rows. Raises ExperimentError for a row with chat_template_kwargs: only TRL has a column for them."""
+    if messages[0].template_kwargs:
         raise ExperimentError(
             "The rows hold chat_template_kwargs, which this format has no place for; export to trl or jsonl, or take "
             "the column out of the data."
         )
-    found: dict[str, Any] = {"tools": json.dumps(list(tools), ensure_ascii=False)} if tools else {}
-    return found | ({"chat_template_kwargs": dict(kwargs)} if kwargs else {})
+    return tools_column(messages)
 
 
-def openai_turns(messages: Messages) -> list[dict[str, Any]]:
-    """Turns as OpenAI writes them, with arguments as objects, and reasoning as `reasoning_content`."""
-    return list(chat_of(messages, ("reasoning_content",)))
+def tools_column(messages: Messages) -> dict[str, Any]:
+    tools = tools_of(messages)
+    return {"tools": json.dumps(list(tools), ensure_ascii=False)} if tools else {}
+
+
+def openai_turns(messages: Messages, reasoning: Sequence[str] = ("reasoning_content",)) -> list[dict[str, Any]]:
+    """Turns as OpenAI writes them, with arguments as objects, and reasoning under the names `reasoning`."""
+    return list(chat_of(messages, reasoning))
+
+
+def _thought(message: Message) -> str:
+    """Reasoning in the text, as LLaMA-Factory and ms-swift read it."""
+    return f"<think>\n{message.reasoning}\n</think>\n\n" if message.reasoning else ""
 
 
 def swift_turns(messages: Messages) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -48,7 +55,7 @@ def swift_turns(messages: Messages) -> Iterator[tuple[int, dict[str, Any]]]:
             yield place, {"role": "tool_response", "content": message.content}
             continue
         if message.content or message.reasoning or not message.tool_calls:
-            yield place, {"role": message.role, "content": _whole(message)}
+            yield place, {"role": message.role, "content": f"{_thought(message)}{message.content}"}
         for call in message.tool_calls:
             yield place, {"role": "tool_call", "content": _json(call)}
 
@@ -60,9 +67,9 @@ def sharegpt_turns(messages: Messages) -> dict[str, Any]:
     for message in messages:
         if message.role == "system":
             continue
-        name, value = names[message.role], _whole(message)
+        name, value = names[message.role], message.content
         if message.tool_calls:
-            if value.strip():
+            if message.content.strip():
                 raise ExperimentError(
                     "LLaMA-Factory can't express a turn with a text and calls; export to trl, swift or axolotl."
                 )
@@ -72,13 +79,13 @@ def sharegpt_turns(messages: Messages) -> dict[str, Any]:
             raise ExperimentError(
                 "LLaMA-Factory can't express several results in a row; export to trl, swift or axolotl."
             )
-        turns.append({"from": name, "value": value})
+        if (name in ("gpt", "function_call")) != len(turns) % 2:
+            raise ExperimentError(
+                "LLaMA-Factory leaves out chats in which user and assistant don't alternate; export to trl, swift or "
+                "axolotl."
+            )
+        turns.append({"from": name, "value": f"{_thought(message)}{value}"})
     return {"conversations": turns, "system": "".join(m.content for m in messages if m.role == "system")}
-
-
-def _whole(message: Message) -> str:
-    """The content after its think block, in the form that most stacks read."""
-    return join(message.reasoning, message.content) if message.reasoning else message.content
 
 
 def _json(call: FunctionCall) -> str:

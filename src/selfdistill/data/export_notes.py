@@ -23,10 +23,3 @@ def left_out(directory: Path) -> Iterator[str]:
         yield f"{undrawn:,} rows were not drawn (data.n), and are not exported."
     if held := counts.get("heldout"):
         yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
-
-
-def masked_note(rows: int) -> str:
-    return (
-        f"{rows:,} rows have a think block that is not trained on here. Other stacks can't mask it: many templates "
-        "write an empty block before such an answer and train on it. Leave these rows out, or check the labels there."
-    )

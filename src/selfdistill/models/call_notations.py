@@ -26,6 +26,14 @@ _DEEPSEEK = re.compile(
 )
 _MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+?)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?(?=\{)")
 _GEMMA = re.compile(r"call:([^{]+)(\{.*\})\s*", re.DOTALL)
+# gpt-oss names the tool in the header of a message, before the channel (its chat template) or after it (the models).
+_HARMONY = re.compile(
+    r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+)?\s*to=functions\.([^\s<]+)\s*"
+    r"(?:<\|channel\|>\s*\w+)?\s*(?:<\|constrain\|>)?\s*\w*\s*(?:<\|message\|>\s*|\Z)"
+)
+_HARMONY_TEXT = re.compile(
+    r"(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]*<\|message\|>(.*?)(?:<\|(?:end|return)\|>|\Z)", re.DOTALL
+)
 _KEY = re.compile(r"([{,]\s*)([^\s{}\[\],:\"]+)\s*:")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _WORD = re.compile(r"\b(?:True|False|None)\b")
@@ -34,6 +42,8 @@ _WORD = re.compile(r"\b(?:True|False|None)\b")
 def read_calls_of(text: str, tools: Tools) -> tuple[str, list[FunctionCall]]:
     """The content of a reply, and the calls in it. `tools` may be called; their schemas give the types of arguments
     that a notation writes without types. Raises ValueError if the text begins a call that can't be read."""
+    if "<|channel|>" in text and _HARMONY.search(text):
+        return _harmony(text)
     for start, end, read in _NOTATIONS:
         first = text.find(start)
         if first < 0:
@@ -176,6 +186,25 @@ class _JsonNames(ast.NodeTransformer):
 
 
 _JSON = _JsonNames()
+
+
+def _harmony(text: str) -> tuple[str, list[FunctionCall]]:
+    """Messages on channels, of which some call a tool. The content is the text on other channels than `analysis`. An
+    analysis stands before the content, in the form of a trace of gpt-oss."""
+    calls, rest, at = list[FunctionCall](), list[str](), 0
+    while header := _HARMONY.search(text, at):
+        rest.append(text[at : header.start()])
+        try:
+            arguments, at = json.JSONDecoder().raw_decode(text, header.end())
+            calls.append(_call({"name": header[1], "arguments": arguments}))
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError("a tool call that can't be read") from None
+    messages = [(channel, said) for part in (*rest, text[at:]) for channel, said in _HARMONY_TEXT.findall(part)]
+    content = "\n".join(said.strip() for channel, said in messages if channel != "analysis" and said.strip())
+    if not (trace := "\n".join(said.strip() for channel, said in messages if channel == "analysis" and said.strip())):
+        return content, calls
+    marked = f"<|channel|>analysis<|message|>{trace}<|end|><|start|>assistant<|channel|>final<|message|>{content}"
+    return marked, calls
 
 
 def _bare(text: str, tools: Tools) -> list[FunctionCall]:

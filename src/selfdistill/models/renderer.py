@@ -169,6 +169,11 @@ class Renderer:
             return str(error)
         return None
 
+    @property
+    def tools_problem(self) -> str:
+        """Why the chat template can't be used for tools, as the end of a sentence; empty if it can."""
+        return self._turns.problem
+
     def refuse_tools(self, messages: Messages) -> None:
         """Raises ModelError if the chat has tools and the template doesn't show them."""
         if tools_of(messages) and self._turns.problem and self._tools_in == "template":

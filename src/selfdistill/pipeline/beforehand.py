@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from ..errors import StageError
-from ..models.loading import check_model_files
+from ..models.loading import check_model_files, load_renderer
 from ..store.experiment import Experiment
-from ..types import Progress
+from ..store.rows import read_lines
+from ..types import Example, Progress
 from .context import Context, Run
 from .data import TRAIN
 from .disk import disk_problem, disk_use
@@ -35,8 +37,8 @@ def stop_without_training_needs(experiment: Experiment, context: Context, runs: 
 
 def stop_if_unfit(experiment: Experiment, context: Context, runs: Iterable[Run], progress: Progress) -> None:
     """Raises StageError if `runs` can't train on the rows, if there are too few to replay, or if the disk is too small,
-    and ModelError if the seed is not there. The rows must have been prepared; without items the answers are not counted
-    for the disk."""
+    and ModelError if the seed is not there or its chat template ignores the tools of a task. The rows must have been
+    prepared; without items the answers are not counted for the disk."""
     runs = _left(experiment, context, runs)
     arms = list(dict.fromkeys(run.arm for run in runs if run.config.trained))
     if not arms:
@@ -44,6 +46,7 @@ def stop_if_unfit(experiment: Experiment, context: Context, runs: Iterable[Run],
     check_model_files(context.recipe.model)
     train, counts = experiment.path(TRAIN), experiment.counts("data")
     lengths = measure_rows(context, train, partial(progress, "data, counting tokens"))
+    _refuse_tools_of_items(experiment, context)
     problems = [sentence for allowed, sentence in unfit_rows(context, arms, lengths, train) if not allowed]
     items = {
         task.name: experiment.counts(items_stage(context, task).name).get("items", 0)
@@ -55,6 +58,15 @@ def stop_if_unfit(experiment: Experiment, context: Context, runs: Iterable[Run],
         problems.append(problem)
     if problems:
         raise StageError(" ".join(problems))
+
+
+def _refuse_tools_of_items(experiment: Experiment, context: Context) -> None:
+    """Raises ModelError if the items of a task have tools that the chat template doesn't show."""
+    renderer = load_renderer(context.recipe.model)
+    for task in context.tasks.values():
+        path = experiment.path(items_stage(context, task).output)
+        for row in islice(read_lines(path), 1) if task.asked and path.is_file() else ():
+            renderer.refuse_tools(Example.from_json(row).prompt)
 
 
 def unfit_rows(context: Context, arms: Iterable[str], lengths: RowLengths, train: Path) -> Iterator[tuple[bool, str]]:

@@ -38,6 +38,7 @@ from ..sandbox import check_sandbox
 from ..store.rows import write_text
 from ..types import Conversation, Example
 from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
+from .tools_recipe import tools_line, tools_problem
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
@@ -80,6 +81,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
     look = _look(data)
     guess, tools = _guess_grader(look.examples), any(example.tools for example in look.examples)
+    problem = tools_problem(model) if tools else None
     heldout = min(200, look.rows // 10)
     columns = ""
     if look.problem:
@@ -89,6 +91,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     slots = {
         "model": _scalar(_from(out, model)),
         **(THINKING if thinking else NOT_THINKING),
+        "tools_in": tools_line(problem) if tools else "",
         "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
@@ -105,6 +108,8 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     said = [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
+    if problem:
+        said.append(f"tools: {problem}; so tools_in: system is set")
     if not _sandbox_works():
         said.append("probe-code is left out: its programs need bubblewrap, which does not work here (docs/sandbox.md)")
     return said
@@ -284,7 +289,7 @@ _RECIPE = """\
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 
 model:
-  path: {model}{reasoning}
+  path: {model}{reasoning}{tools_in}
   # chat_template: alpaca     # the paper's prompt format in place of the model's own chat template
   # batch_tokens: 8192        # tokens per batch when generating (default 16384); lower it if memory is short
 

@@ -13,12 +13,12 @@ from typing import Any
 from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
-from ..types import Example, Grade, shown_turns
+from ..types import Example, Grade
 from .findings import Findings, JsonRow
 from .html import embed_json, render
 from .saved import Saved, read_lines
 from .svg import arm_slots, marker_icon
-from .text import BUCKETS, MAX_TEXT, cut, shorten, visible
+from .text import BUCKETS, MAX_TEXT, cut, page_turns, shorten, visible
 
 MAX_ITEMS = 1_000  # per task
 MAX_BYTES = 30_000_000  # per page; browsers are slow to open larger pages
@@ -205,8 +205,7 @@ def _rank(key: _Key, pattern: str) -> tuple[bool, bytes]:
 def _item(item: Example | None) -> JsonRow:
     if item is None:
         return {"prompt": [], "reference": None}
-    prompt = [[cut(role), cut(text)] for role, text in shown_turns(item.prompt)]
-    return {"prompt": prompt, "reference": cut(item.reference)}
+    return {"prompt": page_turns(item.prompt), "reference": cut(item.reference)}
 
 
 def _answer(graded: tuple[int, Grade] | None, said: Mapping[_Key, Any], answers: Rows, item_id: str) -> JsonRow:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..grading.traces import split
 from ..store.rows import parse_line
-from ..types import Rewrite, shown_turns
+from ..types import Rewrite
 from .html import render
 from .kept import outcomes
 from .saved import REWRITES, read_lines
-from .text import MAX_TEXT, cut, shorten, visible
+from .text import MAX_TEXT, cut, page_turns, shorten, visible
 
 MAX_ROWS = 5_000
 _MAX_PAGE_TEXT = 30_000_000  # browsers are slow to open larger pages
@@ -110,21 +111,22 @@ def _choose(kept: list[_Place], refused: list[_Place], limit: int) -> list[tuple
 
 
 def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
-    """The rows for the browser; all texts are visible and cut."""
+    """The rows for the browser; all texts are visible and cut, and think traces stand apart."""
     with path.open("rb") as file:
         for number, offset in found.places:
             file.seek(offset)
             rewrite = Rewrite.from_json(parse_line(file.readline()))
             example, completion, grade = rewrite.example, rewrite.completion, rewrite.grade
+            reply = split(completion.text)
             yield {
                 "row": number,
                 "id": cut(example.id),
                 "source": "unchecked" if grade.passed and not grade.checked else rewrite.source,
-                "prompt": [[cut(role), cut(text)] for role, text in shown_turns(example.prompt)],
+                "prompt": page_turns(example.prompt),
                 "original": cut(example.reference),
-                "rewrite": cut(completion.text),
-                **({"trace": cut(completion.reasoning)} if completion.reasoning else {}),
-                **({"fault": cut(rewrite.trace_fault)} if rewrite.trace_fault else {}),
+                "rewrite": cut(reply.answer),
+                "trace": cut(completion.reasoning or reply.reasoning or None),
+                "fault": cut(rewrite.trace_fault),
                 "finish": cut(completion.finish),
                 "tokens": completion.tokens,
                 "error": cut(completion.error),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..types import Messages, shown_turns
+
 MAX_TEXT = 8_000
 
 # Every item is in one of these buckets: see `types.Score`.
@@ -68,6 +70,17 @@ def cut(value: object) -> str | None:
     text = visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     over = len(text) - MAX_TEXT
     return text if over <= 0 else f"{text[:MAX_TEXT]} […] ({over:,} more characters)"
+
+
+def page_turns(messages: Messages) -> list[tuple[str | None, str | None]]:
+    """Role and text of each turn for a page: the tools first, and before a turn with reasoning its think trace."""
+    turns = shown_turns(messages)
+    tools = len(turns) - len(messages)
+    found = [(cut(role), cut(text)) for role, text in turns[:tools]]
+    for message, (role, text) in zip(messages, turns[tools:], strict=True):
+        found += [("think trace", cut(message.reasoning))] if message.reasoning else []
+        found.append((cut(role), cut(text)))
+    return found
 
 
 def shorten(text: str, limit: int) -> str:

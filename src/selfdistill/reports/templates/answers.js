@@ -127,9 +127,9 @@ function icon(run) {
 
 const isLong = (text) => text.length > 400 || text.split("\n").length > 8;
 
-function block(label, text) {
-  if (isLong(text)) return folded(label, text, element("pre", { dir: "auto", tabIndex: 0 }, text));
-  return element("div", {}, element("h3", {}, label), element("pre", { dir: "auto" }, text || "(empty)"));
+function block(label, text, tools) {
+  if (isLong(text)) return folded(label, inLine(text, tools), ...reply(text, tools, { tabIndex: 0 }));
+  return element("div", {}, element("h3", {}, label), ...reply(text || "(empty)", tools));
 }
 
 function prompt(row) {
@@ -142,16 +142,16 @@ function side(row, place) {
   const ended = (how) => answer.texts.some(([, finish]) => finish === how);
   const cutOff = ended("loop") ? "stopped in a loop" : ended("length") && name !== "truncated" && name !== "unanswered" ? "cut off at the limit" : null;
   const said = (text) => text === null ? "(no answer: the reply ends inside its think trace)" : text || "(empty)";
-  const pre = ([text, , error]) => element("pre", { dir: "auto", tabIndex: 0 }, error ? `(error: ${error})` : said(text));
-  const thought = (trace) => trace ? folded("think trace", trace, element("pre", { dir: "auto", tabIndex: 0 }, trace)) : null;
+  const nodes = ([text, , error]) => reply(error ? `(error: ${error})` : said(text), hasTools(row), { tabIndex: 0 });
+  const thought = (trace) => trace ? folded("think trace", trace, written(trace, { tabIndex: 0 })) : null;
   return element("div", { className: "side" },
     element("h3", {}, element("span", {}, icon(run), run),
       name ? element("span", { className: `tag ${TONES[name] || ""}` }, SIGNS[name]) : null,
       cutOff ? element("span", { className: "finish" }, cutOff) : null),
     answer.reason === undefined ? null : element("p", {}, element("span", { className: "reason", dir: "auto" }, answer.reason),
       ...(typeof answer.value === "number" ? [`, value ${answer.value.toFixed(2)}`] : []),
-      ...(values(answer) ? ["; ", values(answer)] : [])),
-    ...answer.texts.flatMap((reply) => [thought(reply[3]), pre(reply)]),
+      ...(values(answer) ? ["; ", values(answer, hasTools(row))] : [])),
+    ...answer.texts.flatMap((text) => [thought(text[3]), ...nodes(text)]),
     answer.texts.length ? null : element("p", { className: "nothing" }, "no answer on file"),
     answer.more ? element("p", { className: "nothing" }, `and ${number(answer.more)} more samples`) : null);
 }
@@ -166,7 +166,7 @@ function sides(row) {
 function card(row) {
   return element("article", { id: `row-${row.row}` },
     element("div", { className: "head" }, element("span", { className: "number", title: row.id }, `item ${row.row}`)),
-    element("div", { className: "asked" }, prompt(row), row.reference === null ? null : block("reference", row.reference)),
+    element("div", { className: "asked" }, prompt(row), row.reference === null ? null : block("reference", row.reference, hasTools(row))),
     sides(row));
 }
 

@@ -15,16 +15,84 @@ function shorten(text, limit) {
   return line.length > limit ? line.slice(0, limit) + "…" : line;
 }
 
+// A reply is stored as a text, then its calls of tools as JSON between marks. Returns its parts, strings and calls
+// {name, arguments}, if the row defines `tools`; a call that can't be read stays text.
+function parts(text, tools) {
+  const found = [];
+  for (const [place, part] of (tools ? text : "").split(/<tool_call>([^]*?)<\/tool_call>/).entries()) {
+    const call = place % 2 ? parsed(part) : null;
+    if (call && typeof call.name === "string" && call.arguments && typeof call.arguments === "object") found.push(call);
+    else if (place % 2) return [text];
+    else if (part.trim()) found.push(part.trim());
+  }
+  return found.some((part) => typeof part !== "string") ? found : [text];
+}
+
+function parsed(text) {
+  try { return JSON.parse(text); } catch { return null; }
+}
+
+// JSON in which the order of keys makes no difference.
+function same(value) {
+  if (Array.isArray(value)) return `[${value.map(same)}]`;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.keys(value).sort().map((key) => JSON.stringify(key) + same(value[key]))}}`;
+}
+
+// Control characters that JSON wrote as escapes, as the rest of the page shows them.
+const seen = (text) => text.replace(/[\x00-\x08\x0b-\x1f]/g, (sign) => String.fromCharCode(0x2400 + sign.charCodeAt(0)));
+const plain = (value) => typeof value === "string" && value.includes("\n") ? seen(value) : JSON.stringify(value, null, 1);
+
+// A call as a block: the tool, then a line per argument. With `mark`, what none of the calls `others` has is marked.
+function call(made, others, mark) {
+  const twins = (others || []).filter((other) => other.name === made.name);
+  const own = (held, text) => mark && !held ? element(mark, {}, text) : text;
+  const lines = Object.entries(made.arguments).flatMap(([key, value]) => [element("dt", { dir: "auto" }, seen(key)),
+    element("dd", { dir: "auto" }, own(twins.some((twin) => key in twin.arguments && same(twin.arguments[key]) === same(value)), plain(value)))]);
+  return element("div", { className: "call" }, element("span", {}, "call "), element("b", { dir: "auto" }, own(twins.length, seen(made.name))),
+    lines.length ? element("dl", {}, ...lines) : element("span", {}, " without arguments"));
+}
+
+const written = (text, props = {}) => element("pre", { dir: "auto", ...props }, text);
+
+// The text and the calls of a reply as nodes.
+function reply(text, tools, props) {
+  return parts(text, tools).map((part) => typeof part === "string" ? written(part, props) : call(part));
+}
+
+// The same in one line: weather(city: "Lima").
+function inLine(text, tools) {
+  const one = ({ name, arguments: given }) => `${seen(name)}(${Object.entries(given).map(([key, value]) => `${seen(key)}: ${JSON.stringify(value)}`).join(", ")})`;
+  return parts(text, tools).map((part) => typeof part === "string" ? part : one(part)).join(" ");
+}
+
+const hasTools = (row) => row.prompt.some(([role]) => role === "tools");
+
 // What a grader read from the reference and from the answer; null if it read nothing.
-function values(row) {
+function values(row, tools) {
   if (row.expected === null && row.found === null) return null;
-  const code = (value) => value === null ? "nothing" : element("code", { dir: "auto" }, shorten(value, 160));
+  const code = (value) => value === null ? "nothing" : element("code", { dir: "auto" }, shorten(inLine(value, tools), 160));
   return element("span", { className: "values" }, "expected ", code(row.expected), ", found ", code(row.found));
 }
 
+// Tools are folded to their signatures, think traces to their beginning; results are indented below the calls.
 function turns(prompt) {
-  return prompt.map(([role, content]) => element("div", { className: "turn" },
-    element("b", {}, role), element("pre", { dir: "auto" }, content)));
+  const tools = prompt.some(([role]) => role === "tools");
+  return prompt.map(([role, content]) => {
+    const turn = (...nodes) => element("div", { className: role === "tool" ? "turn result" : "turn" }, ...nodes);
+    if (role === "think trace") return turn(folded(role, content, written(content)));
+    if (role === "tools") return turn(element("b", {}, role), ...content.split("\n").map(definition));
+    const result = role === "tool" ? parsed(content) : null;
+    const shown = result && typeof result === "object" ? [written(JSON.stringify(result, null, 2))] : reply(content, tools);
+    return turn(element("b", {}, role === "tool" ? "result" : role), ...shown);
+  });
+}
+
+function definition(line) {
+  const tool = parsed(line), own = tool && tool.function;
+  if (!own) return written(line);
+  const names = Object.keys((own.parameters && own.parameters.properties) || {});
+  return folded("", `${own.name}(${names.join(", ")}) ${own.description || ""}`, written(JSON.stringify(own, null, 2)));
 }
 
 function asked(prompt) {

@@ -43,16 +43,26 @@ function marked(tokens, sharedWords, mark) {
   return parts;
 }
 
-function side(title, chosen, parts, ...above) {
+function side(title, chosen, trace, fault, parts, calls) {
   return element("div", { className: chosen ? "side chosen" : "side" },
-    element("h3", {}, title + (chosen ? " · trained on" : "")), ...above,
-    element("pre", { dir: "auto", tabIndex: 0 }, ...parts));
+    element("h3", {}, title + (chosen ? " · trained on" : "")),
+    trace ? folded("think trace", trace, written(trace, { tabIndex: 0 })) : null,
+    fault ? element("p", { className: "small" }, `Not trained on with its trace: ${fault}.`) : null,
+    parts.length || !calls.length ? element("pre", { dir: "auto", tabIndex: 0 }, ...parts) : null, ...calls);
+}
+
+// The text and the calls of a response.
+function split(text, tools) {
+  const found = parts(text, tools);
+  return [found.filter((part) => typeof part === "string").join("\n"), found.filter((part) => typeof part !== "string")];
 }
 
 function pair(row) {
-  let original = [row.original], rewrite = [row.rewrite], note = "";
-  if (at("marks").checked && row.rewrite) {
-    const a = row.original.match(TOKEN) || [], b = row.rewrite.match(TOKEN) || [];
+  const tools = hasTools(row), marks = at("marks").checked && row.rewrite;
+  const [before, had] = split(row.original, tools), [after, has] = split(row.rewrite || "", tools);
+  let original = [before], rewrite = [after], note = "";
+  if (marks) {
+    const a = before.match(TOKEN) || [], b = after.match(TOKEN) || [];
     const words = (tokens) => tokens.filter((token) => !SPACE.test(token));
     const shared = common(words(a), words(b));
     if (shared) {
@@ -60,13 +70,13 @@ function pair(row) {
       rewrite = marked(b, shared[1], "ins");
     } else note = " · too long to mark the differences";
   }
-  if (!row.rewrite) rewrite = [row.error ? "" : "(empty)"];
+  if (!row.rewrite) rewrite = [row.error ? "" : row.rewrite === null ? "(no answer: the reply ends inside its think trace)" : "(empty)"];
   if (row.error) rewrite = [`(error: ${row.error})`];
-  const trace = row.trace ? [folded("think trace", row.trace, element("pre", { dir: "auto", tabIndex: 0 }, row.trace))] : [];
-  if (row.fault) trace.push(element("p", { className: "small" }, `Not trained on with its trace: ${row.fault}.`));
+  const text = (shown, calls) => calls.length ? shown.filter((part) => part !== "") : shown;
   return element("div", { className: "sides" },
-    side("original", row.source === "original", original),
-    side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note, row.source !== "original", rewrite, ...trace));
+    side("original", row.source === "original", null, null, text(original, had), had.map((each) => call(each, has, marks && "del"))),
+    side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note,
+      row.source !== "original", row.trace, row.fault, text(rewrite, has), has.map((each) => call(each, had, marks && "ins"))));
 }
 
 const OUTCOMES = {
@@ -80,7 +90,7 @@ function card(row) {
       element("span", { className: "number", title: row.id }, `row ${row.row}`),
       element("span", { className: `tag ${look}` }, outcome),
       element("span", { className: "reason", dir: "auto" }, row.reason + (row.outcome === "unjudged" ? " (could not be judged)" : "")),
-      values(row)),
+      values(row, hasTools(row))),
     folded("prompt", asked(row.prompt), ...turns(row.prompt)), pair(row));
 }
 

@@ -1,0 +1,126 @@
+"""The rows that an arm trains on, read from an experiment for an export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ExperimentError, ModelError, RecipeError
+from ..models.loading import load_renderer
+from ..models.thinking import reasoning_names
+from ..models.tool_turns import in_plain_text
+from ..recipe import ModelConfig, Recipe, load_recipe
+from ..store.rows import RowFile, read_lines
+from ..types import Messages, Rewrite, messages_from_json
+from . import iter_conversations
+from .export_chats import with_response
+
+
+@dataclass(frozen=True)
+class ChosenRow:
+    """A response that is trained on, the turns before it, its source, and the id of its example. For a model that
+    thinks, `thought` is its think block: the text, and whether it is trained on. `arguments` are those of the chat
+    template, `reasoning` the names under which it reads reasoning."""
+
+    id: str
+    prompt: Messages
+    response: str
+    source: str
+    thought: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: Sequence[str] = ("reasoning_content",)
+
+    @property
+    def messages(self) -> Messages:
+        return with_response(self.prompt, self.response, self.thought)
+
+
+def chosen_rows(directory: Path, arm: str) -> Iterator[ChosenRow]:
+    """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training. Raises
+    ExperimentError if there are none yet."""
+    recipe, rows = _recipe(directory), _stored(directory, arm)
+    return _as_trained(rows, recipe.model) if recipe else rows
+
+
+def _as_trained(rows: Iterator[ChosenRow], model: ModelConfig) -> Iterator[ChosenRow]:
+    names: Sequence[str] = ()
+    for row in rows:
+        arguments = {**model.template_kwargs, **row.prompt[0].template_kwargs}
+        prompt = in_plain_text(row.prompt) if model.tools_in == "system" else row.prompt
+        if row.thought:
+            names = names or _reasoning_names(model)
+            row = replace(row, reasoning=names)
+        yield replace(row, prompt=prompt, arguments=arguments)
+
+
+def _reasoning_names(model: ModelConfig) -> Sequence[str]:
+    """The names under which the model's chat template reads reasoning; the usual one if the model is not here."""
+    usual = ("reasoning_content",)
+    try:
+        return reasoning_names(load_renderer(model).template) or usual
+    except (ModelError, RecipeError):
+        return usual
+
+
+def _stored(directory: Path, arm: str) -> Iterator[ChosenRow]:
+    trained = directory / "arms" / arm / "data.jsonl"
+    rewrites = directory / "rewrite" / "rewrites.jsonl"
+    if trained.is_file():
+        return (
+            ChosenRow(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"], row.get("thought"))
+            for row in read_lines(trained)
+        )
+    if arm != "sdft":
+        _check_arm(directory, arm)
+        raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
+    if not _all_rewrites(directory):
+        raise ExperimentError(
+            f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
+            f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
+        )
+    if not rewrites.is_file():
+        raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
+    return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+
+
+def _check_arm(directory: Path, name: str) -> None:
+    """Raises ExperimentError that lists the arms if there is none of this name."""
+    if recipe := _recipe(directory):
+        made = (path.name for path in (directory / "arms").glob("*"))
+        known = {*recipe.arms, *made}
+        if name.partition("@")[0] not in known and not recipe.sweep:
+            raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
+
+
+def _recipe(directory: Path) -> Recipe | None:
+    """The recipe of a directory; None if it has none."""
+    path = directory / "recipe.yaml"
+    return load_recipe(path, folder=Path.cwd()) if path.is_file() else None
+
+
+def _all_rewrites(directory: Path) -> bool:
+    """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
+    recipe = _recipe(directory)
+    arm = recipe.arms.get("sdft") if recipe else None
+    others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
+    return arm is None or (arm.data in ("rewrites", 1.0) and not others)
+
+
+def _from_rewrites(train: Path, rewrites: Path) -> Iterator[ChosenRow]:
+    with RowFile(rewrites, reading=True) as rows:
+        for conversation in iter_conversations(train):
+            for example in conversation.examples():
+                row = rows.get(example.id)
+                if row is None:
+                    raise ExperimentError(
+                        f"{rewrites} lacks the example {example.id}; run `selfdistill rewrite` again."
+                    )
+                rewrite = Rewrite.from_json(row)
+                if rewrite.completion.reasoning or rewrite.trace_fault:
+                    raise ExperimentError(
+                        "The seed thinks, and which think traces the arm 'sdft' trains on is decided before training; "
+                        f"run `selfdistill train {train.parents[1]}`, or export a trained arm."
+                    )
+                yield ChosenRow(example.id, example.prompt, rewrite.response, rewrite.source)
