@@ -15,7 +15,7 @@ from ..errors import InterruptedRunError, SelfDistillError
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
 from .show import err, out, visible
 from .signals import EXIT_CODE, stopping
-from .starting import check, gap, init, list_names, preview
+from .starting import check, gap, init, list_names, preview, schema
 from .writing import export, regrade, report
 
 app = typer.Typer(
@@ -23,15 +23,33 @@ app = typer.Typer(
     "2402.13669), from a dataset to a verdict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
     "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
-    "export": export, "list": list_names,
+    "export": export, "list": list_names, "schema": schema,
 }  # fmt: skip
+EXAMPLES = {
+    "demo": "'seeds=[0, 1, 2]'",
+    "init": "--model Qwen/Qwen2.5-0.5B-Instruct --data my_data.jsonl",
+    "check": "recipe.yaml train.lr=2e-5",
+    "preview": "recipe.yaml -n 3",
+    "gap": "--model Qwen/Qwen2.5-0.5B-Instruct --data my_data.jsonl",
+    "run": "recipe.yaml data.n=2000",
+    "reproduce": "table1 --demo",
+    "rewrite": "runs/recipe",
+    "train": "runs/recipe --arm sdft",
+    "evaluate": "runs/recipe --arm sdft",
+    "shift": "runs/recipe",
+    "report": "runs/recipe --figures figures",
+    "regrade": "runs/recipe",
+    "export": "runs/recipe --to llamafactory",
+    "list": "--json",
+    "schema": "> selfdistill.schema.json",
+}
+"""The arguments in the example of each command's help."""
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, epilog=f"Example: selfdistill {_name} {EXAMPLES[_name]}")(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ import typer
 
 from .arguments import Directory, Model, Overrides, RecipePath, default_directory
 from .progress import show_progress
-from .show import say, say_heading, show_checked, show_previewed
+from .show import out, say, say_heading, show_checked, show_previewed
 
 
 def init(
@@ -21,11 +21,13 @@ def init(
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
     from ..pipeline.new_recipe import check_model_name, write_recipe
+    from ..recipe.schema import SCHEMA_FILE
 
     check_model_name(model)
     for line in write_recipe(model, data, to, force=force):
         say(line)
-    say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
+    say(f"Wrote {to}, and {SCHEMA_FILE} next to it, with which editors check and complete the keys.")
+    say(f"Next: {shlex.join(['selfdistill', 'check', str(to)])}")
 
 
 def check(
@@ -118,6 +120,13 @@ def gap(
     say_heading("Results of earlier runs with such values")
     for sentence in record_sentences():
         say("- " + sentence)
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors and other programs."""
+    from ..recipe.schema import schema_text
+
+    out.print(schema_text(), markup=False, soft_wrap=True, end="")
 
 
 def list_names() -> None:

@@ -33,6 +33,7 @@ from ..models.gguf import gguf_file
 from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
+from ..recipe.schema import SCHEMA_FILE, schema_text
 from ..store.rows import write_text
 from ..types import Conversation, Example
 
@@ -66,8 +67,8 @@ class _Guess:
 
 
 def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
-    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`. Returns
-    sentences that report what was recognised.
+    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`, and the schema
+    that editors check it with next to it. Returns sentences that report what was recognised.
 
     Raises RecipeError if `out` exists and `force` is off, DataError if a data file can't be read. The recipe is written
     even if a folder or hub name can't be read or the columns fit no format; the user then completes it.
@@ -83,6 +84,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     slots = {
+        "schema": SCHEMA_FILE,
         "model": _scalar(_from(out, model)),
         "path": _scalar(_from(out, data)),
         "format": look.format,
@@ -96,6 +98,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     }
     try:
         write_text(out, fill(_RECIPE, slots))
+        write_text(out.with_name(SCHEMA_FILE), schema_text())
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     return _found(look, guess, heldout)
@@ -252,6 +255,7 @@ def _one_line(text: str) -> str:
 
 
 _RECIPE = """\
+# yaml-language-server: $schema={schema}
 # A recipe of selfdistill. See what it does: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 
