@@ -90,7 +90,9 @@ def test_a_misspelt_key_or_a_wrong_value_is_found(wrong: str, tmp_path: Path) ->
     ],
 )  # fmt: skip
 def test_short_forms_are_valid(right: str, tmp_path: Path) -> None:
-    text = f"model: {{path: demo}}\ntask: demo-maths\narms: {{seed: {{data: none}}, sdft: {{data: rewrites}}}}\n{right}\n"
+    text = (
+        f"model: {{path: demo}}\ntask: demo-maths\narms: {{seed: {{data: none}}, sdft: {{data: rewrites}}}}\n{right}\n"
+    )
     if right.startswith("arms"):
         text = f"model: demo\ntask: demo-maths\n{right}\n"
     assert problems(text) == []
