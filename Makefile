@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIN = -c constraints.txt
 
 .PHONY: chaos chaos-short soak demo demo-real demo-real-short demo-real-model reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
-.PHONY: install install-dev install-vllm clean
+.PHONY: install install-dev install-vllm container clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
@@ -79,6 +79,10 @@ dist: $(VENV)-release/installed  ## wheel, sdist and software bill of materials 
 	$(VENV)-release/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/sbom.json
 	cd dist && sha256sum * > SHA256SUMS
+
+container: install-dev  ## the image, built and started; without docker the steps of its Dockerfile in a bare environment
+	if command -v docker > /dev/null; then docker build -t selfdistill . && docker run --rm selfdistill list; \
+		else $(BIN)/python -m pytest tests/test_container.py; fi
 
 audit: $(VENV)-release/installed  ## known vulnerabilities of the locked packages; needs the network
 	$(VENV)-release/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock

@@ -94,9 +94,17 @@ class _Warnings:
             self._log.write(f"{record.levelname} {record.name}: {said}")
         return record
 
-    def _warning(self, message: Any, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    def _warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         self._log.write(f"{category.__name__} {Path(filename).name}:{lineno}: {message}")
-        self._show(message, category, filename, lineno, *rest)
+        self._show(message, category, filename, lineno, file, line)
 
 
 _opened: list[tuple[LogFile, _Warnings]] = []

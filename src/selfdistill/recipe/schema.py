@@ -130,10 +130,11 @@ def _widen(whole: JsonSchema, sections: dict[str, JsonSchema]) -> None:
 
 def _or(place: JsonSchema, other: JsonSchema) -> None:
     """Lets `place` hold the value of `other` too."""
-    kept = {key: place.pop(key) for key in ("description", "default") if key in place}
+    kept: JsonSchema = {key: place.pop(key) for key in ("description", "default") if key in place}
     before = place.pop("anyOf") if place.keys() == {"anyOf"} else [dict(place)]
     place.clear()
-    place |= {"anyOf": [*before, *([] if other in before else [other])], **kept}
+    place["anyOf"] = [*before, *([] if other in before else [other])]
+    place |= kept
 
 
 def _without_required(value: Any) -> Any:
