@@ -111,7 +111,8 @@ $(VENV)/installed-vllm: requirements-vllm.txt $(VENV)/installed-dev
 
 $(VENV)-release/installed:
 	$(PYTHON) -m venv $(VENV)-release
-	$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check build cyclonedx-bom pip-audit twine uv
+	$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check build cyclonedx-bom pip-audit \
+		'readme-renderer[md]' twine uv
 	@touch $@
 
 clean:
