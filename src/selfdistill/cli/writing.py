@@ -33,12 +33,11 @@ def report(
 
     experiments, documents = [open_experiment(target) for target in targets], []
     for experiment in experiments:
-        written: list[Path] = []
+        name = experiment.directory.resolve().name
+        folder = figures / name if figures and len(experiments) > 1 else figures
         with only_json(as_json):
             verdict = pipeline.report(experiment)
-            if figures:
-                folder = figures if len(experiments) == 1 else figures / experiment.directory.resolve().name
-                written = write_figures(experiment.directory, folder)
+            written = write_figures(experiment.directory, folder) if folder else []
         own = result_of(verdict, experiment.directory)
         documents.append({**own.to_json(), "figures": [str(path) for path in written]})
         if as_json:
@@ -47,8 +46,8 @@ def report(
             show_verdict(verdict, experiment.directory)
         else:
             say(f"Report: {own.report}")
-        if written:
-            say(f"{len(written)} files of figures: {written[0].parent}")
+        if folder:
+            say(f"{len(written)} files of figures: {folder}")
     compared = None
     if len(experiments) > 1:
         page = path or experiments[0].directory.resolve().parent / "compare.html"
