@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PIN = -c constraints.txt
 
 .PHONY: chaos chaos-short soak demo demo-real demo-real-short demo-real-model reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
-.PHONY: install install-dev install-vllm clean
+.PHONY: install install-dev install-vllm container clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
@@ -80,6 +80,10 @@ dist: $(VENV)-release/installed  ## wheel, sdist and software bill of materials 
 		--output-file dist/sbom.json
 	cd dist && sha256sum * > SHA256SUMS
 
+container: install-dev  ## the image, built and started; without docker the steps of its Dockerfile in a bare environment
+	if command -v docker > /dev/null; then docker build -t selfdistill . && docker run --rm selfdistill list; \
+		else $(BIN)/python -m pytest tests/test_container.py; fi
+
 audit: $(VENV)-release/installed  ## known vulnerabilities of the locked packages; needs the network
 	$(VENV)-release/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
@@ -107,7 +111,8 @@ $(VENV)/installed-vllm: requirements-vllm.txt $(VENV)/installed-dev
 
 $(VENV)-release/installed:
 	$(PYTHON) -m venv $(VENV)-release
-	$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check build cyclonedx-bom pip-audit twine uv
+	$(VENV)-release/bin/python -m pip install --quiet --disable-pip-version-check build cyclonedx-bom pip-audit \
+		'readme-renderer[md]' twine uv
 	@touch $@
 
 clean:

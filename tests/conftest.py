@@ -28,8 +28,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 FAST = {
     "test_alpacaeval", "test_backends_fake", "test_check_data", "test_config", "test_data_columns", "test_data_files",
     "test_data_formats", "test_data_leaks", "test_grading_choices", "test_init", "test_judge", "test_progress",
-    "test_prompts", "test_rows", "test_sentences", "test_shape", "test_stats", "test_tasks", "test_training_tasks",
-    "test_baseline_arms",
+    "test_prompts", "test_rows", "test_schema", "test_sentences", "test_shape", "test_stats", "test_tasks",
+    "test_training_tasks", "test_baseline_arms",
 }  # fmt: skip
 
 _SIBLINGS = shared.siblings

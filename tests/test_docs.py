@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from selfdistill.cli import app
+from selfdistill.cli import EXAMPLES, app
 from selfdistill.recipe import Recipe, make_recipe
 from selfdistill.recipe.plain_yaml import parse_yaml
 from tools import make_keys
@@ -50,7 +50,8 @@ def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
 
 def after_the_name(line: str) -> list[str]:
     found = re.match(r"(?:.*-- )?\s*(?:\$ )?selfdistill ([a-z].*)", line)
-    return shlex.split(found[1], comments=True) if found else []
+    words = shlex.split(found[1], comments=True) if found else []
+    return words[: words.index(">")] if ">" in words else words
 
 
 @per_page
@@ -76,6 +77,15 @@ def test_commands_exist_with_their_options_and_keys(page: Path) -> None:
                 assert known(word.partition("=")[0]), words
         if complete:
             COMMANDS[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_ends_with_an_example(name: str) -> None:
+    example = f"selfdistill {name} {EXAMPLES[name]}"
+    assert COMMANDS[name].epilog == f"Example: {example}"
+    _, *arguments = after_the_name(example)
+    COMMANDS[name].make_context(name, arguments)
+    assert all(known(word.partition("=")[0]) for word in arguments if "=" in word)
 
 
 def known(path: str) -> bool:

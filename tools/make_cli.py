@@ -7,11 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = [
-    "demo", "init", "check", "preview", "gap", "run", "reproduce", "rewrite",
-    "train", "evaluate", "shift", "report", "regrade", "export",
-    "compare", "gate", "baseline", "list",
-]  # fmt: skip
+from selfdistill.cli import COMMANDS
+
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 
 

@@ -1,8 +1,9 @@
 """selfdistill: self-distillation fine-tuning (SDFT, arXiv 2402.13669), from a chat model and a dataset to a verdict.
 
 The steps of an experiment (`run`, `preview`, `rewrite`, `train`, `evaluate`, `shift`, `regrade`, `report`) take a
-recipe or an `Experiment`. All other functions take values; those with the name of a step are in their package, such as
-`selfdistill.training.train`. `examples/sdft_in_100_lines.py` uses them from start to end.
+recipe or an `Experiment`; `load_result` reads the results of a directory. All other functions take values; those with
+the name of a step are in their package, such as `selfdistill.training.train`. `examples/sdft_in_100_lines.py` uses them
+from start to end.
 
 A name is imported on first use, so that `import selfdistill` is cheap.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .pipeline.gap import gap
     from .pipeline.new_recipe import write_recipe
     from .recipe import DataConfig, Filters, ModelConfig, Recipe, Sampling, TrainConfig, load_recipe, make_recipe
+    from .reports.run_result import RunResult, load_result
     from .store.experiment import Experiment
     from .tasks import get_task
     from .types import Completion, Conversation, Example, Grade, Message, Prompt, Rewrite, Score
@@ -44,6 +46,7 @@ _HOMES = {
     "pipeline.gap": "gap",
     "pipeline.new_recipe": "write_recipe",
     "recipe": "DataConfig Filters ModelConfig Recipe Sampling TrainConfig load_recipe make_recipe",
+    "reports.run_result": "RunResult load_result",
     "store.experiment": "Experiment",
     "tasks": "get_task",
     "types": "Completion Conversation Example Grade Message Prompt Rewrite Score",
@@ -51,11 +54,11 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "Grade", "Message", "ModelConfig",
-    "Prompt", "Recipe", "Rewrite", "Rewriter", "Sampling", "Score", "SelfDistillError", "TrainConfig", "check",
-    "evaluate", "export", "gap", "get_task", "load_recipe", "load_template", "make_grader", "make_recipe",
-    "open_backend", "preview", "read_conversations", "regrade", "report", "rewrite", "run", "shift", "train", "verify",
-    "write_recipe",
+    "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "Grade", "Message",
+    "ModelConfig", "Prompt", "Recipe", "Rewrite", "Rewriter", "RunResult", "Sampling", "Score", "SelfDistillError",
+    "TrainConfig", "check", "evaluate", "export", "gap", "get_task", "load_recipe", "load_result", "load_template",
+    "make_grader", "make_recipe", "open_backend", "preview", "read_conversations", "regrade", "report", "rewrite",
+    "run", "shift", "train", "verify", "write_recipe",
 ]  # fmt: skip
 
 

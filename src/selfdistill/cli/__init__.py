@@ -11,12 +11,14 @@ import typer
 from rich.markup import escape
 
 from .. import __version__
-from ..errors import InterruptedRunError, SelfDistillError
+from ..errors import InterruptedRunError, SelfDistillError, first_line
+from .documents import print_json
 from .gating import baseline, compare, gate
+from .log_file import end_log
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
 from .show import err, out, visible
 from .signals import EXIT_CODE, stopping
-from .starting import check, gap, init, list_names, preview
+from .starting import check, gap, init, list_names, preview, schema
 from .writing import export, regrade, report
 
 app = typer.Typer(
@@ -24,15 +26,36 @@ app = typer.Typer(
     "2402.13669), from a dataset to a verdict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
     "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
-    "export": export, "compare": compare, "gate": gate, "baseline": baseline, "list": list_names,
+    "export": export, "compare": compare, "gate": gate, "baseline": baseline, "list": list_names, "schema": schema,
 }  # fmt: skip
+EXAMPLES = {
+    "demo": "'seeds=[0, 1, 2]'",
+    "init": "--model org/name --data my_data.jsonl",
+    "check": "recipe.yaml train.lr=2e-5",
+    "preview": "recipe.yaml -n 3",
+    "gap": "--model org/name --data my_data.jsonl",
+    "run": "recipe.yaml data.n=2000",
+    "reproduce": "table1 --demo",
+    "rewrite": "runs/recipe",
+    "train": "runs/recipe --arm sdft",
+    "evaluate": "runs/recipe --arm sdft",
+    "shift": "runs/recipe",
+    "report": "runs/recipe --figures figures",
+    "regrade": "runs/recipe",
+    "export": "runs/recipe --to llamafactory",
+    "compare": "org/model ./my-fine-tune --suite probes",
+    "gate": "org/model ./my-fine-tune --target my_data.jsonl",
+    "baseline": "org/model --to baseline.json.gz",
+    "list": "--json",
+    "schema": "> selfdistill.schema.json",
+}
+"""The arguments in the example of each command's help."""
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, epilog=f"Example: selfdistill {_name} {EXAMPLES[_name]}")(_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -47,33 +70,58 @@ def options(
 
 def main() -> None:
     """Run the command. An error that the user can fix is printed as one sentence and exits with 2, SIGTERM exits with
-    143; `--debug` shows the traceback."""
-    debug = "--debug" in sys.argv[1:]
+    143; `--debug` shows the traceback. With `--json` the error is also a JSON document on stdout."""
+    debug, as_json = "--debug" in sys.argv[1:], "--json" in sys.argv[1:]
     if debug:  # before or after the command
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     # Threads that spin while they wait make a small model on a busy CPU up to ten times slower; torch reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with stopping() as stop:
         try:
-            _call_app()
+            _call_app(standalone=not as_json)
         except SelfDistillError as error:
-            if debug and not stop.asked:
+            traced = debug and not stop.asked
+            if as_json or not traced:
+                _show_error(str(error), as_json)
+            if traced:
                 raise
-            err.print(f"[bold red]Error:[/bold red] {escape(visible(str(error)))}", soft_wrap=True)
             sys.exit(EXIT_CODE if stop.asked else 2)
-        except BaseException:
+        except Exception as error:
+            end_log(error)
             if stop.asked:  # a library may turn the interruption into another error
                 sys.exit(EXIT_CODE)
+            if usage := getattr(error, "format_message", None):  # a wrong argument, with --json
+                _show_error(usage(), as_json)
+                sys.exit(2)
+            if as_json:
+                print_json({"error": f"{type(error).__name__}: {first_line(error)}"})
             raise
+        except BaseException:
+            if stop.asked:
+                sys.exit(EXIT_CODE)
+            raise
+        finally:
+            end_log()
 
 
-def _call_app() -> None:
-    """Raises InterruptedRunError for Ctrl-C, also outside of long work."""
+def _show_error(text: str, as_json: bool) -> None:
+    err.print(f"[bold red]Error:[/bold red] {escape(visible(text))}", soft_wrap=True)
+    if as_json:
+        print_json({"error": text})
+
+
+def _call_app(standalone: bool) -> None:
+    """Raises InterruptedRunError for Ctrl-C, also outside of long work; unless `standalone` also the error of a wrong
+    argument."""
     try:
-        app()
+        code = app(standalone_mode=standalone)
     except KeyboardInterrupt:
         raise InterruptedRunError from None
     except SystemExit as stop:
-        if stop.code == 130:  # Typer's exit code for Ctrl-C
-            raise InterruptedRunError from None
-        raise
+        code = stop.code
+        if code != 130:
+            raise
+    if code == 130:  # Typer's exit code for Ctrl-C
+        raise InterruptedRunError from None
+    if code:
+        sys.exit(code)

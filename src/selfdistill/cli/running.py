@@ -11,6 +11,8 @@ import typer
 from ..errors import RecipeError
 from ..types import WHOLE
 from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment, saved_verdict
+from .documents import Json, only_json, print_json
+from .log_file import log_to
 from .progress import show_progress
 from .show import out, say, say_gap, say_heading, show_verdict
 
@@ -44,6 +46,7 @@ def demo(
     from ..pipeline.real_demo import real_recipe
 
     where = directory or Path("runs/demo-real")
+    log_to(where)
     before = saved_verdict(where)
     with show_progress() as progress:
         recipe, said = real_recipe(model, data, overrides or [], progress)
@@ -53,16 +56,22 @@ def demo(
     _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
 
 
-def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None) -> None:
+def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None, as_json: Json = False) -> None:
     """Rewrite, verify, train, evaluate and report; skips finished work and resumes after an interruption."""
     from .. import pipeline
     from ..recipe import load_recipe
+    from ..reports.run_result import result_of
 
     where = directory or default_directory(recipe)
+    log_to(where)
     before = saved_verdict(where)
-    with show_progress() as progress:
+    with only_json(as_json), show_progress() as progress:
         verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
-    _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
+    changed = progress.worked or before != saved_verdict(where)
+    if as_json:
+        print_json({"changed": changed, **result_of(verdict, where).to_json()})
+        return
+    _show_run(verdict, where, changed)
 
 
 def _show_run(verdict: dict[str, Any], directory: Path, changed: bool) -> None:
@@ -88,6 +97,7 @@ def reproduce(
     from ..reports.terminal import reproduction_table
 
     where = directory or default_directory(Path(name))
+    log_to(where, begun="")
     recipes = paper.experiments(name, overrides or [], model, demo, only or [])
     with show_progress() as progress:
         made = paper.reproduce(name, recipes, where, lambda own: lambda label, *of: progress(_under(own, label), *of))
@@ -116,6 +126,7 @@ def rewrite(target: Target, overrides: Overrides = None, directory: Directory = 
     from ..reports.terminal import acceptance_lines
 
     experiment = open_experiment(target, overrides, directory)
+    log_to(experiment.directory)
     before = experiment.counts("verify")
     with show_progress() as progress:
         acceptance = pipeline.rewrite(experiment, progress)
@@ -140,6 +151,7 @@ def train(
     from .. import pipeline
 
     experiment = open_experiment(target, overrides, directory)
+    log_to(experiment.directory)
     with show_progress() as progress:
         if print_command:
             lines = list(map(shlex.join, pipeline.train_commands(experiment, progress, arm or []).values()))
@@ -154,6 +166,7 @@ def evaluate(target: Target, overrides: Overrides = None, directory: Directory =
     from .. import pipeline
 
     experiment = open_experiment(target, overrides, directory)
+    log_to(experiment.directory)
     with show_progress() as progress:
         verdict = pipeline.evaluate(experiment, progress, arm or [])
     show_verdict(verdict, experiment.directory)
@@ -165,6 +178,7 @@ def shift(target: Target, overrides: Overrides = None, directory: Directory = No
     from ..reports.terminal import shift_table
 
     experiment = open_experiment(target, overrides, directory)
+    log_to(experiment.directory)
     with show_progress() as progress:
         verdict = pipeline.shift(experiment, progress, arm or [])
     out.print(shift_table(verdict["shift"]))

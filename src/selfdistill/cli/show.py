@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.control import Control
 from rich.markup import escape
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ..pipeline.check import Checked
     from ..pipeline.preview import Previewed
 
 _SHOWN = 2000  # characters that are printed of each end of a long text
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+
+class LoggedConsole(Console):
+    """A console that passes what it prints to `copy` too, if there is one. The live area is not passed on."""
+
+    copy: Callable[..., None] | None = None
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        # The live area prints control codes, and as `Text` what libraries write to stderr meanwhile.
+        if self.copy is not None and not any(isinstance(each, Control | Text) for each in objects):
+            self.copy(*objects, **options)
+
+
+out = LoggedConsole(highlight=False)
+err = LoggedConsole(stderr=True, highlight=False)
 
 
 def show_checked(found: Checked) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .arguments import Directory, Model, Overrides, RecipePath, default_directory
+from .documents import Json, checked_document, only_json, print_json
+from .log_file import log_to
 from .progress import show_progress
-from .show import say, say_heading, show_checked, show_previewed
+from .show import out, say, say_heading, show_checked, show_previewed
+
+if TYPE_CHECKING:
+    from ..tasks import Task
 
 
 def init(
@@ -21,11 +26,13 @@ def init(
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
     from ..pipeline.new_recipe import check_model_name, write_recipe
+    from ..recipe.schema import SCHEMA_FILE
 
     check_model_name(model)
     for line in write_recipe(model, data, to, force=force):
         say(line)
-    say(f"Wrote {to}. Next: {shlex.join(['selfdistill', 'check', str(to)])}")
+    say(f"Wrote {to}, and {SCHEMA_FILE} next to it, with which editors check and complete the keys.")
+    say(f"Next: {shlex.join(['selfdistill', 'check', str(to)])}")
 
 
 def check(
@@ -35,6 +42,7 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps of each stage.")
     ] = True,
+    as_json: Json = False,
 ) -> None:
     """Read all rows; show the plan, the prompts as the model sees them, what the grader reads, how long it will take
     and what is missing."""
@@ -45,22 +53,27 @@ def check(
     recipes = load_recipes(recipe, overrides or [])
     found = {}
     for name, its in recipes.items():
-        if name:
+        if name and not as_json:
             say_heading(f"———— {name}")
-        with show_progress() as progress:
+        with only_json(as_json), show_progress() as progress:
             where = directory or default_directory(recipe)
             found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
-        show_checked(found[name])
-    if unseen := len({line for checked in found.values() for line in checked.unseen}):
+        if not as_json:
+            show_checked(found[name])
+    unseen = len({line for checked in found.values() for line in checked.unseen})
+    ready = not unseen and not any(checked.missing for checked in found.values())
+    command = "reproduce" if list(recipes) != [""] else "run"
+    following = shlex.join(["selfdistill", command, str(recipe), *(overrides or []), *_in(directory)])
+    if as_json:
+        documents = [checked_document(name, checked) for name, checked in found.items()]
+        print_json({"ready": ready, "next": following if ready else None, "experiments": documents})
+    elif ready:
+        say(f"\nNothing is missing. Next: {following}")
+    elif unseen:
         things = "1 thing" if unseen == 1 else f"{unseen} things"
         say(f"\n{things} could not be verified, as the hub can't be reached; check the network and run this again.")
-    if unseen or any(checked.missing for checked in found.values()):
+    if not ready:
         raise typer.Exit(2)
-    command = "reproduce" if list(recipes) != [""] else "run"
-    say(
-        "\nNothing is missing. "
-        f"Next: {shlex.join(['selfdistill', command, str(recipe), *(overrides or []), *_in(directory)])}"
-    )
 
 
 def _in(directory: Path | None) -> list[str]:
@@ -81,6 +94,7 @@ def preview(
     from ..store.experiment import Experiment
 
     where = directory or default_directory(recipe)
+    log_to(where)
     with show_progress() as progress:
         rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
     show_previewed(rows)
@@ -120,7 +134,14 @@ def gap(
         say("- " + sentence)
 
 
-def list_names() -> None:
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors and other programs."""
+    from ..recipe.schema import schema_text
+
+    out.print(schema_text(), markup=False, soft_wrap=True, end="")
+
+
+def list_names(as_json: Json = False) -> None:
     """List tasks, suites, graders, templates, backends and export formats."""
     from ..backends import BACKENDS
     from ..data.export import FORMATS
@@ -130,16 +151,32 @@ def list_names() -> None:
     from ..recipe.suites import SUITES
     from ..tasks import TASKS, get_task
 
+    with only_json(as_json):
+        tasks = [_listed(get_task(name)) for name in TASKS]
+        tables: dict[str, Any] = {
+            "suites": SUITES, "tables and figures of the paper": paper_names(), "graders": GRADERS,
+            "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
+        }  # fmt: skip
+    if as_json:
+        keys = ("suites", "paper", "graders", "templates", "backends", "export_formats")
+        print_json({"tasks": tasks, **{key: list(names) for key, names in zip(keys, tables.values(), strict=True)}})
+        return
     say_heading("tasks")
-    for name in TASKS:
-        task = get_task(name)
-        wanted = {"lm-eval": task.harness, "a judge": task.judge, "a sandbox": "sandbox" in task.needs}
-        needs = "".join(f", needs {what}" for what, need in wanted.items() if need)
-        say(f"  {name:<25} {task.skill:<29} {task.metric}{needs}{', for training' if task.template else ''}")
-    tables: dict[str, Any] = {
-        "suites": SUITES, "tables and figures of the paper": paper_names(), "graders": GRADERS,
-        "rewriting templates": REWRITING, "backends": BACKENDS, "export formats": FORMATS,
-    }  # fmt: skip
+    for task in tasks:
+        needs = "".join(f", needs {what}" for what in task["needs"])
+        training = ", for training" if task["training"] else ""
+        say(f"  {task['name']:<25} {task['skill']:<29} {task['metric']}{needs}{training}")
     for heading, names in tables.items():
         say_heading(heading)
         say("  " + ", ".join(names))
+
+
+def _listed(task: Task) -> dict[str, Any]:
+    needs = {"lm-eval": task.harness, "a judge": task.judge, "a sandbox": "sandbox" in task.needs}
+    return {
+        "name": task.name,
+        "skill": task.skill,
+        "metric": task.metric,
+        "needs": [what for what, need in needs.items() if need],
+        "training": bool(task.template),
+    }

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from .arguments import Target, open_experiment, saved_verdict
+from .documents import Json, only_json, print_json
+from .log_file import log_to
 from .show import say, show_verdict
 
 
@@ -21,27 +23,43 @@ def report(
         Path | None,
         typer.Option("--out", help="Page that compares the experiments. [default: compare.html next to the first DIR]"),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write report.html and rewrites.html from what is finished; for several experiments also a page that compares
     them."""
     from .. import pipeline
     from ..reports import write_comparison, write_figures
+    from ..reports.run_result import result_of
 
-    experiments = [open_experiment(target) for target in targets]
+    experiments, documents = [open_experiment(target) for target in targets], []
     for experiment in experiments:
-        verdict = pipeline.report(experiment)
+        name = experiment.directory.resolve().name
+        folder = figures / name if figures and len(experiments) > 1 else figures
+        with only_json(as_json):
+            verdict = pipeline.report(experiment)
+            written = write_figures(experiment.directory, folder) if folder else []
+        own = result_of(verdict, experiment.directory)
+        documents.append({**own.to_json(), "figures": [str(path) for path in written]})
+        if as_json:
+            continue
         if len(experiments) == 1:
             show_verdict(verdict, experiment.directory)
         else:
-            say(f"Report: {experiment.directory / 'report.html'}")
-        if figures:
-            folder = figures if len(experiments) == 1 else figures / experiment.directory.resolve().name
-            say(f"{len(write_figures(experiment.directory, folder))} files of figures: {folder}")
+            say(f"Report: {own.report}")
+        if folder:
+            say(f"{len(written)} files of figures: {folder}")
+    compared = None
     if len(experiments) > 1:
         page = path or experiments[0].directory.resolve().parent / "compare.html"
-        for sentence in write_comparison([experiment.directory for experiment in experiments], page):
-            say("- " + sentence)
-        say(f"Comparison: {page}")
+        with only_json(as_json):
+            sentences = write_comparison([experiment.directory for experiment in experiments], page)
+        compared = {"page": str(page), "not_compared": sentences}
+        if not as_json:
+            for sentence in sentences:
+                say("- " + sentence)
+            say(f"Comparison: {page}")
+    if as_json:
+        print_json({"experiments": documents, "comparison": compared})
 
 
 def regrade(target: Target) -> None:
@@ -50,6 +68,7 @@ def regrade(target: Target) -> None:
     from ..reports.regraded import regraded_sentence
 
     experiment = open_experiment(target)
+    log_to(experiment.directory)
     before = saved_verdict(experiment.directory)
     verdict = pipeline.regrade(experiment)
     show_verdict(verdict, experiment.directory)

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
-from ..errors import DataError, ModelError, RecipeError, SelfDistillError
+from ..errors import DataError, ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import make_grader
 from ..grading.calls import read_call
@@ -34,7 +33,8 @@ from ..models.gguf import gguf_file
 from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
-from ..sandbox import check_sandbox
+from ..recipe.schema import SCHEMA_FILE, schema_text
+from ..sandbox import sandbox_works
 from ..store.rows import write_text
 from ..types import Conversation, Example
 from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
@@ -70,8 +70,8 @@ class _Guess:
 
 
 def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
-    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`. Returns
-    sentences that report what was recognised.
+    """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`, and the schema
+    that editors check it with next to it. Returns sentences that report what was recognised.
 
     Raises RecipeError if `out` exists and `force` is off, DataError if a data file can't be read. The recipe is written
     even if a folder or hub name can't be read or the columns fit no format; the user then completes it.
@@ -89,6 +89,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
     thinking = thinks(model)
     slots = {
+        "schema": SCHEMA_FILE,
         "model": _scalar(_from(out, model)),
         **(THINKING if thinking else NOT_THINKING),
         "tools_in": tools_line(problem) if tools else "",
@@ -100,29 +101,20 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "grader": f"{_flow(guess.grader):<19} ",
         "why": guess.what,
         "loss": f"{'' if guess.grader == 'facts' and heldout else '# '}heldout_loss: true".ljust(25),
-        "without": "" if _sandbox_works() else ", without: [probe-code]",
+        "without": "" if sandbox_works() else ", without: [probe-code]",
         "tasks": "\n    - heldout" * bool(heldout) + "\n    - tool_calls" * bool(heldout and tools),
     }
     try:
         write_text(out, fill(_RECIPE, slots))
+        write_text(out.with_name(SCHEMA_FILE), schema_text())
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
     said = [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
     if problem:
         said.append(f"tools: {problem}; so tools_in: system is set")
-    if not _sandbox_works():
+    if not sandbox_works():
         said.append("probe-code is left out: its programs need bubblewrap, which does not work here (docs/sandbox.md)")
     return said
-
-
-@cache
-def _sandbox_works() -> bool:
-    """Whether programs that a model wrote can be run here."""
-    try:
-        check_sandbox("bubblewrap")
-    except SelfDistillError:
-        return False
-    return True
 
 
 def guess_grader(data: str) -> tuple[GraderSpec, str]:
@@ -285,6 +277,7 @@ def _one_line(text: str) -> str:
 
 
 _RECIPE = """\
+# yaml-language-server: $schema={schema}
 # A recipe of selfdistill. See what it does: selfdistill check THIS_FILE; then: selfdistill run THIS_FILE
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 

@@ -40,7 +40,7 @@ def _keys(section: type[Settings], prefix: str, inherited: frozenset[str], condi
         steps, unless = mark.narrow(inherited, None), mark.unless or condition
         inner, many = section_in(field.annotation)
         if inner is None:
-            yield Key(prefix + name, _descriptions(section).get(name, ""), field, steps, mark.resolved, unless)
+            yield Key(prefix + name, descriptions(section).get(name, ""), field, steps, mark.resolved, unless)
         else:
             yield from _keys(inner, f"{prefix}{name}.{'*.' if many else ''}", steps, unless)
 
@@ -57,7 +57,7 @@ def section_in(annotation: Any) -> tuple[type[Settings] | None, bool]:
 
 
 @cache
-def _descriptions(section: type[Settings]) -> dict[str, str]:
+def descriptions(section: type[Settings]) -> dict[str, str]:
     """The text under each field of a section. pydantic could keep it, but then every command would parse the source."""
     (declared,) = ast.parse(inspect.getsource(section)).body
     assert isinstance(declared, ast.ClassDef)

@@ -139,7 +139,7 @@ def save_recipe(recipe: Recipe) -> str:
 def _written_out(values: dict[str, Any]) -> dict[str, Any]:
     """`model: NAME`, `data: FILE` and `sampling: paper` written out, and sections with nothing in them left out."""
     values = {key: value for key, value in values.items() if value is not None or key not in _SECTIONS}
-    for key in ("model", "data"):
+    for key in SHORT_FORMS:
         if isinstance(values.get(key), str | Scalar):
             values[key] = {"path": values[key]}
     for key in ("rewrite", "evaluate"):
@@ -166,6 +166,8 @@ def _fitting(value: Any, kind: Any) -> Any:
     return plain(value)
 
 
+SHORT_FORMS = ("model", "data")
+"""The sections that may be written as their path alone."""
 _SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "judge", "seeds")
 
 

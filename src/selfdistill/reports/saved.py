@@ -62,6 +62,11 @@ def read_experiment(directory: Path) -> Saved:
     )
 
 
+def read_verdict(directory: Path) -> dict[str, Any]:
+    """verdict.json as it is on file, empty if there is none. Raises ExperimentError if it is damaged."""
+    return _load_json(directory / "verdict.json")
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, int, int, dict[str, Any] | None]]:
     """Streams a JSONL file as (line number from 1, byte offset, bytes, row). The row of a damaged line is None; the
     last line may be damaged after a kill."""
@@ -77,6 +82,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, int, dict[str, Any] | Non
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    shown: dict[str, Any] = visible_json(_load_json(path))
+    return shown
+
+
+def _load_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -85,8 +95,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ExperimentError(f"{path} is damaged ({error}); write it again with `selfdistill run`.") from None
     if not isinstance(value, dict):
         raise ExperimentError(f"{path} is damaged (it holds no JSON object); write it again with `selfdistill run`.")
-    shown: dict[str, Any] = visible_json(value)
-    return shown
+    return value
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

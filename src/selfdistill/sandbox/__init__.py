@@ -25,7 +25,7 @@ from .child import NO_ANSWER
 from .filter import system_call_filter
 from .process import Limits, Part, Ran, run_process
 
-__all__ = ["Limits", "Name", "Ran", "Runner", "check_sandbox", "lazy_runner", "open_runner"]
+__all__ = ["Limits", "Name", "Ran", "Runner", "check_sandbox", "lazy_runner", "open_runner", "sandbox_works"]
 
 Name = Literal["bubblewrap", "none"]
 
@@ -113,6 +113,16 @@ def check_sandbox(name: Name) -> None:
         raise SelfDistillError(
             f"A trivial program does not run in the sandbox '{name}' ({ran.reason}{said}); {_ADVICE}"
         )
+
+
+@functools.cache
+def sandbox_works() -> bool:
+    """Whether programs that a model wrote can be run here, in bubblewrap."""
+    try:
+        check_sandbox("bubblewrap")
+    except SelfDistillError:
+        return False
+    return True
 
 
 _ADVICE = (

@@ -162,7 +162,8 @@ class Experiment:
     def begin(self) -> None:
         """Saves the recipe, unless read-only. Raises ExperimentError if the directory holds other files."""
         if not self.manifest.get("selfdistill"):
-            ours = {"lock", "recipe.yaml"} if self.path("manifest.json.damaged").exists() else {"lock"}
+            ours = {"lock", "log.txt"}
+            ours |= {"recipe.yaml"} if self.path("manifest.json.damaged").exists() else set()
             if self.directory.exists() and any(
                 p.name not in ours and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
             ):
