@@ -13,6 +13,7 @@ from rich.markup import escape
 from .. import __version__
 from ..errors import InterruptedRunError, SelfDistillError
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
+from .sharing import push
 from .show import err, out, visible
 from .signals import EXIT_CODE, stopping
 from .starting import check, gap, init, list_names, preview
@@ -28,7 +29,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
     "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
-    "export": export, "list": list_names,
+    "export": export, "push": push, "list": list_names,
 }  # fmt: skip
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
