@@ -73,7 +73,11 @@ def test_the_models_card_holds_the_verdicts_numbers(directory: Path) -> None:
     for task in verdict["tasks"]:
         score = task["scores"]["sdft"]
         assert found[task["task"]].metric_value == round(score["value"], 4)
-        assert found[task["task"]].metric_args == {"n": 6, "low": round(score["low"], 4), "high": round(score["high"], 4)}
+        assert found[task["task"]].metric_args == {
+            "n": 6,
+            "low": round(score["low"], 4),
+            "high": round(score["high"], 4),
+        }
     assert (card.data.license, card.data.library_name, card.data.base_model) == ("apache-2.0", "peft", None)
     for sentence in (*verdict["summary"], "AutoPeftModelForCausalLM", "8 rows", "What was forgotten", "transformers "):
         assert sentence.replace("[", "\\[").replace("]", "\\]") in card.text
@@ -121,9 +125,7 @@ def test_cards_are_in_no_identity_and_name_no_folder(directory: Path, tmp_path: 
         assert str(tmp_path) not in path.read_text()
 
 
-def test_a_run_that_is_finished_stays_finished_with_a_card(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_finished_stays_finished_with_a_card(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selfdistill.training.train", lambda *_: pytest.fail("trained again"))
     run(load_recipe(RECIPE, SMALL), directory)
     monkeypatch.undo()
@@ -154,15 +156,18 @@ def test_push_uploads_the_model_and_only_on_request_the_rewrites(
     folder = directory / "arms" / "sdft" / "model"
     assert repository.files == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert 'name = "org/small"' in repository.files["README.md"].decode()
-    assert list(hub.repositories) == [("model", "org/small")] and not repository.private
-    assert "The rewrites are not uploaded" in done.out and f"Uploaded: {hub.url}/org/small" in done.out
+    assert list(hub.repositories) == [("model", "org/small")]
+    assert not repository.private
+    assert "The rewrites are not uploaded" in done.out
+    assert f"Uploaded: {hub.url}/org/small" in done.out
     size = (folder / "adapter_model.safetensors").stat().st_size
     assert f"{size / 1000:.1f} kB  adapter_model.safetensors" in done.out
     assert "others can't load it" in done.said  # the demo's base model is no model of the hub
 
     done = command("push", directory, "--repo", "org/secret", "--dataset", "org/data", "--private")
     assert done.code == 0, done.err
-    assert hub.repositories["model", "org/secret"].private and hub.repositories["dataset", "org/data"].private
+    assert hub.repositories["model", "org/secret"].private
+    assert hub.repositories["dataset", "org/data"].private
     data = hub.repositories["dataset", "org/data"].files
     assert data.keys() == {"README.md", "rewrites.jsonl"}
     assert data["rewrites.jsonl"] == (directory / "rewrite" / "rewrites.jsonl").read_bytes()
@@ -174,8 +179,10 @@ def test_a_push_that_broke_is_completed_by_the_same_command(
 ) -> None:
     hub.broken = True
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "push again: files that arrived are not sent again" in done.said
-    assert len(hub.sent("PUT /lfs/")) == 1 and not hub.repositories["model", "org/small"].files
+    assert done.code == 2
+    assert "push again: files that arrived are not sent again" in done.said
+    assert len(hub.sent("PUT /lfs/")) == 1
+    assert not hub.repositories["model", "org/small"].files
     hub.broken = False
     assert command("push", directory, "--repo", "org/small").code == 0
     assert len(hub.sent("PUT /lfs/")) == 1  # the weights had arrived
@@ -215,18 +222,21 @@ def test_errors_say_what_to_do(
     ]  # fmt: skip
     for words, said in expected:
         done = command("push", directory, *words)
-        assert done.code == 2 and said in done.said, done.said
+        assert (done.code, said in done.said) == (2, True), done.said
     assert not any(repository.files for repository in hub.repositories.values())
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "it does not accept your token; run `hf auth login`" in done.said
+    assert done.code == 2
+    assert "it does not accept your token; run `hf auth login`" in done.said
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(directory / "no-token"))
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "You are not logged in to the hub; run `hf auth login`" in done.said
+    assert done.code == 2
+    assert "You are not logged in to the hub; run `hf auth login`" in done.said
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "HF_HUB_OFFLINE is set" in done.said
+    assert done.code == 2
+    assert "HF_HUB_OFFLINE is set" in done.said
 
 
 def test_without_a_network_the_push_says_so(
@@ -234,18 +244,23 @@ def test_without_a_network_the_push_says_so(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "The upload to org/small broke off" in done.said and "check the network" in done.said
+    assert done.code == 2
+    assert "The upload to org/small broke off" in done.said
+    assert "check the network" in done.said
 
 
 def test_an_unfinished_run_is_not_pushed(directory: Path, hub: Hub, command: Callable[..., Done]) -> None:
     shutil.rmtree(directory / "arms" / "vanilla" / "model")
     done = command("push", directory, "--repo", "org/small", "--arm", "vanilla")
-    assert done.code == 2 and "The arm vanilla has no model yet" in done.said
+    assert done.code == 2
+    assert "The arm vanilla has no model yet" in done.said
     (directory / "arms" / "sdft" / "evaluate" / "demo-lists" / "score.json").unlink()
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "The run is not finished: sdft has no score on demo-lists" in done.said
+    assert done.code == 2
+    assert "The run is not finished: sdft has no score on demo-lists" in done.said
     weights = directory / "arms" / "sdft" / "model" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     done = command("push", directory, "--repo", "org/small")
-    assert done.code == 2 and "is not as it was written" in done.said
+    assert done.code == 2
+    assert "is not as it was written" in done.said
     assert not hub.asked

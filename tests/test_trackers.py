@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from selfdistill.pipeline import report
 from selfdistill.recipe import ModelConfig, TrainConfig, make_recipe
 from selfdistill.store.experiment import Experiment
 from selfdistill.store.rows import write_lines
-from selfdistill.training import train, trackers
+from selfdistill.training import trackers, train
 from selfdistill.training.launch import launch
 from selfdistill.training.sequences import trained_row
 from selfdistill.types import Example, Message
@@ -32,31 +32,45 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every tracker writes below the test's folder, and asks no server."""
+def locally(root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Every tracker writes below `root`, and asks no server."""
     for name in ("WANDB_PROJECT", "MLFLOW_EXPERIMENT_NAME", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+        patch.delenv(name, raising=False)
+    patch.setenv("WANDB_MODE", "offline")
+    patch.setenv("WANDB_DIR", str(root))
+    patch.setenv("MLFLOW_TRACKING_URI", (root / "mlruns").as_uri())
+    patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    patch.setenv("TRACKIO_DIR", str(root / "trackio"))
     if "mlflow" in INSTALLED:
         import mlflow
 
-        mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+        mlflow.set_tracking_uri((root / "mlruns").as_uri())
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An experiment that reported to every tracker that is installed, in a folder with what they wrote."""
+    from selfdistill.demo import RECIPE
+
+    if not INSTALLED:
+        pytest.skip("no tracker is installed")
+    root = tmp_path_factory.mktemp("tracked")
+    with pytest.MonkeyPatch.context() as patch:
+        locally(root, patch)
+        run(load_recipe(RECIPE, [*SMALL, f"train.report_to={json.dumps(INSTALLED)}"]), root / "small")
+        yield root / "small"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> ModelConfig:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
+    locally(tmp_path, monkeypatch)
     return ModelConfig(path=str(tiny_model(tmp_path / "seed")), device="cpu")
 
 
 # ---- what each tracker holds of a run: its last numbers and its words
 
 
-def tensorboard(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
+def tensorboard(experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(experiment / "tensorboard" / name)).Reload()
@@ -66,7 +80,7 @@ def tensorboard(root: Path, experiment: Path, name: str) -> tuple[dict[str, floa
     return numbers, {tag: word.decode() for tag, word in words.items()}
 
 
-def mlflow(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
+def mlflow(experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -77,18 +91,14 @@ def mlflow(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], d
     return numbers, dict(own.data.tags)
 
 
-def wandb(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
+def wandb(experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     found: dict[str, Any] = {}
-    for path in sorted((root / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
-        store, records = DataStore(), []
-        store.open_for_scan(str(path))
-        while data := store.scan_data():
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            records.append(record)
+    for path in sorted(
+        (experiment.parent / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns
+    ):
+        records = [wandb_internal_pb2.Record.FromString(data) for data in records_of(path.read_bytes())]
         (own,) = [record.run for record in records if record.WhichOneof("record_type") == "run"][:1]
         if (own.run_group, own.display_name) != (experiment.name, name):
             continue
@@ -99,7 +109,22 @@ def wandb(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], di
     return numbers, {tag: value for tag, value in found.items() if isinstance(value, str)}
 
 
-def trackio(root: Path, experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
+def records_of(log: bytes) -> Iterator[bytes]:
+    """The records of a W&B file: LevelDB's log format after a header of seven bytes."""
+    at, record = 7, b""
+    while at + 7 <= len(log):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(log[at + 4 : at + 6], "little"), log[at + 6]
+        record += log[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield record
+            record = b""
+
+
+def trackio(experiment: Path, name: str) -> tuple[dict[str, float], dict[str, str]]:
     from trackio.sqlite_storage import SQLiteStorage
 
     found: dict[str, Any] = {}
@@ -118,34 +143,29 @@ READERS: dict[str, Callable[..., tuple[dict[str, float], dict[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", trackers.TRACKERS)
-def test_a_tracker_holds_the_log_the_scores_and_the_verdict(name: str, tmp_path: Path) -> None:
+def test_a_tracker_holds_the_log_the_scores_and_the_verdict(name: str, tracked: Path) -> None:
     pytest.importorskip(name)
-    from selfdistill.demo import RECIPE
-
-    directory = tmp_path / "colours"
-    recipe = load_recipe(RECIPE, [*SMALL, f"train.report_to=[{name}]"])
-    verdict = run(recipe, directory)
-    losses = [json.loads(line)["loss"] for line in (directory / "arms/sdft/train.jsonl").read_text().splitlines()]
-    numbers, words = READERS[name](tmp_path, directory, "sdft")
+    verdict = json.loads((tracked / "verdict.json").read_text())
+    losses = [json.loads(line)["loss"] for line in (tracked / "arms/sdft/train.jsonl").read_text().splitlines()]
+    numbers, words = READERS[name](tracked, "sdft")
     assert numbers["train/loss"] == pytest.approx(losses[-1], abs=1e-4)
     for task in verdict["tasks"]:
-        assert numbers[f"eval/{task['task']}"] == pytest.approx(task["scores"]["sdft"]["value"], abs=1e-6)
+        score = task["scores"]["sdft"]
+        assert numbers[f"eval/{task['task']}"] == pytest.approx(score["value"], abs=1e-6)
+        assert numbers[f"eval_low/{task['task']}"] == pytest.approx(score["low"], abs=1e-6)
         (change,) = [row for row in verdict["comparisons"] if (row["task"], row["arm"], row["against"])
                      == (task["task"], "sdft", "seed")]  # fmt: skip
         assert words[f"verdict/{task['task']}"] == change["word"]
     assert words["verdict/scope"] == "in this training run"
-    seed, _ = READERS[name](tmp_path, directory, "seed")
+    seed, _ = READERS[name](tracked, "seed")
     assert seed["eval/demo-maths"] == pytest.approx(verdict["tasks"][0]["scores"]["seed"]["value"], abs=1e-6)
     assert "train/loss" not in seed
 
-    before = sent(directory)
-    report(Experiment.open(directory))
-    assert sent(directory) == before  # nothing is sent twice
 
-
-def sent(directory: Path) -> dict[str, bytes]:
-    files = [path for path in directory.parent.rglob("*") if path.is_file()]
-    return {str(path): path.read_bytes() for path in files if "tfevents" in path.name or "mlruns" in path.parts}
+def test_nothing_is_sent_twice(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in trackers.TRACKERS:
+        monkeypatch.setitem(trackers.TRACKERS, name, Failing())
+    report(Experiment.open(tracked))
 
 
 def test_report_to_is_outside_of_the_fingerprint() -> None:
@@ -164,7 +184,8 @@ def test_a_server_that_is_down_costs_one_warning(
         result = train(ROWS, model, TrainConfig(**QUICK, report_to=["mlflow"]), tmp_path / "exp" / "arms" / "sdft")
     assert result.steps == 3
     (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("selfdistill")]
-    assert said.startswith("The tracker mlflow failed (") and said.endswith("the run goes on without it.")
+    assert said.startswith("The tracker mlflow failed (")
+    assert said.endswith("the run goes on without it.")
 
 
 class Failing:
@@ -185,7 +206,7 @@ class Failing:
         return Broken()
 
     def scores(self, run: trackers.TrackedRun, numbers: Any, words: Any) -> None:
-        raise ConnectionError("connection reset")
+        pytest.fail("sent again")
 
     def end(self) -> None:
         raise ConnectionError("connection reset")
@@ -214,7 +235,8 @@ def test_launched_workers_report_once(model: ModelConfig, tmp_path: Path, caplog
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
     assert len(list((tmp_path / "exp" / "tensorboard" / "sdft").iterdir())) == 1
     said = [record.getMessage() for record in caplog.records if "The tracker" in record.getMessage()]
-    assert len(said) == 1 and said[0].startswith("The tracker trackio failed (")  # its server is down
+    (only,) = said
+    assert only.startswith("The tracker trackio failed (")  # its server is down
 
 
 def test_a_resumed_training_reaches_the_same_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A local stand-in for the hub's HTTP API: repositories, preupload, git LFS and commits, as huggingface_hub calls them."""
+"""A local stand-in for the hub's HTTP API, as huggingface_hub calls it: repositories, preupload, git LFS, commits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._answer()
 
-    def log_message(self, format: str, *args: Any) -> None: ...
+    def log_message(self, *args: Any) -> None: ...
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

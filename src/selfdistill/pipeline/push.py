@@ -111,7 +111,8 @@ def _check_finished(experiment: Experiment, context: Context, run: Run) -> None:
     folder = experiment.path("arms", run.name, "model")
     if training is None or not experiment.finished(training) or not folder.is_dir():
         raise ExperimentError(
-            f"The arm {run.name} has no model yet; `selfdistill train {experiment.directory} --arm {run.arm}` trains it."
+            f"The arm {run.name} has no model yet; `selfdistill train {experiment.directory} --arm {run.arm}` trains "
+            "it."
         )
     experiment.check_files(training)
     graded = {task.name: grade_stage(context, run, task) for task in context.tasks.values()}
@@ -149,7 +150,7 @@ def _hard_to_load(context: Context, folder: Path) -> Iterator[str]:
 
 def _check_name(name: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -178,4 +179,6 @@ def _clear_errors(repo: str) -> Iterator[None]:
             why = f"your account or token may not write to {repo}; choose another owner, or a token that may write"
         raise HubError(f"The hub refused the upload to {repo} ({why}); then {again}.") from error
     except Exception as error:  # the HTTP library of the hub's client differs between its versions
-        raise HubError(f"The upload to {repo} broke off ({first_line(error)}); check the network and {again}.") from error
+        raise HubError(
+            f"The upload to {repo} broke off ({first_line(error)}); check the network and {again}."
+        ) from error

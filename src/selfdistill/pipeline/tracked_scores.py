@@ -49,20 +49,21 @@ def _send(experiment: Experiment, run: Run, name: str, numbers: dict[str, float]
 
 
 def run_scores(verdict: dict[str, Any], run: Run) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers of a run in verdict.json as shares (`eval/TASK`, with the bounds of a single run's interval), and the
-    words of the verdict about its arm (`verdict/TASK`). `mean_loss` is the mean over the arm's runs."""
+    """The numbers of a run in verdict.json, as shares: `eval/TASK`, and the bounds of a single run's interval as
+    `eval_low/TASK` and `eval_high/TASK`; `eval_mean_loss/TASK` is the mean over the arm's runs. Then the words of the
+    verdict about its arm: `verdict/TASK`."""
     findings, numbers, words = Findings.of(verdict), dict[str, float](), dict[str, str]()
     for task in findings.tasks:
         score, several = task["scores"].get(run.arm), task["runs"].get(run.arm, {})
-        found = {"": several[run.name]} if run.name in several else {}
+        found = {"eval": several[run.name]} if run.name in several else {}
         if score is not None and not several:
-            found = {"": score["value"], "/low": score["low"], "/high": score["high"]}
-        numbers |= {f"eval/{task['task']}{end}": value for end, value in found.items() if value is not None}
+            found = {"eval": score["value"], "eval_low": score["low"], "eval_high": score["high"]}
+        numbers |= {f"{kind}/{task['task']}": value for kind, value in found.items() if value is not None}
         if change := findings.change(task, run.arm):
             words[f"verdict/{task['task']}"] = change["word"]
     for row in findings.losses:
         if (loss := row["arms"].get(run.arm, {}).get("value")) is not None:
-            numbers[f"eval/{row['task']}/mean_loss"] = loss
+            numbers[f"eval_mean_loss/{row['task']}"] = loss
     if words:
         words["verdict/scope"] = during(findings.runs)
     return numbers, words

@@ -15,7 +15,7 @@ from typing import Any
 from ..recipe import Recipe
 from ..store.experiment import CARD
 from ..store.rows import write_text
-from ..tasks import TASKS
+from ..tasks import get_task
 from .findings import Findings, JsonRow
 from .kept import kept_sentence
 from .loss_sentences import loss_rows
@@ -274,8 +274,8 @@ def _data_path(recipe: Recipe) -> str:
     """The path or hub name of the training data: the recipe's own, or its task's."""
     if recipe.data is not None and recipe.data.path:
         return recipe.data.path
-    task = TASKS.get(recipe.task or "")
-    return task.train.path if task is not None and task.train is not None else ""
+    default = get_task(recipe.task).train if recipe.task else None
+    return default.path if default is not None else ""
 
 
 def _data_text(recipe: Recipe) -> str:
