@@ -30,6 +30,10 @@ class StageError(SelfDistillError):
     """A stage stopped because the user has to decide something, for example about too few accepted rewrites."""
 
 
+class HubError(SelfDistillError):
+    """The Hugging Face hub can't be reached, or refuses an upload."""
+
+
 class InterruptedRunError(SelfDistillError):
     """The user pressed Ctrl-C."""
 

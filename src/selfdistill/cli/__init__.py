@@ -16,6 +16,7 @@ from .documents import print_json
 from .gating import baseline, compare, gate
 from .log_file import end_log
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
+from .sharing import push
 from .show import err, out, visible
 from .signals import EXIT_CODE, stopping
 from .starting import check, gap, init, list_names, preview, schema
@@ -30,7 +31,8 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
     "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
-    "export": export, "compare": compare, "gate": gate, "baseline": baseline, "list": list_names, "schema": schema,
+    "export": export, "push": push, "compare": compare, "gate": gate, "baseline": baseline, "list": list_names,
+    "schema": schema,
 }  # fmt: skip
 EXAMPLES = {
     "demo": "'seeds=[0, 1, 2]'",
@@ -47,6 +49,7 @@ EXAMPLES = {
     "report": "runs/recipe --figures figures",
     "regrade": "runs/recipe",
     "export": "runs/recipe --to llamafactory",
+    "push": "runs/recipe --arm sdft --repo org/name",
     "compare": "org/model ./my-fine-tune --suite probes",
     "gate": "org/model ./my-fine-tune --target my_data.jsonl",
     "baseline": "org/model --to baseline.json.gz",

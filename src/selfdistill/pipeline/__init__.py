@@ -266,12 +266,16 @@ def _check_sandbox(context: Context) -> None:
 
 def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
     from ..reports import write_report
+    from ..reports.cards import Shared, write_cards
     from ..reports.sentences import with_sentences
     from .results import results
+    from .tracked_scores import track_scores
 
     verdict = with_sentences(results(experiment, context))
     write_json(experiment.path("verdict.json"), verdict)
     write_report(experiment.directory)
+    write_cards(Shared(experiment.directory, context.recipe, verdict, experiment.manifest))
+    track_scores(experiment, context, verdict)
     return verdict
 
 

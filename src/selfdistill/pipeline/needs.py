@@ -18,6 +18,7 @@ from ..recipe import ModelConfig, Recipe
 from ..recipe.data import grader_names
 from ..sandbox import check_sandbox
 from ..training import TRAINERS
+from ..training.trackers import TRACKERS
 from .context import Context, Run
 
 _log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def training_needs(context: Context, runs: Iterable[Run]) -> Iterator[str]:
         yield problem
     for settings in trained:
         yield from TRAINERS["sft"].lacks(settings, model)
+        yield from filter(None, (TRACKERS[name].lacks() for name in settings.report_to))
 
 
 def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The recipe: one model for the YAML file, the `key=value` overrides and the copy saved with an experiment.
 
 A file per section, in the order of a recipe: `model`, `data` (with rewriting), `train`, `arms`, `evaluate` (with judge
-and shift). `root` joins them, `load` reads and writes, `sweep` makes arms of lists of values, and `keys` lists every
-key. `settings` declares which steps run again when a key changes.
+and shift), `card`. `root` joins them, `load` reads and writes, `sweep` makes arms of lists of values, and `keys` lists
+every key. `settings` declares which steps run again when a key changes.
 """
 
 from .arms import ARM_KINDS, DEFAULT_ARMS, ArmConfig, ReplayConfig

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ValidationError, field_validator, model_validator
 
 from .arms import DEFAULT_ARMS, ArmConfig
+from .card import CardConfig
 from .data import DataConfig, RewriteConfig, grader_names
 from .evaluate import EvaluateConfig, JudgeConfig, ShiftConfig
 from .model import ModelConfig, Sampling
@@ -38,6 +39,7 @@ class Recipe(Settings):
     """Where programs that a model wrote are run."""
     note: Annotated[str | None, keeps()] = None
     """A sentence for the report."""
+    card: Annotated[CardConfig, keeps()] = CardConfig()
 
     @property
     def trusted(self) -> list[str]:

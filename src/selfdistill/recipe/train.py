@@ -43,6 +43,7 @@ _MICRO_BATCHES_COUNT = (
     "adapter.dropout or router_loss is above 0",
     lambda train: train.adapter.dropout > 0 or train.router_loss > 0,
 )
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 LOSSES = ("nll", "dft")  # TRL's; a wrong name would show only after rewriting
 
 
@@ -90,6 +91,8 @@ class TrainConfig(Settings):
     launch: Annotated[Launch | None, keeps(unless=_DROPOUT)] = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the order of the rows and of the adapter's first weights."""
+    report_to: Annotated[list[TrackerName], keeps()] = []
+    """Trackers that get the training's log, the scores and the verdict (docs/sharing.md)."""
     extra: dict[str, Any] = {}
     """Further settings for TRL's SFTConfig."""
 

@@ -21,6 +21,8 @@ from .rows import put_aside, write_text
 from .stage import Stage, StageRun, changed_settings, plain
 
 _log = logging.getLogger(__name__)
+CARD = "README.md"
+"""The card of a folder. It is written again with the verdict, so it is no part of what a stage made."""
 
 
 class Experiment:
@@ -108,7 +110,7 @@ class Experiment:
         return {
             str(path.relative_to(self.directory)): self._checksums.of(path)
             for path in found
-            if path.is_file() and path.suffix != ".damaged"
+            if path.is_file() and path.suffix != ".damaged" and path.name != CARD
         }
 
     def _put_changed_aside(self, stage: Stage, record: Mapping[str, Any]) -> None:

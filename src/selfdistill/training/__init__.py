@@ -28,6 +28,7 @@ from .result import TrainResult, read_result, weight_checksums
 from .sequences import hashed
 from .sft import SFT
 from .sigterm import saving_on_sigterm
+from .tracking import tracking
 from .trainer import Trainer
 from .weights import export, merge
 
@@ -75,7 +76,8 @@ def train(
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
             record = recorder(log, fingerprint, on_progress or (lambda *_: None))
-            return built, _fit(built, checkpoint, record, map(len, data.input_ids))
+            with tracking(settings.report_to, directory) as trackers:
+                return built, _fit(built, checkpoint, [record, *trackers], map(len, data.input_ids))
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -115,9 +117,12 @@ def _check_same(finished: TrainResult, fingerprint: str, directory: Path) -> Non
         )
 
 
-def _fit(trainer: Any, checkpoint: Path | None, record: Any, lengths: Iterable[int]) -> dict[str, Any]:
-    """Train to the last step, from `checkpoint` if there is one. Returns the measured fields of `TrainResult`."""
-    trainer.add_callback(record)
+def _fit(trainer: Any, checkpoint: Path | None, callbacks: list[Any], lengths: Iterable[int]) -> dict[str, Any]:
+    """Train to the last step, from `checkpoint` if there is one. The first callback is the recorder. Returns the
+    measured fields of `TrainResult`."""
+    record = callbacks[0]
+    for callback in callbacks:
+        trainer.add_callback(callback)
     started = time.perf_counter()
     with saving_on_sigterm(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -6,6 +6,7 @@ The workers read the job from a file, and only they load the model. This process
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -24,8 +25,11 @@ from ..recipe import ModelConfig, TrainConfig
 from ..store.rows import write_json
 from .log import StepProgress
 
+_log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 20
+WARNINGS = "warnings.txt"
+"""The file in the folder `launch` with the warnings of the first worker, one per line."""
 WATCHED = "SELFDISTILL_WATCHED"
 """If this variable is set, workers exit when their standard input closes: when the process that started them ends."""
 
@@ -67,7 +71,7 @@ def launch(
     """
     words = launch_command(data, model, settings, directory)
     folder = directory / "launch"
-    for old in (*folder.glob("error-*.json"), folder / "progress.json"):
+    for old in (*folder.glob("error-*.json"), folder / "progress.json", folder / WARNINGS):
         old.unlink(missing_ok=True)
     with (folder / "log.txt").open("wb") as log:
         log.write((shlex.join(words) + "\n").encode())
@@ -78,6 +82,9 @@ def launch(
                 time.sleep(_POLL_SECONDS)
                 reported = _report(folder / "progress.json", reported, on_progress)
             _report(folder / "progress.json", reported, on_progress)
+    if (folder / WARNINGS).is_file():
+        for line in (folder / WARNINGS).read_text(encoding="utf-8", errors="replace").splitlines():
+            _log.warning("%s", line)
     if process.returncode:
         raise _failure(folder)
 

@@ -34,7 +34,7 @@ _OURS = (
     "output_dir", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps",
     "num_train_epochs", "max_steps", "max_length", "weight_decay", "router_aux_loss_coef", "gradient_checkpointing",
     "packing", "packing_strategy", "save_steps", "seed", "data_seed", "bf16", "fp16", "use_cpu", "disable_tqdm",
-    "include_num_input_tokens_seen", "logging_nan_inf_filter",
+    "include_num_input_tokens_seen", "logging_nan_inf_filter", "report_to",
 )  # fmt: skip
 
 
@@ -143,6 +143,7 @@ def sft_config(
         "disable_tqdm": True,
         "include_num_input_tokens_seen": "all" if unpadded or settings.packing else "non_padding",
         "logging_nan_inf_filter": False,  # the filter would show the mean loss instead of NaN
+        "report_to": "none",  # `tracking` adds the trackers' callbacks
     }
     schedule = "constant_with_warmup" if settings.schedule == "constant" and settings.warmup else settings.schedule
     steps = settings.max_steps or settings.epochs * sequences / settings.batch_size
@@ -152,7 +153,6 @@ def sft_config(
         "logging_steps": 1 if steps <= 10_000 else 10,
         "save_total_limit": 2,
         "dataloader_pin_memory": device.startswith("cuda"),
-        "report_to": "none",
         "ddp_find_unused_parameters": False,
         "log_level": "error",
     }

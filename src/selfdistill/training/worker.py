@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -12,17 +13,21 @@ from ..errors import SelfDistillError
 from ..recipe import ModelConfig, TrainConfig
 from ..store.rows import read_lines, write_json
 from . import train
-from .launch import WATCHED
+from .launch import WARNINGS, WATCHED
 from .sequences import trained_example
 
 
 def main(job: Path) -> None:
-    """Run the training that the file `job` describes. An error that the user can fix is also written next to `job`, so
-    that the process that started the workers can raise it."""
+    """Run the training that the file `job` describes. An error that the user can fix is also written next to `job`, and
+    so are the first worker's warnings, so that the process that started the workers can raise and log them."""
     written = json.loads(job.read_text(encoding="utf-8"))
     rank = int(os.environ.get("RANK", "0"))
     if WATCHED in os.environ:
         threading.Thread(target=_exit_with_the_starter, daemon=True).start()
+    if rank == 0:
+        kept = logging.FileHandler(job.parent / WARNINGS, delay=True)
+        kept.setLevel(logging.WARNING)
+        logging.getLogger("selfdistill").addHandler(kept)
     import torch
 
     os.chdir(written["folder"])
