@@ -166,21 +166,21 @@ def test_check_says_what_happens(tmp_path: Path, server: Server, command: Callab
 
 
 @pytest.mark.parametrize(
-    ("rewrite", "steps"),
+    ("rewrite", "steps", "checked"),
     [
-        ({}, ["self", ""]),
-        ({"grader": "none"}, [""]),
-        ({"grader": "none", "own_unchecked": True}, ["self", ""]),
+        ({}, ["self", ""], True),
+        ({"grader": "judge"}, ["self", ""], False),  # the judge is asked later, about each answer
+        ({"grader": "none"}, [""], False),
+        ({"grader": "none", "own_unchecked": True}, ["self", ""], False),
     ],
 )
 def test_own_answers_need_a_grader_unless_the_recipe_does_without(
-    tmp_path: Path, rewrite: dict[str, Any], steps: list[str]
+    tmp_path: Path, rewrite: dict[str, Any], steps: list[str], checked: bool
 ) -> None:
     context = make_context(load_recipe(recipe_in(tmp_path, rewrite=rewrite)))
     sets = answer_sets(context, context.recipe.arms["sdft"])
     assert [each.name for each in sets] == steps
-    unchecked = bool(rewrite.get("own_unchecked"))
-    assert [each.rewriter.must_be_checked for each in sets] == [not (unchecked or step == "") for step in steps]
+    assert [each.rewriter.must_be_checked for each in sets] == [checked and step == "self" for step in steps]
     assert [each.name for each in answer_sets(context, context.recipe.arms["sdft-mask"])] == [""]
 
 

@@ -34,7 +34,7 @@ from ..store.stage import Stage
 from ..types import Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
-from .judge_rewrites import apply_judge, ask_judge
+from .judge_rewrites import apply_judge, ask_judge, threshold_of
 from .reasoning import decided, takes_own_answers
 from .verify import graded, verify_settings
 
@@ -105,7 +105,8 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int, 
     folder = f"rewrite/{name}".rstrip("/")
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
-    checked = thinks and template is None and not own.own_unchecked
+    judge = threshold_of(own.grader) is not None  # asked later, about every answer that passes until then
+    checked = thinks and template is None and not (own.own_unchecked or judge)
     settings = verify_settings(context) | ({"must_be_checked": True} if checked else {})
     judged = (f"{folder}/judged.jsonl",) if "judge" in settings else ()
     verifying = Stage(
