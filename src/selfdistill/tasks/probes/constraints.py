@@ -171,6 +171,11 @@ KINDS: dict[str, Kind] = {
         lambda v, text: [int(found) for found in _NUMBERED.findall(text)] == list(range(1, v + 1)),
         lambda v, text: f"{text}\n{v + 1}. One more item.",
     ),
+    "items": Kind(
+        lambda v: f"Write a list of exactly {counted(v, 'item')}, each on its own line.",
+        lambda v, text: len(_BULLET.findall(text)) + len(_NUMBERED.findall(text)) == v,
+        lambda v, text: f"{text}\n- One more item.",
+    ),
     "paragraphs": Kind(
         lambda v: f"Write exactly {counted(v, 'paragraph')}, with an empty line between them.",
         lambda v, text: len([part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]) == v,
@@ -227,8 +232,29 @@ def grade(example: Example, text: str) -> Grade:
     reason is the first rule that is broken."""
     if ends_in_loop(text):
         return Grade("fail", "ends in a loop", found=text[:200])
+    if _only_echoes(example, text):
+        return Grade("fail", "repeats the question", found=text[:200])
     broken = first_broken(example.extra["rules"], text)
     return Grade("pass", "keeps every rule") if broken is None else Grade("fail", f"breaks {broken}", found=text[:200])
+
+
+def echoes(text: str, prompt: str) -> bool:
+    """Whether at least half of a text, by its sequences of three signs, stands in the prompt."""
+    own, asked = ({each[place : place + 3] for place in range(len(each) - 2)} for each in (text, prompt))
+    return len(own & asked) * 2 >= len(own) > 0
+
+
+def _only_echoes(example: Example, text: str) -> bool:
+    """Whether a text repeats its prompt, apart from phrases that it has to hold. Forms that consist of words of the
+    prompt are left out."""
+    phrases, prompt = [], example.instruction
+    for kind, value in example.extra["rules"]:
+        if kind in ("fields", "only"):
+            return False
+        phrases += [value] if kind in ("starts", "ends") else []
+    for phrase in phrases:
+        text, prompt = text.replace(phrase, ""), prompt.replace(phrase, "")
+    return echoes(text, prompt)
 
 
 USUAL = "Sure, I can help with that, Sam. Here is a short text for you:"

@@ -18,6 +18,7 @@ from typing import Any
 from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
 from . import pools
+from .constraints import echoes
 from .items import ProbeItem, ask, probe
 from .language_of import language_of
 
@@ -46,11 +47,13 @@ def _repeats(text: str) -> bool:
 
 
 def grade(example: Example, text: str) -> Grade:
-    """Passes an answer in the language asked for that does not repeat itself; if several are asked for, one line in
-    each, in their order."""
+    """Passes an answer in the language asked for that does not repeat itself or the question; if several are
+    asked for, one line in each, in their order."""
     asked = list(example.extra["languages"])
     if _repeats(text):
         return Grade("fail", "repeats itself", ", ".join(asked))
+    if echoes(text, example.instruction):
+        return Grade("fail", "repeats the question", ", ".join(asked))
     lines = [line for line in text.splitlines() if line.strip()]
     parts = lines if len(asked) > 1 else [text]
     found = [language_of(part) for part in parts]
