@@ -45,6 +45,7 @@ def build(where: Path, when: int) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], dict[str, Path]]:
     pytest.importorskip("hatchling")
+    pytest.importorskip("hatch_fancy_pypi_readme")
     folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("another")
     return build(folders[0], 1_000_000_000), build(folders[1], 1_600_000_000)
 
