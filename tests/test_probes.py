@@ -77,18 +77,18 @@ def digest(name: str, step: str) -> str:
 
 # A changed digest means other items: raise the version of the suite in recipe/suites.py, and copy the new digests.
 DIGESTS: dict[str, tuple[str, str, str]] = {
-    "probe-instructions": ("a50cad4242769197", "77473572fe15cfaa", "2051bf57bc42b7bd"),
-    "probe-system": ("4f508ca00234e814", "cc4f0f889185ed78", "e08050846dadc4bc"),
-    "probe-json": ("fc665af8632e5a29", "27ce5fbd2aaba449", "61b6217a25445be1"),
+    "probe-instructions": ("d2cae10402fd2bb6", "63d36ca229008fce", "a91a508d472edf42"),
+    "probe-system": ("425f5ae96e98dd21", "186cb1cf81240def", "4572a8608c0d3a42"),
+    "probe-json": ("a6cf4ed7610535de", "27ce5fbd2aaba449", "61b6217a25445be1"),
     "probe-tools": ("40a5c3c804620ae2", "613b882d01c9a6d1", "39d91dab3fabee26"),
-    "probe-maths": ("9fb042100dad6675", "820b87e8b6ee77e2", "50ba457ae9ae4ff4"),
-    "probe-lookup": ("b4bf22f7665bf92f", "303b455830fb3925", "310d67acf2ba5116"),
-    "probe-lists": ("06d5efaa4fe1103a", "07e72e7d73a6b201", "2fb8b6c4fcab8084"),
+    "probe-maths": ("2c8242cfe7bad0ad", "820b87e8b6ee77e2", "50ba457ae9ae4ff4"),
+    "probe-lookup": ("df495dbf341544d9", "303b455830fb3925", "310d67acf2ba5116"),
+    "probe-lists": ("954a865a5cdc33e8", "2661f0d1a76ad332", "0821aff6fb8fdd64"),
     "probe-code": ("5c1902faab9e1d7f", "318f0ebcbda49e96", "67846ed20b2588cf"),
     "probe-languages": ("a32dd019e52712d3", "e45c924ca1251c73", "cd593e4d5132af32"),
     "probe-memory": ("97a2e90cd14a1a5e", "3514d07727cd8c59", "1e138f8757030a12"),
     "probe-refusal": ("b450c5a8673eb50c", "6f02df4e584f4206", "0cb90a6a23f98064"),
-    "probe-format": ("ddb019f5d5d4b6d9", "42561e0af63c35ce", "6d83b29892cfe830"),
+    "probe-format": ("d1ba32e2a98fb994", "e78dc0d150ad5bfa", "fd655005e58998c3"),
 }
 
 

@@ -323,7 +323,7 @@ evaluate:
   {loss} # loss per token on the held-out responses; lower is better, and it needs no grader
   # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
   tasks:{tasks}
-    # What the model could do before, and may forget: twelve skills and harmless requests, made and graded here.
+    # What the model could do before, and may forget. Twelve skills and harmless requests, made and graded here.
     - {suite: probes, size: quick{without}}   # size: full asks 600 items per skill in place of 150 (docs/probes.md)
     # More benchmarks, with data from the hub or from `path`; n takes a part of it.
     # - {suite: public}       # IFEval, GSM8K-Platinum, HumanEval and others

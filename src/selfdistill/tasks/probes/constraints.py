@@ -171,6 +171,11 @@ KINDS: dict[str, Kind] = {
         lambda v, text: [int(found) for found in _NUMBERED.findall(text)] == list(range(1, v + 1)),
         lambda v, text: f"{text}\n{v + 1}. One more item.",
     ),
+    "items": Kind(
+        lambda v: f"Write a list of exactly {counted(v, 'item')}, each on its own line.",
+        lambda v, text: len(_BULLET.findall(text)) + len(_NUMBERED.findall(text)) == v,
+        lambda v, text: f"{text}\n- One more item.",
+    ),
     "paragraphs": Kind(
         lambda v: f"Write exactly {counted(v, 'paragraph')}, with an empty line between them.",
         lambda v, text: len([part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]) == v,

@@ -55,8 +55,8 @@ def make(rng: Random, step: str) -> ProbeItem:
 
 def _drawn(rng: Random, step: str) -> list[Rule]:
     """The rules of an item. In the hard step a second rule limits the words of the whole text."""
-    kinds = ["sentences", "words", "bullets", "numbered", "paragraphs", "lines"]
-    kind = rng.choice([*kinds, "only"] if step == "easy" else [*kinds, "table", "fields"])
+    kinds = ["sentences", "words", "numbered", "paragraphs"]
+    kind = rng.choice([*kinds, "items", "only"] if step == "easy" else [*kinds, "bullets", "lines", "table", "fields"])
     rule: Rule = (kind, _value(kind, rng, step))
     if step != "hard" or kind in ("words", "only"):
         return [rule]
@@ -70,8 +70,8 @@ def _value(kind: str, rng: Random, step: str) -> Any:
     low, high = _SIZES[step]
     match kind:
         case "words":
-            start = rng.randint(10, 40) if step == "easy" else rng.randint(30, 90)
-            return [start, start + {"easy": 60, "medium": 15, "hard": 4}[step]]
+            start = rng.randint(10, 30) if step == "easy" else rng.randint(30, 90)
+            return [start, start + {"easy": 80, "medium": 15, "hard": 4}[step]]
         case "paragraphs":
             return rng.randint(2, 3) if step == "easy" else rng.randint(3, 5)
         case "table":
@@ -95,7 +95,7 @@ def _written(rules: list[Rule], rng: Random) -> str:
             middle = (value[0] + value[1]) // 2
             chosen = " ".join(texts * 4).split()[:middle]
             return f"{' '.join(chosen).rstrip('.')}."
-        case "bullets":
+        case "bullets" | "items":
             return "\n".join(f"- {text}" for text in texts[:value])
         case "numbered":
             return "\n".join(f"{place}. {text}" for place, text in enumerate(texts[:value], 1))

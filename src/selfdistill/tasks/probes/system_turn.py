@@ -5,7 +5,8 @@
     user:   Describe trains. Use capital letters, please.
 
 The easy step has one rule, the medium one two (every second time the user asks to break one), the hard one three or
-four, of which the user always asks to break one. An answer passes if it keeps the rules of the system turn.
+four, of which the user always asks to break one. Six in ten easy items and three in ten medium ones ask for a fact that
+the system turn tells the assistant about itself. An answer passes if it keeps the rules, or holds the fact.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .constraints import Rule, first_broken, grade, worded, wrong_texts
 from .instructions import TEXT, compose, drawn_rules
 from .items import ProbeItem, probe
 
+_PLACES = ("library", "museum", "bakery", "hotel", "school", "pharmacy", "bookshop", "theatre", "zoo", "hospital")
 _ROLES = (
     "You are the assistant of a library.", "You answer the letters of a small museum.", "You work for a travel office.",
     "You help the readers of a newspaper.", "You are the voice of a town's web page.", "You answer for a school.",
@@ -42,6 +44,8 @@ _ASKED = ("Describe {}.", "What do you know about {}?", "Tell me a little about 
 
 
 def make(rng: Random, step: str) -> ProbeItem:
+    if rng.random() < {"easy": 0.6, "medium": 0.3, "hard": 0.0}[step]:
+        return _told(rng)
     while True:
         rules = drawn_rules(rng, _EASY if step == "easy" else _ALL, rng.randint(*_COUNTS[step]), step)
         secret: list[Rule] = [("secret", rng.choice(pools.WORDS))] if step == "hard" and rng.random() < 0.3 else []
@@ -58,6 +62,24 @@ def make(rng: Random, step: str) -> ProbeItem:
         kind = f"against the user: {against[0]}" if conflict else "no conflict"
         prompt = (Message("system", system), Message("user", asked))
         return ProbeItem(kind, prompt, gold, wrong, {"rules": [list(rule) for rule in (TEXT, *rules, *secret)]})
+
+
+def _told(rng: Random) -> ProbeItem:
+    """A question about a fact that the system turn tells the assistant about itself."""
+    (name, other), (city, elsewhere) = pools.some(rng, pools.NAMES, 2), pools.some(rng, pools.CITIES, 2)
+    (place, shop), hour = pools.some(rng, _PLACES, 2), rng.randint(6, 11)
+    question, value, wrong = rng.choice(
+        (
+            ("What is your name?", name, other),
+            ("In which city are you?", city, elsewhere),
+            ("Where do you work?", place, shop),
+            ("When do you open in the morning?", str(hour), str(hour + 1)),
+        )
+    )
+    system = f"You are {name}, the assistant of a {place} in {city}. The {place} opens at {hour} in the morning."
+    prompt = (Message("system", system), Message("user", f"{rng.choice(('Hello!', 'Hi.', 'Good day!'))} {question}"))
+    texts = (f"It is {wrong}.", "I am a computer program, so I can't say.", "")
+    return ProbeItem("told", prompt, f"It is {value}.", texts, {"rules": [["uses", [value.lower(), 1]]]})
 
 
 def _wish(rule: Rule) -> str:
