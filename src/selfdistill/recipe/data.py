@@ -15,7 +15,7 @@ TEMPLATES = ("own-words", "call", "using", "refer", "math")
 """The names of the rewriting templates that ship with the package."""
 # The rows of the demo's tasks are made by the package.
 _MADE = ("demo-maths", "demo-maths-other", "demo-tool", "demo-tool-other", "demo-code", "demo-lists", "demo-benign",
-    "demo-safety", "demo-jailbreak")  # fmt: skip
+    "demo-safety", "demo-jailbreak", "demo-calls", "demo-results")  # fmt: skip
 
 
 class NearDuplicatesConfig(Settings):
