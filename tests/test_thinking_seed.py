@@ -11,7 +11,7 @@ import pytest
 from selfdistill.demo import THINKING_SEED
 from selfdistill.demo.calls import KINDS, chats
 from selfdistill.demo.traces import HEDGES, trace
-from selfdistill.demo.world import SPLITS, draw, examples
+from selfdistill.demo.world import SPLITS, draw
 from selfdistill.grading.traces import split
 from selfdistill.models.renderer import Renderer
 from selfdistill.models.tool_turns import chat_of
