@@ -1,7 +1,7 @@
 """One property over the chat templates that TRL ships and over small ones of the structure of others: a response is
 trained where the model would generate it, as the text that it is, with one end of turn and nothing after it.
 
-A template that lets the model think is refused, with the setting that turns this off.
+Templates that let the model think have the same property: tests/test_think_blocks.py.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def test_every_template_that_trl_ships_is_known_here() -> None:
     assert {*OWN} <= known
 
 
-@pytest.mark.parametrize("name", sorted(NO_SWITCH | SWITCHED.keys()))
-def test_a_template_that_thinks_is_refused_with_its_switch(name: str) -> None:
-    thinks = Renderer(tokenizer(name))
-    with pytest.raises(ModelError, match="think before it answers") as error:
-        thinks.response_row((Message("user", "Hi"),), "Hello.")
-    if name in NO_SWITCH:
-        assert "no switch" in str(error.value)
-        assert "model.chat_template" in str(error.value)
-    else:
-        (key, value) = next(iter(SWITCHED[name].items()))
-        assert f"model.template_kwargs: {{{key}: {str(value).lower()}}}" in str(error.value)
+@pytest.mark.parametrize("name", sorted(SWITCHED))
+def test_reasoning_off_uses_the_templates_switch(name: str) -> None:
+    off = Renderer(tokenizer(name), reasoning="off")
+    assert off.template.arguments == SWITCHED[name]
+    assert not off.thinks
+    assert off.text((Message("user", "Hi"),)) == renderer(name).text((Message("user", "Hi"),))
 
 
-@pytest.mark.parametrize("name", ["qwen3_5_nothink", "gemma4", "granite 3"])
-def test_a_recipe_that_turns_thinking_on_is_refused(name: str) -> None:
-    switch = "thinking" if name == "granite 3" else "enable_thinking"
-    on = Renderer(tokenizer(name), template_kwargs={switch: True})
-    with pytest.raises(ModelError, match=rf"model\.template_kwargs: \{{{switch}: false\}}"):
-        on.refuse_thinking()
+@pytest.mark.parametrize("name", sorted(NO_SWITCH))
+def test_reasoning_off_is_refused_by_a_template_without_a_switch(name: str) -> None:
+    with pytest.raises(ModelError, match=r"has no switch for this, so model\.reasoning can't be off"):
+        Renderer(tokenizer(name), reasoning="off")
+
+
+def test_reasoning_without_marks_is_refused_with_the_switch() -> None:
+    """Granite 3 writes plain headings before and after its thoughts."""
+    on = Renderer(tokenizer("granite 3"), template_kwargs={"thinking": True})
+    with pytest.raises(ModelError, match=r"no known marks show where.*model\.reasoning: off"):
+        on.response_row((Message("user", "Hi"),), "Hello.")
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))

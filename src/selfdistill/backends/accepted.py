@@ -60,7 +60,7 @@ class Accepted:
             inside |= {"do_sample": sampling.temperature > 0, "typical_p": 1.0, "no_repeat_ngram_size": 0}
             sent["generation_config"] = json.dumps(inside)
         kept = {key: value for key, value in sent.items() if key not in self._left_out or not _dispensable(key, value)}
-        return {self._limit_name: sampling.max_new_tokens, **kept}
+        return {self._limit_name: sampling.most_tokens, **kept}
 
     def adapt(self, body: Mapping[str, Any], response: httpx.Response, reason: str) -> bool:
         """Adapt `settings` to a refusal, and return whether the request is worth sending again.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,12 +17,13 @@ from ..grading.traces import opened
 from ..recipe import Sampling
 from ..types import Completion, Finish, Prompt, tools_of
 from .loops import in_loop
+from .parse import in_one_form, trace_tokens
 
 if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
 WINDOW = 1024  # prompts sorted at a time: enough to find prompts of similar length, few enough for the memory
-_TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a think trace has
+TAIL = 32  # tokens at the end of a prompt, more than any opening mark of a think trace has
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
         ids = renderer.ids(prompt.messages)
     except RenderError as error:
         return failure(prompt.id, str(error))
-    room = sampling.max_new_tokens if context is None else min(sampling.max_new_tokens, context - len(ids))
+    most = sampling.most_tokens if renderer.thinks else sampling.max_new_tokens
+    room = most if context is None else min(most, context - len(ids))
     if not ids:
         return failure(prompt.id, "the prompt is empty")
     if room < 1:
@@ -75,17 +77,14 @@ def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completi
     )
     looped = not stopped and len(ids) < row.limit and in_loop(ids)
     finish: Finish = "stop" if stopped else "loop" if looped else "length"
-    mark = opened(str(renderer.tokenizer.decode(row.ids[-_TAIL:], skip_special_tokens=False)))
-    return in_one_form(Completion(row.id, f"{mark}{text}", finish, len(ids)), renderer, row)
-
-
-def in_one_form(completion: Completion, renderer: Renderer, row: TokenRow) -> Completion:
-    """The completion with the calls of tools in the form of `write_reply`, and the text as the model wrote it in
-    `raw`."""
-    if not row.tools:
+    mark = opened(str(renderer.tokenizer.decode(row.ids[-TAIL:], skip_special_tokens=False)))
+    completion = Completion(row.id, f"{mark}{text}", finish, len(ids))
+    if not row.tools and not renderer.thinks:
         return completion
+    if renderer.thinks:
+        completion = replace(completion, thinking_tokens=trace_tokens(ids, renderer, mark)[0])
     asked = str(renderer.tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    return completion.with_text(renderer.normal_text(completion.text, asked, row.tools))
+    return in_one_form(completion, row.tools, renderer, asked)
 
 
 def failure(name: str, reason: str) -> Completion:

@@ -16,6 +16,7 @@ from .batches import TokenRow
 from .loops import LoopWatch
 from .prefill import growing_cache, next_logits, read_prompts
 from .sampling import choose, uniforms
+from .trace_limits import TraceLimits
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +30,11 @@ def decode(
     stop_ids: Collection[int],
     abandoned: Event | None = None,
     on_tokens: Callable[[int], None] = lambda _: None,
+    traces: TraceLimits | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
-    until it is in a loop. Stops early if `abandoned` is set. Calls `on_tokens` at every step with the number of new
-    tokens."""
+    until it is in a loop. `traces` lowers the limits of rows with a think trace. Stops early if `abandoned` is set.
+    Calls `on_tokens` at every step with the number of new tokens."""
     import torch
 
     steps = max(row.limit for row in rows)
@@ -53,6 +55,8 @@ def decode(
             answers[at_work, step] = chosen
             counts[at_work] += alive
             on_tokens(working)
+            if traces is not None:
+                traces.apply(step + 1, answers, limits, at_work)
             alive &= ~torch.isin(chosen, stops) & (step + 1 < limits[at_work]) & ~watch.looping(answers, at_work, step)
             working = int(alive.sum())
             if not working or (abandoned is not None and abandoned.is_set()):

@@ -21,6 +21,7 @@ from . import Backend
 from .batches import TokenRow, batches, rows_of, to_completion, windows
 from .continuations import Likelihood, scoring_tasks
 from .decoding import decode
+from .trace_limits import TraceLimits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,8 +99,9 @@ class HFBackend(Backend):
 
     def _answer(self, batch: list[TokenRow], sampling: Sampling, abandoned: Event) -> list[Completion]:
         model, renderer = self.loaded()
+        traces = TraceLimits(batch, renderer, sampling)
         try:
-            answers = decode(model, batch, sampling, renderer.stop_ids, abandoned, self.on_tokens)
+            answers = decode(model, batch, sampling, renderer.stop_ids, abandoned, self.on_tokens, traces)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, RecipeError, RenderError, SelfDistillError
 from ..grading.endings import ends_in_loop
 from ..grading.traces import join, opened
-from ..models.call_notations import Tools, normal_text
 from ..models.tool_turns import chat_arguments, chat_of, in_plain_text
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, FunctionCall, Messages, Prompt, tools_of, write_reply
@@ -27,6 +26,7 @@ from . import Backend
 from .accepted import Accepted
 from .cache import EngineCache
 from .endpoint import Endpoint, FaultError
+from .parse import in_one_form
 
 if TYPE_CHECKING:
     import httpx
@@ -196,7 +196,8 @@ class OpenAIBackend(Backend):
                 response = await self._endpoint.post(body)
                 self._faults = 0
                 if response.status_code == 200:
-                    completion = _in_one_form(self._completion(name, response, asked), tools)
+                    completion = self._completion(name, response, asked)
+                    completion = in_one_form(completion, tools, self._renderer, str(asked.get("prompt", "")))
                     return _marked(completion) if sampling.stop_loops else completion
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
@@ -232,7 +233,8 @@ class OpenAIBackend(Backend):
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         tokens = tokens if isinstance(tokens, int) and tokens > 0 else 0
         if finish in ("stop", "length", "tool_calls", "function_call"):
-            return Completion(name, text, "length" if finish == "length" else "stop", tokens)
+            completion = Completion(name, text, "length" if finish == "length" else "stop", tokens)
+            return replace(completion, thinking_tokens=_thinking_tokens(usage))
         ended = f"the server ended the answer with '{self._endpoint.shortened(str(finish))}'"
         return Completion(name, text, "error", tokens, ended)
 
@@ -243,10 +245,11 @@ def _marked(completion: Completion) -> Completion:
     return replace(completion, finish="loop") if looped else completion
 
 
-def _in_one_form(completion: Completion, tools: Tools) -> Completion:
-    """The completion with the calls of tools in the form of `write_reply`; servers without a parser leave them in the
-    text."""
-    return completion.with_text(normal_text(completion.text, tools)) if tools else completion
+def _thinking_tokens(usage: Any) -> int | None:
+    """The tokens of the think trace, if the server counts them."""
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return count if isinstance(count, int) and count > 0 else None
 
 
 def whole_text(message: Mapping[str, Any], finish: str | None) -> str:

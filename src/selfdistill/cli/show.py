@@ -65,14 +65,14 @@ def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     from ..reports.findings import Findings
     from ..reports.next_steps import next_steps
     from ..reports.sentences import headline
-    from ..reports.terminal import acceptance_lines, degeneration_table, loss_table, verdict_table
+    from ..reports.terminal import acceptance_lines, degeneration_table, loss_table, trace_table, verdict_table
 
     if verdict["acceptance"]:
         out.print(acceptance_lines(verdict["acceptance"]))
     say_gap(verdict["gap"])
     if verdict["tasks"]:
         out.print(verdict_table(verdict))
-    for table in (degeneration_table(verdict), loss_table(verdict)):
+    for table in (degeneration_table(verdict), trace_table(verdict), loss_table(verdict)):
         if table:
             out.print(table)
     if said := headline(Findings.of(verdict)):

@@ -6,6 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_REASONING: Mapping[str | None, str] = {
+    None: "held reasoning, which was left out: only the answers are trained on and graded",
+    "off": "held reasoning, which was left out because model.reasoning is off",
+    "trained": "hold reasoning, which is trained on as part of the original response",
+    "masked": "hold reasoning, which stands before the answer and is not trained on",
+}
+"""What happened to the reasoning that rows bring, by the key `reasoning_use` of the counts."""
+
 
 @dataclass(frozen=True)
 class DataCounts:
@@ -17,8 +25,9 @@ class DataCounts:
     the same prompt (ignoring case, spaces and punctuation). `near_duplicates`: held-out rows that resemble a training
     row, as the example `near_pair` shows; `dropped` of them were left out. `short`: the rows that are missing from `n`.
 
-    In the training rows: `untrained` assistant turns are context only, `reasoning` turns had reasoning that was
-    removed, and `markup` rows contain chat markup, for example `markup_example`.
+    In the training rows: `untrained` assistant turns are context only, `reasoning` turns hold reasoning, `markup` rows
+    contain chat markup, for example `markup_example`, and `think_marks` rows hold a mark of a think trace, such as
+    `think_mark`, in a turn that is not the assistant's.
     """
 
     rows: int
@@ -36,6 +45,8 @@ class DataCounts:
     reasoning: int = 0
     markup: int = 0
     markup_example: str | None = None
+    think_marks: int = 0
+    think_mark: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,12 +72,14 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
     if untrained := counts.get("untrained"):
         yield f"{untrained:,} assistant turns are context only because of their marks: no arm trains on them."
     if reasoning := counts.get("reasoning"):
-        yield (
-            f"{reasoning:,} assistant turns held reasoning, which was left out: only the answers are trained on and "
-            "graded."
-        )
+        yield f"{reasoning:,} assistant turns {_REASONING[counts.get('reasoning_use')]}."
     if markup := counts.get("markup"):
         yield markup_note(markup, str(counts["markup_example"]))
+    if marks := counts.get("think_marks"):
+        yield (
+            f"{_rows(marks)} hold a mark of a think trace, such as {counts['think_mark']}, in a turn that is not the "
+            "assistant's. A model that thinks may read it as the start or the end of its own trace; take it out."
+        )
     if short := counts.get("short"):
         yield f"The data holds {_rows(short)} fewer than data.n asks for; all rows were used."
 

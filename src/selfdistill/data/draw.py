@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..grading.traces import mark_in
 from ..recipe import DataConfig
 from ..store.rows import dump_line, id_number, read_lines
 from ..types import Conversation, Progress, silent
@@ -76,6 +77,8 @@ def prepare(
         reasoning=written.reasoning,
         markup=written.markup,
         markup_example=written.markup_example,
+        think_marks=written.think_marks,
+        think_mark=written.think_mark,
         **found,
     )
 
@@ -112,6 +115,8 @@ class _Written:
     reasoning: int = 0
     markup: int = 0
     markup_example: str | None = None
+    think_marks: int = 0
+    think_mark: str | None = None
 
     def add(self, conversation: Conversation, draw: bool) -> None:
         self.train += 1
@@ -123,6 +128,10 @@ class _Written:
         if mark := chat_markup(conversation):
             self.markup += 1
             self.markup_example = self.markup_example or mark
+        asked = (message.content for message in conversation.messages if message.role != "assistant")
+        if thinks := next(filter(None, map(mark_in, asked)), None):
+            self.think_marks += 1
+            self.think_mark = self.think_mark or thinks
 
 
 def _write_train(conversations: Iterator[Conversation], part: npt.NDArray[np.uint8] | None, file: BinaryIO) -> _Written:

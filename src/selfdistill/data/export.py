@@ -21,12 +21,12 @@ import yaml
 from ..errors import ExperimentError
 from ..models.tool_turns import in_plain_text
 from ..recipe import Recipe, load_recipe
-from ..store.manifest import ManifestFile
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
-from ..types import Example, Messages, Rewrite, messages_from_json, messages_json
-from . import data_notes, iter_conversations
+from ..types import Example, Messages, Rewrite, Thought, messages_from_json, messages_json
+from . import iter_conversations
 from .annotations import write_outputs
 from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, with_response
+from .export_notes import left_out, masked_note
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,18 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A response that is trained on, the turns before it, its source, and the id of its example."""
+    """A response that is trained on, the turns before it, its source, the id of its example, and for a model that
+    thinks its think block."""
 
     id: str
     prompt: Messages
     response: str
     source: str
+    thought: Thought | None = None
 
     @property
     def messages(self) -> Messages:
-        return with_response(self.prompt, self.response)
+        return with_response(self.prompt, self.response, self.thought)
 
 
 def export(directory: Path | str, to: str, out: Path | str | None = None, arm: str = "sdft") -> Exported:
@@ -76,14 +78,16 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
 
 
 class _Counted:
-    """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one."""
+    """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one.
+    `masked`: the rows whose think block is not trained on."""
 
     def __init__(self, rows: Iterator[_Chosen]) -> None:
-        self._rows, self.sources, self.several = rows, Counter[str](), False
+        self._rows, self.sources, self.several, self.masked = rows, Counter[str](), False, 0
 
     def __iter__(self) -> Iterator[_Chosen]:
         for row in self._rows:
             self.sources[row.source] += 1
+            self.masked += row.thought is not None and not row.thought.trained
             self.several = self.several or any(message.role == "assistant" for message in row.prompt)
             yield row
 
@@ -107,26 +111,12 @@ def _training_data(write: Callable[[Iterable[_Chosen], Path, str], Path], follow
             raise ExperimentError(
                 f"{folder} can't be written ({error.strerror}); name another folder with --out."
             ) from error
-        notes = [*_left_out(directory), *([to_set] if to_set and rows.several else [])]
+        notes = [*left_out(directory), *([to_set] if to_set and rows.several else [])]
+        notes += [masked_note(rows.masked)] if rows.masked else []
         command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
         return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
 
     return run
-
-
-def _left_out(directory: Path) -> Iterator[str]:
-    """Rows and turns of the source that no arm trains on."""
-    counts = ManifestFile(directory).read().get("stages", {}).get("data", {}).get("counts", {})
-    told = ("bad", "contaminated", "untrained", "reasoning")
-    left_out: dict[str, Any] = {name: counts.get(name) for name in told}
-    if dropped := counts.get("dropped", 0):
-        left_out |= {name: counts[name] for name in ("near_duplicates", "near_pair", "dropped")}
-    yield from data_notes(left_out, str(directory / "data" / "bad_rows.jsonl"))
-    apart = counts.get("heldout", 0) + counts.get("contaminated", 0) + dropped
-    if undrawn := counts.get("rows", 0) - counts.get("train", 0) - apart:
-        yield f"{undrawn:,} rows were not drawn (data.n), and are not exported."
-    if held := counts.get("heldout"):
-        yield f"{held:,} rows are held out and not exported; they are in {directory / 'data' / 'heldout.jsonl'}."
 
 
 def _chosen(directory: Path, arm: str) -> Iterator[_Chosen]:
@@ -142,7 +132,7 @@ def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
     rewrites = directory / "rewrite" / "rewrites.jsonl"
     if trained.is_file():
         rows = read_lines(trained)
-        return (_Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"]) for row in rows)
+        return map(_read_chosen, rows)
     if arm != "sdft":
         _check_arm(directory, arm)
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
@@ -154,6 +144,11 @@ def _stored(directory: Path, arm: str) -> Iterator[_Chosen]:
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
     return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+
+
+def _read_chosen(row: Mapping[str, Any]) -> _Chosen:
+    thought = Thought(**row["thought"]) if "thought" in row else None
+    return _Chosen(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"], thought)
 
 
 def _check_arm(directory: Path, name: str) -> None:
@@ -189,6 +184,11 @@ def _from_rewrites(train: Path, rewrites: Path) -> Iterator[_Chosen]:
                         f"{rewrites} lacks the example {example.id}; run `selfdistill rewrite` again."
                     )
                 rewrite = Rewrite.from_json(row)
+                if rewrite.completion.reasoning or rewrite.trace_fault:
+                    raise ExperimentError(
+                        "The seed thinks, and which think traces the arm 'sdft' trains on is decided before training; "
+                        f"run `selfdistill train {train.parents[1]}`, or export a trained arm."
+                    )
                 yield _Chosen(example.id, example.prompt, rewrite.response, rewrite.source)
 
 
@@ -289,12 +289,16 @@ def _llamafactory(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
 
 
 def _flat(rows: Iterable[_Chosen], folder: Path, name: str) -> Path:
-    """id, prompt (messages), response, and its source: the rewrite or the original."""
+    """id, prompt (messages), response, its source (the rewrite or the original), and for a model that thinks its think
+    block."""
     path = folder / f"{name}.jsonl"
-    fields = ("id", "prompt", "response", "source")
-    values = ((row.id, messages_json(row.prompt), row.response, row.source) for row in rows)
-    write_lines(path, (dict(zip(fields, each, strict=True)) for each in values))
+    write_lines(path, map(_flat_row, rows))
     return path
+
+
+def _flat_row(row: _Chosen) -> dict[str, Any]:
+    values = {"id": row.id, "prompt": messages_json(row.prompt), "response": row.response, "source": row.source}
+    return values if row.thought is None else {**values, "thought": row.thought.to_json()}
 
 
 def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:

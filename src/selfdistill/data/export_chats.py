@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ExperimentError
+from ..grading.traces import join
 from ..models.tool_turns import chat_of
-from ..types import FunctionCall, Message, Messages, read_reply, tools_of
+from ..types import FunctionCall, Message, Messages, Thought, read_reply, tools_of
 
 
-def with_response(prompt: Messages, response: str) -> Messages:
-    """The prompt and the response as the last turn, with its calls if the prompt has tools."""
+def with_response(prompt: Messages, response: str, thought: Thought | None = None) -> Messages:
+    """The prompt and the response as the last turn, with its calls if the prompt has tools. Without a `thought`, which
+    all rows of a model that thinks have, the turns hold no reasoning, as in training."""
     content, calls = read_reply(response) if tools_of(prompt) else (response, ())
-    return (*prompt, Message("assistant", content, tool_calls=calls))
+    if thought is None:
+        return (*(replace(turn, reasoning="") for turn in prompt), Message("assistant", content, tool_calls=calls))
+    return (*prompt, Message("assistant", content, thought.text if thought.trained else "", calls))
 
 
 def columns(messages: Messages, arguments: bool) -> dict[str, Any]:
@@ -31,8 +36,8 @@ def columns(messages: Messages, arguments: bool) -> dict[str, Any]:
 
 
 def openai_turns(messages: Messages) -> list[dict[str, Any]]:
-    """Turns as OpenAI writes them, with arguments as objects. Reasoning is left out, as in training."""
-    return list(chat_of(messages))
+    """Turns as OpenAI writes them, with arguments as objects, and reasoning as `reasoning_content`."""
+    return list(chat_of(messages, ("reasoning_content",)))
 
 
 def swift_turns(messages: Messages) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -42,8 +47,8 @@ def swift_turns(messages: Messages) -> Iterator[tuple[int, dict[str, Any]]]:
         if message.role == "tool":
             yield place, {"role": "tool_response", "content": message.content}
             continue
-        if message.content or not message.tool_calls:
-            yield place, {"role": message.role, "content": message.content}
+        if message.content or message.reasoning or not message.tool_calls:
+            yield place, {"role": message.role, "content": _whole(message)}
         for call in message.tool_calls:
             yield place, {"role": "tool_call", "content": _json(call)}
 
@@ -55,9 +60,9 @@ def sharegpt_turns(messages: Messages) -> dict[str, Any]:
     for message in messages:
         if message.role == "system":
             continue
-        name, value = names[message.role], message.content
+        name, value = names[message.role], _whole(message)
         if message.tool_calls:
-            if message.content.strip():
+            if value.strip():
                 raise ExperimentError(
                     "LLaMA-Factory can't express a turn with a text and calls; export to trl, swift or axolotl."
                 )
@@ -69,6 +74,11 @@ def sharegpt_turns(messages: Messages) -> dict[str, Any]:
             )
         turns.append({"from": name, "value": value})
     return {"conversations": turns, "system": "".join(m.content for m in messages if m.role == "system")}
+
+
+def _whole(message: Message) -> str:
+    """The content after its think block, in the form that most stacks read."""
+    return join(message.reasoning, message.content) if message.reasoning else message.content
 
 
 def _json(call: FunctionCall) -> str:

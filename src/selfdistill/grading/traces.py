@@ -37,6 +37,8 @@ _FAMILIES = (
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
     (r"<\|channel>thought\b", r"<channel\|>"),  # Gemma 4
     (r"(?:<\|message_model\|>)?<\|content_thinking\|>", r"<\|end_message\|>(?:<\|message_model\|><\|content_text\|>)?"),
+    # Muse Glimmer: a turn to itself comes before the turn to the user.
+    (r" to=self<\|message\|>", r"(?:<\|eom\|>)?(?:<\|start\|>assistant)? to=user<\|message\|>"),
     # gpt-oss: whatever is said on other channels comes before the final one.
     (
         r"(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>",
@@ -73,6 +75,7 @@ _CUES = (
     "assistantfinal",
     "reasoning",
     "inner_",
+    " to=",
 )  # one is in every mark
 _BLANK = re.compile(r"\s*")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
@@ -118,6 +121,19 @@ def opened(prompt: str) -> str:
     """The opening mark that `prompt` ends with, so that the model continues a trace; else an empty text."""
     found = _OPENED.search(prompt[-_LONGEST_MARK:])
     return found[0] if found else ""
+
+
+def mark_in(text: str) -> str | None:
+    """The first opening or closing mark of a trace in a text, None if there is none."""
+    if not any(cue in text for cue in _CUES):
+        return None
+    return next((match[0].strip() for match in _MARK.finditer(text) if match.lastgroup != "fence"), None)
+
+
+def opens_again(reasoning: str) -> bool:
+    """Whether a trace opens inside the reasoning of a trace. A mark in quotes or backticks does not count."""
+    openings = (match for match in _MARK.finditer(reasoning) if str(match.lastgroup).startswith("open"))
+    return any(reasoning[max(0, match.start() - 1) : match.start()] not in _QUOTES for match in openings)
 
 
 class _Splitter:

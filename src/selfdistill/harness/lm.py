@@ -13,6 +13,7 @@ from ..backends.continuations import logit_budget, shares_prompts
 from ..backends.sampling import every_setting
 from ..backends.vllm import VLLMBackend
 from ..errors import RecipeError, RenderError, StageError
+from ..grading.traces import opened
 from ..models.loading import context_length
 from ..models.source import model_source
 from ..recipe import ModelConfig, Sampling
@@ -23,19 +24,23 @@ if TYPE_CHECKING:
     from ..models.renderer import Renderer
 
 
-def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend]) -> Any:
+def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend], thinking: int | None = None) -> Any:
     """Return the model of `backend()`, with its adapter, as an `lm_eval.api.model.LM` with our chat template. One load
-    serves every task. Raises RecipeError if the backend `name` returns no log-likelihoods."""
+    serves every task. `thinking` is the limit of a think trace, in addition to a task's limit of answers; None: they
+    share it. Raises RecipeError if the backend `name` returns no log-likelihoods.
+
+    Choices are scored where an answer starts: if the model thinks, after an empty think block.
+    """
     if not backend_class(name).returns_logprobs:
         raise RecipeError(
             f"The backend '{name}' returns no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
             f"{' or '.join(backends_that('returns_logprobs'))}."
         )
     opened = backend()
-    return _vllm(model, opened) if isinstance(opened, VLLMBackend) else _hf(model, opened)
+    return (_vllm if isinstance(opened, VLLMBackend) else _hf)(model, opened, thinking or 0)
 
 
-def _hf(model: ModelConfig, backend: Any) -> Any:
+def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.models.utils import postprocess_generated_text
 
@@ -45,8 +50,10 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
         """HFLM with our chat template, whose requests the backend answers: several batches at a time, prompts that are
         read once for all their choices, and the decoding of every other task."""
 
+        thinks, thinking, scores_choices = renderer.thinks, limit, False
+
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
-            return _render(renderer, chat_history)
+            return _render(renderer, chat_history, self.scores_choices)
 
         def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
             whole = self.max_length + 1  # the last token is scored, not read
@@ -69,10 +76,11 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
             settings = dict(requests[0].args[1])  # a task's own, the same for all its questions
             room, until = settings.pop("max_gen_toks"), settings.pop("until", None) or []
             asked = [self.tok_encode(request.args[0]) for request in requests]
-            self.cut = sum(len(ids) + room > self.max_length for ids in asked)
-            rows = [TokenRow(str(place), ids[-(self.max_length - room) :], room) for place, ids in enumerate(asked)]
+            most = room + limit
+            self.cut = sum(len(ids) + most > self.max_length for ids in asked)
+            rows = [TokenRow(str(place), ids[-(self.max_length - most) :], most) for place, ids in enumerate(asked)]
             answers = {}
-            for answer in backend.continue_rows(rows, _sampling(settings, room)):
+            for answer in backend.continue_rows(rows, _sampling(settings, room, limit)):
                 if answer.error:
                     raise StageError(f"One of lm-eval's questions can't be answered: {answer.error}.")
                 place = int(answer.id)
@@ -90,7 +98,7 @@ def _hf(model: ModelConfig, backend: Any) -> Any:
         )
 
 
-def _vllm(model: ModelConfig, backend: Any) -> Any:
+def _vllm(model: ModelConfig, backend: Any, limit: int) -> Any:
     from importlib import metadata
     from unittest.mock import patch
 
@@ -104,7 +112,10 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
     engine, adapter, renderer = backend.loaded()
 
     class ChatVLLM(vllm_causallms.VLLM):  # type: ignore[misc,unused-ignore]
-        """lm-eval's VLLM with our chat template. Counts the prompts that are cut."""
+        """lm-eval's VLLM with our chat template. Counts the prompts that are cut. A trace and its answer share the sum
+        of their limits."""
+
+        thinks, thinking, scores_choices = renderer.thinks, limit, False
 
         def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
             with engine.watched():
@@ -115,10 +126,10 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             settings, until, room = super().modify_gen_kwargs(*args, **kwargs)
             shown = {name: settings.pop(name) for name in ("skip_special_tokens", "spaces_between_special_tokens")}
             stops = {"stop_token_ids": sorted(renderer.stop_ids), "ignore_eos": True}
-            return {**every_setting(_sampling(settings, room)), **shown, **stops}, until, room
+            return {**every_setting(_sampling(settings, room)), **shown, **stops}, until, room + limit
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
-            return _render(renderer, chat_history)
+            return _render(renderer, chat_history, self.scores_choices)
 
         def _loglikelihood_tokens(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
             room = self.max_length - 1  # vLLM generates one token after the scored ones
@@ -126,9 +137,10 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
         def generate_until(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            lengths = [len(self.tok_encode(r.args[0])) + r.args[1]["max_gen_toks"] for r in requests]
+            lengths = [len(self.tok_encode(r.args[0])) + r.args[1]["max_gen_toks"] + limit for r in requests]
             self.cut = sum(length > self.max_length for length in lengths)
-            return super().generate_until(requests, *args, **kwargs)
+            answers = super().generate_until(requests, *args, **kwargs)
+            return [opened(r.args[0]) + text for r, text in zip(requests, answers, strict=True)]
 
     # The constructor would start another engine, and has no parameter for an existing one.
     with quiet(), patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):
@@ -145,19 +157,23 @@ def _vllm(model: ModelConfig, backend: Any) -> Any:
     return lm
 
 
-def _sampling(settings: dict[str, Any], room: int) -> Sampling:
+def _sampling(settings: dict[str, Any], room: int, thinking: int = 0) -> Sampling:
     """Return the sampling that lm-eval's definition of a task asks for, which stops no loops: some of its instructions
     are about the length of an answer. Raises TypeError for unknown settings."""
     known = {name: settings[name] for name in ("temperature", "top_p", "top_k") if name in settings}
     if unknown := settings.keys() - known.keys() - {"do_sample"}:
         raise TypeError(f"lm-eval asks for generation settings that are not known here: {', '.join(sorted(unknown))}")
-    return Sampling(**known, max_new_tokens=room, stop_loops=False)
+    return Sampling(**known, max_new_tokens=room, max_thinking_tokens=thinking or None, stop_loops=False)
 
 
-def _render(renderer: Renderer, chat: list[dict[str, str]]) -> str:
-    """Render a chat. An answer starts with the last message if that is the assistant's, for lm-eval and `Renderer`."""
+def _render(renderer: Renderer, chat: list[dict[str, str]], closed: bool) -> str:
+    """Render a chat. An answer starts with the last message if that is the assistant's, for lm-eval and `Renderer`.
+    `closed`: an empty think block follows, if the model thinks."""
+    messages = messages_from_json(chat)
     try:
-        return renderer.text(messages_from_json(chat))
+        prefilled = messages[-1].role == "assistant"  # the renderer writes the block before it
+        block = renderer.block.empty if closed and renderer.block and not prefilled else ""
+        return renderer.text(messages) + block
     except RenderError as error:
         asked = " ".join(chat[-1]["content"].split())[:60]
         raise StageError(

@@ -6,15 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
 from ..errors import StageError
-from ..grading.endings import Ending, ending
-from ..grading.traces import opened, split
+from ..grading.endings import ending
+from ..grading.traces import split
 from ..measure.scores import no_final_answer
 from ..measure.stats import Z95, mean_interval
+from ..measure.trace_measures import trace_row
 from ..store.rows import write_lines
 from ..types import Completion, Grade, Report, Score, content_id
 from .benchmark import Benchmark, generates, gold
@@ -26,9 +28,10 @@ def evaluate(benchmark: Benchmark, lm: Any, folder: Path, progress: Report = lam
     per item. The value and standard error are lm-eval's. The interval is value ± 1.96 standard errors. If all items
     have the same result, the standard error is zero and the interval is that of `stats.mean_interval`.
 
-    Raises StageError if the model's context has no room for an answer, or if the prompt opens a think trace.
+    If the model thinks, a generated answer is graded without its trace, and choices are scored after an empty think
+    block, where an answer starts. Raises StageError if the model's context has no room for an answer.
     """
-    _check_prompt(benchmark, lm)
+    lm.scores_choices = not any(map(generates, benchmark.parts.values()))
     results = _ask(benchmark, lm, progress)
     answers, grades, ends = [], [], []
     for name, part in benchmark.parts.items():
@@ -46,23 +49,12 @@ def evaluate(benchmark: Benchmark, lm: Any, folder: Path, progress: Report = lam
     return _score(benchmark, results["results"], grades, Counter(buckets), details)
 
 
-def _check_prompt(benchmark: Benchmark, lm: Any) -> None:
-    """Raises StageError if the prompt opens a think trace: choices would be scored inside it, and a generated reply
-    that is cut off there would look like an answer."""
-    prompt = lm.apply_chat_template([{"role": "user", "content": "A question?"}])
-    if mark := opened(prompt):
-        raise StageError(
-            f"The model's chat template ends its prompts with an open think trace ({mark.strip()}), so lm-eval can't "
-            f"grade '{benchmark.entry.name}'; turn thinking off in model.template_kwargs, or leave this task out."
-        )
-
-
 def _ask(benchmark: Benchmark, lm: Any, progress: Report) -> dict[str, Any]:
     import lm_eval.evaluator
 
     parts = benchmark.parts.values()
     for part in parts:
-        room = part.get_config("generation_kwargs").get("max_gen_toks", 0) if generates(part) else 0
+        room = part.get_config("generation_kwargs").get("max_gen_toks", 0) + lm.thinking if generates(part) else 0
         if room >= lm.max_length:
             raise StageError(
                 f"'{benchmark.entry.name}' asks for answers of up to {room} tokens, and the model's context holds "
@@ -119,14 +111,21 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
     return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
 
 
-def _ends(lm: Any, part: Any, text: str) -> dict[str, list[Ending]]:
-    """Return how a generated answer ends, nothing for a choice. lm-eval does not say which answers were cut off, so an
-    answer is taken as cut off if its text has at least 95 % as many tokens as the limit."""
+def _ends(lm: Any, part: Any, text: str) -> dict[str, list[Any]]:
+    """Return how a generated answer ends, and what its think trace looks like if the model thinks; nothing for a
+    choice. lm-eval does not say which answers were cut off, so a text is taken as cut off if it has at least 95 % as
+    many tokens as the limit."""
     if not generates(part):
         return {}
-    room = part.get_config("generation_kwargs").get("max_gen_toks", 0)
+    found, room = split(text), part.get_config("generation_kwargs").get("max_gen_toks", 0) + lm.thinking
+    if found.answer is None and lm.thinking:
+        room = lm.thinking
     at_limit = room and len(lm.tok_encode(text)) >= 0.95 * room
-    return {"ends": [ending(Completion("", text, "length" if at_limit else "stop"))]}
+    reply = Completion("", text, "length" if at_limit else "stop")
+    if not lm.thinks:
+        return {"ends": [ending(reply)]}
+    tokens = len(lm.tok_encode(found.reasoning))
+    return {"ends": [ending(reply)], "traces": trace_row(replace(reply, thinking_tokens=tokens))}
 
 
 def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:

@@ -10,11 +10,8 @@ from typing import Any
 
 from ..grading.endings import DEGENERATE
 from .comparisons import Comparison
-from .scores import GradeRow
+from .scores import GradeRow, Rows
 from .stats import RunSpread, Values, mean_interval, run_spread, shared_items, table_of
-
-Rows = Mapping[str, Sequence[Sequence[GradeRow]]]
-"""The graded rows of a task: arm → one entry per training run."""
 
 
 def sound(graded: Iterable[GradeRow]) -> Values:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import StageError
 from ..store.rows import RowFile
-from ..types import Example, Rewrite, content_id, messages_json
+from ..types import Example, Rewrite, Thought, content_id, messages_json
 from .likelihood import Scored
 
 GapRow = dict[str, Any]
@@ -30,9 +30,17 @@ def responses(rewrite: Rewrite, model: str) -> list[Example]:
     """The responses to score: the original and, if it was accepted, the rewrite. Both follow the data's own earlier
     turns. The id of a response is a digest of prompt, text and `model`, the model's identity."""
     example = rewrite.example
-    texts = [example.reference, *([rewrite.response] if rewrite.source == "rewrite" else [])]
+    texts = [(example.reference, example.thought)]
+    if rewrite.source == "rewrite":
+        trace = rewrite.completion.reasoning
+        texts.append((rewrite.response, Thought(trace) if trace else None))
     prompt = messages_json(example.prompt)
-    return [Example(content_id(prompt, text, model), example.prompt, text) for text in texts]
+    return [
+        Example(
+            content_id(prompt, text, model, *([thought.text] if thought else [])), example.prompt, text, {}, thought
+        )
+        for text, thought in texts
+    ]
 
 
 def gap_rows(rewrites: Iterable[Rewrite], model: str, rows: RowFile) -> Iterator[GapRow]:

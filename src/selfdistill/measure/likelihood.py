@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress, islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ..errors import RenderError, StageError
 from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
 from ..recipe import ModelConfig
 from ..store.rows import RowFile, first_occurrences
-from ..types import LOADING, Example, Report
+from ..types import LOADING, Example, Report, Thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,8 +58,9 @@ def score(
     batch_tokens: int,
     done: Container[str] = (),
 ) -> Iterator[Scored]:
-    """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), per token, in batches of at most
-    `batch_tokens` tokens. In float32 it equals the loss of transformers for every batch size.
+    """−log f_θ(y | c, x) of each example's `reference` given its `prompt` (eq. 2), and its think block if the model
+    thinks, per token, in batches of at most `batch_tokens` tokens. In float32 it equals the loss of transformers for
+    every batch size.
 
     Examples whose id is in `done` are skipped, but the batches are formed as if no example was skipped, so that a
     resumed run has the same values. If memory is full, the batch is halved. Raises any other error of the model.
@@ -150,7 +151,7 @@ def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> t
     rows, failed = [], []
     for example in examples:
         try:
-            rendered = renderer.response_row(example.prompt, example.reference)
+            rendered = renderer.response_row(example.prompt, example.reference, _untrained(example.thought))
         except RenderError as error:
             failed.append(Scored(example.id, None, 0, error=str(error)))
             continue
@@ -163,6 +164,11 @@ def _rows(examples: list[Example], renderer: Renderer, context: int | None) -> t
         else:
             rows.append(_Scorable(example.id, rendered.input_ids[:end], 0, start))
     return rows, failed
+
+
+def _untrained(thought: Thought | None) -> Thought | None:
+    """The thought as context: the answer is scored, given its trace."""
+    return thought and replace(thought, trained=False)
 
 
 def _score(model: PreTrainedModel, batch: list[_Scorable]) -> list[Scored]:

@@ -21,7 +21,10 @@ from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 GradeRow = dict[str, Any]
-"""A line of grades.jsonl: an item's id, bucket and grade, and how each of its answers ends."""
+"""A line of grades.jsonl: an item's id, bucket and grade, how each of its answers ends, and for a model that thinks
+what each think trace looks like."""
+Rows = Mapping[str, Sequence[Sequence[GradeRow]]]
+"""The graded rows of a task: arm → one entry per training run."""
 
 
 def answer(

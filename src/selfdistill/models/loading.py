@@ -121,9 +121,8 @@ def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenize
     except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    return Renderer(
-        tokenizer, chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date, model.tools_in
-    )
+    own = chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date
+    return Renderer(tokenizer, *own, model.tools_in, model.reasoning)
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
@@ -142,7 +141,7 @@ def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
             f"The chat template of {model.path} writes today's date and has no argument for it, so the server's "
             "prompts would change every day; set model.server.api to completions."
         )
-    return {**dated, **model.template_kwargs}
+    return {**dated, **renderer.template.arguments}
 
 
 # The next functions read a model's JSON files themselves: transformers' classes for them import torch and all of

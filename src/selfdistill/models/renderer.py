@@ -10,10 +10,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ModelError, RenderError
-from ..types import Message, Messages, read_reply, tools_of, with_chat_of
+from ..types import Message, Messages, Thought, read_reply, tools_of, with_chat_of
 from .answer_turn import find_answer_turn
 from .chat_template import ANSWER, USER, ChatTemplate
-from .thinking import find_thinking, reasoning_names
+from .think_block import Piece, encode_pieces, find_think_block
+from .thinking import Thinking, find_thinking, reasoning_names
 from .tokens import Tokens
 from .tool_turns import ToolTurns, in_plain_text
 
@@ -33,11 +34,13 @@ class Renderer:
     """Messages to text and token ids by one tokenizer and chat template.
 
     `chat_template`, `template_kwargs` and `day` are arguments of `ChatTemplate`. `thinking` is how the template handles
-    reasoning. `end_of_turn` is the token that the template puts after an answer, else the tokenizer's eos. The
-    attribute `stop_ids` holds this token, eos, and the given `stop_ids` that can't be part of an answer's text.
-    `warnings` are sentences for the user. With `tools_in` system, tools are shown as text, see `in_plain_text`.
+    reasoning, which `reasoning` off turns off; `block` is the think block of a model that thinks. `end_of_turn` is the
+    token that the template puts after an answer, else the tokenizer's eos. The attribute `stop_ids` holds this token,
+    eos, and the given `stop_ids` that can't be part of an answer's text. `warnings` are sentences for the user. With
+    `tools_in` system, tools are shown as text, see `in_plain_text`.
 
-    Raises ModelError if the model has no chat template, or if the template can't show a user's message.
+    Raises ModelError if the model has no chat template, if the template can't show a user's message, or if its
+    reasoning can't be turned off.
     """
 
     def __init__(
@@ -48,17 +51,22 @@ class Renderer:
         stop_ids: Sequence[int] = (),
         day: date | None = None,
         tools_in: Literal["template", "system"] = "template",
+        reasoning: Literal["own", "mask", "off"] | None = None,
     ) -> None:
         self.tokenizer, self.warnings = tokenizer, list[str]()
-        self._chat_template, self._given_stop_ids, self._tools_in = chat_template, stop_ids, tools_in
+        self._chat_template, self._given_stop_ids = chat_template, stop_ids
+        self._tools_in, self._decided = tools_in, reasoning
         self._of_arguments: dict[str, Renderer] = {}
         self.template, self._tokens = ChatTemplate(tokenizer, chat_template, template_kwargs, day), Tokens(tokenizer)
         self._check_that_text_is_shown()
         self.thinking = find_thinking(self.template)
-        names = reasoning_names(self.template) if self.thinking.mode == "on" else ()
-        self._turns = ToolTurns(self.template, self._tokens, tokenizer, names)
+        if reasoning == "off" and self.thinking.mode == "on":
+            self.template, self.thinking = self._turned_off()
+        names = reasoning_names(self.template) if self.thinks else ()
+        self.block = find_think_block(self.template, self.thinking.marks, names) if self.thinks else None
+        self._turns = ToolTurns(self.template, self._tokens, tokenizer, names, self.block)
         self.has_system_role = self._takes_system_role()
-        self._turn = find_answer_turn(self.template, self._tokens, self.thinking.mode == "on")
+        self._turn = find_answer_turn(self.template, self._tokens, self.thinks)
         self.stop_ids = self._declared(stop_ids)
         if tokenizer.eos_token_id is not None:
             self.stop_ids.add(tokenizer.eos_token_id)
@@ -67,18 +75,24 @@ class Renderer:
         if self._turns.end is not None:
             self.stop_ids.add(self._turns.end)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model reasons before it answers."""
+        return self.thinking.mode == "on"
+
     # ---- prompts
 
     def text(self, messages: Messages) -> str:
         """The text of a prompt, up to where the model continues. A last assistant message is a prefill: the start of
-        the answer.
+        the answer, which follows an empty block if the model thinks.
 
         Raises RenderError if the template refuses the messages or doesn't show their tools, or if they turn on
         reasoning that is turned off.
         """
         render, messages = self._for(messages)
         if messages and messages[-1].role == "assistant":
-            return render.text(messages[:-1]) + render._turn.before + messages[-1].content
+            before = render.block.empty if render.block else render._turn.before
+            return render.text(messages[:-1]) + before + messages[-1].content
         text = render._turns.text(messages if render.has_system_role else _fold_system(messages))
         if not text.endswith(render.thinking.ending):
             raise RenderError("its text turns on the reasoning that the recipe turns off (for example by /think)")
@@ -91,6 +105,11 @@ class Renderer:
     def normal_text(self, text: str, prompt: str, tools: Sequence[Mapping[str, Any]]) -> str:
         """A reply to the rendered `prompt`, with calls of `tools` in the form of `write_reply`."""
         return self._turns.normal_text(text, prompt, tools) if tools else text
+
+    def parsed(self, text: str, prompt: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+        """The reasoning and the rest of a reply to the rendered `prompt`, by the tokenizer's response template; None if
+        it has none, or can't tell the two apart."""
+        return self._turns.parsed(text, prompt, tools)
 
     def _for(self, messages: Messages) -> tuple[Renderer, Messages]:
         """The renderer with the messages' own template arguments, and the messages as it shows them."""
@@ -111,7 +130,7 @@ class Renderer:
         key = json.dumps(arguments, sort_keys=True)
         if key not in self._of_arguments:
             own = {**self.template.arguments, **arguments}
-            given = self._chat_template, own, self._given_stop_ids, self.template.day, self._tools_in
+            given = self._chat_template, own, self._given_stop_ids, self.template.day, self._tools_in, self._decided
             try:
                 self._of_arguments[key] = Renderer(self.tokenizer, *given)
             except ModelError as error:
@@ -123,25 +142,29 @@ class Renderer:
 
     # ---- training
 
-    def response_row(self, prompt: Messages, response: str) -> TrainingRow:
+    def response_row(self, prompt: Messages, response: str, thought: Thought | None = None) -> TrainingRow:
         """The prompt's tokens as in generation, then the response and its end of turn, with loss on these two.
+
+        If the model thinks, its think block stands between prompt and response, with loss on it if `thought` is
+        trained; without a thought it is empty and has no loss. A model that does not think ignores the thought.
 
         White space around the response is cut if the template cuts it. Prompt and response are encoded separately, as
         in generation, so that no token crosses the boundary. Calls of tools are written as the template writes them.
         Raises RenderError if the prompt can't be rendered or the response can't be trained (see `untrainable`),
-        ModelError if the template makes the model think.
+        ModelError as `refuse_unmarked`.
         """
         render, prompt = self._for(prompt)
-        render.refuse_thinking()
-        ids, answer = render.ids(prompt), render._answer(prompt, response)
-        return TrainingRow(ids + answer, [False] * len(ids) + [True] * len(answer))
+        ids = render.ids(prompt)
+        block, answer = render._response(prompt, response, thought)
+        untrained = ids + block
+        return TrainingRow(untrained + answer, [False] * len(untrained) + [True] * len(answer))
 
-    def untrainable(self, prompt: Messages, response: str) -> str | None:
-        """Why a response to a prompt can't be trained, None if it can. Its tokens may not decode to its text, it may
-        contain a mark of reasoning although reasoning is off, or the template may refuse its calls."""
+    def untrainable(self, prompt: Messages, response: str, thought: Thought | None = None) -> str | None:
+        """Why a response to a prompt can't be trained, None if it can. Its tokens may not decode to its text, it or its
+        thought may contain a mark of reasoning, or the template may refuse its calls."""
         try:
             render, prompt = self._for(prompt)
-            render._answer(prompt, response)
+            render._response(prompt, response, thought)
         except RenderError as error:
             return str(error)
         return None
@@ -154,26 +177,40 @@ class Renderer:
                 "model.tools_in to system, which writes tools, calls and results as text."
             )
 
-    def refuse_thinking(self) -> None:
-        """Raises ModelError if the template makes the model think before it answers."""
-        if self.thinking.mode != "on":
+    def refuse_unmarked(self) -> None:
+        """Raises ModelError if the model thinks and nothing marks where its traces begin and end."""
+        if not self.thinks or self.block is not None:
             return
-        switch, name = self.thinking.switch, self.template.name
-        if switch:
-            setting = ", ".join(f"{key}: {json.dumps(value)}" for key, value in switch.items())
-            todo = f"turn this off with model.template_kwargs: {{{setting}}}"
-        else:
-            todo = "it has no switch for this, so set model.chat_template to a Jinja chat template without reasoning"
+        todo = "set model.chat_template to a Jinja chat template without reasoning"
+        if self.thinking.switch:
+            todo = "turn this off with model.reasoning: off"
         raise ModelError(
-            f"The chat template {name} lets the model think before it answers, which is not supported, since answers "
-            f"without reasoning would teach it not to think; {todo}."
+            f"The chat template {self.template.name} lets the model think before it answers, and no known marks show "
+            f"where a think trace begins and ends, so it can't be trained; {todo}."
         )
 
-    def _answer(self, prompt: Messages, response: str) -> list[int]:
-        """The trained tokens of a response. Raises RenderError if it can't be trained."""
-        mark = next((mark for mark in self.thinking.marks if mark in response), None)
-        if mark is not None:
-            raise RenderError(f"the response holds {mark}, and reasoning is turned off")
+    def _response(self, prompt: Messages, response: str, thought: Thought | None) -> tuple[list[int], list[int]]:
+        """The tokens between prompt and response that are not trained, and the trained tokens. Raises RenderError."""
+        self.refuse_unmarked()
+        answer, end = self._answer(prompt, response)
+        if self.block is None:
+            return [], self._encoded([answer], end)
+        thought = thought or Thought(trained=False)
+        trace = thought.text.strip()
+        if mark := next((mark for mark in (*self.thinking.marks, *self.block.marks) if mark in trace), None):
+            raise RenderError(f"its think trace holds {mark}, which marks where a trace begins or ends")
+        pieces = self.block.pieces(trace)
+        if thought.trained:
+            return [], self._encoded([*pieces, answer], end)
+        return self._encoded(pieces), self._encoded([answer], end)
+
+    def _answer(self, prompt: Messages, response: str) -> tuple[Piece, int]:
+        """The text of a response as the template writes it, and its end of turn. Raises RenderError if it can't be
+        trained."""
+        marks = (*self.thinking.marks, *(self.block.marks if self.block else ()))
+        if mark := next((mark for mark in marks if mark in response), None):
+            why = "marks where a think trace begins or ends" if self.thinks else "reasoning is turned off"
+            raise RenderError(f"the response holds {mark}, {'which' if self.thinks else 'and'} {why}")
         if tools_of(prompt):
             try:
                 content, calls = read_reply(response)
@@ -185,19 +222,32 @@ class Renderer:
                     raise RenderError(f"the response calls a tool and holds {name}, which is a special token")
                 shown = prompt if self.has_system_role else _fold_system(prompt)
                 call = self._turns.answer(shown, self.text(prompt), content, calls)
-                return self._encoded(call.text, self.end_of_turn if call.end is None else call.end, marks=True)
+                return (call.text, True), self.end_of_turn if call.end is None else call.end
         text = self._turn.before + (response.strip() if self._turn.strips else response) + self._turn.after
-        return self._encoded(text, self.end_of_turn)
+        return (text, False), self.end_of_turn
 
-    def _encoded(self, text: str, end: int, marks: bool = False) -> list[int]:
-        ids = self._tokens.encode_answer(text, marks)
+    def _encoded(self, pieces: Sequence[Piece], end: int | None = None) -> list[int]:
+        """The tokens of a text in pieces, then the end of turn. Raises RenderError."""
+        ids = encode_pieces(self._tokens, pieces)
         if ids is None:
             raise RenderError("the tokenizer can't write the response without loss: its tokens decode to another text")
-        if marks and self.stop_ids.intersection(ids):
+        if any(is_mark for _, is_mark in pieces) and self.stop_ids.intersection(ids):
             raise RenderError("the response holds an end of turn before its end")
-        return [*ids, end]
+        return ids if end is None else [*ids, end]
 
     # ---- probes of the template
+
+    def _turned_off(self) -> tuple[ChatTemplate, Thinking]:
+        """The template with its reasoning turned off. Raises ModelError if it has no switch for that."""
+        if not self.thinking.switch:
+            raise ModelError(
+                f"The chat template {self.template.name} lets the model think before it answers and has no switch for "
+                "this, so model.reasoning can't be off; set it to own or mask, or set model.chat_template to a Jinja "
+                "chat template without reasoning."
+            )
+        arguments = {**self.template.arguments, **self.thinking.switch}
+        template = ChatTemplate(self.tokenizer, self._chat_template, arguments, self.template.day)
+        return template, find_thinking(template)
 
     def _check_that_text_is_shown(self) -> None:
         try:

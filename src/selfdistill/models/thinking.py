@@ -1,7 +1,8 @@
 """Find out, by rendering probe conversations, whether a chat template makes the model think before it answers.
 
 A model that thinks writes its reasoning before the answer, between marks such as <think> and </think>. If it were
-trained on answers without reasoning at the place where it starts to reason, it would learn to stop reasoning.
+trained on answers without reasoning at the place where it starts to reason, it would learn to stop reasoning: see
+`think_block` for what stands there in training.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ MARKS = (
 )
 """The opening and closing marks of published models, for chat templates. `grading.traces` has the patterns that find
 these marks and their variants in replies: add a new family there too."""
-_FIELDS = ("reasoning_content", "reasoning", "thinking")
-_REASONING = "It is named after an icon."
+FIELDS = ("reasoning_content", "reasoning", "thinking")
+REASONING = "It is named after an icon."
+"""The trace of probe conversations."""
 _BOOLEAN = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
 _SWITCHES: tuple[dict[str, Any], ...] = (
     *({name: False} for name in _BOOLEAN),
@@ -72,12 +74,12 @@ def reasoning_names(template: ChatTemplate) -> tuple[str, ...]:
     """The names under which `template` reads the reasoning of an assistant's turn."""
     user: Chat = [{"role": "user", "content": USER}]
     found = []
-    for name in _FIELDS:
+    for name in FIELDS:
         try:
-            text = template.apply([*user, {"role": "assistant", "content": ANSWER, name: _REASONING}], generate=False)
+            text = template.apply([*user, {"role": "assistant", "content": ANSWER, name: REASONING}], generate=False)
         except RenderError:
             continue
-        if _REASONING in text:
+        if REASONING in text:
             found.append(name)
     return tuple(found[:1])
 
@@ -117,10 +119,10 @@ def _mode(template: ChatTemplate, changes: Mapping[str, Any]) -> Thinking:
 def _known_marks(render: Any, text: str) -> tuple[str, ...]:
     """The marks that the template writes, cuts out of an answer, or refuses in an answer."""
     known: list[str] = []
-    cuts_any = _cuts(render, f"<note>{_REASONING}</note>{ANSWER}")
+    cuts_any = _cuts(render, f"<note>{REASONING}</note>{ANSWER}")
     for opening, closing in MARKS:
         written = opening in text or (closing in text and closing != "<|end|>")
-        if written or (not cuts_any and _cuts(render, f"{opening}{_REASONING}{closing}{ANSWER}")):
+        if written or (not cuts_any and _cuts(render, f"{opening}{REASONING}{closing}{ANSWER}")):
             known += [opening, closing]
     return tuple(known)
 
@@ -138,5 +140,5 @@ def _cuts(render: Any, content: str) -> bool:
 
 
 def _shows_reasoning(render: Any) -> bool:
-    turn = {"role": "assistant", "content": ANSWER, **dict.fromkeys(_FIELDS, _REASONING)}
-    return _REASONING in (render([{"role": "user", "content": USER}, turn], False) or "")
+    turn = {"role": "assistant", "content": ANSWER, **dict.fromkeys(FIELDS, REASONING)}
+    return REASONING in (render([{"role": "user", "content": USER}, turn], False) or "")

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RenderError
-from ..types import FunctionCall, Message, Messages, tools_of
+from ..types import FunctionCall, Message, Messages, tools_of, write_reply
 from .call_notations import Tools, normal_text, read_calls_of
 from .chat_template import ANSWER, USER, Chat, ChatTemplate
+from .think_block import ThinkBlock
+from .thinking import FIELDS, REASONING
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -101,16 +103,22 @@ class CallAnswer:
 
 
 class ToolTurns:
-    """The chats of `template`, with tools, and with reasoning under the names `reasoning`.
+    """The chats of `template`, with tools, and with reasoning under the names `reasoning`. `block` is the think block
+    of a model that thinks.
 
-    A template with reasoning is not asked for answers, since models that think are not trained.
     `problem` is why it can't be used for tools, empty if it can. `end` is the token that ends an answer with a call.
     """
 
     def __init__(
-        self, template: ChatTemplate, tokens: Tokens, tokenizer: PreTrainedTokenizerBase, reasoning: Sequence[str] = ()
+        self,
+        template: ChatTemplate,
+        tokens: Tokens,
+        tokenizer: PreTrainedTokenizerBase,
+        reasoning: Sequence[str] = (),
+        block: ThinkBlock | None = None,
     ) -> None:
         self._template, self._tokens, self._tokenizer, self._reasoning = template, tokens, tokenizer, reasoning
+        self._block = block
         self.arguments_as_text = False
         self.end: int | None = None
         self.problem = self._find()
@@ -127,13 +135,13 @@ class ToolTurns:
             return "leaves out the definitions of tools"
         for self.arguments_as_text in (False, True):
             try:
-                found = None if self._reasoning else self.answer(asked, prompt, "", (_PROBE,))
+                found = self.answer(asked, prompt, "", (_PROBE,))
                 result = Message("tool", USER[::-1], tool_call_id="")
                 shown = self.text((*asked, Message("assistant", "", tool_calls=(_PROBE,)), result))
             except RenderError as error:
                 reason = str(error)
                 continue
-            self.end = found.end if found else None
+            self.end = found.end
             return "" if USER[::-1] in shown else "leaves out the results of tools"
         return f"can't show calls of tools ({reason})"
 
@@ -143,10 +151,14 @@ class ToolTurns:
         return self._template.apply(chat, generate, chat_arguments(messages))
 
     def answer(self, prompt: Messages, start: str, content: str, calls: Sequence[FunctionCall]) -> CallAnswer:
-        """What the template writes for an answer after `start`, the text of the prompt. Raises RenderError if it
-        refuses the calls, or doesn't write them so that they can be read back."""
+        """What the template writes for an answer after `start`, the text of the prompt, and after the think block if
+        the model thinks. Raises RenderError if it refuses the calls, or doesn't write them so that they can be read
+        back."""
         calls = [replace(call, id=str(place)) for place, call in enumerate(calls)]
         turn = Message("assistant", content, tool_calls=tuple(calls))
+        if self._block:
+            turn = replace(turn, reasoning=REASONING if self._reasoning else "")
+            start += "".join(text for text, _ in self._block.pieces(turn.reasoning))
         whole = self.text((*prompt, turn), generate=False)
         if not whole.startswith(start):
             raise RenderError("the chat template writes a call at another place than an answer")
@@ -176,15 +188,27 @@ class ToolTurns:
     def _read(self, text: str, start: str, tools: Tools) -> tuple[str, list[FunctionCall]]:
         """The content and the calls of a reply, by the tokenizer's own response template if it has one, else by the
         table of notations. Raises ValueError if a call can't be read."""
-        if getattr(self._tokenizer, "response_template", None):
-            try:
-                parsed: Any = self._tokenizer.parse_response(text, prefix=start, tools=list(tools))
-                calls = [_function(call) for call in parsed.get("tool_calls") or ()]
-                if calls:
-                    return parsed.get("content") or "", calls
-            except Exception:
-                pass
-        return read_calls_of(text, tools)
+        _, content, calls = self._by_template(text, start, tools)
+        return (content, calls) if calls else read_calls_of(text, tools)
+
+    def parsed(self, text: str, start: str, tools: Tools) -> tuple[str, str] | None:
+        """The reasoning and the rest of a reply, by the tokenizer's response template; None if it has none, or does not
+        find both."""
+        reasoning, content, calls = self._by_template(text, start, tools)
+        rest = write_reply(content.strip(), calls)
+        return (reasoning, rest) if reasoning.strip() and rest else None
+
+    def _by_template(self, text: str, start: str, tools: Tools) -> tuple[str, str, list[FunctionCall]]:
+        """Reasoning, content and calls by transformers' `parse_response`; all empty if it can't be used."""
+        if not getattr(self._tokenizer, "response_template", None):
+            return "", "", []
+        try:
+            parsed: Any = self._tokenizer.parse_response(text, prefix=start, tools=list(tools))
+            calls = [_function(call) for call in parsed.get("tool_calls") or ()]
+            reasoning = next((parsed[name] for name in FIELDS if isinstance(parsed.get(name), str)), "")
+            return reasoning, parsed.get("content") or "", calls
+        except Exception:  # the template is the model's, and can fail in any way
+            return "", "", []
 
 
 def _function(call: Mapping[str, Any]) -> FunctionCall:

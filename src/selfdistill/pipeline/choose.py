@@ -21,8 +21,9 @@ from ..recipe import ArmConfig
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
-from ..types import Example, Progress, Report, Rewrite, content_id
+from ..types import Example, Grade, Progress, Report, Rewrite, content_id
 from .context import Context
+from .reasoning import decided
 from .rewrite import answer_sets
 from .verify import verify_settings
 
@@ -31,12 +32,15 @@ AnswerRow = dict[str, Any]
 
 
 def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
-    """The stage that writes the response to train on for each example; None if the arm trains on originals alone."""
-    sets = answer_sets(context, arm)
+    """The stage that writes the response to train on for each example; None if the arm trains on originals alone. With
+    `reasoning: own` it also decides about the think traces."""
+    sets, own = answer_sets(context, arm), decided(context, arm) == "own"
     inputs = tuple(answers.verifying for answers in sets)
-    if len(sets) < 2:
+    if len(sets) < 2 and not (sets and own):
         return inputs[0] if inputs else None
-    name = "-".join(filter(None, [f"best-{arm.best_of}" if arm.best_of else "cascade", sets[-1].kind]))
+    how = f"best-{arm.best_of}" if arm.best_of else "cascade" if len(sets) > 1 else "rewrites"
+    parts = ["traces" if own else "", how if sets[-1].kind != "self" else "", sets[-1].kind]
+    name = "-".join(filter(None, parts))
     # The settings of the inputs are repeated here, so that an error about a change can name them.
     settings = {**verify_settings(context), **(_scoring_settings(context) if arm.best_of else {})}
     output, scores = f"rewrite/{name}.jsonl", (f"rewrite/{name}-likelihoods.jsonl",) if arm.best_of else ()
@@ -60,11 +64,12 @@ def choose_responses(experiment: Experiment, context: Context, progress: Progres
 
 
 def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: Progress) -> None:
-    stage, sets = choice_stage(context, arm), answer_sets(context, arm)
-    if stage is None or len(sets) < 2 or experiment.finished(stage):
+    stage, sets, own = choice_stage(context, arm), answer_sets(context, arm), decided(context, arm) == "own"
+    if stage is None or not stage.name.startswith("choose/") or experiment.finished(stage):
         return
     sources: Counter[str] = Counter()
     samples: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
     with experiment.run_stage(stage) as run, ExitStack() as stack:
         paths = [experiment.path(answers.verifying.output) for answers in sets]
         files = [stack.enter_context(RowFile(path, reading=True)) for path in paths]
@@ -74,14 +79,19 @@ def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: 
             choose = _best(context, files, scores, partial(progress, stage.name), stack)
 
         def chosen() -> Iterator[AnswerRow]:
-            for row in map(choose, _rows(files)):
+            for rows in _rows(files):
+                row = choose([with_trace_checked(row) for row in rows] if own else rows)
                 sources[row["source"]] += 1
+                if row["source"] == "original":
+                    faults[row["grade"]["reason"]] += 1
                 if "sample" in row:
                     samples[str(row["sample"])] += 1
                 yield row
 
         write_lines(experiment.path(stage.output), chosen())
         run.counts = {"rows": sources.total(), "sources": dict(sources.most_common())}
+        if own:
+            run.counts["reasons"] = dict(faults.most_common())
         if arm.best_of:
             run.counts["samples"] = dict(sorted(samples.items()))
 
@@ -113,6 +123,14 @@ def _best(
 
 
 # ---- the choice among the rows of one example
+
+
+def with_trace_checked(row: AnswerRow) -> AnswerRow:
+    """The row, failed if its think trace can't be trained on."""
+    fault = row.get("trace_fault")
+    if fault is None or row["source"] == "original":
+        return row
+    return {**row, "source": "original", "grade": Grade("fail", fault).to_json()}
 
 
 def cascade(rows: Sequence[AnswerRow]) -> AnswerRow:

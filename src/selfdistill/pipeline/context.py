@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..backends import answering
 from ..data import check_format, read_conversations
-from ..errors import RecipeError
+from ..errors import ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import compares_embeddings, make_grader, metric_of, runs_programs
 from ..models.embedding import lazy_embed
+from ..models.loading import load_renderer
 from ..recipe import ArmConfig, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..recipe.data import grader_names
 from ..recipe.paths import grader_files
@@ -25,6 +26,7 @@ from ..recipe.sweep import Point, expand
 from ..sandbox import Runner, lazy_runner
 from ..store.identity import chat_template_identity, file_identity, model_identity, path_identity
 from ..tasks import Task, get_task
+from ..types import content_id
 from .entries import HELDOUT, EvaluatedTask, evaluated_tasks
 
 V = TypeVar("V")
@@ -115,6 +117,16 @@ class Context:
         )
 
     @property
+    def thinks(self) -> bool:
+        """Whether the seed reasons before it answers, by its chat template. If there is no tokenizer here (the model
+        may exist only on a server), whether the recipe says what to do with reasoning."""
+        model = self.recipe.model
+        key = f"thinking {content_id(self.model_settings(model, 'rewrite'))}"
+        if key not in self.sources:
+            self.sources[key] = self.recorded.get(key) or self.once(_thinking, model)
+        return self.sources[key] == "on"
+
+    @property
     def engines(self) -> list[tuple[ModelConfig, str]]:
         """Each model that is asked for answers, with the backend that the recipe names for it."""
         recipe, judge = self.recipe, self.recipe.judge
@@ -127,8 +139,13 @@ class Context:
             return self.recipe.model, None
         folder = str((directory / "arms" / run.name / "model").resolve())
         if run.train.method == "full":
-            return self.recipe.model.model_copy(update={"path": folder, "revision": None}), None
-        return self.recipe.model, folder
+            return self.model_of(run.config).model_copy(update={"path": folder, "revision": None}), None
+        return self.model_of(run.config), folder
+
+    def model_of(self, arm: ArmConfig) -> ModelConfig:
+        """The seed as an arm is trained and asked: with thinking turned off if the arm turns it off."""
+        off = self.recipe.trained_arm(arm).reasoning == "off"
+        return self.recipe.model.model_copy(update={"reasoning": "off"}) if off and self.thinks else self.recipe.model
 
     # ---- settings that several steps share
 
@@ -143,6 +160,8 @@ class Context:
             settings["trust_remote_code"] = True
         if model.tools_in != "template":
             settings["tools_in"] = model.tools_in
+        if model.reasoning == "off":
+            settings["reasoning"] = "off"
         if model.date not in (self.date, None):
             settings["date"] = str(model.date)
         return settings | ({"backend": answering(backend, model)} if backend else {})
@@ -189,6 +208,13 @@ def make_context(
         date=date,
         recorded=recorded or {},
     )
+
+
+def _thinking(model: ModelConfig) -> Literal["on", "off"]:
+    try:
+        return "on" if load_renderer(model).thinks else "off"
+    except ModelError:
+        return "on" if model.reasoning in ("own", "mask") else "off"
 
 
 def _dated(recipe: Recipe, day: datetime.date | None) -> Recipe:
@@ -285,14 +311,17 @@ def _baselines(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
 
 
 def _training(recipe: Recipe, source: DataConfig, arm: ArmConfig, plain: bool = False) -> tuple[Any, ...]:
-    """The settings of an arm's training, without its responses; `plain` treats all tokens alike and has no replay."""
+    """The settings of an arm's training, without its responses; `plain` treats all tokens alike, has no replay and does
+    nothing of its own to think blocks. `reasoning: own` counts as mask, which it is for originals without reasoning."""
     train = recipe.arm_train(arm)
     if plain:
         extra = {key: value for key, value in train.extra.items() if key != "loss_type"}
         train = train.model_copy(update={"mask_above": None, "extra": extra})
-    return arm.n or source.n, train.deciding("train"), None if plain else arm.replay
+    blocks = {None: "mask", "own": "mask"}.get(arm.reasoning, arm.reasoning)
+    own = ("mask", None) if plain else (blocks, arm.replay)
+    return arm.n or source.n, train.deciding("train"), *own
 
 
 def _without_rate(training: tuple[Any, ...]) -> tuple[Any, ...]:
-    rows, settings, replay = training
-    return rows, {**settings, "lr": None}, replay
+    rows, settings, *others = training
+    return rows, {**settings, "lr": None}, *others

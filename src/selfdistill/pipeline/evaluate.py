@@ -21,6 +21,7 @@ from ..harness import evaluate as evaluate_benchmark
 from ..harness import mmlu_shots, open_lm
 from ..measure.judge import graded, judge
 from ..measure.scores import answer, grade, summarise
+from ..measure.trace_measures import with_traces
 from ..store.experiment import Experiment
 from ..store.identity import file_identity, path_identity, source_identity
 from ..store.rows import RowFile, read_lines, write_json, write_lines
@@ -29,6 +30,7 @@ from ..types import LOADING, Conversation, Example, Message, Progress, content_i
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
 from .entries import EvaluatedTask
+from .reasoning import thinks
 from .train import train_stage
 
 _STUB = Example.of((Message("user", "A request?"),), "A reference.")
@@ -54,7 +56,8 @@ def items_stage(context: Context, task: EvaluatedTask) -> Stage:
 def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     """The answers of a run; for a task that lm-eval asks, its score too."""
     recipe, folder, name = context.recipe, f"arms/{run.name}/evaluate/{task.name}", f"answer/{run.name}/{task.name}"
-    settings = context.model_settings(recipe.model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
+    model = context.model_of(run.config)
+    settings = context.model_settings(model, "answer", recipe.evaluate.backend) | task.entry.deciding("answer")
     trained = train_stage(context, run)
     inputs = (items_stage(context, task), *([trained] if trained else []))
     if task.sampling is None:
@@ -252,7 +255,8 @@ def _answer(
             model, _ = context.weights_of(run, experiment.directory)
             if not backend.is_open:
                 report(0, 0, LOADING)
-            lm = open_lm(context.recipe.evaluate.backend, model, backend.get)
+            limit = context.recipe.evaluate.sampling.max_thinking_tokens if thinks(context, run.config) else None
+            lm = open_lm(context.recipe.evaluate.backend, model, backend.get, limit)
             record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
             write_json(path, record.counts)
         else:
@@ -315,6 +319,8 @@ def _grade(experiment: Experiment, context: Context, run: Run, task: EvaluatedTa
             rows = graded(task.task, items, answers, others, replies, content_id(_judge_settings(context)))
         else:
             rows = grade(task.task, items, answers, task.entry.samples, task.entry.k)
+        if thinks(context, run.config):
+            rows = with_traces(rows, items, answers, task.entry.samples)
         write_lines(folder / "grades.jsonl", rows)
         record.counts = summarise(task.task, [read_lines(folder / "grades.jsonl")]).to_json()
         write_json(folder / "score.json", record.counts)

@@ -60,7 +60,7 @@ def loss_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     return Stage(
         f"loss/{run.name}/{task.name}",
         f"{folder}/loss.jsonl",
-        context.model_settings(context.recipe.model, "loss") | task.entry.deciding("loss"),
+        context.model_settings(context.model_of(run.config), "loss") | task.entry.deciding("loss"),
         (items_stage(context, task), *([trained] if trained else [])),
         on_change="rerun",
         other_outputs=scores,
@@ -120,7 +120,9 @@ def _measure(experiment: Experiment, context: Context, run: Run, task: Evaluated
 def _asked(task: EvaluatedTask, item: Example, identity: str) -> Example:
     """The item's reference after the prompt that the task asks."""
     prompt = task.task.ask(item)
-    return Example(content_id(messages_json(prompt), item.reference, identity), prompt, item.reference)
+    thought = [item.thought.text] if item.thought else []
+    name = content_id(messages_json(prompt), item.reference, identity, *thought)
+    return Example(name, prompt, item.reference, thought=item.thought)
 
 
 # ---- results

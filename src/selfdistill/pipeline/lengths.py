@@ -67,7 +67,7 @@ class _Counts:
 
     def add(self, row: int, example: Example, renderer: Renderer, typical: bool) -> None:
         try:
-            sequence = renderer.response_row(example.prompt, example.reference)
+            sequence = renderer.response_row(example.prompt, example.reference, example.thought)
         except RenderError as error:
             self.unusable.setdefault(row, str(error))
             return
@@ -82,10 +82,10 @@ def measure_rows(
 ) -> RowLengths:
     """The lengths of the responses in `train`, a train.jsonl. All are counted, or of more than 100,000 the longest and
     a sample. Rewriting prompts are looked at too, unless the rows are `replayed`. Raises ModelError or RecipeError if
-    tokenizer or configuration can't be read, if the model thinks before it answers, or if its template ignores tools
-    that the rows have."""
+    tokenizer or configuration can't be read, if nothing marks the model's think traces, or if its template ignores
+    tools that the rows have."""
     renderer, window = load_renderer(context.recipe.model), load_context_length(context.recipe.model)
-    renderer.refuse_thinking()
+    renderer.refuse_unmarked()
     rewriting = _rewriting(context, renderer, window) if needs_rewrites(context) and not replayed else None
     sizes = np.fromiter((_bytes(example) for _, example in examples_of(train)), np.int64)
     sampled = np.ones(len(sizes), np.bool_) if len(sizes) <= _COUNTED else draw(len(sizes), _SAMPLED, 0)
@@ -143,7 +143,9 @@ def examples_of(train: Path) -> Iterator[tuple[int, Example]]:
 
 
 def _bytes(example: Example) -> int:
-    return sum(len(text.encode()) for _, text in shown_turns(example.prompt)) + len(example.reference.encode())
+    texts = [*(text for _, text in shown_turns(example.prompt)), example.reference]
+    texts += [example.thought.text] if example.thought else []
+    return sum(len(text.encode()) for text in texts)
 
 
 # ---- what the lengths mean for the arms

@@ -36,6 +36,7 @@ from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..store.rows import write_text
 from ..types import Conversation, Example
+from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
 
 _LOOK, _GRADED = 2000, 200
 _SURE = 0.95  # real data has a stray row in it
@@ -83,8 +84,10 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     if look.problem:
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
+    thinking = thinks(model)
     slots = {
         "model": _scalar(_from(out, model)),
+        **(THINKING if thinking else NOT_THINKING),
         "path": _scalar(_from(out, data)),
         "format": look.format,
         "columns": columns,
@@ -99,7 +102,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         write_text(out, fill(_RECIPE, slots))
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    return _found(look, guess, heldout)
+    return [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
 
 
 def _from(recipe: Path, name: str) -> str:
@@ -257,7 +260,7 @@ _RECIPE = """\
 # What is commented out shows another choice. Every setting can be changed for a run: train.lr=2e-5
 
 model:
-  path: {model}
+  path: {model}{reasoning}
   # chat_template: alpaca     # the paper's prompt format in place of the model's own chat template
   # batch_tokens: 8192        # tokens per batch when generating (default 16384); lower it if memory is short
 
@@ -272,7 +275,7 @@ data:
 rewrite:
   template: {template} # or a file of your own; `selfdistill list` shows more
   grader: {grader}# {why}
-  # sampling: {preset: paper, max_new_tokens: 1024}   # the default is the paper's, 512 tokens
+  {limits}
   # filters: {refusal: false}   # each check on a rewrite can be turned off
 
 train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows per step
@@ -281,13 +284,13 @@ train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by
   lr: 1.0e-4
   epochs: 2                   # the paper: 5 for GSM8K and OpenFunctions, 2 elsewhere
   batch_size: 8
-  max_length: 2048            # in tokens; longer rows stop the run unless allow_unusable_rows is true
+  max_length: {length}            # in tokens; longer rows stop the run unless allow_unusable_rows is true
 
 # Equal but for the data. Without this the arms are the first three.
 arms:
   seed: {data: none}          # the model unchanged: every comparison is made with it
   vanilla: {data: original}
-  sdft: {data: rewrites}
+  sdft: {data: rewrites}{masked}
   # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
   # mix-0.5: {data: 0.5}      # half of the rows rewritten
   # self: {data: self}        # the model's own answers if they pass, written without the reference
@@ -295,7 +298,7 @@ arms:
 
 # seeds: [0, 1, 2]            # trains every arm once with each, and shows the spread
 
-evaluate:
+evaluate:{evaluated}
   {loss} # loss per token on the held-out responses; lower is better, and it needs no grader
   # system: You are ...       # the system prompt you deploy with: safety is asked without it and with it
   tasks:{tasks}

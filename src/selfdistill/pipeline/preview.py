@@ -4,7 +4,7 @@ uses these rewrites."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress, islice
 
@@ -15,7 +15,7 @@ from ..models.loading import load_renderer
 from ..models.renderer import Renderer
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences
-from ..types import Example, Messages, Progress, Rewrite
+from ..types import Example, Progress, Rewrite, Thought
 from .context import Context
 from .data import prepare_data, train_examples
 from .rewrite import rewrites
@@ -49,25 +49,32 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
             count = min(n, int(first.sum()))
             answers.rewriter.generate(examples(), count, backend, rows, partial(progress, "preview"))
     with RowFile(path, reading=True) as rows:
-        shown = list(graded(answers.rewriter, context, examples(), rows))
+        shown = list(graded(answers.rewriter, context, answers.model, examples(), rows))
     try:
         renderer = load_renderer(context.recipe.model)
     except ModelError:
         return [Previewed(rewrite, None) for rewrite in shown]
-    return [Previewed(rewrite, _target(renderer, rewrite)) for rewrite in shown]
+    mask = context.recipe.model.reasoning == "mask"
+    return [Previewed(rewrite, _target(renderer, rewrite, mask)) for rewrite in shown]
 
 
-def _target(renderer: Renderer, rewrite: Rewrite) -> str | None:
+def _target(renderer: Renderer, rewrite: Rewrite, mask: bool) -> str | None:
+    """With `mask` the rewrite without its trace; else a rewrite whose trace can't be trained on gives way to the
+    original, as in the steps of `reasoning: own`."""
+    example, trace = rewrite.example, rewrite.completion.reasoning
+    if rewrite.grade.passed and (mask or not rewrite.trace_fault):
+        thought = Thought(trace) if trace and not mask else None
+        example = replace(example, reference=rewrite.response, thought=thought)
     try:
-        return marked(renderer, rewrite.example.prompt, rewrite.response)
+        return marked(renderer, example)
     except RenderError:
         return None
 
 
-def marked(renderer: Renderer, prompt: Messages, response: str) -> str:
+def marked(renderer: Renderer, example: Example) -> str:
     """The training sequence of a response, with ⟦⟧ around the tokens that loss is taken on. Raises RenderError."""
     spans: list[tuple[bool, list[int]]] = []
-    sequence = renderer.response_row(prompt, response)
+    sequence = renderer.response_row(example.prompt, example.reference, example.thought)
     for token, trained in zip(sequence.input_ids, sequence.trained, strict=True):
         if not spans or spans[-1][0] != trained:
             spans.append((trained, []))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends import answering_class
+from ..backends import answering, answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
 from ..measure.degeneration import degeneration, of_degenerate, sound
 from ..measure.scores import GradeRow, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
+from ..measure.trace_measures import trace_results
 from ..store.experiment import Experiment
 from ..store.rows import read_lines
 from ..tasks import Task
@@ -22,6 +23,7 @@ from .entries import EvaluatedTask
 from .evaluate import grade_stage, items_stage
 from .gap import gap_stage
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
+from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
 from .shift import shift_stage
 
@@ -55,6 +57,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
             "tasks": degeneration({task.task.name: task.rows for task in generated}),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
         },
+        "thinking": _thinking(experiment, context, generated, margin),
         "heldout_loss": loss_results(experiment, context, _compared(context, arms)),
         "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
         "not_evaluated": {
@@ -64,7 +67,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "sweeps": [point.to_json() for point in context.points],
         "gap": experiment.counts("gap") or None,
         "shift": _shift(experiment, context),
-        "data": experiment.counts("data"),
+        "data": {**experiment.counts("data"), **reasoning_use(context)},
         "items": {
             task.name: experiment.counts(items_stage(context, task).name)
             for task in context.tasks.values()
@@ -96,19 +99,40 @@ def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float)
 
 
 def _baseline_arms(experiment: Experiment, context: Context) -> dict[str, Any]:
-    """The arm on the originals that each arm is compared with; `equal` if the two differ in their data alone."""
+    """The arm on the originals that each arm is compared with; `equal` if the two differ in their data alone, and
+    `own_traces` if they would, but for the think traces that the arm is trained on."""
 
     def steps(arm: str) -> list[tuple[Any, ...] | None]:
         counts = [_training(experiment, run.towards or run.name) for run in context.runs_of(arm)]
         return [(found.get("steps"), found.get("sequences")) if found else None for found in counts]
 
+    brought = experiment.counts("data").get("reasoning", 0)
+    found = {}
+    for arm, baseline in context.baselines.items():
+        same = all(a == b for a, b in zip(steps(arm), steps(baseline.arm), strict=False) if a and b)
+        differ = differs_in_blocks(context, arm, baseline.arm, brought)
+        found[arm] = {"against": baseline.arm, "equal": baseline.equal and same and not differ}
+        if baseline.equal and same and decided(context, context.recipe.arms[arm]) == "own":
+            found[arm]["own_traces"] = True
+    return found
+
+
+def _thinking(
+    experiment: Experiment, context: Context, generated: Sequence[_TaskResults], margin: float
+) -> dict[str, Any] | None:
+    """How each arm trains think blocks, and the traces of its answers; None if the model does not think."""
+    if not context.thinks:
+        return None
+    arms, sampling = context.recipe.arms, context.recipe.evaluate.sampling
+    model, backend = context.recipe.model, context.recipe.evaluate.backend
     return {
-        arm: {
-            "against": baseline.arm,
-            "equal": baseline.equal
-            and all(a == b for a, b in zip(steps(arm), steps(baseline.arm), strict=False) if a and b),
-        }
-        for arm, baseline in context.baselines.items()
+        "arms": {name: blocks_of(experiment, context, name) for name, arm in arms.items() if arm.trained},
+        "limits": {
+            "thinking": sampling.max_thinking_tokens,
+            "answer": sampling.max_new_tokens,
+            "separate": answering(backend, model) == "hf",
+        },
+        **trace_results({task.task.name: task.rows for task in generated}, _compared(context, arms), margin),
     }
 
 

@@ -35,6 +35,7 @@ from ..types import Progress, Rewrite, content_id
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
 from .judge_rewrites import apply_judge, ask_judge
+from .reasoning import decided, takes_own_answers
 from .verify import graded, verify_settings
 
 _log = logging.getLogger(__name__)
@@ -59,31 +60,37 @@ class AnswerSet:
 
 
 def check_templates(context: Context) -> None:
-    """Raises ModelError if a chat template of the seed can't be used: it raises, or lets the model think before it
-    answers. A tokenizer that can't be loaded is ignored here: the model may exist only on a server."""
+    """Raises ModelError if a chat template of the seed can't be used: it raises, its thinking can't be turned off, or
+    nothing marks its think traces. A tokenizer that can't be loaded is ignored here: the model may exist only on a
+    server."""
     try:
         tokenizer = load_tokenizer(context.recipe.model)
     except ModelError:
         return
-    for model in (context.recipe.model, rewrites(context).model):
-        load_renderer(model, tokenizer=tokenizer).refuse_thinking()
+    arms = [context.model_of(arm) for arm in context.recipe.arms.values()]
+    for model in (context.recipe.model, rewrites(context).model, *arms):
+        load_renderer(model, tokenizer=tokenizer).refuse_unmarked()
 
 
-def rewrites(context: Context, template: str | None = None, sample: int = 0) -> AnswerSet:
-    """The rewrites by a template, by default the recipe's. `sample` counts the draws."""
+def rewrites(context: Context, template: str | None = None, sample: int = 0, off: bool = False) -> AnswerSet:
+    """The rewrites by a template, by default the recipe's. `sample` counts the draws. `off`: by the seed with thinking
+    turned off."""
     template = template or context.task.template
     assert template is not None
     kind = "" if template == context.task.template else Path(template).stem
-    return _answer_set(context, kind, template, sample)
+    return _answer_set(context, kind, template, sample, off)
 
 
-def own_answers(context: Context) -> AnswerSet:
+def own_answers(context: Context, off: bool = False) -> AnswerSet:
     """The seed's answers to the training prompts, without the reference."""
-    return _answer_set(context, "self", None, 0)
+    return _answer_set(context, "self", None, 0, off)
 
 
-def _answer_set(context: Context, kind: str, template: str | None, sample: int) -> AnswerSet:
+def _answer_set(context: Context, kind: str, template: str | None, sample: int, off: bool) -> AnswerSet:
     own, model = context.recipe.rewrite, context.recipe.model
+    thinks = context.thinks and not off
+    if off:
+        model, kind = model.model_copy(update={"reasoning": "off"}), "-".join(filter(None, [kind, "off"]))
     name = "-".join(filter(None, [kind, f"sample-{sample}" if sample else ""]))
     answering = context.model_settings(model, "rewrite", own.backend)
     wording = None if template is None else context.once(load_template, template)
@@ -96,7 +103,8 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
     folder = f"rewrite/{name}".rstrip("/")
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
-    settings = verify_settings(context)
+    checked = thinks and template is None and not own.own_unchecked
+    settings = verify_settings(context) | ({"must_be_checked": True} if checked else {})
     judged = (f"{folder}/judged.jsonl",) if "judge" in settings else ()
     verifying = Stage(
         f"verify/{name}".rstrip("/"),
@@ -114,6 +122,8 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
         filters=own.filters,
         model=content_id(answering),
         sample=sample,
+        thinks=thinks,
+        must_be_checked=checked,
     )
     if wording:
         model = model.model_copy(update={"chat_template": rewriting_chat_template(model.chat_template, wording)})
@@ -123,10 +133,15 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int) 
 
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
     """The answers that an arm chooses from, preferred ones first. With `best_of` they are draws of the same rewrites,
-    and a larger number shares the draws of a smaller one."""
+    and a larger number shares the draws of a smaller one. With `reasoning: own`, rewrites come after the seed's own
+    answers."""
+    how, kinds = decided(context, arm), arm.answers
+    off = how == "off"
     if arm.best_of:
-        return [rewrites(context, arm.template, sample) for sample in range(arm.best_of)]
-    return [own_answers(context) if kind == "self" else rewrites(context, arm.template) for kind in arm.answers]
+        return [rewrites(context, arm.template, sample, off) for sample in range(arm.best_of)]
+    if how == "own" and kinds == ("rewrites",) and takes_own_answers(context.recipe):
+        kinds = ("self", "rewrites")
+    return [own_answers(context, off) if kind == "self" else rewrites(context, arm.template, off=off) for kind in kinds]
 
 
 def needs_rewrites(context: Context) -> bool:
@@ -252,7 +267,8 @@ def _verify(
     with RowFile(experiment.path(answers.generating.output), reading=True) as rows, ExitStack() as stack:
 
         def selected() -> Iterator[Rewrite]:
-            return graded(answers.rewriter, context, compress(train_examples(experiment), first), rows)
+            examples = compress(train_examples(experiment), first)
+            return graded(answers.rewriter, context, answers.model, examples, rows)
 
         verified = selected()
         if judged := answers.verifying.row_files:

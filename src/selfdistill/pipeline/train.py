@@ -26,10 +26,11 @@ from ..store.stage import Stage
 from ..tasks import Task, get_task
 from ..training.interpolate import interpolate
 from ..training.sequences import trained_example, trained_row
-from ..types import LOADING, Conversation, Progress, Rewrite
+from ..types import LOADING, Conversation, Example, Progress, Rewrite, Thought
 from .choose import choice_stage
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
+from .reasoning import Decision, count_thought, decided, thought_of
 
 # ---- declared
 
@@ -47,8 +48,9 @@ def train_stage(context: Context, run: Run) -> Stage | None:
         return Stage(f"train/{run.name}", output, share, (trained,), other_outputs=(f"{folder}/model",))
     step = "train" if run.train.mask_above is None else "masking"
     settings = {
-        **context.model_settings(context.recipe.model, step),
+        **context.model_settings(context.model_of(arm), step),
         **arm.deciding("train"),
+        **({"reasoning": how} if (how := decided(context, arm)) in ("mask", "empty") else {}),
         "template": arm.template and Path(arm.template).name,
         **({"replay": _replay_settings(context, run.arm, arm.replay)} if arm.replay else {}),
         **run.train.deciding("train"),
@@ -110,18 +112,20 @@ def _train(experiment: Experiment, context: Context, run: Run, progress: Progres
     to_merge = settings.merge and settings.method != "full" and not (folder / "merged").is_dir()
     if stage is None or (experiment.finished(stage) and not to_merge):
         return
-    sources: Counter[str] = Counter()
+    sources, thoughts, model = Counter[str](), Counter[str](), context.model_of(run.config)
     replay: dict[str, int] = {}
     with experiment.run_stage(stage) as record:
         path = folder / "data.jsonl"
-        write_lines(path, _counted(_run_rows(experiment, context, run, replay), sources))
+        write_lines(path, _counted(_run_rows(experiment, context, run, replay), sources, thoughts))
         examples = map(trained_example, read_lines(path))
         report = _without_loss(partial(progress, f"train {run.name}"))
         progress(f"train {run.name}", 0, 0, LOADING)
         if settings.launch and not (folder / "train.json").is_file():
-            launch(path, context.recipe.model, settings, folder, report)
-        result = train(examples, context.recipe.model, settings, folder, report)
+            launch(path, model, settings, folder, report)
+        result = train(examples, model, settings, folder, report)
         record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+        if thoughts:
+            record.counts["think_blocks"] = dict(thoughts.most_common())
         if replay:
             record.counts["replay"] = replay
 
@@ -141,7 +145,8 @@ def launch_commands(experiment: Experiment, context: Context, runs: Sequence[Run
                 f"The arm {run.name} has no train.launch; set train.launch.processes to how many there will be."
             )
         write_lines(folder / "data.jsonl", _run_rows(experiment, context, run, {}))
-        commands[run.name] = launch_command(folder / "data.jsonl", context.recipe.model, run.train, folder)
+        model = context.model_of(run.config)
+        commands[run.name] = launch_command(folder / "data.jsonl", model, run.train, folder)
     return commands
 
 
@@ -149,9 +154,11 @@ def _without_loss(report: Callable[[int, int], None]) -> Callable[[int, int, flo
     return lambda step, steps, _loss: report(step, steps)
 
 
-def _counted(rows: Iterator[dict[str, Any]], sources: Counter[str]) -> Iterator[dict[str, Any]]:
+def _counted(rows: Iterator[dict[str, Any]], sources: Counter[str], thoughts: Counter[str]) -> Iterator[dict[str, Any]]:
     for row in rows:
         sources[row["source"]] += 1
+        if block := count_thought(row.get("thought")):
+            thoughts[block] += 1
         yield row
 
 
@@ -174,7 +181,7 @@ def _run_rows(experiment: Experiment, context: Context, run: Run, replay: dict[s
     `replay` with the counts of the replayed data."""
     config, source = run.config, context.source
     total = experiment.counts("data")["train"]
-    choices = choice_stage(context, config)
+    choices, how = choice_stage(context, config), decided(context, config)
     drawn = draw(total, config.n, source.seed)
     derived = np.zeros(total, bool)
     rows = np.flatnonzero(drawn)
@@ -182,27 +189,32 @@ def _run_rows(experiment: Experiment, context: Context, run: Run, replay: dict[s
     with RowFile(experiment.path(choices.output), reading=True) if choices else nullcontext() as chosen:
         for index, conversation in enumerate(iter_conversations(experiment.path(TRAIN))):
             if drawn[index]:
-                yield from _responses(conversation, chosen if derived[index] else None)
+                yield from _responses(conversation, chosen if derived[index] else None, how)
     if config.replay:
-        yield from _replayed(experiment, context, config.replay, len(rows), replay)
+        for row in _replayed(experiment, context, config.replay, len(rows), replay):
+            yield trained_row(row, row.reference, "replay", thought_of(how, "replay", row.thought))
 
 
-def _responses(conversation: Conversation, choices: RowFile | None) -> Iterator[dict[str, Any]]:
-    """A row for each response of a conversation: the chosen response, or the original if there are no `choices`."""
+def _responses(conversation: Conversation, choices: RowFile | None, how: Decision | None) -> Iterator[dict[str, Any]]:
+    """A row for each response of a conversation: the chosen response, or the original if there are no `choices`. `how`
+    think blocks are trained."""
     for example in conversation.examples():
-        if choices is None:
-            yield trained_row(example, example.reference, "original")
-            continue
-        row = choices.get(example.id)
-        if row is None:
-            raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
-        yield trained_row(example, Rewrite.from_json(row).response, row["source"])
+        response, source, thought = example.reference, "original", example.thought
+        if choices is not None:
+            row = choices.get(example.id)
+            if row is None:
+                raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
+            rewrite, source = Rewrite.from_json(row), row["source"]
+            if rewrite.grade.passed:
+                trace = rewrite.completion.reasoning
+                response, thought = rewrite.response, Thought(trace) if trace else None
+        yield trained_row(example, response, source, thought_of(how, source, thought))
 
 
 def _replayed(
     experiment: Experiment, context: Context, replay: ReplayConfig, rows: int, found: dict[str, int]
-) -> Iterator[dict[str, Any]]:
-    """Rows of other data, unchanged, drawn with the data's seed, without rows that ask a held-out question. Fills
+) -> Iterator[Example]:
+    """Responses of other data, unchanged, drawn with the data's seed, without rows that ask a held-out question. Fills
     `found` with the counts of `usable`, `bad` and `held_out` rows. Raises StageError if there are fewer usable rows
     than `share` asks for."""
     held = {asked_last(row) for row in iter_conversations(experiment.path(HELDOUT_ROWS))}
@@ -219,5 +231,4 @@ def _replayed(
     if count < wanted:
         raise StageError(too_few_to_replay(replay, source, count, rows))
     for conversation in compress(usable(), draw(count, wanted, context.source.seed)):
-        for example in conversation.examples():
-            yield trained_row(example, example.reference, "replay")
+        yield from conversation.examples()

@@ -11,8 +11,9 @@ from ..errors import ModelError, RenderError
 from ..generation.rewriter import Rewriter
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
+from ..recipe import ModelConfig
 from ..store.rows import RowFile
-from ..types import Example, Grade, Rewrite, shown_turns
+from ..types import Example, Grade, Rewrite, Thought, shown_turns
 from .context import Context
 from .judge_rewrites import judge_settings
 
@@ -32,11 +33,15 @@ def _longest(context: Context) -> int | None:
     return min((recipe.arm_train(arm).max_length for arm in recipe.arms.values() if arm.trained), default=None)
 
 
-def graded(rewriter: Rewriter, context: Context, examples: Iterable[Example], rows: RowFile) -> Iterator[Rewrite]:
-    """The answer in `rows` to each example with its grade. Raises StageError if one is missing. Without a local
-    tokenizer (the model may exist only on a server) rewrites that can't be trained on are not found."""
+def graded(
+    rewriter: Rewriter, context: Context, model: ModelConfig, examples: Iterable[Example], rows: RowFile
+) -> Iterator[Rewrite]:
+    """The answer in `rows` to each example with its grade; `model` gave the answers. Raises StageError if one is
+    missing. Without a local tokenizer (the model may exist only on a server) rewrites that can't be trained on are not
+    found."""
+    seed = context.recipe.model.model_copy(update={"reasoning": model.reasoning})
     try:
-        renderer = load_renderer(context.recipe.model)
+        renderer = load_renderer(seed)
     except ModelError:
         return rewriter.select(examples, rows, None)
     return _fitting(rewriter.select(examples, rows, renderer.untrainable), context, renderer)
@@ -51,19 +56,23 @@ def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) 
         return
     limit = min(filter(None, (_longest(context), window)), default=sys.maxsize)
     for rewrite in rewrites:
-        near = rewrite.example.tools or _bytes(rewrite) > limit - _OVERHEAD
-        long = rewrite.grade.passed and near and _tokens(renderer, rewrite) > limit
-        yield replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt")) if long else rewrite
+        if rewrite.grade.passed and (rewrite.example.tools or _bytes(rewrite) > limit - _OVERHEAD):
+            if _tokens(renderer, rewrite) > limit:
+                rewrite = replace(rewrite, grade=Grade("fail", f"over {limit:,} tokens with its prompt"))
+            elif _tokens(renderer, rewrite, Thought(rewrite.completion.reasoning)) > limit:
+                rewrite = replace(rewrite, trace_fault=f"over {limit:,} tokens with its prompt and think trace")
+        yield rewrite
 
 
 def _bytes(rewrite: Rewrite) -> int:
-    """The bytes of prompt and rewrite, which have no more tokens than bytes."""
-    return sum(len(text.encode()) for _, text in shown_turns(rewrite.example.prompt)) + len(rewrite.response.encode())
+    """The bytes of prompt, think trace and rewrite, which have no more tokens than bytes."""
+    texts = [*(text for _, text in shown_turns(rewrite.example.prompt)), rewrite.completion.reasoning, rewrite.response]
+    return sum(len(text.encode()) for text in texts)
 
 
-def _tokens(renderer: Renderer, rewrite: Rewrite) -> int:
-    """The tokens of the rewrite's training sequence; 0 if its prompt can't be rendered, which no answer changes."""
+def _tokens(renderer: Renderer, rewrite: Rewrite, thought: Thought | None = None) -> int:
+    """The tokens of the rewrite's training sequence; 0 if it can't be rendered, which has been noticed before."""
     try:
-        return len(renderer.response_row(rewrite.example.prompt, rewrite.response).input_ids)
+        return len(renderer.response_row(rewrite.example.prompt, rewrite.response, thought).input_ids)
     except RenderError:
         return 0

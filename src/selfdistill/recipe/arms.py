@@ -82,6 +82,9 @@ class ArmConfig(Settings):
     """Rows to train on; null for all."""
     template: Annotated[str | None, IsPath(TEMPLATES), Mark(resolved=True)] = None
     """Rewriting template in place of rewrite.template."""
+    reasoning: Annotated[Literal["own", "mask", "empty", "off"] | None, Mark(resolved=True)] = None
+    """Think blocks of this arm, in place of model.reasoning. `empty` trains an empty block before each answer, as
+    fine-tuning on rows without reasoning does by mistake."""
     best_of: int | None = Field(default=None, gt=1)
     """Rewrites to draw per row; the likeliest under the seed of those that pass is used."""
     of: Annotated[str | None, Mark(resolved=True)] = None
@@ -117,6 +120,8 @@ class ArmConfig(Settings):
             raise ValueError(f"`template` is how responses are rewritten, and `data: {self.data}` uses no rewrites")
         if self.kind.weights == "seed" and self.replay:
             raise ValueError("`data: none` trains nothing: leave out replay")
+        if self.reasoning is not None and not self.trained:
+            raise ValueError(f"`reasoning` is how an arm is trained, and `data: {self.data}` trains nothing")
         return self
 
     @property

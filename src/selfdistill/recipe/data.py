@@ -104,6 +104,9 @@ class RewriteConfig(Settings):
     """Check of rewrites and of answers to the target task: a name, a mapping with options, all_of with a list of
     graders, or file.py:function; null is the grader of the task."""
     filters: Annotated[Filters, reruns("verify", "choose")] = Filters()
+    own_unchecked: Annotated[bool, reruns("verify", "choose", resolved=True)] = False
+    """For `reasoning: own`: also train on the seed's own traces and answers that no grader compared with the
+    reference."""
     min_accepted: Annotated[float, keeps(), Field(ge=0, le=1)] = 0.05
     """Stop if a smaller share of the rewrites is accepted, or kept without a check of the content."""
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from .settings import IsPath, Mark, Settings, keeps, reruns
 
@@ -101,6 +107,10 @@ class ModelConfig(Settings):
     """How messages become text: the model's own chat template (`chat`), the paper's `alpaca`, or a Jinja file."""
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, such as `enable_thinking: false`."""
+    reasoning: Annotated[Literal["own", "mask", "off"] | None, Mark(resolved=True)] = None
+    """For a model that thinks before it answers. `own`: train on the seed's own think traces. `mask`: train on answers
+    after a think block that is present, but not trained on. `off`: thinking is turned off everywhere. null is own; a
+    model that does not think ignores the key (docs/thinking.md)."""
     tools_in: Annotated[Literal["template", "system"], Mark(resolved=True)] = "template"
     """Where a row's tools are shown: by the chat template, or written into the system turn, for templates that ignore
     tools."""
@@ -148,6 +158,9 @@ class Sampling(Settings):
     """Draw from this many of the likeliest tokens; 0 for all."""
     max_new_tokens: int = Field(default=512, gt=0)
     """Limit of an answer; a rewrite that reaches it is rejected."""
+    max_thinking_tokens: int | None = Field(default=None, gt=0)
+    """Limit of a think trace, in addition to the limit of the answer after it; null: trace and answer share
+    max_new_tokens."""
     stop_loops: bool = True
     """End an answer that repeats the same tokens without end, as `loop`, before it reaches the limit."""
     seed: int = Field(default=0, ge=0)
@@ -163,3 +176,16 @@ class Sampling(Settings):
         if preset not in SAMPLING_PRESETS:
             raise ValueError(f"there is no preset {preset!r}; choose {' or '.join(SAMPLING_PRESETS)}")
         return {**SAMPLING_PRESETS[preset], **{key: value for key, value in values.items() if key != "preset"}}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a limit of think traces, the values that identify the answers of earlier versions."""
+        values: dict[str, Any] = write(self)
+        if values.get("max_thinking_tokens") is None:
+            values.pop("max_thinking_tokens", None)
+        return values
+
+    @property
+    def most_tokens(self) -> int:
+        """The most new tokens of a completion: of its think trace and its answer."""
+        return self.max_new_tokens + (self.max_thinking_tokens or 0)

@@ -88,6 +88,13 @@ class Recipe(Settings):
         trained = [other for other, its in self.arms.items() if its.trained]
         if arm.of is not None and arm.of not in trained:
             raise ValueError(f"arm {name}: `of: {arm.of}` names no arm that is trained; choose {', '.join(trained)}")
+        if arm.reasoning == "empty" and "empty" not in name:
+            raise ValueError(
+                f"arm {name}: `reasoning: empty` trains empty think blocks on purpose; call it {name}-empty, so that "
+                "every table says so"
+            )
+        if self.model.reasoning == "off" and arm.reasoning not in (None, "off"):
+            raise ValueError(f"arm {name}: `reasoning: {arm.reasoning}` needs thinking, and model.reasoning is off")
         if arm.best_of and self.rewrite.sampling.temperature == 0:
             raise ValueError(
                 f"arm {name}: best_of {arm.best_of} greedy rewrites would all be the same; set "

@@ -77,7 +77,7 @@ class Settings(BaseModel):
         plain, found = self.model_dump(mode="json"), {}
         for name, field in type(self).model_fields.items():
             mark, value = mark_of(field), getattr(self, name)
-            if not mark.resolved and step in mark.narrow(frozenset(STEPS), self):
+            if name in plain and not mark.resolved and step in mark.narrow(frozenset(STEPS), self):
                 found[name] = value.deciding(step) if isinstance(value, Settings) else plain[name]
         return found
 

@@ -81,10 +81,15 @@ class Findings:
         ]
 
     def headline_arms(self) -> list[str]:
-        """The first arm that differs from its baseline arm only in its data, after that baseline arm; if there is no
-        such pair, the first two arms that were compared with the seed."""
+        """The first arm that differs from its baseline arm only in its data, and in own think traces if the model
+        thinks, after that baseline arm; if there is no such pair, the first two arms that were compared with the
+        seed."""
         compared = [arm for arm in self.arms if self.loss_change(arm) or self.glance([arm])]
-        equal = ((pair["against"], pair["arm"]) for pair in self.pairs() if pair["equal"])
+        equal = (
+            (pair["against"], pair["arm"])
+            for pair in self.pairs()
+            if pair["equal"] or self.baseline_arms[pair["arm"]].get("own_traces")
+        )
         return [arm for arm in next(equal, tuple(compared)[:2]) if arm in compared]
 
     def by_seed(self) -> list[JsonRow]:

@@ -22,6 +22,7 @@ from .saved import Saved, read_experiment
 from .sentences import headline
 from .svg import marker_icon
 from .text import BUCKETS, WORDS, figure
+from .think_traces import MEASURES, STATES, trace_rows
 
 _MAX_REASONS = 25
 
@@ -95,6 +96,9 @@ def _report(
         figures=page_figures(material),
         endings=list(ENDINGS.values()),
         degeneration=degeneration_rows(findings, saved.verdict.get("degeneration", {})),
+        traces=trace_rows(findings, saved.verdict.get("thinking")),
+        trace_measures=list(MEASURES.values()),
+        trace_states=list(STATES.values()),
         losses=loss_rows(findings),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,

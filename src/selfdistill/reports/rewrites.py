@@ -123,6 +123,8 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
                 "prompt": [[cut(role), cut(text)] for role, text in shown_turns(example.prompt)],
                 "original": cut(example.reference),
                 "rewrite": cut(completion.text),
+                **({"trace": cut(completion.reasoning)} if completion.reasoning else {}),
+                **({"fault": cut(rewrite.trace_fault)} if rewrite.trace_fault else {}),
                 "finish": cut(completion.finish),
                 "tokens": completion.tokens,
                 "error": cut(completion.error),

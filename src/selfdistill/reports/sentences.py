@@ -14,6 +14,7 @@ from .findings import Findings, JsonRow
 from .kept import kept_sentence, nearly_vanilla
 from .loss_sentences import loss_headline, loss_notes, loss_summary
 from .text import change_size, during, percent, points, scope
+from .think_traces import block_notes, trace_sentences
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
 _FLOOR = 0.1
@@ -95,6 +96,7 @@ def summary(verdict: JsonRow) -> list[str]:
             f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
         )
     sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
+    sentences += trace_sentences(findings, verdict.get("thinking"))
     sentences += loss_summary(findings, arms)
     sentences += _curves(findings, verdict["sweeps"])
     for arm in arms:
@@ -204,6 +206,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
     if caveats["no_sandbox"]:
         yield "sandbox: none. Programs that a model wrote ran without a sandbox."
     yield from data_notes(data)
+    yield from block_notes(verdict.get("thinking"), verdict["baseline_arms"])
     for task, counts in verdict["items"].items():
         yield from item_notes(task, counts)
     yield from _left_out(verdict["settings_left_out"])
@@ -301,7 +304,8 @@ def _unanswered(task: JsonRow) -> Iterator[str]:
     if said:
         yield (
             f"{task['task']}: replies that end inside their think trace have no answer and count as not passed "
-            f"({', '.join(said)}). Raise the task's max_new_tokens, or turn thinking off in model.template_kwargs."
+            f"({', '.join(said)}). Raise evaluate.sampling.max_thinking_tokens or the task's max_new_tokens, or set "
+            "model.reasoning to off."
         )
 
 

@@ -12,6 +12,7 @@ from .findings import Findings, JsonRow
 from .kept import nearly_vanilla, outcomes
 from .loss_sentences import loss_rows, nats
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
+from .think_traces import MEASURES, Measure, trace_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,6 +76,41 @@ def degeneration_table(verdict: dict[str, Any]) -> Table | None:
             cells += [Text(f"{percent(row.value)} {bounds(row.low, row.high)}"), _moved(row.change)]
             table.add_row(*cells, Text(counts or "–"), end_section=row is of_task[-1])
     return table
+
+
+def trace_table(verdict: dict[str, Any]) -> Table | None:
+    """The think traces of each arm; None if the model does not think."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = visible_json(verdict)
+    rows = trace_rows(Findings.of(shown), shown.get("thinking"))
+    if not rows:
+        return None
+    title = "Think traces, with 95 % intervals and changes against the seed"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "arm", *MEASURES.values(), "not valid"):
+        table.add_column(name, overflow="fold")
+    for task, group in groupby(rows, key=lambda row: row.task):
+        for place, row in enumerate(of_task := list(group)):
+            counts = ", ".join(f"{count(number)} {name}" for name, number in row.counts.items() if number)
+            cells = [Text("" if place else shorten(task, 20)), Text(shorten(row.arm, 14))]
+            cells += [
+                Text.assemble(f"{each.value} {each.interval} ", *([_sized(each)] if each.change else []))
+                for each in row.measures
+            ]
+            table.add_row(*cells, Text(counts or "–"), end_section=row is of_task[-1])
+    return table
+
+
+def _sized(measure: Measure) -> Text:
+    from rich.text import Text
+
+    assert measure.change is not None
+    word = measure.change["word"]
+    sign = WORDS[word][0]
+    return Text(f"{measure.sized(measure.change['difference'])} {sign}", style=_COLORS.get(word, ""))
 
 
 def loss_table(verdict: dict[str, Any]) -> Table | None:
@@ -201,6 +237,11 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
         lines.append(f"  {count(number):>7}  {percent(number / rows):>5} %  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:
         lines.append(f"  {count(sum(number for _, number in rest)):>7}           {count(len(rest))} rarer reasons")
+    if traces := acceptance.get("traces"):
+        faults = ", ".join(f"{count(n)} {escape(shorten(visible(why), 56))}" for why, n in traces["faults"].items())
+        lines.append(
+            f"Think traces of these that can be trained on: {count(traces['usable'])}; not: {faults or 'none'}"
+        )
     if few := nearly_vanilla(acceptance):
         lines.append(few)
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RenderError, StageError
-from ..types import Example, messages_from_json, messages_json
+from ..types import Example, Thought, messages_from_json, messages_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,8 @@ class TrainingData:
 
 
 def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_unusable: bool) -> TrainingData:
-    """Render each example: `prompt`, then `reference`, which is trained on. A sequence has at most `limit` tokens.
+    """Render each example: `prompt`, then its think block if the model thinks, then `reference`, which is trained on. A
+    sequence has at most `limit` tokens.
 
     Raises DataError if there are no rows, and StageError if rows are too long or have no token to train on and
     `allow_unusable` is False, or if no row is left.
@@ -75,7 +76,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
         data.rows += 1
         row, reason = None, ""
         try:
-            row = renderer.response_row(example.prompt, example.reference)
+            row = renderer.response_row(example.prompt, example.reference, example.thought)
         except RenderError as error:
             reason = str(error)
         if row is None or not any(row.trained[1:]):
@@ -131,18 +132,22 @@ def mask_unlikely(data: TrainingData, scores: Iterable[Scored], above: float) ->
         raise StageError(f"train.mask_above={above:g} leaves no token to train on; raise it (ln 2.5 = 0.916 is usual).")
 
 
-def trained_row(example: Example, response: str, source: str) -> dict[str, Any]:
-    """A line of an arm's data.jsonl: the response to train on, the prompt before it, and the source of the response."""
-    return {"id": example.id, "source": source, "prompt": messages_json(example.prompt), "response": response}
+def trained_row(example: Example, response: str, source: str, thought: Thought | None = None) -> dict[str, Any]:
+    """A line of an arm's data.jsonl: the response to train on, the prompt before it, the source of the response, and
+    for a model that thinks its think block."""
+    row = {"id": example.id, "source": source, "prompt": messages_json(example.prompt), "response": response}
+    return row if thought is None else {**row, "thought": thought.to_json()}
 
 
 def trained_example(row: dict[str, Any]) -> Example:
     """The example to train on, from a row that `trained_row` returned."""
-    return Example(row["id"], messages_from_json(row["prompt"]), row["response"])
+    thought = Thought(**row["thought"]) if "thought" in row else None
+    return Example(row["id"], messages_from_json(row["prompt"]), row["response"], thought=thought)
 
 
 def hashed(examples: Iterable[Example], digest: hashlib.blake2b) -> Iterator[Example]:
-    """Yield the examples unchanged, and add the prompt and the response of each example to `digest`."""
+    """Yield the examples unchanged, and add the prompt, the response and the thought of each example to `digest`."""
     for example in examples:
-        digest.update(json.dumps([messages_json(example.prompt), example.reference]).encode() + b"\n")
+        thought = [example.thought.to_json()] if example.thought else []
+        digest.update(json.dumps([messages_json(example.prompt), example.reference, *thought]).encode() + b"\n")
         yield example

@@ -13,6 +13,7 @@ from .messages import (
     Message,
     Messages,
     Role,
+    Thought,
     messages_from_json,
     messages_json,
     read_reply,
@@ -27,6 +28,7 @@ __all__ = [
     "Message",
     "Messages",
     "Role",
+    "Thought",
     "messages_from_json",
     "messages_json",
     "read_reply",
@@ -72,12 +74,16 @@ def content_id(*parts: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One response to train on or to score: the turns before it (`prompt`) and the original response (`reference`)."""
+    """One response to train on or to score: the turns before it (`prompt`) and the original response (`reference`).
+
+    `thought` is the reasoning before the response. A model that does not think ignores it; without it, a model that
+    thinks gets an empty block that is not trained on. The id does not depend on it."""
 
     id: str
     prompt: Messages
     reference: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    thought: Thought | None = None
 
     @classmethod
     def of(cls, prompt: Messages, reference: str, extra: Mapping[str, Any] | None = None) -> Example:
@@ -100,19 +106,20 @@ class Example:
         return read_reply(self.reference)[1] if self.tools else ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "prompt": messages_json(self.prompt), "reference": self.reference, "extra": self.extra}
+        row = {"id": self.id, "prompt": messages_json(self.prompt), "reference": self.reference, "extra": self.extra}
+        return row if self.thought is None else {**row, "thought": self.thought.to_json()}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Example:
-        return cls(**{**row, "prompt": messages_from_json(row["prompt"])})
+        thought = Thought(**row["thought"]) if "thought" in row else None
+        return cls(**{**row, "prompt": messages_from_json(row["prompt"]), "thought": thought})
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """One data row: a chat with at least one assistant turn. Each assistant turn is an `Example`, except `untrained`.
 
-    `untrained` holds the indices of the assistant turns that are context only. The reasoning of a turn is not part of
-    its response: models that think are not trained.
+    `untrained` holds the indices of the assistant turns that are context only.
     """
 
     messages: Messages
@@ -125,11 +132,13 @@ class Conversation:
         return tuple(index for index, message in enumerate(self.messages) if message.reasoning)
 
     def examples(self) -> list[Example]:
-        return [
-            Example.of(self.messages[:turn], message.text, self.extra)
-            for turn, message in enumerate(self.messages)
-            if message.role == "assistant" and turn not in self.untrained
-        ]
+        found = []
+        for turn, message in enumerate(self.messages):
+            if message.role == "assistant" and turn not in self.untrained:
+                example = Example.of(self.messages[:turn], message.text, self.extra)
+                thought = Thought(message.reasoning) if message.reasoning else None
+                found.append(replace(example, thought=thought) if thought else example)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"messages": messages_json(self.messages), "extra": self.extra}
@@ -155,8 +164,9 @@ class Prompt:
 class Completion:
     """A backend's answer. `finish` is stop (the model ended its turn), length (cut off at the limit), loop (cut off
     because it repeats itself without end) or error (see `error`). A `transient` error is the engine's and not the
-    prompt's: the next run asks again. `raw` is the text as the model wrote it, if it called tools in another form than
-    that of `write_reply`."""
+    prompt's: the next run asks again. `raw` is the text as the model wrote it, if `text` is another form of it, or
+    a part of it. `reasoning` is the think trace if it is not part of `text`. `thinking_tokens` are the trace's tokens
+    with its marks, None if they were not counted."""
 
     id: str
     text: str
@@ -165,6 +175,8 @@ class Completion:
     error: str | None = None
     transient: bool = False
     raw: str | None = None
+    reasoning: str = ""
+    thinking_tokens: int | None = None
 
     @property
     def cut_off(self) -> bool:
@@ -176,8 +188,9 @@ class Completion:
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "text": self.text, "finish": self.finish, "tokens": self.tokens, "error": self.error}
-        raw = {} if self.raw is None else {"raw": self.raw}
-        return {**row, **({"transient": True} if self.transient else {}), **raw}
+        more = {"raw": self.raw, "reasoning": self.reasoning or None, "thinking_tokens": self.thinking_tokens}
+        transient = {"transient": True} if self.transient else {}
+        return {**row, **transient, **{name: value for name, value in more.items() if value is not None}}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Completion:
@@ -213,11 +226,15 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """An example, the seed model's rewrite of its response, and the grade on it (eq. 4 of the paper)."""
+    """An example, the seed model's rewrite of its response, and the grade on it (eq. 4 of the paper).
+
+    For a model that thinks, the completion's text is the answer, which is graded, and `trace_fault` is why its think
+    trace can't be trained on; None if it can, or if the model does not think."""
 
     example: Example
     completion: Completion
     grade: Grade
+    trace_fault: str | None = None
 
     @property
     def source(self) -> Literal["rewrite", "original"]:
@@ -229,13 +246,14 @@ class Rewrite:
         return self.completion.text if self.grade.passed else self.example.reference
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        row = {
             "id": self.example.id,
             "source": self.source,
             "example": self.example.to_json(),
             "completion": self.completion.to_json(),
             "grade": self.grade.to_json(),
         }
+        return row if self.trace_fault is None else {**row, "trace_fault": self.trace_fault}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Rewrite:
@@ -244,6 +262,7 @@ class Rewrite:
             Example.from_json(row["example"]),
             Completion.from_json(row["completion"]),
             Grade.from_json(row["grade"]),
+            row.get("trace_fault"),
         )
 
 

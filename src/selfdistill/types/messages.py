@@ -22,6 +22,17 @@ class FunctionCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """The think block before a response: its text, which may be empty, and whether it is trained on."""
+
+    text: str = ""
+    trained: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {"text": self.text, "trained": self.trained}
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a chat. A last message with role assistant is a prefill: the model continues it.
 

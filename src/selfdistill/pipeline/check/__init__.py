@@ -155,7 +155,7 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, folder:
         renderer = load_renderer(context.recipe.model)
         rewriting = load_renderer(rewrites(context).model)
         for render in (renderer, rewriting):
-            render.refuse_thinking()
+            render.refuse_unmarked()
             for row in rows:
                 render.refuse_tools(row.messages)
     except SelfDistillError as error:
@@ -165,7 +165,7 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, folder:
     if rows:
         first = rows[0].examples()[0]
         _show(found, "rewriting", lambda: rewriting.text(rewrites(context).rewriter.prompt(first).messages))
-        _show(found, "training, with what is trained in ⟦⟧", lambda: marked(renderer, first.prompt, first.reference))
+        _show(found, "training, with what is trained in ⟦⟧", lambda: marked(renderer, first))
         _control_tokens(renderer, folder / "train.jsonl", found)
     for kind, messages in asked:
         _show(found, kind, partial(renderer.text, messages))

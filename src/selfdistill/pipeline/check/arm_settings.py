@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from ...recipe import ArmConfig
 from ..context import Context
 from ..entries import has_grader
+from ..reasoning import LABELS, decided
 from ..train import replay_source
+from .thinking_settings import reasoning_lines, reasoning_warnings
 
 
 def arm_lines(context: Context) -> Iterator[str]:
@@ -15,6 +17,7 @@ def arm_lines(context: Context) -> Iterator[str]:
     if any("self" in arm.answers for arm in recipe.arms.values()):
         own = recipe.rewrite
         yield f"self      the training prompts as they are, at most {own.sampling.max_new_tokens} tokens, same grader"
+    yield from reasoning_lines(context)
     for name, arm in recipe.arms.items():
         if arm.kind.weights == "seed":
             yield f"arm       {name}: {arm.kind.label}"
@@ -42,12 +45,15 @@ def _data(context: Context, arm: ArmConfig) -> str:
     if arm.replay:
         _, source = replay_source(arm.replay)
         parts.append(f"with {arm.replay.share * 100:g} % as many rows of {source.path}")
+    if (how := decided(context, arm)) and (arm.reasoning or how != "own" or arm.answers):
+        parts.append(LABELS[how])
     if (above := context.recipe.arm_train(arm).mask_above) is not None:
         parts.append(f"no loss on tokens over {above:g} nats")
     return ", ".join(parts)
 
 
 def arm_warnings(context: Context) -> Iterator[str]:
+    yield from reasoning_warnings(context)
     own = [name for name, arm in context.recipe.arms.items() if "self" in arm.answers]
     if own and not has_grader(context.recipe):
         yield (

@@ -150,7 +150,7 @@ def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str
         return None
     model, kind = rewrites(work.context).model, backend_class(backend)
     # As many rows per batch as in a run, although fewer tokens are drawn.
-    rows = max(1, recipe.model.batch_tokens // (max(tokens) + sampling.max_new_tokens))
+    rows = max(1, recipe.model.batch_tokens // (max(tokens) + sampling.most_tokens))
     batch = {"batch_tokens": min(rows, len(prompts)) * (max(tokens) + _TOKENS + 1)} if kind.forms_batches else {}
     job = {
         "backend": backend,
@@ -191,7 +191,8 @@ def _rewriting(work: _Work, speed: Mapping[str, Any]) -> Range:
 
 
 def _limit(work: _Work) -> int:
-    return work.context.recipe.rewrite.sampling.max_new_tokens
+    sampling = work.context.recipe.rewrite.sampling
+    return sampling.most_tokens if work.context.thinks else sampling.max_new_tokens
 
 
 def _answering(work: _Work, speed: Mapping[str, Any]) -> Range:
@@ -200,7 +201,8 @@ def _answering(work: _Work, speed: Mapping[str, Any]) -> Range:
         task = work.context.tasks[name]
         if task.sampling:
             count = min(count, task.entry.n or count) * task.entry.samples * runs
-            low, high = _range(work, speed, count, work.prompt, task.sampling.max_new_tokens, 0)
+            limit = task.sampling.most_tokens if work.context.thinks else task.sampling.max_new_tokens
+            low, high = _range(work, speed, count, work.prompt, limit, 0)
             least, most = least + low, most + high
     return least + runs * speed["load"], most + runs * speed["load"]
 
@@ -240,7 +242,10 @@ def _probe_training(work: _Work, settings: TrainConfig, found: TimeEstimate) -> 
     steps = 2 if sum(tokens[:micro]) <= _STEP_TOKENS and len(longest) > micro else 1
     wanted = {int(work.lengths.rows[i]) for i in longest[: steps * micro]}
     examples = (example for row, example in examples_of(work.train) if row in wanted)
-    rows = [trained_row(example, example.reference, "original") for example in islice(examples, steps * micro)]
+    rows = [
+        trained_row(example, example.reference, "original", example.thought)
+        for example in islice(examples, steps * micro)
+    ]
     changes = {
         "max_steps": steps, "batch_size": micro, "launch": None, "merge": False, "mask_above": None,
         "allow_unusable_rows": True, "extra": {**settings.extra, "save_strategy": "no"},

@@ -43,9 +43,9 @@ function marked(tokens, sharedWords, mark) {
   return parts;
 }
 
-function side(title, chosen, parts) {
+function side(title, chosen, parts, ...above) {
   return element("div", { className: chosen ? "side chosen" : "side" },
-    element("h3", {}, title + (chosen ? " · trained on" : "")),
+    element("h3", {}, title + (chosen ? " · trained on" : "")), ...above,
     element("pre", { dir: "auto", tabIndex: 0 }, ...parts));
 }
 
@@ -62,9 +62,11 @@ function pair(row) {
   }
   if (!row.rewrite) rewrite = [row.error ? "" : "(empty)"];
   if (row.error) rewrite = [`(error: ${row.error})`];
+  const trace = row.trace ? [folded("think trace", row.trace, element("pre", { dir: "auto", tabIndex: 0 }, row.trace))] : [];
+  if (row.fault) trace.push(element("p", { className: "small" }, `Not trained on with its trace: ${row.fault}.`));
   return element("div", { className: "sides" },
     side("original", row.source === "original", original),
-    side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note, row.source !== "original", rewrite));
+    side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note, row.source !== "original", rewrite, ...trace));
 }
 
 const OUTCOMES = {
@@ -83,7 +85,7 @@ function card(row) {
 }
 
 function texts(row) {
-  return [...row.prompt.map(([, content]) => content), row.original, row.rewrite, row.reason, row.expected, row.found,
+  return [...row.prompt.map(([, content]) => content), row.original, row.rewrite, row.trace, row.fault, row.reason, row.expected, row.found,
     row.error, row.id, `row ${row.row}`];
 }
 
