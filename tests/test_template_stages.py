@@ -29,6 +29,7 @@ THINKS = CHATML.replace(
     "assistant\n{% if enable_thinking is defined and not enable_thinking %}<think></think>{% else %}<think>{% endif %}"
     "{% endif %}",
 )
+ALWAYS_THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
 DATED = "Today is {{ strftime_now('%d %b %Y') }}.\n" + CHATML
 DATED_BY_ARGUMENT = "Today is {{ date_string if date_string is defined else strftime_now('%d %b %Y') }}.\n" + CHATML
 REFUSES = CHATML.replace(
@@ -68,16 +69,23 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["check", "run", "rewrite", "train", "evaluate"])
-def test_every_command_refuses_a_template_that_thinks(tmp_path: Path, command: Callable[..., Done], name: str) -> None:
-    recipe = recipe_in(tmp_path, THINKS)
+def test_every_command_refuses_to_turn_thinking_off_without_a_switch(
+    tmp_path: Path, command: Callable[..., Done], name: str
+) -> None:
+    recipe = recipe_in(tmp_path, ALWAYS_THINKS, model={"reasoning": "off"})
     where = ["--no-probe"] if name == "check" else ["--dir", tmp_path / "run"]
     done = command(name, recipe, *where)
     assert done.code == 2
-    assert "turn this off with model.template_kwargs: {enable_thinking: false}" in done.said
+    assert "has no switch for this, so model.reasoning can't be off" in done.said
     assert not list(tmp_path.glob("run/rewrite/*")), "nothing was asked"
-    off = "model.template_kwargs.enable_thinking=false"
-    if name in ("check", "rewrite"):
-        assert command(name, recipe, off, *where).code == 0
+
+
+def test_thinking_is_turned_off_by_the_switch(
+    tmp_path: Path, command: Callable[..., Done], rendered: list[str]
+) -> None:
+    recipe = recipe_in(tmp_path, THINKS, model={"reasoning": "off"})
+    assert command("rewrite", recipe, "--dir", tmp_path / "run").code == 0
+    assert "<think></think>" in command("check", "--no-probe", recipe).said
 
 
 def test_a_rewrite_with_a_mark_of_reasoning_is_not_accepted(tmp_path: Path, server: Server) -> None:

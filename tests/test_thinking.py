@@ -23,8 +23,11 @@ from selfdistill.grading import make_grader
 from selfdistill.grading.trace_states import hedging, trace_state
 from selfdistill.measure.trace_measures import trace_results, trace_row
 from selfdistill.models.renderer import Renderer
+from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.reasoning import thought_of
+from selfdistill.pipeline.rewrite import answer_sets
 from selfdistill.recipe import ArmConfig, Filters, ModelConfig, Recipe, Sampling
-from selfdistill.types import Completion, Example, Finish, Message, Prompt
+from selfdistill.types import Completion, Example, Finish, Message, Prompt, Thought
 
 # As Qwen 3's: the model opens its think block itself, reasoning of the last turn is shown, and there is a switch.
 QWEN = CHATML.replace(
@@ -88,20 +91,7 @@ def answers(body: dict[str, Any], _number: int = 0) -> Any:
     return reply(right if number % 3 == 1 else "<think>\nNo idea.\n</think>\n\nIt is 1000.")
 
 
-@pytest.fixture
-def finished(tmp_path: Path, server: Server) -> tuple[dict[str, Any], Path]:
-    server.script = answers
-    verdict = run(load_recipe(recipe_in(tmp_path, server)), tmp_path / "run")
-    return verdict, tmp_path / "run"
-
-
-def numbers(folder: Path) -> list[int]:
-    rows = read_rows(folder / "data" / "train.jsonl")
-    return [int(re.findall(r"\d+", row["messages"][0]["content"])[0]) for row in rows]
-
-
-def test_own_traces_come_in_three_steps_and_every_arm_says_what_it_trains(finished: Any) -> None:
-    verdict, folder = finished
+def the_blocks_of_each_arm(folder: Path, verdict: dict[str, Any]) -> None:
     rows = {
         arm: {int(re.findall(r"\d+", row["prompt"][-1]["content"])[0]): row for row in read_rows(path)}
         for arm in ARMS
@@ -130,20 +120,34 @@ def test_own_traces_come_in_three_steps_and_every_arm_says_what_it_trains(finish
     assert equal == {"sdft": False, "sdft-mask": True, "vanilla-empty": False, "vanilla-off": False}
 
 
-def test_traces_are_reported_by_arm_on_the_page_too(finished: Any) -> None:
-    verdict, folder = finished
+def the_traces_of_each_arm(folder: Path, verdict: dict[str, Any]) -> None:
     (task,) = verdict["thinking"]["tasks"]
     assert set(task["arms"]) == ARMS.keys() - {"vanilla-off"}, "an arm that does not think has no traces to report"
     for of in task["arms"].values():
-        assert of["n"] == 2
-        assert sum(of["states"].values()) == 2
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Think traces</h2>" in page
+        assert of["n"] == sum(of["states"].values()) == 2
+    assert "<h2>Think traces</h2>" in (folder / "report.html").read_text(encoding="utf-8")
     grades = read_rows(folder / "arms" / "seed" / "evaluate" / "heldout" / "grades.jsonl")
     assert {trace["state"] for row in grades for trace in row["traces"]} <= {"missing", "empty", "truncated"}
 
 
-def test_check_and_terminal_say_what_happens(tmp_path: Path, server: Server, command: Callable[..., Done]) -> None:
+def test_a_run_trains_and_reports_think_blocks(tmp_path: Path, server: Server, command: Callable[..., Done]) -> None:
+    server.script = answers
+    folder = tmp_path / "run"
+    done = command("run", recipe_in(tmp_path, server), "--dir", folder)
+    assert done.code == 0, done.said
+    assert "Think traces of these that can be trained on: 5; not: 5 its think trace: talks about" in done.said
+    assert "Think traces, with 95 % intervals" in done.said
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    the_blocks_of_each_arm(folder, verdict)
+    the_traces_of_each_arm(folder, verdict)
+    assert command("export", folder, "--to", "trl").code == 0
+    exported = [row["completion"][0] for row in read_rows(folder / "export" / "trl" / "run_sdft.jsonl")]
+    assert (
+        sum("reasoning_content" in turn for turn in exported) == verdict["thinking"]["arms"]["sdft"]["blocks"]["traces"]
+    )
+
+
+def test_check_says_what_happens(tmp_path: Path, server: Server, command: Callable[..., Done]) -> None:
     server.script = answers
     recipe = recipe_in(tmp_path, server)
     done = command("check", recipe, "--no-probe")
@@ -152,26 +156,29 @@ def test_check_and_terminal_say_what_happens(tmp_path: Path, server: Server, com
     assert "(1) the seed's own trace and answer" in done.said
     assert "max_thinking_tokens is not set in rewrite.sampling and evaluate.sampling" in done.said
     assert "vanilla-empty: original, empty think blocks trained on purpose" in done.said
-    off = command("check", recipe, "--no-probe", "model.reasoning=off", 'arms={"seed": {"data": "none"}}')
+    (tmp_path / "off").mkdir()
+    plain = {name: ARMS[name] for name in ("seed", "vanilla", "sdft")}
+    off = command("check", recipe_in(tmp_path / "off", model={"reasoning": "off"}, arms=plain), "--no-probe")
     assert "turned off in rewriting, training and evaluation" in off.said
-    done = command("run", recipe, "--dir", tmp_path / "run", "rewrite.own_unchecked=true")
-    assert done.code == 0, done.said
-    assert "Their think traces" in done.said
-    assert "Think traces, with 95 % intervals" in done.said
 
 
-def test_without_a_grader_the_seeds_own_answers_are_left_out_unless_asked_for(tmp_path: Path, server: Server) -> None:
-    server.script = answers
-    arms = {"seed": {"data": "none"}, "sdft": {"data": "rewrites"}}
-    changes = {"rewrite": {"grader": "none"}, "arms": arms, "evaluate": {"tasks": []}}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    run(load_recipe(recipe_in(tmp_path / "a", server, **json.loads(json.dumps(changes)))), tmp_path / "a" / "run")
-    assert {row["source"] for row in read_rows(tmp_path / "a/run/arms/sdft/data.jsonl")} == {"rewrite", "original"}
-    changes["rewrite"]["own_unchecked"] = True
-    run(load_recipe(recipe_in(tmp_path / "b", server, **changes)), tmp_path / "b" / "run")
-    sources = {row["source"] for row in read_rows(tmp_path / "b/run/arms/sdft/data.jsonl")}
-    assert sources == {"self", "rewrite", "original"}
+@pytest.mark.parametrize(
+    ("rewrite", "steps"),
+    [
+        ({}, ["self", ""]),
+        ({"grader": "none"}, [""]),
+        ({"grader": "none", "own_unchecked": True}, ["self", ""]),
+    ],
+)
+def test_own_answers_need_a_grader_unless_the_recipe_does_without(
+    tmp_path: Path, rewrite: dict[str, Any], steps: list[str]
+) -> None:
+    context = make_context(load_recipe(recipe_in(tmp_path, rewrite=rewrite)))
+    sets = answer_sets(context, context.recipe.arms["sdft"])
+    assert [each.name for each in sets] == steps
+    unchecked = bool(rewrite.get("own_unchecked"))
+    assert [each.rewriter.must_be_checked for each in sets] == [not (unchecked or step == "") for step in steps]
+    assert [each.name for each in answer_sets(context, context.recipe.arms["sdft-mask"])] == [""]
 
 
 # ---- rows that bring reasoning
@@ -187,18 +194,35 @@ def with_reasoning(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("decision", ["own", "mask"])
-def test_reasoning_of_a_row_is_trained_or_masked(tmp_path: Path, decision: str) -> None:
+def test_reasoning_of_a_row_is_trained_on(tmp_path: Path) -> None:
     arms = {"seed": {"data": "none"}, "vanilla": {"data": "original"}}
-    recipe = recipe_in(
-        tmp_path, rows=with_reasoning(ROWS), model={"reasoning": decision}, arms=arms, evaluate={"tasks": []}
-    )
+    recipe = recipe_in(tmp_path, rows=with_reasoning(ROWS), arms=arms, evaluate={"tasks": []})
     verdict = run(load_recipe(recipe), tmp_path / "run")
     thoughts = [row["thought"] for row in read_rows(tmp_path / "run/arms/vanilla/data.jsonl")]
-    assert any(thought["text"] for thought in thoughts)
-    assert all(thought["trained"] == (decision == "own" and bool(thought["text"])) for thought in thoughts)
-    note = "is trained on as part of" if decision == "own" else "stands before the answer and is not trained on"
-    assert any("assistant turns hold reasoning" in each and note in each for each in verdict["notes"])
+    assert {bool(thought["text"]) for thought in thoughts} == {True, False}
+    assert all(thought["trained"] == bool(thought["text"]) for thought in thoughts)
+    assert any("hold reasoning, which is trained on as part of" in note for note in verdict["notes"])
+
+
+BROUGHT = Thought("Twice 2.")
+
+
+@pytest.mark.parametrize(
+    ("how", "source", "thought", "trained"),
+    [
+        ("own", "original", BROUGHT, BROUGHT),
+        ("own", "original", None, Thought("", False)),
+        ("own", "rewrite", BROUGHT, BROUGHT),
+        ("mask", "original", BROUGHT, Thought("Twice 2.", False)),
+        ("mask", "rewrite", BROUGHT, Thought("", False)),
+        ("mask", "original", None, Thought("", False)),
+        ("empty", "original", BROUGHT, Thought("", True)),
+        ("off", "original", BROUGHT, None),
+        (None, "original", BROUGHT, None),
+    ],
+)
+def test_the_think_block_of_a_training_row(how: Any, source: str, thought: Any, trained: Any) -> None:
+    assert thought_of(how, source, thought) == trained
 
 
 def test_reasoning_of_rows_is_left_out_for_a_model_that_does_not_think(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ class Backend:
     """Another program runs the model."""
     replicates: ClassVar[bool] = False
     """Answers come from replicas of another backend, `model.ray.backend`."""
+    limits_traces: ClassVar[bool] = False
+    """A think trace and its answer have limits of their own; otherwise one limit, the sum, holds for both."""
     splits_model: ClassVar[bool] = False
     """One model can be spread over `engine.tensor_parallel` GPUs."""
     largest_rank: ClassVar[int | None] = None

@@ -39,7 +39,7 @@ class HFBackend(Backend):
     """Answers with transformers. Entering loads the model, and raises ModelError if it cannot be loaded or is not a
     chat model."""
 
-    has_weights = returns_logprobs = forms_batches = True
+    has_weights = returns_logprobs = forms_batches = limits_traces = True
     _model: PreTrainedModel | None = None
     _renderer: Renderer | None = None
 

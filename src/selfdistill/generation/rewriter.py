@@ -175,7 +175,7 @@ class Acceptance:
         think traces next to these rewrites that can be trained on, and the reasons why the others can't."""
         kept = self.accepted + self.unchecked
         rows = kept + self.reasons.total()
-        counts = {
+        counts: dict[str, Any] = {
             "rows": rows,
             "accepted": self.accepted,
             "unchecked": self.unchecked,

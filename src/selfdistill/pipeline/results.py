@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends import answering, answering_class
+from ..backends import answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
 from ..measure.degeneration import degeneration, of_degenerate, sound
 from ..measure.scores import GradeRow, summarise, values
@@ -130,7 +130,7 @@ def _thinking(
         "limits": {
             "thinking": sampling.max_thinking_tokens,
             "answer": sampling.max_new_tokens,
-            "separate": answering(backend, model) == "hf",
+            "separate": answering_class(backend, model).limits_traces,
         },
         **trace_results({task.task.name: task.rows for task in generated}, _compared(context, arms), margin),
     }

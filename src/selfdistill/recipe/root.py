@@ -94,7 +94,9 @@ class Recipe(Settings):
                 "every table says so"
             )
         if self.model.reasoning == "off" and arm.reasoning not in (None, "off"):
-            raise ValueError(f"arm {name}: `reasoning: {arm.reasoning}` needs thinking, and model.reasoning is off")
+            raise ValueError(
+                f"arm {name}: `reasoning: {arm.reasoning}` needs thinking, and model.reasoning is off; take the arm out"
+            )
         if arm.best_of and self.rewrite.sampling.temperature == 0:
             raise ValueError(
                 f"arm {name}: best_of {arm.best_of} greedy rewrites would all be the same; set "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...backends import answering
+from ...backends import answering_class
 from ..context import Context
 from ..reasoning import decided, takes_own_answers
 
@@ -49,7 +49,9 @@ def reasoning_warnings(context: Context) -> Iterator[str]:
             "answer share the limit of max_new_tokens, so a long trace leaves no answer."
         )
     engines = {"rewrite": recipe.rewrite.backend, "evaluate": recipe.evaluate.backend}
-    if others := [name for name, backend in engines.items() if answering(backend, recipe.model) != "hf"]:
+    if others := [
+        name for name, backend in engines.items() if not answering_class(backend, recipe.model).limits_traces
+    ]:
         yield (
             f"The engine of {' and '.join(others)} has one limit for a think trace and its answer together, the sum of "
             "max_thinking_tokens and max_new_tokens; only hf limits each by itself."
