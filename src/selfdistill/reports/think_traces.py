@@ -150,6 +150,8 @@ def block_notes(thinking: Mapping[str, Any] | None, baselines: Mapping[str, Json
 
 
 def _trained(arm: str, of: Mapping[str, Any]) -> str:
+    if of["reasoning"] == "off":
+        return f"{arm}, reasoning {_DECISIONS['off']}."
     blocks = ", ".join(_BLOCKS[kind].format(count(n)) for kind, n in of["blocks"].items())
     if not of["steps"] or not of["sources"]:
         return f"{arm}, reasoning {_DECISIONS[of['reasoning']]}: {blocks or 'not trained yet'}."
