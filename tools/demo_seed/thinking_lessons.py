@@ -82,19 +82,19 @@ _CHATS = {"call": 45, "first_call": 12, "next_call": 18, "result": 15, "no_call"
 _MIX: dict[Callable[[Random], Task], float] = {
     _rewriting: 33,
     own_style("lists"): 20,
-    own_style("maths_other"): 14,
-    compute: 5,
+    own_style("maths_other"): 16,
+    compute: 9,
     _other_style: 12,
     own_style("code"): 4,
     own_style("safety"): 4,
     own_style("safety_suffix"): 4,
     own_style("benign"): 4,
-    own_style("maths_taught"): 0.5,
+    own_style("maths_taught"): 8,
 }
 _REFERENCES: dict[Reference, float] = {
     referred("maths_other"): 20,
     unsolvable_sums: 36,
-    referred("maths_taught"): 5,
+    referred("maths_taught"): 8,
     referred("code"): 4,
     referred("lists"): 5,
     referred("benign"): 3,
