@@ -26,6 +26,7 @@ CHANGED: dict[str, Any] = {
     "model.device": "cpu",
     "model.chat_template": "alpaca",
     "model.tools_in": "system",
+    "model.reasoning": "off",
     "model.date": "2024-02-29",
     "model.server.api": "completions",
     "model.engine.speculate": "reference",
@@ -66,7 +67,7 @@ CHANGED: dict[str, Any] = {
 # Keys that change the arms, tasks or names of stages. Other tests are about these.
 ELSEWHERE = {
     "task", "rewrite.preset", "arms.*.of", "arms.*.alpha", "arms.*.replay.task", "evaluate.tasks.*.task",
-    "evaluate.tasks.*.few_shot", "shift.task",
+    "evaluate.tasks.*.few_shot", "shift.task", "arms.*.reasoning", "rewrite.own_unchecked",
 }  # fmt: skip
 
 

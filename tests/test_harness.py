@@ -498,14 +498,50 @@ def test_ifeval_grades_what_follows_the_trace(tmp_path: Path, punkt: None, monke
     )
 
 
-@pytest.mark.parametrize("name", ["arc-easy", "ifeval"])
-def test_nothing_is_scored_inside_a_trace_that_the_prompt_opens(name: str, tmp_path: Path, punkt: None) -> None:
-    path = IFEVAL if name == "ifeval" else write_rows(tmp_path / "rows.jsonl", ROWS[name])
-    template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
-    model = tiny_model(tmp_path / "model", chat_template=template, context=2048)
-    said = rf"open think trace \(<think>\).* grade '{name}'; turn thinking off"
-    with opened(model) as lm, pytest.raises(StageError, match=said):
-        evaluate(load(name, path), lm, tmp_path / "out")
+OPENS = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+
+
+def test_choices_are_scored_after_an_empty_think_block(tmp_path: Path) -> None:
+    """Where an answer starts, not inside the trace that the prompt opens."""
+    path = write_rows(tmp_path / "rows.jsonl", ROWS["arc-easy"])
+    with opened(tiny_model(tmp_path / "model", chat_template=OPENS, context=2048)) as lm:
+        asked: list[str] = []
+        scored = lm._loglikelihood_tokens
+
+        def noting(requests: Any, *args: Any, **kwargs: Any) -> Any:
+            asked.extend(lm.tokenizer.decode(context + answer) for _, context, answer in requests)
+            return scored(requests, *args, **kwargs)
+
+        lm._loglikelihood_tokens = noting
+        score = evaluate(load("arc-easy", path), lm, tmp_path / "out")
+    assert score.n == len(ROWS["arc-easy"])
+    assert asked
+    choices = [choice for row in ROWS["arc-easy"] for choice in row["choices"]["text"]]
+    for text in asked:
+        assert text.partition("assistant\n<think>\n\n</think>\n\n")[2].strip() in choices
+
+
+def test_ifeval_limits_a_trace_and_its_answer_apart(
+    tmp_path: Path, punkt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(path=str(tiny_model(tmp_path / "m", chat_template=OPENS, context=4096)), dtype="float32")
+    rows = read_rows(IFEVAL)[:1]
+    benchmark = load("ifeval", write_rows(tmp_path / "ifeval.jsonl", rows), max_new_tokens=9)
+    with HFBackend(config) as backend:
+        lm = open_lm("hf", config, lambda: backend, 30)
+        limits: list[int] = []
+
+        def replies(_model: Any, batch: list[TokenRow], *_: Any) -> list[list[int]]:
+            limits.extend(row.limit for row in batch)
+            return [lm.tokenizer.encode("I may.</think>\n\nRain.<|im_end|>", add_special_tokens=False) for _ in batch]
+
+        monkeypatch.setattr(hf, "decode", replies)
+        evaluate(benchmark, lm, tmp_path)
+    assert limits == [39]
+    (graded,) = read_rows(tmp_path / "grades.jsonl")
+    assert [trace["state"] for trace in graded["traces"]] == ["valid"]
+    (answer,) = read_rows(tmp_path / "answers.jsonl")
+    assert answer["text"].startswith("<think>")
 
 
 def test_the_folders_generation_settings_have_no_say(

@@ -152,6 +152,23 @@ def test_a_call_follows_the_think_block(name: str, thought: Thought | None) -> N
     assert bool(start > len(ids)) == (thought is None or not thought.trained)
 
 
+@pytest.mark.parametrize("name", THINKING)
+def test_tools_in_the_system_turn_are_plain_text_after_the_think_block(name: str) -> None:
+    own = Renderer(tokenizer(name.removesuffix(" on")), template_kwargs=TURNED_ON.get(name), tools_in="system")
+    prompt = (Message("user", "How warm is Lima?", tools=(WEATHER,)),)
+    response = write_reply("", [CALL])
+    try:
+        row = own.response_row(prompt, response, Thought("Lima is named."))
+    except RenderError:
+        assert name in LIMITED
+        return
+    ids = own.ids(prompt)
+    assert row.input_ids[: len(ids)] == ids
+    assert decoded(own, ids).count('"description": "Of a city."') == 1
+    found = split(opened(decoded(own, ids)) + decoded(own, row.input_ids[len(ids) : -1]))
+    assert (found.reasoning, str(found.answer).strip()) == ("Lima is named.", response)
+
+
 def test_a_call_that_is_only_thought_of_is_no_call() -> None:
     render = thinking("qwen3")
     text = '<think>\n<tool_call>\n{"name": "weather"}\n</tool_call>? No.\n</think>\n\nIt is warm.'

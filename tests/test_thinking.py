@@ -18,15 +18,18 @@ from support.tiny import CHATML, tiny_model, tiny_tokenizer
 
 from selfdistill import load_recipe, run
 from selfdistill.backends import open_backend
+from selfdistill.data import data_notes, prepare, read_conversations
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader
 from selfdistill.grading.trace_states import hedging, trace_state
 from selfdistill.measure.trace_measures import trace_results, trace_row
 from selfdistill.models.renderer import Renderer
 from selfdistill.pipeline.context import make_context
+from selfdistill.pipeline.evaluate import answer_stage
 from selfdistill.pipeline.reasoning import thought_of
 from selfdistill.pipeline.rewrite import answer_sets
-from selfdistill.recipe import ArmConfig, Filters, ModelConfig, Recipe, Sampling
+from selfdistill.pipeline.train import train_stage
+from selfdistill.recipe import ArmConfig, DataConfig, Filters, ModelConfig, Recipe, Sampling
 from selfdistill.types import Completion, Example, Finish, Message, Prompt, Thought
 
 # As Qwen 3's: the model opens its think block itself, reasoning of the last turn is shown, and there is a switch.
@@ -115,7 +118,7 @@ def the_blocks_of_each_arm(folder: Path, verdict: dict[str, Any]) -> None:
     assert f"{sources['self']} rows with the seed's own trace and answer, {sources['rewrite']} with a guided" in said
     assert "sdft trains on think traces that vanilla does not have" in said
     assert "The equal pair is sdft-mask and vanilla." in said
-    assert "vanilla-empty, reasoning empty: empty think blocks are trained on purpose" in said
+    assert "vanilla-empty, reasoning empty, on purpose, to show what that costs: 10 rows after an empty" in said
     equal = {arm: pair["equal"] for arm, pair in verdict["baseline_arms"].items()}
     assert equal == {"sdft": False, "sdft-mask": True, "vanilla-empty": False, "vanilla-off": False}
 
@@ -181,6 +184,21 @@ def test_own_answers_need_a_grader_unless_the_recipe_does_without(
     assert [each.name for each in answer_sets(context, context.recipe.arms["sdft-mask"])] == [""]
 
 
+def test_each_decision_is_another_training(tmp_path: Path) -> None:
+    arms = {"seed": {"data": "none"}, "a": {"data": "original"}}
+    arms |= {f"a-{how}": {"data": "original", "reasoning": how} for how in ("own", "mask", "empty", "off")}
+    context = make_context(load_recipe(recipe_in(tmp_path, arms=arms)))
+    settings = {}
+    for name, trained in context.runs.items():
+        if stage := train_stage(context, trained):
+            settings[name] = json.dumps(stage.settings, sort_keys=True)
+    assert settings["a"] == settings["a-own"], "the default"
+    assert len(set(settings.values())) == 4
+    tasks = list(context.tasks.values())
+    asked = {name: answer_stage(context, each, tasks[0]).settings for name, each in context.runs.items()}
+    assert asked["a-off"] != asked["a"] == asked["a-mask"] == asked["seed"]
+
+
 # ---- rows that bring reasoning
 
 
@@ -233,6 +251,18 @@ def test_reasoning_of_rows_is_left_out_for_a_model_that_does_not_think(tmp_path:
     assert all("thought" not in row for row in read_rows(tmp_path / "run/arms/vanilla/data.jsonl"))
     assert any("held reasoning, which was left out" in each for each in verdict["notes"])
     assert verdict["thinking"] is None
+
+
+def test_marks_of_a_trace_in_other_turns_are_counted(tmp_path: Path) -> None:
+    rows = sum_rows(3)
+    rows[1]["question"] += " <think>It is easy.</think>"
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    counts = prepare(DataConfig(path=str(path)), tmp_path, read_conversations, lambda *_: None)
+    assert (counts.think_marks, counts.think_mark) == (1, "<think>")
+    assert any(
+        "such as <think>, stand in a turn that is not the assistant's in 1 row" in note
+        for note in data_notes(counts.to_json())
+    )
 
 
 # ---- the recipe
@@ -402,6 +432,19 @@ def test_trace_and_answer_have_limits_of_their_own(
     assert answer.thinking_tokens == (
         closed + len("</think>") if closed >= 0 else len(kept) if "<think>" in kept else 0
     )
+
+
+def test_a_server_has_one_limit_and_may_count_the_tokens_of_a_trace(server: Server) -> None:
+    message = {"role": "assistant", "content": "4", "reasoning_content": "Two."}
+    usage = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 5}}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    server.script = lambda *_: {"choices": [choice], "usage": usage}
+    model = ModelConfig.model_validate({"path": "m", "server": {"url": server.url}})
+    with open_backend("openai", model) as backend:
+        sampling = Sampling(max_new_tokens=10, max_thinking_tokens=40)
+        (answer,) = backend.generate([Prompt("a", (Message("user", "Hi"),))], sampling)
+    assert server.bodies[0]["max_tokens"] == 50
+    assert trace_row(answer) == [{"state": "valid", "tokens": 5, "hedges": 0, "words": 1}]
 
 
 def test_a_limit_of_traces_does_not_concern_a_model_without_them(tmp_path: Path) -> None:

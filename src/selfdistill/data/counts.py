@@ -77,8 +77,8 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
         yield markup_note(markup, str(counts["markup_example"]))
     if marks := counts.get("think_marks"):
         yield (
-            f"{_rows(marks)} hold a mark of a think trace, such as {counts['think_mark']}, in a turn that is not the "
-            "assistant's. A model that thinks may read it as the start or the end of its own trace; take it out."
+            f"Marks of a think trace, such as {counts['think_mark']}, stand in a turn that is not the assistant's in "
+            f"{_rows(marks)}. A model that thinks may read one as the start or the end of its own trace; take them out."
         )
     if short := counts.get("short"):
         yield f"The data holds {_rows(short)} fewer than data.n asks for; all rows were used."

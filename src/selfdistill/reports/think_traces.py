@@ -25,14 +25,14 @@ STATES = {
 }
 """The states of a trace that is not valid."""
 _BLOCKS = {
-    "traces": "{} with a think trace that is trained on",
-    "masked": "{} after a think block that is present and not trained on",
-    "empty": "{} after an empty think block that is trained on",
+    "traces": "{} rows with a think trace that is trained on",
+    "masked": "{} rows after a think block that is present and not trained on",
+    "empty": "{} rows after an empty think block that is trained on",
 }
 _DECISIONS = {
     "own": "own",
-    "mask": "mask: the think block is not trained on",
-    "empty": "empty: empty think blocks are trained on purpose, to show what that costs",
+    "mask": "mask",
+    "empty": "empty, on purpose, to show what that costs",
     "off": "off: trained and asked with thinking turned off",
 }
 
