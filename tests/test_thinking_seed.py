@@ -19,7 +19,7 @@ from selfdistill.tasks import get_task
 from selfdistill.types import Example, Message, Messages, read_reply, tools_of
 from tools.demo_seed.thinking_lessons import thinking_lesson
 
-TASKS = ["demo-lists", "demo-maths-other", "demo-calls", "demo-results"]
+TASKS = ["demo-maths-other", "demo-calls", "demo-results"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,9 +107,9 @@ def test_the_shipped_seed_thinks_and_calls_tools(tokenizer: Any) -> None:
             traces += bool(parts.reasoning and parts.answer)
             passed[name] += get_task(name).grade(example, parts.answer or "").passed
         if thinking:
-            assert traces >= 76
-            assert min(passed.values()) >= 12, passed
+            assert traces >= 57
+            assert min(passed.values()) >= 11, passed
             first = passed
         else:
             assert traces == 0
-            assert sum(passed.values()) <= sum(first.values()) - 16, (first, passed)
+            assert sum(passed.values()) <= sum(first.values()) - 20, (first, passed)
