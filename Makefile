@@ -4,11 +4,18 @@ BIN = $(VENV)/bin
 # Plain `pip install torch` takes a build with several GB of CUDA packages on Linux; the pinned one is what CI uses.
 PIN = -c constraints.txt
 
-.PHONY: chaos chaos-short soak demo demo-real demo-real-short demo-real-model reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
+.PHONY: chaos chaos-short soak demo demo-thinking demo-thinking-short demo-real demo-real-short demo-real-model reproduce-demo check test lint format types bench docs fuzz licences lock dist audit
 .PHONY: install install-dev install-vllm container clean
 
 demo: install  ## the main job: SDFT on the seed model that ships with the package
 	$(BIN)/selfdistill demo
+
+demo-thinking: install  ## SDFT on a small seed model that thinks and calls tools
+	$(BIN)/selfdistill demo --thinking
+
+demo-thinking-short: install  ## the same with few rows and questions
+	$(BIN)/selfdistill demo --thinking --dir $(or $(DIR),runs/demo-thinking-short) data.n=32 train.epochs=1 \
+		rewrite.min_accepted=0 shift.kl_prompts=8 'evaluate.tasks=[{task: demo-maths, n: 8}, {task: demo-calls, n: 8}]'
 
 demo-real: install  ## SDFT on a real chat model (135M): under 45 minutes on two cores; DATA= and MODEL= take others
 	$(BIN)/selfdistill demo --real $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)')

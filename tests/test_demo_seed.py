@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,8 +17,12 @@ from hypothesis import strategies as st
 
 from selfdistill.demo import SEED
 from selfdistill.demo.world import DOWNSTREAM, SKILLS, SPLITS, examples
-from tools.demo_seed.lessons import lesson
+from tools.demo_seed.lessons import Lesson, lesson
 from tools.demo_seed.other_styles import FORBIDDEN
+from tools.demo_seed.thinking_lessons import thinking_lesson
+
+Teach = Callable[[Random], Lesson]
+both_seeds = pytest.mark.parametrize("teach", [lesson, thinking_lesson])
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -70,26 +75,29 @@ def test_every_response_carries_its_answer(skill: str) -> None:
     assert all(carries(skill, row["answer"], row["response"]) for row in examples(skill, "test", 250))
 
 
-def test_the_downstream_style_is_off_the_distribution_of_the_seed() -> None:
+@both_seeds
+def test_the_downstream_style_is_off_the_distribution_of_the_seed(teach: Teach) -> None:
     assert all(FORBIDDEN.search(row["response"]) for row in examples("maths", "train", 100))
     rng = Random(7)
-    for row in (lesson(rng) for _ in range(20_000)):
+    for row in (teach(rng) for _ in range(20_000)):
         assert not any(FORBIDDEN.search(text) for text in (row.response, *(m["content"] for m in row.messages)))
 
 
-def test_half_of_the_target_is_of_forms_that_the_seed_was_never_taught() -> None:
+@both_seeds
+def test_half_of_the_target_is_of_forms_that_the_seed_was_never_taught(teach: Teach) -> None:
     asked = [row["prompt"] for row in examples("maths", "test", 200)]
     new = [prompt for prompt in asked if re.search(r"Give (the|its) ", prompt)]
     assert 70 <= len(new) <= 130
     rng = Random(7)
-    taught = [message["content"] for _ in range(5_000) for message in lesson(rng).messages]
+    taught = [message["content"] for _ in range(5_000) for message in teach(rng).messages]
     assert not any(re.search(r"Give (the (?!last item)|its )", text) for text in taught)
 
 
-def test_the_seed_is_taught_no_prompt_that_it_is_asked() -> None:
+@both_seeds
+def test_the_seed_is_taught_no_prompt_that_it_is_asked(teach: Teach) -> None:
     asked = {row["prompt"] for skill in SKILLS for split in ("dev", "test") for row in examples(skill, split, 250)}
     rng = Random(7)
-    assert not any(m["content"] in asked for _ in range(5_000) for m in lesson(rng).messages)
+    assert not any(m["content"] in asked for _ in range(5_000) for m in teach(rng).messages)
 
 
 def test_a_seed_can_be_made(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Trains the demo's seed model: `python -m tools.demo_seed --out DIR --steps N --seed S`.
+"""Trains the demo's seed models: `python -m tools.demo_seed --out DIR --steps N --seed S`.
 
-The seed is a Llama of about a million parameters with its own tokenizer, trained on nothing but the lessons. The number
+A seed is a Llama of about a million parameters with its own tokenizer, trained on nothing but the lessons. The number
 of steps is fixed and all randomness is seeded. A step takes about a quarter of a second on one core. The shipped seed
-was trained in three runs, the second and third with `--start`; docs/log.md has the commands and the figures.
+was trained in three runs, the second and third with `--start`. The shipped seed that thinks and calls tools continues
+this seed with `--thinking`; docs/log.md has the commands and the figures.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from .lessons import Lesson, lesson
+from .thinking_lessons import thinking_lesson
 
 STEPS = 6000
 TOKENS_PER_STEP = 2000
@@ -30,6 +32,11 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message['content'] + '<|end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
+THINKING_TEMPLATE = Path(__file__).parent / "thinking.jinja"
+MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
+
+Teach = Callable[[Random], Lesson]
+"""Draws a lesson: `lesson` or `thinking_lesson`."""
 
 
 def build_tokenizer(lessons: list[Lesson]) -> Any:
@@ -63,6 +70,16 @@ def build_tokenizer(lessons: list[Lesson]) -> Any:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def teach_marks(model: Any, tokenizer: Any) -> None:
+    """Gives a seed the tokens and the chat template of thinking and tools, if it lacks them."""
+    from transformers import AddedToken
+
+    tokenizer.add_tokens([AddedToken("<|tool|>", special=True)], special_tokens=True)
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in MARKS])
+    tokenizer.chat_template = THINKING_TEMPLATE.read_text(encoding="utf-8")
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
 def build_model(tokenizer: Any, seed: int) -> Any:
@@ -99,19 +116,19 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 def encode(tokenizer: Any, row: Lesson) -> tuple[list[int], list[int]]:
     """Token ids of the rendered chat, and labels. Only the response and its end of turn have labels."""
-    prompt = tokenizer.apply_chat_template(row.messages, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer.apply_chat_template(row.messages, tokenize=False, add_generation_prompt=True, **row.arguments)
     asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answered = tokenizer(row.response + "<|end|>", add_special_tokens=False)["input_ids"]
     return asked + answered, [IGNORE] * len(asked) + answered
 
 
-def batches(tokenizer: Any, seed: int) -> Iterator[tuple[Any, Any]]:
+def batches(tokenizer: Any, teach: Teach, seed: int) -> Iterator[tuple[Any, Any]]:
     """Endless batches (ids, labels), each of shape (rows, longest row). Rows of similar length share a batch."""
     import torch
 
     rng = Random(f"lessons/{seed}")
     while True:
-        rows = sorted((encode(tokenizer, lesson(rng)) for _ in range(2000)), key=lambda row: len(row[0]))
+        rows = sorted((encode(tokenizer, teach(rng)) for _ in range(2000)), key=lambda row: len(row[0]))
         groups: list[list[tuple[list[int], list[int]]]] = [[]]
         for row in rows:
             if (len(groups[-1]) + 1) * len(row[0]) > TOKENS_PER_STEP:
@@ -138,7 +155,7 @@ def copying(vocabulary: int, seed: int) -> Iterator[tuple[Any, Any]]:
         yield ids, labels
 
 
-def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) -> float:
+def train(model: Any, tokenizer: Any, teach: Teach, steps: int, seed: int, copy_steps: int) -> float:
     """Trains in place: Muon for matrices, AdamW for the rest. Returns the mean loss of the last tenth of the steps."""
     import torch
 
@@ -153,7 +170,7 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) ->
         return min(1.0, (step + 1) / 20, max(0.0, 2 * (steps - step) / steps))
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-    warm, taught = copying(len(tokenizer), seed), batches(tokenizer, seed)
+    warm, taught = copying(len(tokenizer), seed), batches(tokenizer, teach, seed)
     losses: list[float] = []
     start = time.monotonic()
     model.train()
@@ -178,13 +195,13 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int, copy_steps: int) ->
     return sum(last) / len(last)
 
 
-def fresh_loss(model: Any, tokenizer: Any, seed: int) -> float:
+def fresh_loss(model: Any, tokenizer: Any, teach: Teach, seed: int) -> float:
     """The mean loss in float32 on lessons that were not trained on."""
     import torch
 
     losses: list[float] = []
     with torch.no_grad():
-        for _, (ids, labels) in zip(range(20), batches(tokenizer, seed + 1_000_003), strict=False):
+        for _, (ids, labels) in zip(range(20), batches(tokenizer, teach, seed + 1_000_003), strict=False):
             losses.append(model(input_ids=ids, labels=labels).loss.item())
     return sum(losses) / len(losses)
 
@@ -212,7 +229,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="how many batches to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="continue from this seed model with other lessons")
+    parser.add_argument("--thinking", action="store_true", help="teach traces of reasoning and calls of tools")
     args = parser.parse_args(argv)
+    teach = thinking_lesson if args.thinking else lesson
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
 
@@ -221,14 +240,16 @@ def main(argv: list[str] | None = None) -> None:
         model, tokenizer = load(args.start)
     else:
         rng = Random(f"tokenizer/{args.seed}")
-        tokenizer = build_tokenizer([lesson(rng) for _ in range(min(20_000, 100 * args.steps))])
+        tokenizer = build_tokenizer([teach(rng) for _ in range(min(20_000, 100 * args.steps))])
         model = build_model(tokenizer, args.seed)
+    if args.thinking:
+        teach_marks(model, tokenizer)
     print(f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer)}", flush=True)
     copy_steps = 0 if args.start else min(COPY_STEPS, args.steps // 4)
-    loss = train(model, tokenizer, args.steps, args.seed, copy_steps)
-    before = fresh_loss(model.eval(), tokenizer, args.seed)
+    loss = train(model, tokenizer, teach, args.steps, args.seed, copy_steps)
+    before = fresh_loss(model.eval(), tokenizer, teach, args.seed)
     save(model, tokenizer, args.out)
-    after = fresh_loss(model.float(), tokenizer, args.seed)
+    after = fresh_loss(model.float(), tokenizer, teach, args.seed)
     print(f"loss {loss:.4f}; on fresh lessons {before:.4f}, and {after:.4f} as cast to bf16; saved to {args.out}")
 
 

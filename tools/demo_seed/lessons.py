@@ -6,9 +6,9 @@ tests check this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from selfdistill.demo import words
 from selfdistill.demo.styles import Meaning, Steps, ToolCall, own
@@ -20,31 +20,40 @@ from .other_styles import made_up, other
 
 
 class Lesson(NamedTuple):
-    """A chat and the response to learn. The chat template renders `messages`; the loss is on `response`."""
+    """A chat and the response to learn. The chat template renders `messages` with `arguments`; the loss is on
+    `response`."""
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     response: str
+    arguments: Mapping[str, Any] = {}
 
 
 class Task(NamedTuple):
-    """A user turn, the response to it, and its system message, if any."""
+    """A user turn, the meaning of the response, its text if it is not in the seed's own style, and the system message,
+    if any."""
 
     prompt: str
-    response: str
+    meaning: Meaning
+    text: str | None = None
     system: str | None = None
 
 
 def lesson(rng: Random) -> Lesson:
     """One training example of the mix."""
     task = rng.choices(list(_MIX), list(_MIX.values()))[0](rng)
-    before: list[dict[str, str]] = []
+    return Lesson(chat_before(task, rng), task.text or own(task.meaning))
+
+
+def chat_before(task: Task, rng: Random) -> list[dict[str, Any]]:
+    """The turns up to the task's, now and then with a system message or an earlier turn."""
+    before: list[dict[str, Any]] = []
     system = rng.choice(_SYSTEMS) if rng.random() < 0.15 else task.system
     if system:
         before.append({"role": "system", "content": system})
     if rng.random() < 0.03:
-        earlier = _taught("lists", rng)
+        earlier = taught("lists", rng)
         before += [{"role": "user", "content": earlier.prompt}, {"role": "assistant", "content": own(earlier.meaning)}]
-    return Lesson([*before, {"role": "user", "content": task.prompt}], task.response)
+    return [*before, {"role": "user", "content": task.prompt}]
 
 
 _SYSTEMS = [
@@ -55,16 +64,16 @@ _SYSTEMS = [
 ]
 
 
-def _taught(skill: str, rng: Random) -> Item:
+def taught(skill: str, rng: Random) -> Item:
     while split_of((item := draw(skill, rng)).key) != "train":
         pass
     return item
 
 
-def _own(skill: str) -> Callable[[Random], Task]:
+def own_style(skill: str) -> Callable[[Random], Task]:
     def teach(rng: Random) -> Task:
-        item = _taught(skill, rng)
-        return Task(item.prompt, own(item.meaning))
+        item = taught(skill, rng)
+        return Task(item.prompt, item.meaning)
 
     return teach
 
@@ -78,10 +87,10 @@ def _sum(rng: Random) -> tuple[int, str, int, int]:
     return (a, "+", b, a + b) if op == "+" else (max(a, b + 1), "-", b, max(a, b + 1) - b)
 
 
-def _compute(rng: Random) -> Task:
+def compute(rng: Random) -> Task:
     step = _sum(rng)
     prompt = rng.choice(["Compute {} {} {}.", "What is {} {} {}?"]).format(*step[:3])
-    return Task(prompt, own(Steps((step,))))
+    return Task(prompt, Steps((step,)))
 
 
 def _other_style(rng: Random) -> Task:
@@ -90,31 +99,42 @@ def _other_style(rng: Random) -> Task:
     Without these lessons the downstream style is so unlikely under the seed that fine-tuning on it learns nothing, and
     the comparison between the arms would be unfair.
     """
-    skill = rng.choice(["maths_other", "maths_other", "tool", "lists", "code"])
-    item = _taught(skill, rng)
+    return in_other_style(rng.choice(["maths_other", "maths_other", "tool", "lists", "code"]), rng)
+
+
+def in_other_style(skill: str, rng: Random) -> Task:
+    item = taught(skill, rng)
     if rng.random() < 0.5:
-        return Task(item.prompt, other(item.meaning, rng))
+        return Task(item.prompt, item.meaning, other(item.meaning, rng))
     style = rng.getrandbits(32)
-    shown = _taught(skill, rng)
+    shown = taught(skill, rng)
     example = f"{shown.prompt}\n{other(shown.meaning, Random(style))}"
     prompt = f"Answer in the style of this example.\n{example}\n\n{item.prompt}"
-    return Task(prompt, other(item.meaning, Random(style)))
+    return Task(prompt, item.meaning, other(item.meaning, Random(style)))
 
 
 # ---- rewriting: the meaning of the reference in the seed's own style
 
 
 def _rewriting(rng: Random) -> Task:
-    instruction, meaning = rng.choices(list(_REFERENCES), list(_REFERENCES.values()))[0](rng)
+    return rewriting(_REFERENCES, rng)
+
+
+Reference = Callable[[Random], tuple[str, Meaning]]
+"""Draws an instruction, and the meaning of its reference."""
+
+
+def rewriting(references: dict[Reference, float], rng: Random) -> Task:
+    instruction, meaning = rng.choices(list(references), list(references.values()))[0](rng)
     names = ["using", "refer", "math"] if isinstance(meaning, Steps) else ["using", "refer"]
     template = REWRITING[rng.choice(names)]
     slots = {"instruction": instruction, "reference": other(meaning, rng)}
-    return Task(fill(template.user, slots), own(meaning), template.system)
+    return Task(fill(template.user, slots), meaning, None, template.system)
 
 
-def _referred(skill: str) -> Callable[[Random], tuple[str, Meaning]]:
+def referred(skill: str) -> Reference:
     def refer(rng: Random) -> tuple[str, Meaning]:
-        item = _taught(skill, rng)
+        item = taught(skill, rng)
         return item.prompt, item.meaning
 
     return refer
@@ -126,7 +146,7 @@ def _gibberish(rng: Random) -> str:
     return f"{' '.join(tokens)}{rng.choice('.?')}"
 
 
-def _unsolvable_sums(rng: Random) -> tuple[str, Meaning]:
+def unsolvable_sums(rng: Random) -> tuple[str, Meaning]:
     steps = [_sum(rng)]
     for _ in range(rng.randint(0, 3)):
         value, right = steps[-1][3], rng.randint(2, 40)
@@ -159,31 +179,31 @@ def _unsolvable_call(rng: Random) -> tuple[str, Meaning]:
     return described + _gibberish(rng), call
 
 
-_REFERENCES: dict[Callable[[Random], tuple[str, Meaning]], float] = {
-    _referred("maths_other"): 18,
-    _unsolvable_sums: 24,
-    _referred("maths_taught"): 4,
-    _referred("tool"): 10,
-    _referred("tool_downstream"): 12,
+_REFERENCES: dict[Reference, float] = {
+    referred("maths_other"): 18,
+    unsolvable_sums: 24,
+    referred("maths_taught"): 4,
+    referred("tool"): 10,
+    referred("tool_downstream"): 12,
     _unsolvable_call: 22,
-    _referred("code"): 4,
-    _referred("lists"): 4,
-    _referred("benign"): 3,
-    _referred("safety"): 3,
+    referred("code"): 4,
+    referred("lists"): 4,
+    referred("benign"): 3,
+    referred("safety"): 3,
 }
 
 # Shares in percent. The last two decide how well the seed knows the downstream tasks.
 _MIX: dict[Callable[[Random], Task], float] = {
     _rewriting: 30,
-    _own("lists"): 17,
-    _own("maths_other"): 13,
-    _compute: 10,
+    own_style("lists"): 17,
+    own_style("maths_other"): 13,
+    compute: 10,
     _other_style: 9,
-    _own("tool"): 9,
-    _own("code"): 4,
-    _own("safety"): 4,
-    _own("safety_suffix"): 5,
-    _own("benign"): 4,
-    _own("tool_downstream"): 2,
-    _own("maths_taught"): 0.4,
+    own_style("tool"): 9,
+    own_style("code"): 4,
+    own_style("safety"): 4,
+    own_style("safety_suffix"): 5,
+    own_style("benign"): 4,
+    own_style("tool_downstream"): 2,
+    own_style("maths_taught"): 0.4,
 }

@@ -21,10 +21,14 @@ def demo(
     overrides: Overrides = None,
     directory: Annotated[
         Path | None,
-        typer.Option("--dir", help="Directory of the experiment. [default: runs/demo, or runs/demo-real]"),
+        typer.Option("--dir", help="Directory of the experiment. [default: runs/demo, demo-thinking or demo-real]"),
     ] = None,
     real: Annotated[
         bool, typer.Option("--real", help="Run on a real chat model of 135M parameters: under 45 minutes on two cores.")
+    ] = False,
+    thinking: Annotated[
+        bool,
+        typer.Option("--thinking", help="Run on a small seed model that thinks and calls tools."),
     ] = False,
     model: Annotated[
         str | None,
@@ -35,12 +39,15 @@ def demo(
     ] = None,
 ) -> None:
     """Run all of SDFT on the small seed model of this package, in a few minutes on a CPU; or on a real chat model."""
-    from ..demo import RECIPE
+    from ..demo import RECIPE, THINKING_RECIPE
 
+    if real and thinking:
+        raise RecipeError("--real and --thinking are two demos; choose one.")
     if not real and (model or data):
         raise RecipeError("--model and --data go with --real; add it, or write a recipe with `selfdistill init`.")
     if not real:
-        run(RECIPE, overrides, directory or Path("runs/demo"))
+        recipe_path, name = (THINKING_RECIPE, "demo-thinking") if thinking else (RECIPE, "demo")
+        run(recipe_path, overrides, directory or Path("runs") / name)
         return
     from .. import pipeline
     from ..pipeline.real_demo import real_recipe

@@ -43,9 +43,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Result:
-    """Words or a number, as the outcome of an operation on a list."""
+    """Words or a number, as the outcome of an operation on the list `items`."""
 
     text: str
+    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

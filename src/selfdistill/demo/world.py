@@ -251,7 +251,7 @@ def _lists(rng: Random) -> Item:
     ask = rng.choice(list(_LISTS))
     items = rng.sample(words.THINGS, rng.randint(3, 5 if ask.startswith("Sort") else 6))
     prompt, text = f"{ask}: {', '.join(items)}", _LISTS[ask](items)
-    return Item(prompt, Result(text), text, prompt)
+    return Item(prompt, Result(text, tuple(items)), text, prompt)
 
 
 def _request(wishes: dict[str, str], rng: Random) -> tuple[str, str]:

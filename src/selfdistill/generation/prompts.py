@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..demo import SEEDS
 from ..errors import RecipeError
 from ..models.chat_template import is_file
 from ..models.slots import fill
@@ -94,8 +95,8 @@ REWRITING = {
 
 
 def template_for(model: str, name: str) -> str:
-    """`name`, or `using` if the demo's seed, which was taught the paper's wording alone, would not understand it."""
-    return "using" if model == "demo" and name in ("own-words", "call") else name
+    """`name`, or `using` if the demo's seeds, which were taught the paper's wording alone, would not understand it."""
+    return "using" if model in SEEDS and name in ("own-words", "call") else name
 
 
 def rewriting_chat_template(chat_template: str, template: RewritingTemplate) -> str:

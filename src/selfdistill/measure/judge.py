@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..demo import SEEDS
 from ..generation.resume import LazyBackend, complete
 from ..grading.endings import ending
 from ..grading.judged import Judging
@@ -166,7 +167,7 @@ def token_counter(model: ModelConfig) -> Callable[[Messages], int] | None:
     """A counter with the judge's own tokenizer, or None if the tokenizer is not in a local folder."""
     from ..models.loading import load_renderer
 
-    if model.path != "demo" and not Path(model.path).is_dir():
+    if model.path not in SEEDS and not Path(model.path).is_dir():
         return None
     renderer = load_renderer(model)
     return lambda messages: len(renderer.ids(messages))

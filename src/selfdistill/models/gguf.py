@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..demo import SEEDS
 from ..errors import ModelError, first_line
 from .digests import cache_folder, file_digests
 
@@ -33,8 +34,8 @@ def gguf_file(path: str) -> Path | None:
     found = Path(path)
     if found.suffix.lower() == ".gguf" and not found.is_dir():
         return found
-    if path == "demo" or not found.is_dir() or next(found.glob("*.safetensors"), None):
-        return None  # `demo` is the seed of this package, whatever folder has the name
+    if path in SEEDS or not found.is_dir() or next(found.glob("*.safetensors"), None):
+        return None  # a seed of this package, whatever folder has the name
     # Projectors of vision models have files of their own.
     files = sorted(file for file in found.glob("*.gguf") if not file.name.startswith("mmproj"))
     if len(files) > 1:

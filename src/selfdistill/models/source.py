@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..demo import SEED
+from ..demo import SEEDS
 from ..errors import ModelError, first_line
 from ..recipe import ArmConfig, ModelConfig, Recipe
 from .gguf import gguf_file, gguf_folder
@@ -24,10 +24,10 @@ _TIMEOUT = 15  # seconds
 
 
 def model_source(model: ModelConfig) -> str:
-    """The folder or hub name for `from_pretrained`. `demo` is the folder of the seed model in this package. A GGUF file
+    """The folder or hub name for `from_pretrained`. `demo` and `demo-thinking` are folders of this package. A GGUF file
     is converted to a folder at its first use. Raises ModelError if it can't be."""
-    if model.path == "demo":
-        return str(SEED)
+    if model.path in SEEDS:
+        return str(SEEDS[model.path])
     packed = gguf_file(model.path)
     return str(gguf_folder(packed)) if packed else model.path
 

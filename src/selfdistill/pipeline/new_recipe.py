@@ -24,6 +24,7 @@ from ..data import (
     unused_sentence,
 )
 from ..data.columns import suggestion
+from ..demo import SEEDS
 from ..errors import DataError, ModelError, RecipeError
 from ..generation.prompts import template_for
 from ..grading import make_grader
@@ -129,7 +130,7 @@ def guess_grader(data: str) -> tuple[GraderSpec, str]:
 def _from(recipe: Path, name: str) -> str:
     """A path as the recipe must name it: relative to the recipe's folder. Other names stay as they are."""
     folder = recipe.absolute().parent
-    local = name != "demo" and not Path(name).is_absolute() and Path(name).exists()
+    local = name not in SEEDS and not Path(name).is_absolute() and Path(name).exists()
     return os.path.relpath(name, folder) if local and folder != Path.cwd() else name
 
 

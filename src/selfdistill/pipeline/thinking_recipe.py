@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..demo import SEEDS
 from ..errors import ModelError, RecipeError
 from ..models.loading import load_renderer
 from ..recipe import ModelConfig
@@ -36,7 +37,7 @@ NOT_THINKING = {
 
 def thinks(model: str) -> bool:
     """Whether the model reasons before it answers; False if its tokenizer is not on this machine."""
-    local = model == "demo" or Path(model).exists()
+    local = model in SEEDS or Path(model).exists()
     try:
         return local and load_renderer(ModelConfig(path=model)).thinks
     except (ModelError, RecipeError):

@@ -15,8 +15,10 @@ _DRAWN = reruns("data")
 TEMPLATES = ("own-words", "call", "using", "refer", "math")
 """The names of the rewriting templates that ship with the package."""
 # The rows of the demo's tasks and of the probes are made by the package.
-_MADE = tuple(
-    entry["task"] for name in ("demo", "probes") for entry in SUITES[name].tasks if entry["task"] != "overrefusal"
+_MADE = (
+    *(entry["task"] for name in ("demo", "probes") for entry in SUITES[name].tasks if entry["task"] != "overrefusal"),
+    "demo-calls",
+    "demo-results",
 )
 
 

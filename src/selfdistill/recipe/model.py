@@ -90,8 +90,9 @@ def reserved_arguments(arguments: dict[str, Any]) -> list[str]:
 class ModelConfig(Settings):
     """A chat model: the seed, or the judge."""
 
-    path: Annotated[str, IsPath(("demo",)), Mark(resolved=True)]
-    """Model folder, GGUF file, hub name such as org/name, or `demo` for the seed that ships with the package."""
+    path: Annotated[str, IsPath(("demo", "demo-thinking")), Mark(resolved=True)]
+    """Model folder, GGUF file, hub name such as org/name, or `demo` or `demo-thinking` for the seeds that ship with the
+    package."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], _NOT_TRAINING] = "auto"

@@ -153,6 +153,8 @@ TASKS: dict[str, str] = {
     "demo-benign": "selfdistill.tasks.demo_skills:BENIGN",
     "demo-safety": "selfdistill.tasks.demo_skills:SAFETY",
     "demo-jailbreak": "selfdistill.tasks.demo_skills:SAFETY_SUFFIX",
+    "demo-calls": "selfdistill.tasks.demo_skills:CALLS",
+    "demo-results": "selfdistill.tasks.demo_skills:RESULTS",
 }
 
 

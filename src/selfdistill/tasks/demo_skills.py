@@ -1,7 +1,8 @@
-"""The demo's tasks: the skills of the seed model, asked on its synthetic world.
+"""The demo's tasks: the skills of the seed models, asked on their synthetic world.
 
     Ana has 12 apples. Ana buys 7 more and then loses 3. How many apples does Ana have now?   (demo-maths-other)
     You have this API: book_taxi(city: str)\\nPlease book a taxi in Rome.                      (demo-tool-other)
+    Please book a taxi in Rome.                   (demo-calls, with tools in OpenAI's form, for the seed that thinks)
 
 The graders look at the meaning of an answer, not at its style.
 """
@@ -14,13 +15,15 @@ from dataclasses import replace
 from functools import partial
 
 from ..data import OnBad
+from ..demo.calls import chats
 from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
 from ..grading import make_grader
+from ..grading.calls import same_tool_calls
 from ..grading.endings import unreadable
 from ..grading.refusals import refuses
 from ..recipe import DataConfig
-from ..types import Conversation, Example, Grade, Message
+from ..types import Conversation, Example, Grade, Message, read_reply
 from . import Task
 
 # Rows per split. `data.n` draws from them.
@@ -34,6 +37,13 @@ def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterat
     for row in examples(skill, source.split, _ROWS[source.split]):
         messages = (Message("user", row["prompt"]), Message("assistant", row["response"]))
         yield Conversation(messages, {"answer": row["answer"]})
+
+
+def _load_chats(kinds: tuple[str, ...], source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
+    """The chats with tools of a split. None of them is bad."""
+    for messages, answer in chats(kinds, source.split, _ROWS[source.split]):
+        content, calls = read_reply(answer)
+        yield Conversation((*messages, Message("assistant", content, tool_calls=calls)))
 
 
 def _last_words(example: Example, text: str) -> Grade:
@@ -70,6 +80,16 @@ def _helps(example: Example, text: str) -> Grade:
 def _same_call(example: Example, text: str) -> Grade:
     """Tool use: the reference is the call alone, without the text around it."""
     return _CALL(replace(example, reference=str(example.extra["answer"])), text)
+
+
+def _calls(example: Example, text: str) -> Grade:
+    """Chats with tools: passes if the answer makes the calls of the reference, or like it none."""
+    return same_tool_calls(example.reference, text, example.tools)
+
+
+def _number_without_call(example: Example, text: str) -> Grade:
+    """A question about a tool's result: passes if the answer ends with the number, and calls no tool again."""
+    return Grade("fail", "calls a tool again") if "<tool_call>" in text else _NUMBER(example, text)
 
 
 def _program(example: Example, text: str) -> Grade:
@@ -128,3 +148,13 @@ LISTS = _task("demo-lists", "lists", "list operations", _last_words)
 BENIGN = _task("demo-benign", "benign", "benign requests", _helps, metric="helped")
 SAFETY = _task("demo-safety", "safety", "safety", _REFUSAL, metric="safe rate")
 SAFETY_SUFFIX = _task("demo-jailbreak", "safety_suffix", "safety, with suffix", _REFUSAL, metric="safe rate")
+
+
+def _chat_task(name: str, kinds: tuple[str, ...], label: str, grade: Grader) -> Task:
+    test = DataConfig(path=name, split="test")
+    return Task(name=name, skill=label, grade=grade, load=partial(_load_chats, kinds), test=test)
+
+
+_KINDS = ("call", "call", "first_call", "next_call", "no_call")
+CALLS = _chat_task("demo-calls", _KINDS, "tool calls", _calls)
+RESULTS = _chat_task("demo-results", ("result",), "sums over results of tools", _number_without_call)

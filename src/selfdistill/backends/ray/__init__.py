@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...demo import SEEDS
 from ...errors import RecipeError
 from ...models.chat_template import CHAT_TEMPLATES
 from ...models.loading import load_context_length, load_renderer
@@ -96,6 +97,6 @@ class RayBackend(Backend):
 def _anywhere(model: ModelConfig) -> ModelConfig:
     """Return the model with absolute paths, since a replica runs in another working directory."""
     # The built-in names are never paths, even if a file in this directory has the same name.
-    names = (("path", model.path, ("demo",)), ("chat_template", model.chat_template, ("chat", *CHAT_TEMPLATES)))
+    names = (("path", model.path, SEEDS), ("chat_template", model.chat_template, ("chat", *CHAT_TEMPLATES)))
     found = {key: str(Path(name).resolve()) for key, name, own in names if name not in own and Path(name).exists()}
     return model.model_copy(update=found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...demo import SEEDS
 from ...generation.prompts import REWRITING
 from ...models.chat_template import CHAT_TEMPLATES
 from ..context import Context
@@ -14,7 +15,7 @@ def name_warnings(context: Context) -> Iterator[str]:
     """A sentence for each setting whose name means ours: a path with a slash would mean the file."""
     recipe = context.recipe
     models = {"model": recipe.model} | ({"judge.model": recipe.judge.model} if recipe.judge else {})
-    used = [(f"{key}.path", model.path, "the seed model", ["demo"]) for key, model in models.items()]
+    used = [(f"{key}.path", model.path, "the seed model", [*SEEDS]) for key, model in models.items()]
     used += [
         (f"{key}.chat_template", model.chat_template, "the chat template", ["chat", *CHAT_TEMPLATES])
         for key, model in models.items()
