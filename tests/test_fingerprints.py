@@ -33,6 +33,7 @@ CHANGED: dict[str, Any] = {
     "model.ray.backend": "fake",
     "model.ray.address": "auto",
     "model.labels": {"0": "safe"},
+    "train.report_to": ["tensorboard"],
     "data.format": "prompt_completion",
     "data.on_bad_row": "skip",
     "rewrite.preset": "paper",

@@ -188,6 +188,22 @@ def test_a_server_that_is_down_costs_one_warning(
     assert said.endswith("the run goes on without it.")
 
 
+def test_mlflow_that_goes_down_during_the_training_costs_one_warning(
+    model: ModelConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+
+    def go_down(step: int, steps: int, loss: float | None) -> None:
+        if step == 1:
+            mlflow.set_tracking_uri("http://127.0.0.1:9")
+
+    with caplog.at_level(logging.WARNING, logger="selfdistill"):
+        train(ROWS, model, TrainConfig(**QUICK, report_to=["mlflow"]), tmp_path / "exp" / "arms" / "sdft", go_down)
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("selfdistill")]
+    assert said.startswith("The tracker mlflow failed (")
+    assert "ERROR mlflow" not in capfd.readouterr().err
+
+
 class Failing:
     """A tracker whose server goes down after the first step."""
 

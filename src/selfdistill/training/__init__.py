@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def train(
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
             record = recorder(log, fingerprint, on_progress or (lambda *_: None))
-            with tracking(settings.report_to, directory) as trackers:
-                return built, _fit(built, checkpoint, [record, *trackers], map(len, data.input_ids))
+            reports = tracking(settings.report_to, directory)
+            return built, _fit(built, checkpoint, record, reports, map(len, data.input_ids))
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -117,14 +118,19 @@ def _check_same(finished: TrainResult, fingerprint: str, directory: Path) -> Non
         )
 
 
-def _fit(trainer: Any, checkpoint: Path | None, callbacks: list[Any], lengths: Iterable[int]) -> dict[str, Any]:
-    """Train to the last step, from `checkpoint` if there is one. The first callback is the recorder. Returns the
+def _fit(
+    trainer: Any,
+    checkpoint: Path | None,
+    record: Any,
+    reports: AbstractContextManager[list[Any]],
+    lengths: Iterable[int],
+) -> dict[str, Any]:
+    """Train to the last step, from `checkpoint` if there is one. `reports` holds the callbacks of trackers. Returns the
     measured fields of `TrainResult`."""
-    record = callbacks[0]
-    for callback in callbacks:
-        trainer.add_callback(callback)
     started = time.perf_counter()
-    with saving_on_sigterm(trainer):
+    with reports as trackers, saving_on_sigterm(trainer):
+        for callback in (record, *trackers):
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, lengths)
     return {**measurements, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}

@@ -140,9 +140,8 @@ class WandB:
         if wandb.run is None:
             # Its capture of the console would break the progress area.
             quiet = wandb.Settings(silent=True, console="off", init_timeout=_PATIENCE)
-            project = os.environ.get("WANDB_PROJECT", "selfdistill")
-            own = {"project": project, "group": run.experiment, "name": run.name, "id": run.id}
-            wandb.init(**own, resume="allow", settings=quiet)
+            project, group = os.environ.get("WANDB_PROJECT", "selfdistill"), run.experiment
+            wandb.init(project=project, group=group, name=run.name, id=run.id, resume="allow", settings=quiet)
 
     def callback(self) -> Any:
         from transformers.integrations import WandbCallback
@@ -152,7 +151,8 @@ class WandB:
     def scores(self, run: TrackedRun, numbers: Mapping[str, float], words: Mapping[str, str]) -> None:
         import wandb
 
-        wandb.run.summary.update({**numbers, **words})
+        opened: Any = wandb.run
+        opened.summary.update({**numbers, **words})
 
     def end(self) -> None:
         import wandb
@@ -165,8 +165,22 @@ class WandB:
                 raise TimeoutError(f"its server did not take everything in {3 * _PATIENCE} s")
 
 
+class _Failures(logging.Handler):
+    """Keeps the first error of MLflow's thread, which only logs what it can't send. A resumed training may have other
+    settings, such as its micro-batches; MLflow keeps the first ones, and that is not an error."""
+
+    first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if not self.first and "Changing param values" not in text:
+            self.first = text
+
+
 class MLflow:
     """A run in the MLflow experiment $MLFLOW_EXPERIMENT_NAME, or of the experiment's name."""
+
+    _failures = _Failures(logging.ERROR)
 
     def lacks(self) -> str | None:
         return _missing("mlflow", "mlflow")
@@ -178,6 +192,8 @@ class MLflow:
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        sending = logging.getLogger("mlflow.utils.async_logging.async_logging_queue")
+        sending.handlers, sending.propagate, self._failures.first = [self._failures], False, ""
         active = mlflow.active_run()
         if active is not None and active.data.tags.get("selfdistill.id") == run.id:
             return
@@ -212,6 +228,8 @@ class MLflow:
         if mlflow.active_run() is not None:
             mlflow.flush_async_logging()
             mlflow.end_run()
+            if self._failures.first:
+                raise RuntimeError(self._failures.first)
 
 
 class Trackio:
