@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from selfdistill.demo import THINKING_SEED
-from selfdistill.demo.calls import KINDS, chats
-from selfdistill.demo.traces import HEDGES, trace
+from selfdistill.demo.chats import KINDS, chats
+from selfdistill.demo.trace_style import HEDGES, trace
 from selfdistill.demo.world import SPLITS, draw
 from selfdistill.grading.traces import split
 from selfdistill.models.renderer import Renderer

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from selfdistill.demo.calls import KINDS
+from selfdistill.demo.chats import KINDS
 from selfdistill.demo.styles import ToolCall
-from selfdistill.demo.traces import short, thought, trace
+from selfdistill.demo.trace_style import short, thought, trace
 from selfdistill.demo.world import split_of
 from selfdistill.models.tool_turns import chat_of
 from selfdistill.types import Message, tools_of

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..data import OnBad
-from ..demo.calls import chats
+from ..demo.chats import chats
 from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
 from ..grading import make_grader

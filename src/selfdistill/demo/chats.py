@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ..types import FunctionCall, Message, Messages
 from . import words
 from .styles import Meaning, Steps, ToolCall
-from .traces import short
+from .trace_style import short
 from .world import draw, split_of
 
 
@@ -33,7 +33,7 @@ class Chat(NamedTuple):
 
 def chats(kinds: tuple[str, ...], split: str, n: int, seed: int = 0) -> Iterator[tuple[Messages, str]]:
     """`n` different chats of `split` (train, dev or test), of each of the `kinds` in turn: the turns before the answer,
-    and the answer as `traces.short` writes it. A kind is a name in `KINDS`."""
+    and the answer as `trace_style.short` writes it. A kind is a name in `KINDS`."""
     rng = Random(f"{kinds}/{split}/{seed}")
     seen: set[str] = set()
     while len(seen) < n:
