@@ -26,7 +26,7 @@ from ..types import Example
 from .guard import clear_errors, quiet, recomputing_if_needed
 from .log import StepProgress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .result import TrainResult, read_result, weight_checksums
-from .sequences import hashed
+from .sequences import TrainingData, hashed
 from .sft import SFT
 from .sigterm import saving_on_sigterm
 from .tracking import tracking
@@ -77,8 +77,7 @@ def train(
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
             record = recorder(log, fingerprint, on_progress or (lambda *_: None))
-            reports = tracking(settings.report_to, directory)
-            return built, _fit(built, checkpoint, record, reports, map(len, data.input_ids))
+            return built, _fit(built, checkpoint, record, tracking(settings.report_to, directory), data)
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -123,7 +122,7 @@ def _fit(
     checkpoint: Path | None,
     record: Any,
     reports: AbstractContextManager[list[Any]],
-    lengths: Iterable[int],
+    data: TrainingData,
 ) -> dict[str, Any]:
     """Train to the last step, from `checkpoint` if there is one. `reports` holds the callbacks of trackers. Returns the
     measured fields of `TrainResult`."""
@@ -132,7 +131,7 @@ def _fit(
         for callback in (record, *trackers):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, lengths)
+    measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, map(len, data.input_ids))
     return {**measurements, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}
 
 
