@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tiny import CHATML, NO_SYSTEM, tiny_tokenizer
 
 from selfdistill.errors import ModelError, RecipeError, RenderError
-from selfdistill.generation.prompts import REWRITING, load_template, rewriting_messages
+from selfdistill.generation.prompts import REWRITING, RewritingTemplate, load_template, rewriting_messages
 from selfdistill.models.renderer import Renderer
 from selfdistill.models.slots import fill
 from selfdistill.types import Example, Message, Messages
@@ -286,3 +286,9 @@ def test_each_template_shows_instruction_and_reference_once(name: str, instructi
     slots = {"<I>": instruction, "<R>": reference}
     expected = [re.sub("<[IR]>", lambda slot: slots[slot[0]], message.content) for message in plain]
     assert [message.content for message in messages] == expected
+
+
+def test_a_template_is_known_by_what_its_turns_hold() -> None:
+    shown = RewritingTemplate("Rewrite: {reference}", before=(Message("user", "Hello"), Message("assistant", "Hi")))
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    assert shown.to_json() == {"user": "Rewrite: {reference}", "system": None, "before": turns, "prefill": None}

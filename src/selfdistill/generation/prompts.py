@@ -30,6 +30,12 @@ class RewritingTemplate:
         """All texts of the template."""
         return [self.user, *filter(None, (self.system, self.prefill)), *(turn.content for turn in self.before)]
 
+    def to_json(self) -> dict[str, Any]:
+        """The template as it identifies rewrites. Fields of messages that are empty are left out, so that a field that
+        a later version adds makes no other template."""
+        before = [turn.to_json() for turn in self.before]
+        return {"user": self.user, "system": self.system, "before": before, "prefill": self.prefill}
+
 
 _OWN_WORDS = (
     "Rewrite the answer below in your own words. Keep every fact, name and number. Write only the answer.\n\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -99,7 +99,7 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int, 
     settings = {
         **answering,
         "sampling": own.sampling.model_dump(),
-        "template": asdict(wording) if wording else None,
+        "template": wording.to_json() if wording else None,
         **({"sample": sample} if sample else {}),
     }
     folder = f"rewrite/{name}".rstrip("/")

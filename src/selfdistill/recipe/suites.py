@@ -57,6 +57,7 @@ SUITES: dict[str, Suite] = {
             {"task": "jsonschemabench"},
             {"task": "xstest"},
             {"task": "strongreject"},
+            *({"task": f"bfcl-{split}"} for split in ("simple", "multiple", "parallel", "irrelevance")),
         ),
     ),
     "demo": Suite(
