@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..types.wording import counted
 from .arguments import Directory, Model, Overrides, RecipePath, default_directory
 from .progress import show_progress
 from .show import say, say_heading, show_checked, show_previewed
@@ -52,7 +53,7 @@ def check(
             found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
         show_checked(found[name])
     if unseen := len({line for checked in found.values() for line in checked.unseen}):
-        things = "1 thing" if unseen == 1 else f"{unseen} things"
+        things = counted(unseen, "thing")
         say(f"\n{things} could not be verified, as the hub can't be reached; check the network and run this again.")
     if unseen or any(checked.missing for checked in found.values()):
         raise typer.Exit(2)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ..errors import ExperimentError
 from ..store.rows import write_text
+from ..types.wording import counted
 from .findings import Findings, JsonRow
 from .html import render
 from .saved import read_experiment, read_lines
@@ -63,7 +64,7 @@ def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
     page = render(
         "compare.html.jinja",
         styles=("base.css", "report.css", "compare.css"),
-        scripts=("report.js",),
+        scripts=("figures.js", "report.js", "tables.js"),
         entrants=entrants,
         headlines={entrant.name: headline(entrant.findings) for entrant in entrants},
         columns=[(column, _label(column, columns)) for column in columns],
@@ -136,7 +137,7 @@ def _described(column: _Column, own: Sequence[_Column]) -> str:
         return "not on file"
     differing = [name for name in column.asked if len({json.dumps(other.asked.get(name)) for other in own}) > 1]
     ways = [f"{name} {visible(str(column.asked[name]))}" for name in differing]
-    return ", ".join([f"{count(sum(n for _, n in column.items))} items", column.metric, *ways])
+    return ", ".join([counted(sum(n for _, n in column.items), "item"), column.metric, *ways])
 
 
 def _label(column: _Column, columns: Sequence[_Column]) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..types.wording import counted, per_cent
 from .loss_sentences import nat_bounds, nats
-from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points
+from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points, shorten
 
 # `</script` and `<!--` would end a script element; line separators end a line in old JavaScript.
 _JSON_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
@@ -26,7 +27,8 @@ def render(template: str, styles: Sequence[str], scripts: Sequence[str] = (), da
     folder = files(__package__) / "templates"
     loader = FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
-    filters = (nats, nat_bounds, percent, bounds, points, point_bounds, figure, p_value, count, duration)
+    numbers = (nats, nat_bounds, percent, per_cent, bounds, points, point_bounds, figure, p_value, count, duration)
+    filters = (*numbers, counted, shorten)
     environment.filters |= {function.__name__: function for function in filters}
     style, code = ("".join((folder / name).read_text(encoding="utf-8") for name in part) for part in (styles, scripts))
     policy = f"default-src 'none'; style-src '{_digest(style)}'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.plain_yaml import parse_yaml, plain
+from ..types.wording import counted
 from .findings import Findings, JsonRow
 from .text import during
 
@@ -77,7 +78,7 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
             "your originals" if kind == "original" else "rewrites" if kind in ("rewrites", 1.0) else "other responses"
         )
         lost = len(row["others"].get("forgot", []))
-        of = f" of {row['total']} other task{'s' * (row['total'] != 1)}" if not said else f" of {row['total']}"
+        of = f" of {counted(row['total'], 'other task')}" if not said else f" of {row['total']}"
         said.append(f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}")
     if not any(row["total"] for row in rows):
         return "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."

@@ -50,7 +50,7 @@ FIGURES = (
 
 
 class Shown(NamedTuple):
-    """A figure on the page; `data` is a data: URI of the CSV."""
+    """A figure on the page; `data` is a data: URI of the CSV. `folded` says why it is shown only on request."""
 
     name: str
     section: str
@@ -58,6 +58,7 @@ class Shown(NamedTuple):
     svg: Markup
     caption: str
     data: str
+    folded: str
 
 
 def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
@@ -74,7 +75,9 @@ def page_figures(material: Material) -> list[Shown]:
             for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
         )
         data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
-        shown.append(Shown(figure.name, figure.section, figure.title, wide + narrow, drawing.caption, data))
+        shown.append(
+            Shown(figure.name, figure.section, figure.title, wide + narrow, drawing.caption, data, drawing.folded)
+        )
     return shown
 
 
