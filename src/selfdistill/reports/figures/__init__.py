@@ -68,17 +68,17 @@ def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
 
 def page_figures(material: Material) -> list[Shown]:
     """Each figure as inline SVG, in one layout for wide screens and one for narrow screens."""
-    shown = []
-    for figure, drawing in drawings(material):
-        wide, narrow = (
-            inline_svg(drawing.draw(Canvas(width, PAGE)), f"{figure.name}-{css_class}", drawing.label, css_class)
-            for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
-        )
-        data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
-        shown.append(
-            Shown(figure.name, figure.section, figure.title, wide + narrow, drawing.caption, data, drawing.folded)
-        )
-    return shown
+    return [shown_figure(figure.name, figure.section, figure.title, drawing) for figure, drawing in drawings(material)]
+
+
+def shown_figure(name: str, section: str, title: str, drawing: Drawing) -> Shown:
+    """A figure as inline SVG with its data."""
+    wide, narrow = (
+        inline_svg(drawing.draw(Canvas(width, PAGE)), f"{name}-{css_class}", drawing.label, css_class)
+        for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
+    )
+    data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
+    return Shown(name, section, title, wide + narrow, drawing.caption, data, drawing.folded)
 
 
 def save_figures(material: Material, folder: Path) -> list[Path]:
