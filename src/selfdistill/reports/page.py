@@ -77,7 +77,7 @@ def _report(
 ) -> str:
     findings = material.findings
     training = {run: rows for run, rows in saved.training.items() if rows}
-    order = list(material.slots)
+    order, unmeasured = list(material.slots), shift_missing(saved.shift)
     looks = material.slots | {run: material.slots[material.arm_of(run)] for run in [*training, *saved.shift]}
 
     def place(run: str) -> int:
@@ -97,8 +97,8 @@ def _report(
         about=_about(saved),
         forgotten=forgotten_rows(findings, saved.verdict, answered),
         run_with_answers=lambda task, arm: run_with_answers(task, arm, answered),
-        notes=[note for note in saved.verdict.get("notes", []) if note not in (missing := shift_missing(saved.shift))],
-        shift_missing=missing,
+        notes=[note for note in saved.verdict.get("notes", []) if note not in unmeasured],
+        shift_missing=unmeasured,
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
