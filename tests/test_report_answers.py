@@ -137,7 +137,7 @@ def test_a_task_of_lm_eval_shows_what_is_there(tmp_path: Path) -> None:
     write_json(tmp_path / "verdict.json", {})
     rows = task_of(tmp_path, "arc")["rows"]
     assert [(row["prompt"], row["reference"]) for row in rows] == [([], None)] * 2
-    assert [row["answers"][0]["texts"][0][0] for row in rows] == ["  Paris  (-3.21)\n▸ Rome  (-1.50)", "words"]
+    assert [row["answers"][0]["texts"][0][0] for row in rows] == ["  Paris  (−3.21)\n▸ Rome  (−1.50)", "words"]
 
 
 def test_a_judged_task_shows_the_answers_that_were_judged_and_the_seeds(tmp_path: Path) -> None:
