@@ -96,7 +96,7 @@ def test_both_pages_load_nothing_and_allow_only_their_own_style_and_script(demo:
             assert not [key for key in attributes if key.startswith("on") or key == "src"]
             if tag == "a":
                 assert re.match(
-                    r"(report|rewrites|answers)\.html|https://arxiv\.org/abs/2402\.13669$|data:text/csv;",
+                    r"#[\w-]+$|(report|rewrites|answers)\.html|https://arxiv\.org/abs/2402\.13669$|data:text/csv;",
                     attributes["href"] or "",
                 )
                 assert ("download" in attributes) == (attributes["href"] or "").startswith("data:")

@@ -137,7 +137,7 @@ def test_a_task_of_lm_eval_shows_what_is_there(tmp_path: Path) -> None:
     write_json(tmp_path / "verdict.json", {})
     rows = task_of(tmp_path, "arc")["rows"]
     assert [(row["prompt"], row["reference"]) for row in rows] == [([], None)] * 2
-    assert [row["answers"][0]["texts"][0][0] for row in rows] == ["  Paris  (-3.21)\n▸ Rome  (-1.50)", "words"]
+    assert [row["answers"][0]["texts"][0][0] for row in rows] == ["  Paris  (−3.21)\n▸ Rome  (−1.50)", "words"]
 
 
 def test_a_judged_task_shows_the_answers_that_were_judged_and_the_seeds(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ class TestInABrowser:
         assert shown_items(page) == expected_items(lambda b: "errors" in b.values())
         page.select_option("#reason", "")
         page.fill("#q", f"VANILLA answers {make_item(41).id}")
-        count_becomes(page, "1–1 of 1 items")
+        count_becomes(page, "1–1 of 1 item")
         assert shown_items(page) == {"row-42"}
         page.fill("#q", "no such words")
         count_becomes(page, "0 items")
@@ -512,3 +512,22 @@ def test_how_often_a_file_is_opened_does_not_depend_on_its_rows(
     del opened[""]
     # Once to look through it, and once for each hundred items that are shown.
     assert opened == {f"{TASKS[0][0]}.jsonl": 3, "answers.jsonl": 3 * 3, "grades.jsonl": 3 * 3}
+
+
+def test_the_page_opens_at_the_items_that_were_forgotten(visit: Any, demo: Path) -> None:
+    page = visit(demo / "answers.html")
+    buckets = drawn_buckets(60, 1)  # vanilla loses most on the second task
+    wrong = ("failed", "truncated", "unanswered")
+    lost = sum(a == "passed" and b in wrong for a, b in zip(buckets["seed"], buckets["vanilla"], strict=True))
+    note = "forgotten by vanilla: seed right, vanilla wrong"
+    assert page.text_content("#count") == f"1–{min(lost, 20)} of {lost} items: {note}"
+    page.get_by_role("button", name="all 60").click()
+    assert page.text_content("#count") == "1–20 of 60 items"
+    page.reload()
+    assert page.text_content("#count") == "1–20 of 60 items"
+
+
+def test_without_a_forgotten_task_the_page_opens_at_all_items(tmp_path: Path) -> None:
+    write_answers(tmp_path, "maths", [make_item(0)], {"seed": ["passed"], "vanilla": ["failed"]})
+    write_json(tmp_path / "verdict.json", {})
+    assert data_of(tmp_path)["start"] == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ from support.report_experiment import (
     hostile_rewrites,
     made_rewrites,
     poisoned,
+    write_analysis,
     write_experiment,
     write_json,
 )
 
 from selfdistill.reports import write_report
-from selfdistill.reports.text import visible
+from selfdistill.reports.text import point_bounds, points, visible
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 pytestmark = pytest.mark.browser
@@ -51,7 +55,7 @@ def test_pages_fit_and_follow_the_colour_scheme(visit: Any, demo: Path, width: i
     page = visit(demo / "report.html", width, scheme)
     assert page.locator("svg.plot:visible").count() == 3
     drawn = page.locator("svg.plot:visible use[fill='var(--arm-2)']").first
-    blue = {"light": "rgb(15, 95, 196)", "dark": "rgb(114, 178, 255)"}
+    blue = {"light": "rgb(20, 100, 210)", "dark": "rgb(90, 162, 255)"}
     assert drawn.evaluate("node => getComputedStyle(node).fill") == blue[scheme]
 
 
@@ -77,7 +81,7 @@ def test_nothing_in_the_data_runs(visit: Any, hostile: Path) -> None:
         shown = page.locator("article").nth(number).locator(".sides pre").first.text_content()
         assert shown == visible(f"{text} original")
     page.fill("#q", "onerror")
-    count_becomes(page, "1–1 of 1 rows")
+    count_becomes(page, "1–1 of 1 row")
     page.select_option("#reason", index=1)
     assert page.locator("img, svg, article script, iframe").count() == 0
 
@@ -166,5 +170,83 @@ def test_a_page_of_five_thousand_rows_opens(visit: Any, tmp_path: Path) -> None:
     page = visit(tmp_path / "rewrites.html")
     count_becomes(page, "1–20 of 5,000 rows")
     page.fill("#q", f"row {4_321}")
-    count_becomes(page, "1–1 of 1 rows")
+    count_becomes(page, "1–1 of 1 row")
     assert page.locator("article").get_attribute("id") == "row-4321"
+
+
+def saved_table(page: Any, name: str) -> list[list[str]]:
+    page.evaluate("document.querySelectorAll('details').forEach(node => { node.open = true })")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=f"Save the table as {name}.csv", exact=True).click()
+    assert waiting.value.suggested_filename == f"{name}.csv"
+    return list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+
+
+def test_a_tables_csv_is_the_table(visit: Any, demo: Path) -> None:
+    rows = verdict_of(demo)["comparisons"]
+    header, *saved = saved_table(visit(demo / "report.html"), "comparisons")
+    assert header[:6] == ["task", "arms", "n", "gained", "lost", "difference"]
+    assert [row[0] for row in saved] == [row["task"] for row in rows]
+    for found, row in zip(saved, rows, strict=True):
+        assert [int(cell) for cell in found[2:5]] == [row["n"], row["gained"], row["lost"]]
+        assert float(found[5]) == float(points(row["difference"]).replace("−", "-"))
+        assert found[6] == point_bounds(row["low"], row["high"])
+
+
+def test_a_tables_csv_has_whole_texts_and_no_formulas(visit: Any, tmp_path: Path) -> None:
+    write_experiment(tmp_path, rewrites=[])
+    verdict = verdict_of(tmp_path)
+    texts = {"prompt": "=1+1", "seed": 'a "b", ' * 60 + "end", "answer": "line\nline"}
+    example = {"task": "code", "arm": "vanilla", "id": "1", "of": 3, "reference": "", **texts}
+    verdict["items_changed"] = {"flips": [], "examples": [example], "in_common": {}}
+    write_json(tmp_path / "verdict.json", verdict)
+    _, *saved = saved_table(visit(write_report(tmp_path)), "forgotten")
+    row = next(row for row in saved if row[:2] == ["code", "vanilla"])
+    assert row[4] == "'=1+1"
+    assert row[5] == texts["seed"]
+    assert row[6].split() == ["line", "line"]
+
+
+def test_a_command_can_be_copied(visit: Any, tmp_path: Path) -> None:
+    write_experiment(tmp_path, rewrites=[])
+    (tmp_path / "arms" / "sdft" / "model").mkdir()
+    page = visit(write_report(tmp_path))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_text("Use the model").click()
+    page.get_by_role("button", name=re.compile("^Copy: vllm serve")).click()
+    page.get_by_text("Copied", exact=True).wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == f"vllm serve {tmp_path / 'arms' / 'sdft' / 'model'}"
+
+
+def test_cards_shift_and_figures_of_few_points_are_folded(visit: Any, tmp_path: Path) -> None:
+    write_analysis(tmp_path, seeds=(0, 1), sweeps=False)
+    verdict = verdict_of(tmp_path)
+    verdict["arms"] += ["a", "b", "c"]
+    write_json(tmp_path / "verdict.json", verdict)
+    page = visit(write_report(tmp_path))
+    for inside in (".cards", ".shift", "#figure-forgetting"):
+        assert page.locator(inside).count() == 1
+        assert not page.locator(inside).is_visible()
+    page.locator("summary", has_text="only 4 points").click()
+    assert page.locator("#figure-forgetting svg:visible").count() == 1
+
+
+def test_a_report_of_the_demos_size_prints_on_ten_pages(visit: Any, tmp_path: Path) -> None:
+    """Nine tasks, four arms, and an example of every forgotten task."""
+    tasks = [*TASKS, *((f"another-{n}", "another skill", "other") for n in range(3))]
+    rates = {arm: (*own, *own[-3:]) for arm, own in RATES.items()} | {"low-rate": RATES["vanilla"] + RATES["seed"][:3]}
+    write_experiment(tmp_path, rates, tasks)
+    verdict = verdict_of(tmp_path)
+    said = {"id": "1", "of": 9, "prompt": "question " * 30, "reference": "r", "seed": "yes " * 60, "answer": "no " * 90}
+    forgot = [row for row in verdict["comparisons"] if row["against"] == "seed" and row["word"] == "forgot"]
+    examples = [{"task": row["task"], "arm": row["arm"], **said} for row in forgot]
+    shares = dict.fromkeys(("right_to_wrong_adjusted", "wrong_to_right_adjusted", "chance"), 0.1)
+    flips = [
+        {"task": task, "arm": arm, "choices": 0, "n": 200, **shares}
+        for task, *_ in tasks
+        for arm in verdict["arms"][1:]
+    ]
+    verdict["items_changed"] = {"flips": flips, "examples": examples, "in_common": {}}
+    write_json(tmp_path / "verdict.json", verdict)
+    pdf = visit(write_report(tmp_path)).pdf(format="A4")
+    assert 2 < len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 10

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+from importlib import resources
+from itertools import combinations
+from math import dist
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from support.pages import Page, verdict_of
 from support.report_experiment import (
     HOSTILE,
+    RATES,
     SWEPT,
     TASKS,
     made_rewrites,
@@ -373,13 +377,14 @@ def test_experiments_stand_side_by_side(tmp_path: Path) -> None:
     assert write_comparison(paths, tmp_path / "compare.html") == []
     page = Page(tmp_path / "compare.html")
     assert columns(tmp_path / "compare.html") == ["experiment", "arm", *(task for task, *_ in TASKS)]
-    assert page.text.count("a seed") == page.text.count("b sdft") == 1
+    table = page.text.split(" Scores experiment ")[1]
+    assert table.count("a seed") == table.count("b sdft") == 1
     for task in verdict_of(paths[0])["tasks"]:
         score = task["scores"]["sdft"]
         wanted = f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
         assert page.text.count(wanted) >= 2
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert links == {"a/report.html", "b/report.html"}
+    assert {link for link in links if not str(link).startswith("data:text/csv")} == {"a/report.html", "b/report.html"}
 
 
 def test_other_items_are_refused_and_named(tmp_path: Path) -> None:
@@ -469,3 +474,46 @@ def test_the_command_writes_figures_and_comparisons(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(paths[0]), "--figures", str(tmp_path / "g")], catch_exceptions=False)
     assert done.exit_code == 0
     assert (tmp_path / "g" / "loss.csv").is_file()
+
+
+# Severe dichromacy in linear RGB (Machado, Oliveira and Fernandes 2009, https://doi.org/10.1109/TVCG.2009.113).
+BLINDNESS = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protan": ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052)),
+    "deutan": ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969)),
+    "tritan": ((1.256, -0.077, -0.179), (-0.078, 0.931, 0.148), (0.005, 0.691, 0.304)),
+}
+
+
+def oklab(colour: str, seen: tuple[tuple[float, ...], ...]) -> list[float]:
+    """A colour as seen by an eye, in OKLab (https://bottosson.github.io/posts/oklab/)."""
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+
+    def times(rows: tuple[tuple[float, ...], ...], values: list[float]) -> list[float]:
+        return [sum(a * b for a, b in zip(row, values, strict=True)) for row in rows]
+
+    mixed = [min(max(value, 0.0), 1.0) for value in times(seen, linear)]
+    cones = times(((0.4122, 0.5363, 0.0514), (0.2119, 0.6807, 0.1074), (0.0883, 0.2817, 0.6300)), mixed)
+    roots = [cone ** (1 / 3) for cone in cones]
+    return times(((0.2105, 0.7936, -0.0041), (1.9780, -2.4286, 0.4506), (0.0259, 0.7828, -0.8087)), roots)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("eye", BLINDNESS)
+def test_ten_arms_have_colours_that_every_eye_tells_apart(scheme: str, eye: str) -> None:
+    css = (resources.files("selfdistill.reports") / "templates" / "base.css").read_text(encoding="utf-8")
+    part = css.split("@media (prefers-color-scheme: dark)")[scheme == "dark"]
+    colours = dict(re.findall(r"--arm-(\d+): (#\w{6})", part))
+    seen = [oklab(colours[str(slot)], BLINDNESS[eye]) for slot in range(10)]
+    assert min(dist(a, b) for a, b in combinations(seen, 2)) > 0.06
+
+
+def test_nine_arms_have_nine_colours_in_figure_and_page(tmp_path: Path) -> None:
+    rates = {"seed": RATES["seed"], "vanilla": RATES["vanilla"], **{f"arm-{n}": RATES["sdft"] for n in range(7)}}
+    html = write_report(write_experiment(tmp_path, rates, rewrites=[])).read_text()
+    figure = html[html.index('id="figure-verdict"') :].split("</figure>")[0]
+    drawn = {slot for slot in range(12) if f"var(--arm-{slot})" in figure}
+    icons = set(re.findall(r'title="([^"]+)"><svg class="marker".*?var\(--arm-(\d+)\)', html))
+    assert len(icons) == len({slot for _, slot in icons}) == 9
+    assert {int(slot) for _, slot in icons} == drawn

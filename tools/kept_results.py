@@ -24,6 +24,8 @@ from selfdistill.measure.comparisons import Comparison, Pair, compare
 from selfdistill.measure.row_losses import Losses, LossPair, compare_losses, mean_loss
 from selfdistill.measure.scores import values
 from selfdistill.measure.stats import quantile, shared_items, table_of
+from selfdistill.reports.loss_sentences import nats
+from selfdistill.reports.text import percent, points
 from selfdistill.store.rows import read_lines
 
 Kept = dict[str, Any]
@@ -127,8 +129,8 @@ def show(kept: Kept) -> str:
             raise ValueError(f"{row.task}, {row.arm} against {row.against}: {other} was kept, {row} is found")
     lines = ["| task | arm | against | n | difference, points | 95 % | p (Holm) | word |", "|---" * 8 + "|"]
     lines += [
-        f"| {row.task} | {row.arm} | {row.against} | {row.n} | {100 * row.difference:+.1f} "
-        f"| {100 * row.low:+.1f} to {100 * row.high:+.1f} | {row.p_holm:.3f} | {row.word} |"
+        f"| {row.task} | {row.arm} | {row.against} | {row.n} | {points(row.difference)} "
+        f"| {points(row.low)} to {points(row.high)} | {row.p_holm:.3f} | {row.word} |"
         for row in found
     ]
     scores = ["| task | arm | value, % | 95 % |", "|---" * 4 + "|"]
@@ -139,8 +141,8 @@ def show(kept: Kept) -> str:
     means = [f"| mean change on the other tasks ({len(others)}) | against | points | 95 % |", "|---" * 4 + "|"]
     arms = measured_arms(kept)
     for arm, against in ((arm, other) for place, arm in enumerate(arms) for other in arms[:place]):
-        mean, low, high = (100 * value for value in mean_change(kept, arm, against, others))
-        means.append(f"| {arm} | {against} | {mean:+.1f} | {low:+.1f} to {high:+.1f} |")
+        mean, low, high = map(points, mean_change(kept, arm, against, others))
+        means.append(f"| {arm} | {against} | {mean} | {low} to {high} |")
     return "\n".join([*scores, "", *lines, "", *means, "", *_loss_lines(kept)])
 
 
@@ -152,7 +154,7 @@ def _loss_lines(kept: Kept) -> list[str]:
     lines = ["| held-out loss, nats per token | value | against | difference | 95 % |", "|---" * 5 + "|"]
     lines += [f"| {arm} | {mean_loss(runs)['value']:.3f} | | | |" for arm, runs in rows.items()]
     return lines + [
-        f"| {arm} | | {other} | {row['difference']:+.3f} | {row['low']:+.3f} to {row['high']:+.3f} |"
+        f"| {arm} | | {other} | {nats(row['difference'])} | {nats(row['low'])} to {nats(row['high'])} |"
         for (arm, other), row in found.items()
     ]
 
@@ -176,12 +178,12 @@ def summary(kept: Kept) -> str:
         cells = [_percent(task["scores"][seed]["value"])]
         for arm in trained:
             row = found[task["task"], arm]
-            change = f"{100 * row.difference:+.1f}, {100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            change = f"{points(row.difference)}, {points(row.low)} to {points(row.high)}"
             cells.append(f"{_percent(task['scores'][arm]['value'])} ({change}) {row.word}")
         lines.append(f"| {task['task']} | " + " | ".join(cells) + " |")
     others = [task["task"] for task in verdict["tasks"] if task["role"] == "other"]
-    means = [[100 * value for value in mean_change(kept, arm, seed, others)] for arm in trained]
-    cells = [f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in means]
+    means = [[*map(points, mean_change(kept, arm, seed, others))] for arm in trained]
+    cells = [f"{mean} ({low} to {high})" for mean, low, high in means]
     lines.append(f"| mean change on the {len(others)} other tasks | | " + " | ".join(cells) + " |")
     losses = _losses(kept)
     pairs = [LossPair(arm, seed, losses[arm], losses[seed], both_trained=False) for arm in trained]
@@ -189,13 +191,13 @@ def summary(kept: Kept) -> str:
     cells = [f"{mean_loss(losses[seed])['value']:.3f}"]
     for arm in trained:
         own = changes[arm]
-        change = f"{own['difference']:+.3f}, {own['low']:+.3f} to {own['high']:+.3f}"
+        change = f"{nats(own['difference'])}, {nats(own['low'])} to {nats(own['high'])}"
         cells.append(f"{mean_loss(losses[arm])['value']:.3f} ({change})")
     return "\n".join([*lines, "| held-out loss | " + " | ".join(cells) + " |"])
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
+    return "" if value is None else percent(value)
 
 
 def _range(score: Mapping[str, Any]) -> str:

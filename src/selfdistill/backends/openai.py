@@ -22,6 +22,7 @@ from ..grading.traces import join, opened
 from ..models.tool_turns import chat_arguments, chat_of, in_plain_text
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, FunctionCall, Messages, Prompt, tools_of, write_reply
+from ..types.wording import counted
 from . import Backend
 from .accepted import Accepted
 from .cache import EngineCache
@@ -205,7 +206,7 @@ class OpenAIBackend(Backend):
             except FaultError as fault:
                 faults, self._faults = faults + 1, self._faults + 1
                 if faults > self._server.retries or self._faults > patience:
-                    tries = "1 try" if faults == 1 else f"{faults} tries"
+                    tries = counted(faults, "try", "tries")
                     raise FaultError(f"{fault}, after {tries}", unreachable=fault.unreachable) from None
                 longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (faults - 1))
                 await asyncio.sleep((fault.after or 0.0) + _jitter.uniform(0, longest))

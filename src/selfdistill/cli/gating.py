@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RecipeError, SelfDistillError
+from ..types.wording import counted
 from .progress import show_progress
 from .show import say, say_heading, show_verdict
 
@@ -189,5 +190,8 @@ def baseline(
         content = pipeline.make_baseline(recipe, where, design, progress)
     write_baseline(to, content)
     answers = sum(len(task["answers"]) for task in content["tasks"].values())
-    say(f"Wrote {answers:,} answers of {seed} to {len(content['tasks'])} tasks: {to}, digest {content['digest']}")
+    say(
+        f"Wrote {counted(answers, 'answer')} of {seed} to {counted(len(content['tasks']), 'task')}: {to}, "
+        f"digest {content['digest']}"
+    )
     say(f"Next: selfdistill gate {seed} CANDIDATE --suite {suite} --baseline {to}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..types.wording import counted
 from .arguments import Directory, Model, Overrides, RecipePath, default_directory
 from .documents import Json, checked_document, only_json, print_json
 from .log_file import log_to
@@ -70,7 +71,7 @@ def check(
     elif ready:
         say(f"\nNothing is missing. Next: {following}")
     elif unseen:
-        things = "1 thing" if unseen == 1 else f"{unseen} things"
+        things = counted(unseen, "thing")
         say(f"\n{things} could not be verified, as the hub can't be reached; check the network and run this again.")
     if not ready:
         raise typer.Exit(2)

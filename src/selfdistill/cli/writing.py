@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..types.wording import counted
 from .arguments import Target, open_experiment, saved_verdict
 from .documents import Json, only_json, print_json
 from .log_file import log_to
@@ -91,5 +92,5 @@ def export(
     for note in written.notes:
         say(note)
     sources = ", ".join(f"{number:,} {source}" for source, number in written.sources.items())
-    say(f"Wrote {written.rows:,} rows{f' ({sources})' if sources else ''}: {written.path} ({written.change})")
+    say(f"Wrote {counted(written.rows, 'row')}{f' ({sources})' if sources else ''}: {written.path} ({written.change})")
     say(f"Next: {written.following}")

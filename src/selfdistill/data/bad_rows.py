@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..errors import DataError
 from ..recipe import DataConfig
+from ..types.wording import counted
 
 _LISTED = 10
 
@@ -63,7 +64,7 @@ def good_rows(
             break
     reasons = "\n".join(f"  {row.where}: {row.reason}" for row in listed)
     if bad and not skip:
-        count = "1 row" if bad == 1 else f"{bad} rows" if bad < _LISTED else f"at least {bad} rows"
+        count = f"{'' if bad < _LISTED else 'at least '}{counted(bad, 'row')}"
         raise DataError(
             f"{config.path}: {count} can't be used:\n{reasons}\nFix the file, or set on_bad_row to skip (in data, in "
             "replay, or in the task's entry). Bad rows are then set aside and counted."

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..types.wording import counted
+
 _REASONING: Mapping[str | None, str] = {
     None: "held reasoning, which was left out: only the answers are trained on and graded",
     "off": "held reasoning, which was left out because model.reasoning is off",
@@ -55,17 +57,17 @@ class DataCounts:
 def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl") -> Iterator[str]:
     """A sentence for each kind of row or turn that was left out, or that needs a look, with the next step."""
     if bad := counts.get("bad"):
-        yield f"{_rows(bad)} of the data couldn't be used; they are in {bad_rows} with the reason."
+        yield f"{counted(bad, 'row')} of the data couldn't be used; they are in {bad_rows} with the reason."
     if contaminated := counts.get("contaminated"):
         yield (
-            f"{_rows(contaminated)} drawn for data.heldout were left out, because their prompts are trained on or "
+            f"{counted(contaminated, 'row')} drawn for data.heldout left out, because their prompts are trained on or "
             "repeat each other (compared without case, spaces, punctuation and system text)."
         )
     if near := counts.get("near_duplicates"):
         held, trained = counts["near_pair"]
         kept = "are kept; data.near_duplicates.drop=true leaves them out"
         yield (
-            f"{_rows(near)} of data.heldout nearly repeat a training row, and "
+            f"{counted(near, 'row')} of data.heldout nearly repeat a training row, and "
             f"{'were left out' if counts.get('dropped') else kept}. "
             f"For example, held out: {held!r}; trained on: {trained!r}."
         )
@@ -78,16 +80,17 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
     if marks := counts.get("think_marks"):
         yield (
             f"Marks of a think trace, such as {counts['think_mark']}, stand in a turn that is not the assistant's in "
-            f"{_rows(marks)}. A model that thinks may read one as the start or the end of its own trace; take them out."
+            f"{counted(marks, 'row')}. A model that thinks may read one as the start or the end of its own trace; take "
+            "them out."
         )
     if short := counts.get("short"):
-        yield f"The data holds {_rows(short)} fewer than data.n asks for; all rows were used."
+        yield f"The data holds {counted(short, 'row')} fewer than data.n asks for; all rows were used."
 
 
 def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
     """The sentences for the items of a task."""
     if bad := counts.get("bad"):
-        yield f"{task}: {_rows(bad)} couldn't be used as items, the first is {counts['first_bad']}."
+        yield f"{task}: {counted(bad, 'row')} couldn't be used as items, the first is {counts['first_bad']}."
     if trained := counts.get("trained_on"):
         done = "and were left out" if counts.get("left_out") else "so its score may be too high; they are kept"
         yield (
@@ -106,11 +109,7 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 def markup_note(rows: int, example: str) -> str:
     return (
-        f"Chat markup in the prompts or responses of {_rows(rows)}, as if a chat template had rendered it already, "
-        f"for example {example}. The model's own template would wrap it a second time; take the markup out of the "
-        "data, or set model.chat_template to a template file that adds nothing."
+        f"Chat markup in the prompts or responses of {counted(rows, 'row')}, as if a chat template had rendered it "
+        f"already, for example {example}. The model's own template would wrap it a second time; take the markup out of "
+        "the data, or set model.chat_template to a template file that adds nothing."
     )
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

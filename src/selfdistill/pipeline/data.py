@@ -15,6 +15,7 @@ from ..store.identity import source_identity
 from ..store.rows import read_lines
 from ..store.stage import Stage
 from ..types import Example, Progress
+from ..types.wording import counted
 from .context import Context
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def data_warnings(counts: DataCounts, folder: Path) -> Iterator[str]:
     if counts.bad:
         first = next(read_lines(folder / "bad_rows.jsonl"))
         yield (
-            f"{counts.bad:,} rows can't be used and will be left out, the first is {first['where']}: "
+            f"{counted(counts.bad, 'row')} can't be used and will be left out, the first is {first['where']}: "
             f"{first['reason']}. A run lists them in data/bad_rows.jsonl."
         )
     yield from data_notes({**counts.to_json(), "bad": 0})

@@ -22,6 +22,7 @@ from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Messages, shown_turns
+from ..types.wording import counted
 from .context import Context
 from .rewrite import needs_rewrites, rewrites
 
@@ -193,7 +194,10 @@ def unusable_rows(
             where = named(dict(islice(refused.items(), _NAMED)))
             done = "They are left out, because train.allow_unusable_rows is set."
             advice = "Change these rows, or set train.allow_unusable_rows=true to leave them out."
-            yield allowed, f"{len(refused):,} rows can't be trained on ({where}). {done if allowed else advice}"
+            yield (
+                allowed,
+                f"{counted(len(refused), 'row')} can't be trained on ({where}). {done if allowed else advice}",
+            )
 
 
 def _named(rows: Mapping[int, str], train: Path, source: DataConfig, load: Load) -> str:

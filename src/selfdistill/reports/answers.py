@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from ..generation.resume import sample_id
 from ..grading.traces import split
 from ..store.rows import parse_line
 from ..types import Example, Grade
+from ..types.wording import minus
 from .findings import Findings, JsonRow
+from .forgotten_table import forgotten_rows
 from .html import embed_json, render
 from .saved import Saved, read_lines
 from .svg import arm_slots, marker_icon
@@ -132,6 +135,8 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
         shown[task.name] = _task(task, max_items, share)
         max_bytes -= sum(map(_bytes, shown[task.name]["rows"]))
     runs = list(dict.fromkeys(run for task in tasks for run in task.runs))
+    arms = list(dict.fromkeys([*findings.arms, *map(_arm, runs)]))
+    slots = arm_slots(arms, findings.seed_arm, saved.verdict.get("sweeps", []))
     pairs = [(pair["arm"], pair["against"]) for pair in findings.pairs()]
     data = {
         "seed": findings.seed_arm,
@@ -140,6 +145,7 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
         "kinds": [_RIGHT_OR_WRONG.get(bucket) for bucket in BUCKETS],
         "pairs": [(run, run.replace(arm, other, 1)) for arm, other in pairs for run in runs if _arm(run) == arm],
         "tasks": [shown[task.name] for task in tasks],
+        "start": _start(findings, {task.name: list(task.runs) for task in tasks}),
     }
     return render(
         "answers.html.jinja",
@@ -147,9 +153,18 @@ def answers_page(tasks: list[TaskFiles], saved: Saved, max_items: int = MAX_ITEM
         scripts=("browser.js", "answers.js"),
         data=data,
         name=saved.name,
-        icons=[marker_icon(slot) for slot in arm_slots(runs, findings.seed_arm).values()],
+        icons=[marker_icon(slots[_arm(run)]) for run in runs],
         max_text=MAX_TEXT,
     )
+
+
+def _start(findings: Findings, answered: dict[str, list[str]]) -> dict[str, str]:
+    """What the page shows first: the items of the largest loss that is shown, of an arm of the headline if these forgot
+    something; nothing if no arm forgot a task whose answers are on file."""
+    lost = [row for row in forgotten_rows(findings, {}, answered) if row["answers"]]
+    leading = [row for row in lost if row["arm"] in findings.headline_arms()]
+    worst = min(leading or lost, key=lambda row: row["change"]["difference"], default=None)
+    return dict(parse_qsl(worst["answers"])) if worst else {}
 
 
 def _task(task: TaskFiles, max_items: int, max_bytes: int) -> JsonRow:
@@ -233,8 +248,8 @@ def _said(row: JsonRow) -> tuple[str | None, ...]:
     reply = split(row["text"])
     text = reply.answer
     if choices := row.get("choices"):
-        likelihoods = zip(choices, row["log_likelihoods"], strict=True)
-        text = "\n".join(f"{'▸' if choice == text else ' '} {choice}  ({value:.2f})" for choice, value in likelihoods)
+        likelihoods = zip(choices, (minus(f"{value:.2f}") for value in row["log_likelihoods"]), strict=True)
+        text = "\n".join(f"{'▸' if choice == text else ' '} {choice}  ({value})" for choice, value in likelihoods)
     said = cut(text), cut(row.get("finish", "stop")), cut(row.get("error"))
     return (*said, cut(reply.reasoning)) if reply.reasoning else said
 

@@ -14,6 +14,9 @@ from urllib.parse import quote
 
 from ..errors import ExperimentError
 from ..store.rows import write_text
+from ..types.wording import counted
+from .figures import Shown, shown_figure
+from .figures.compare_figure import Line, comparison
 from .findings import Findings, JsonRow
 from .html import render
 from .saved import read_experiment, read_lines
@@ -21,6 +24,7 @@ from .sentences import headline
 from .svg import arm_slots, marker_icon
 from .text import WORDS, count, visible
 
+_Cell = tuple[JsonRow, JsonRow | None, bool] | None  # score, change, whether the task is the target
 _Items = frozenset[tuple[str, int]]  # each item id with its number of occurrences
 
 
@@ -60,20 +64,32 @@ def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
     arms = list(dict.fromkeys(arm for entrant in entrants for arm in entrant.findings.arms))
     seed = entrants[0].findings.seed_arm
     sweeps = [row for entrant in entrants for row in entrant.verdict.get("sweeps", [])]
+    slots = arm_slots(arms, seed, sweeps)
+    rows = [(entrant, arm, _cells(entrant, arm, columns)) for entrant in entrants for arm in entrant.findings.arms]
     page = render(
         "compare.html.jinja",
         styles=("base.css", "report.css", "compare.css"),
-        scripts=("report.js",),
+        scripts=("figures.js", "report.js", "tables.js"),
         entrants=entrants,
         headlines={entrant.name: headline(entrant.findings) for entrant in entrants},
         columns=[(column, _label(column, columns)) for column in columns],
-        rows=[(entrant, arm, _cells(entrant, arm, columns)) for entrant in entrants for arm in entrant.findings.arms],
-        icons={arm: marker_icon(slot) for arm, slot in arm_slots(arms, seed, sweeps).items()},
+        rows=rows,
+        figure=_figure(columns, rows, slots),
+        icons={arm: marker_icon(slot) for arm, slot in slots.items()},
         words=WORDS,
         refused=refused,
     )
     write_text(path, page)
     return refused
+
+
+def _figure(
+    columns: Sequence[_Column], rows: Sequence[tuple[_Entrant, str, list[_Cell]]], slots: dict[str, int]
+) -> Shown | None:
+    panels = [(column.task, _label(column, columns)) for column in columns]
+    lines = [Line(entrant.name, arm, [cell[0] if cell else None for cell in cells]) for entrant, arm, cells in rows]
+    drawing = comparison(panels, lines, slots)
+    return shown_figure("compare", "scores", "Scores of each experiment", drawing) if drawing else None
 
 
 def _read(directory: Path, name: str, home: Path) -> _Entrant:
@@ -136,7 +152,7 @@ def _described(column: _Column, own: Sequence[_Column]) -> str:
         return "not on file"
     differing = [name for name in column.asked if len({json.dumps(other.asked.get(name)) for other in own}) > 1]
     ways = [f"{name} {visible(str(column.asked[name]))}" for name in differing]
-    return ", ".join([f"{count(sum(n for _, n in column.items))} items", column.metric, *ways])
+    return ", ".join([counted(sum(n for _, n in column.items), "item"), column.metric, *ways])
 
 
 def _label(column: _Column, columns: Sequence[_Column]) -> str:
@@ -145,13 +161,11 @@ def _label(column: _Column, columns: Sequence[_Column]) -> str:
     return "" if alone else f"as asked by {', '.join(column.entrants)}"
 
 
-def _cells(
-    entrant: _Entrant, arm: str, columns: Sequence[_Column]
-) -> list[tuple[JsonRow, JsonRow | None, bool] | None]:
+def _cells(entrant: _Entrant, arm: str, columns: Sequence[_Column]) -> list[_Cell]:
     """For each column the arm's score, its change against the seed, and whether the task is the target; None if the
     experiment has no such score."""
     tasks = {task["task"]: task for task in entrant.findings.tasks}
-    cells: list[tuple[JsonRow, JsonRow | None, bool] | None] = []
+    cells: list[_Cell] = []
     for column in columns:
         task = tasks.get(column.task) if entrant.name in column.entrants else None
         score = task["scores"].get(arm) if task else None

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..types.wording import counted, per_cent
+
 
 def distribution_lines(counts: Mapping[str, Any]) -> list[str]:
     """A `measure.gap.Distribution` in words."""
     lines = []
     if counts["rows"]:
-        spread = ", ".join(f"{value:.2f} at {float(share):.0%}" for share, value in counts["quantiles"].items())
+        spread = ", ".join(
+            f"{value:.2f} at {per_cent(float(share), 0)}" for share, value in counts["quantiles"].items()
+        )
         lines = [
             f"Mean per token: {counts['token_nll']:.2f} nats, perplexity {counts['perplexity']:.4g}, over "
-            f"{counts['tokens']:,} tokens of {counts['rows']:,} responses.",
+            f"{counted(counts['tokens'], 'token')} of {counted(counts['rows'], 'response')}.",
             f"Mean per response: {counts['nll']:.2f} nats on average, median {counts['median']:.2f}; {spread}.",
         ]
     return lines + [f"{number:,} not scored: {reason}." for reason, number in counts["unscored"].items()]

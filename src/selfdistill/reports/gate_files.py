@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
+from ..types.wording import counted
 from .findings import JsonRow
 from .loss_sentences import nats
 from .text import change_size, count, percent, points, shorten, visible
@@ -72,7 +73,7 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
     said = ""
     if mean:
         span = f"95 % interval {points(mean['low'])} to {points(mean['high'])}"
-        said = f"{points(mean['difference'])} points on average over {_skills_of(mean['skills'])} ({span})"
+        said = f"{points(mean['difference'])} points on average over {counted(mean['skills'], 'skill')} ({span})"
     if code == 1:
         lost = [f"{row['skill']} ({points(row['difference'])})" for row in skills if row["skill"] in gate["lost"]]
         parts = [f"it lost (in points) on {', '.join(lost)}"] if lost else []
@@ -88,10 +89,6 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
         loss = "no loss shown elsewhere" if target else "no skill is shown to have lost"
         return f"Passed: {target}{loss}, and the mean is within {margin} of the seed: {said}."
     return f"Undecided: {target}{said}; {_missing(gate, skills, margin)}"
-
-
-def _skills_of(number: int) -> str:
-    return "1 skill" if number == 1 else f"{number} skills"
 
 
 def _target(targets: Sequence[JsonRow], losses: Sequence[JsonRow], margin: float) -> str:
@@ -113,7 +110,7 @@ def _missing(gate: JsonRow, skills: Sequence[JsonRow], margin: str) -> str:
     mean = gate["mean"]
     if not mean["within"]:
         needed = mean["needed"]
-        rest = f"about {count(needed)} items per skill are needed" if needed else "more items alone will not decide it"
+        rest = f"about {counted(needed, 'item')} per skill needed" if needed else "more items alone will not decide it"
         return f"the mean is neither shown to be within {margin} of the seed nor beyond; {rest}."
     undecided = [row for row in skills if row["skill"] in gate["undecided"]]
     return f"not every skill is shown to be within {margin}: {_each_needed(undecided)}."
@@ -121,7 +118,7 @@ def _missing(gate: JsonRow, skills: Sequence[JsonRow], margin: str) -> str:
 
 def _each_needed(rows: Sequence[JsonRow]) -> str:
     return ", ".join(
-        f"{row['skill']} (about {count(row['needed'])} items needed)" if row["needed"] else f"{row['skill']}"
+        f"{row['skill']} (about {counted(row['needed'], 'item')} needed)" if row["needed"] else f"{row['skill']}"
         for row in rows
     )
 
@@ -131,11 +128,11 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
     if same["of"] and same["same"] == same["of"]:
         yield f"The candidate answers all {count(same['of'])} items as the seed does, to the letter."
     elif same["of"]:
-        yield f"{count(same['same'])} of {count(same['of'])} answers are the same as the seed's, to the letter."
+        yield f"{count(same['same'])} of {counted(same['of'], 'answer')} are the same as the seed's, to the letter."
     for ending in ("empty", "loop", "garbled"):
         if ends["all"] and ends[ending] >= _MANY_BROKEN * ends["all"]:
             what = {"empty": "are empty", "loop": "end in a loop", "garbled": "are garbled"}[ending]
-            yield f"{count(ends[ending])} of {count(ends['all'])} answers of the candidate {what}."
+            yield f"{count(ends[ending])} of {counted(ends['all'], 'answer')} of the candidate {what}."
     for kind, why in _INFORMATION.items():
         if names := [name for name, found in gate["uninformative"].items() if found == kind]:
             yield f"Uninformative: {', '.join(names)}: {why}."
@@ -156,7 +153,9 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
 def _looked(gate: JsonRow) -> str:
     done, planned = gate["looks"], gate["looks_planned"]
     if not done or done[-1] == planned[-1]:
-        return f"Looked at the results {len(done)} times, up to all items; the error rates hold over all looks."
+        return (
+            f"Looked at the results {counted(len(done), 'time')}, up to all items; the error rates hold over all looks."
+        )
     share = f"{100 * done[-1]:g} % of the items"
     return f"Stopped after {share}, at look {len(done)} of {len(planned)}, since the answer was clear."
 
@@ -194,7 +193,7 @@ def gate_markdown(document: JsonRow) -> str:
     for row in document["skills"]:
         items = row["items"]
         word = row["word"] if row["information"] == "informative" else f"{row['word']}, {row['information']}"
-        word += f", about {count(row['needed'])} items needed" if row["needed"] else ""
+        word += f", about {counted(row['needed'], 'item')} needed" if row["needed"] else ""
         changes = (items.get("right_to_wrong_adjusted"), items.get("wrong_to_right_adjusted"))
         span = f"{points(row['low'])} to {points(row['high'])}"
         cells = [_md(row["skill"]), count(row["n"]), percent(row["seed"]), percent(row["candidate"])]
@@ -202,7 +201,7 @@ def gate_markdown(document: JsonRow) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {_md(note)}" for note in document["notes"])]
     for example in document.get("examples", ()):
-        lines += ["", f"**{_md(example['task'])}**, one of {example['of']} forgotten items", ""]
+        lines += ["", f"**{_md(example['task'])}**, one of {counted(example['of'], 'forgotten item')}", ""]
         for name in ("prompt", "seed", "answer"):
             label = "candidate" if name == "answer" else name
             lines.append(f"- {label}: {_md(shorten(visible(example[name]), 300))}")

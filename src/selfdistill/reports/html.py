@@ -11,8 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..types.wording import counted, per_cent
 from .loss_sentences import nat_bounds, nats
-from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points, visible
+from .text import bounds, count, duration, figure, p_value, percent, point_bounds, points, shorten, visible
 
 # `</script` and `<!--` would end a script element; line separators end a line in old JavaScript.
 _JSON_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
@@ -41,7 +42,8 @@ def render_part(template: str, **context: Any) -> str:
     folder = files(__package__) / "templates"
     loader = FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, loader=loader)
-    filters = (nats, nat_bounds, percent, bounds, points, point_bounds, figure, p_value, count, duration, visible)
+    numbers = (nats, nat_bounds, percent, per_cent, bounds, points, point_bounds, figure, p_value, count, duration)
+    filters = (*numbers, counted, shorten, visible)
     environment.filters |= {function.__name__: function for function in filters}
     text: str = environment.get_template(template).render(**context)
     return text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .text import count, percent
+from ..types.wording import counted, per_cent
+from .text import count
 
 UNCHECKED = "kept, content not checked"
 # With fewer rewrites than this share of the rows, SDFT hardly differs from training on the originals.
@@ -24,8 +25,8 @@ def kept_sentence(acceptance: Mapping[str, Any]) -> str:
     """For example "363 of 400 rewrites were accepted (90.8 %)"."""
     rows = acceptance["rows"]
     (word, first), *others = outcomes(acceptance)
-    said = f"{count(first)} of {count(rows)} rewrites were {word} ({percent(first / rows)} %)"
-    return "; ".join([said, *(f"{count(n)} were {word} ({percent(n / rows)} %)" for word, n in others)])
+    said = f"{count(first)} of {counted(rows, 'rewrite')} were {word} ({per_cent(first / rows)})"
+    return "; ".join([said, *(f"{count(n)} were {word} ({per_cent(n / rows)})" for word, n in others)])
 
 
 def nearly_vanilla(acceptance: Mapping[str, Any]) -> str | None:
@@ -34,6 +35,6 @@ def nearly_vanilla(acceptance: Mapping[str, Any]) -> str | None:
     if not rows or kept >= _FEW * rows:
         return None
     return (
-        f"SDFT trains on the original responses of {percent(1 - kept / rows)} % of the rows, so it is nearly vanilla "
+        f"SDFT trains on the original responses of {per_cent(1 - kept / rows)} of the rows, so it is nearly vanilla "
         "training: look at the reasons before you read a difference between the two."
     )

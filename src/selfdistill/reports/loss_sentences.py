@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..types.wording import counted, signed
 from .findings import Findings, JsonRow
 from .text import during
 
@@ -41,7 +42,7 @@ def loss_rows(findings: Findings) -> list[LossRow]:
 
 def nats(difference: float) -> str:
     """With its sign: −0.134."""
-    return f"{difference:+.3f}".replace("-", "−")
+    return signed(difference, 3)
 
 
 def nat_bounds(low: float, high: float) -> str:
@@ -63,7 +64,9 @@ def loss_summary(findings: Findings, arms: Sequence[str]) -> Iterator[str]:
     for each in findings.losses:
         rows = [row for row in loss_rows(findings) if row.task == each["task"] and row.arm in arms]
         compared = [row for row in each["comparisons"] if row["arm"] in arms]
-        counts = ", ".join(dict.fromkeys(f"{row.of['n']:,} rows with {row.of['tokens']:,} tokens" for row in rows))
+        counts = ", ".join(
+            dict.fromkeys(f"{counted(row.of['n'], 'row')} with {counted(row.of['tokens'], 'token')}" for row in rows)
+        )
         yield (
             f"Held-out loss of {each['task']}, in nats per token of the original responses ({counts}; 95 % intervals): "
             f"{', '.join(f'{row.arm} {row.loss} {row.interval}'.rstrip() for row in rows)}."

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.plain_yaml import parse_yaml, plain
+from ..types.wording import counted
 from .findings import Findings, JsonRow
+from .loss_sentences import nats
 from .text import during
 
 Command = tuple[str, str]
@@ -16,7 +18,8 @@ Command = tuple[str, str]
 
 def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     """The sentence, empty if no arm was compared with the seed, and the commands, none if no arm is trained. Both are
-    about the arm to use: among the two arms of the headline the one that forgot fewer tasks."""
+    about the arm to use: among the two arms of the headline the one that forgot fewer tasks, or the last arm if only
+    the held-out loss was measured."""
     findings = Findings.of(verdict)
     if findings.comparisons and not findings.runs:
         return "", []  # checkpoints that were made elsewhere: the headline says it all
@@ -25,9 +28,11 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     trained = {arm: path for arm in findings.arms if (path := _model(directory, arm))}
     arm = used["arm"] if used else next(reversed(trained), None)
     sentence = ""
+    model = f" Your model: {trained[arm]}." if arm in trained else ""
     if used:
-        model = f" Your model: {trained[used['arm']]}." if used["arm"] in trained else ""
         sentence = f"{_happened(findings, rows, _kinds(directory))} {_advice(used)}{model}"
+    elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
+        sentence = f"{_only_loss(findings, losses)}{model}"
     return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
 
 
@@ -77,11 +82,22 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
             "your originals" if kind == "original" else "rewrites" if kind in ("rewrites", 1.0) else "other responses"
         )
         lost = len(row["others"].get("forgot", []))
-        of = f" of {row['total']} other task{'s' * (row['total'] != 1)}" if not said else f" of {row['total']}"
+        of = f" of {counted(row['total'], 'other task')}" if not said else f" of {row['total']}"
         said.append(f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}")
     if not any(row["total"] for row in rows):
         return "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."
     return f"{during(findings.runs).capitalize()}, fine-tuning {'; '.join(said)}."
+
+
+def _only_loss(findings: Findings, losses: list[JsonRow]) -> str:
+    """What a run shows that measured nothing but the held-out loss, and what to do. The loss chooses no arm, since it
+    favours those that train on originals."""
+    said = ", ".join(f"{row['arm']} {row['word']} ({nats(row['difference'])})" for row in losses)
+    return (
+        f"{during(findings.runs).capitalize()}, only the held-out loss was measured, in nats per token against "
+        f"{findings.seed_arm}: {said}. It does not show what fine-tuning cost, and favours training on originals: name "
+        "other tasks in evaluate.tasks, and run the command again."
+    )
 
 
 def _advice(used: JsonRow) -> str:

@@ -13,6 +13,7 @@ from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
 from .findings import Findings
+from .forgotten_table import forgotten_rows, run_with_answers
 from .gate_files import gate_document
 from .html import render
 from .kept import nearly_vanilla, outcomes
@@ -20,7 +21,7 @@ from .loss_sentences import loss_rows
 from .next_steps import Command, next_steps
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .sentences import headline
+from .sentences import headline, shift_missing
 from .svg import marker_icon
 from .text import BUCKETS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows
@@ -76,7 +77,7 @@ def _report(
 ) -> str:
     findings = material.findings
     training = {run: rows for run, rows in saved.training.items() if rows}
-    order = list(material.slots)
+    order, unmeasured = list(material.slots), shift_missing(saved.shift)
     looks = material.slots | {run: material.slots[material.arm_of(run)] for run in [*training, *saved.shift]}
 
     def place(run: str) -> int:
@@ -85,14 +86,19 @@ def _report(
     return render(
         "report.html.jinja",
         styles=("base.css", "report.css"),
-        scripts=("figures.js", "report.js"),
+        scripts=("figures.js", "report.js", "tables.js"),
         saved=saved,
         findings=findings,
         headline=headline(findings),
         gate=gate_document(saved.verdict),
         changed=saved.verdict.get("items_changed") or {},
         outcome=outcome,
-        commands="\n".join(f"# {title}\n{command}" for title, command in commands if title != "open the report"),
+        commands=[each for each in commands if each[0] != "open the report"],
+        about=_about(saved),
+        forgotten=forgotten_rows(findings, saved.verdict, answered),
+        run_with_answers=lambda task, arm: run_with_answers(task, arm, answered),
+        notes=[note for note in saved.verdict.get("notes", []) if note not in unmeasured],
+        shift_missing=unmeasured,
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
@@ -116,6 +122,20 @@ def _report(
         untrained=_untrained(saved),
         stages=saved.manifest.get("stages", {}),
     )
+
+
+def _about(saved: Saved) -> list[str]:
+    """The experiment, its data, the model and the day, as far as they are known."""
+    data = saved.recipe.get("data")
+    path = data.get("path") if isinstance(data, dict) else None
+    task = saved.verdict.get("task")
+    known = f"{task} ({path})" if task and path else task or path
+    return [
+        f"Experiment {saved.name}",
+        *([f"data {known}"] if known else []),
+        *([f"model {model}"] if (model := saved.verdict.get("model")) else []),
+        *([str(created)[:10]] if (created := saved.manifest.get("created")) else []),
+    ]
 
 
 def _off_distribution(saved: Saved) -> list[str]:

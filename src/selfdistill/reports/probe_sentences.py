@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..types.wording import per_cent
 from .findings import JsonRow
-from .text import percent
 
 _WHY = {
     "floor": "a loss can hardly show",
@@ -31,4 +31,4 @@ def probe_notes(tasks: Sequence[JsonRow]) -> Iterator[str]:
 def _with_score(task: JsonRow) -> str:
     """The task, its step, and the score of the seed, which is the arm that chose the step."""
     value = task["seed_score"]
-    return f"{task['task']} ({task['step']}, {percent(value)} %)"
+    return f"{task['task']} ({task['step']}, {per_cent(value)})"

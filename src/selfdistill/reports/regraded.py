@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..types.wording import counted
 from .findings import JsonRow
-from .text import count, percent
+from .text import percent
 
 
 def regraded_sentence(before: JsonRow, after: JsonRow) -> str:
@@ -16,7 +17,7 @@ def regraded_sentence(before: JsonRow, after: JsonRow) -> str:
         if (task, arm) in old and any(old[task, arm][key] != score[key] for key in ("value", "passed", "failed"))
     ]
     added = [f"{arm} on {task} is new" for task, arm in new.keys() - old.keys()]
-    return f"Graded {count(graded)} answers again: {'; '.join([*changed, *sorted(added)]) or 'no score changed'}."
+    return f"Graded {counted(graded, 'answer')} again: {'; '.join([*changed, *sorted(added)]) or 'no score changed'}."
 
 
 def _scores(verdict: JsonRow) -> dict[tuple[str, str], JsonRow]:

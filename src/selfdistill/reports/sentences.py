@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from ..data import data_notes, item_notes
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
+from ..types.wording import counted, per_cent
 from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .gate_files import checkpoint_notes
@@ -45,7 +47,7 @@ def headline(findings: Findings) -> str:
     rows = findings.glance(arms) if arms else []
     runs, sentences = during(findings.runs), list[str]()
     if total := max((row["total"] for row in rows), default=0):
-        of = f" of {total} other {'task' if total == 1 else 'tasks'}{' so far' if findings.is_partial(arms) else ''}"
+        of = f" of {counted(total, 'other task')}{' so far' if findings.is_partial(arms) else ''}"
         said = [f"{row['arm']} forgot {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
         sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
     for task in dict.fromkeys(change["task"] for row in rows for change in row["targets"]):
@@ -96,7 +98,7 @@ def summary(verdict: JsonRow) -> list[str]:
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
     if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
         sentences.append(
-            f"The seed itself scores below {_FLOOR:.0%} on {_list(low)}, so there is little to forget there."
+            f"The seed itself scores below {per_cent(_FLOOR, 0)} on {_list(low)}, so there is little to forget there."
         )
     sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
     sentences += trace_sentences(findings, verdict.get("thinking"))
@@ -176,11 +178,11 @@ def _tally(rows: Sequence[JsonRow]) -> list[str]:
     """The number and names of the other tasks with each word: forgot, kept, gained, can't tell."""
     named: dict[str, list[str]] = {}
     for row in rows:
-        needed = f": about {row['needed']:,} items needed" if row["needed"] else ""
+        needed = f": about {counted(row['needed'], 'item')} needed" if row["needed"] else ""
         named.setdefault(row["word"], []).append(row["task"] + needed)
     order = [word for word in ("forgot", "kept", "gained", "can't tell") if word in named]
     parts = [f"{word} {len(named[word])} ({', '.join(named[word])})" for word in order]
-    return [f"of {len(rows)} other tasks, {', '.join(parts)}"] if parts else []
+    return [f"of {counted(len(rows), 'other task')}, {', '.join(parts)}"] if parts else []
 
 
 def _list(names: Sequence[str]) -> str:
@@ -214,7 +216,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield from item_notes(task, counts)
     yield from _left_out(verdict["settings_left_out"])
     for stage, (directory, rows) in verdict["taken_from"].items():
-        yield f"{stage}: {rows:,} answers of the seed were taken from {directory}, which has equal settings for them."
+        taken = counted(rows, "answer")
+        yield f"{stage}: {taken} of the seed, taken from {directory}, which has equal settings for them."
     if caveats["python_asserts"]:
         yield (
             "python_asserts: asserts about objects of a program's classes run inside the program's own process, which "
@@ -242,9 +245,13 @@ def notes(verdict: JsonRow) -> Iterator[str]:
             )
     if runs := caveats["shift_unmeasured"]:
         yield f"The shift of {', '.join(runs)} is not measured. Evaluate them, then run `selfdistill shift`."
-    yield from dict.fromkeys(why for row in verdict["shift"].values() for why in row["missing"].values())
     for arm, sources in verdict["trained_on"].items():
         yield f"{arm} trains on " + ", ".join(f"{n} {_SOURCES[key]}" for key, n in sources.items()) + "."
+
+
+def shift_missing(shift: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why measures of the shift are missing, such as an embedding model that can't be loaded: each reason once."""
+    return list(dict.fromkeys(why for row in shift.values() for why in (row.get("missing") or {}).values()))
 
 
 def _single_run(runs: int | None, most: int, drop: float, spread: float) -> str:
@@ -254,7 +261,9 @@ def _single_run(runs: int | None, most: int, drop: float, spread: float) -> str:
         advice = f"even {most} runs would not find {found} in 80 % of cases; evaluate on more items too."
     else:
         seeds = ", ".join(map(str, range(runs)))
-        advice = f"{runs} runs (seeds: [{seeds}]) find {found} in one task in 80 % of cases with these items."
+        advice = (
+            f"{counted(runs, 'run')} (seeds: [{seeds}]) find {found} in one task in 80 % of cases with these items."
+        )
     return (
         "Each arm was trained once, so the words and intervals are about this training run. They cover the draw of the "
         "items, not how much another training of the same arm would differ. If training runs differ by "
@@ -268,7 +277,7 @@ def _left_out(left_out: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for stage, settings in left_out.items():
         stages.setdefault(", ".join(settings), []).append(stage)
     for settings, names in stages.items():
-        where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more stages"
+        where = names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'more stage')}"
         seed = " Without seed, another run draws other answers." if "seed" in settings.split(", ") else ""
         yield f"{where}: the server did not accept {settings}, so its own defaults may apply.{seed}"
 
@@ -283,14 +292,14 @@ def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
         yield f"Optimiser steps are equal: {next(iter(steps.values())):,} in each of {', '.join(steps)}."
     for run, counts in training.items():
         if cut := counts["cut"]:
-            yield f"{run}: {cut} rows were cut at train.max_length; the end of their responses is not trained on."
+            yield f"{run}: cut at train.max_length, so that the end is not trained on: {counted(cut, 'row')}."
         if dropped := counts["dropped"]:
             yield (
-                f"{run}: {dropped} rows were left out of training, because they can't be rendered or no token of their "
-                "response is within the limit."
+                f"{run}: left out of training, because the row can't be rendered or no token of its response is within "
+                f"the limit: {counted(dropped, 'row')}."
             )
         if masked := counts["masked_rows"]:
-            yield f"{run}: {masked} rows have no loss on any token, because train.mask_above masks all of them."
+            yield f"{run}: without loss on any token, because train.mask_above masks all: {counted(masked, 'row')}."
         replay = counts.get("replay", {"bad": 0, "held_out": 0})
         if replay["bad"] or replay["held_out"]:
             yield (
@@ -304,7 +313,7 @@ def _unanswered(task: JsonRow) -> Iterator[str]:
     said = []
     for arm, score in task["scores"].items():
         if samples := score["details"].get(SAMPLES_UNANSWERED, 0):
-            said.append(f"{arm} {samples:,} samples")
+            said.append(f"{arm} {counted(samples, 'sample')}")
         elif score["unanswered"]:
             said.append(f"{arm} {score['unanswered']:,} of {score['n']:,}")
     if said:
@@ -321,5 +330,5 @@ def _items_missing(task: JsonRow) -> Iterator[str]:
     if many := [f"{arm} {count} of {n}" for arm, count, n in lost if count > _MANY_LOST * n]:
         yield f"{task['task']}: the scores leave out items that couldn't be judged ({', '.join(many)})."
     shares = {arm: score["details"].get(IN_ALL_RUNS, 1.0) for arm, score in task["scores"].items()}
-    if few := [f"{arm} {share:.0%}" for arm, share in shares.items() if share < 1 - _MANY_LOST]:
+    if few := [f"{arm} {per_cent(share, 0)}" for arm, share in shares.items() if share < 1 - _MANY_LOST]:
         yield f"{task['task']}: the scores cover only the items that were judged in every run ({', '.join(few)})."

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from ..types.wording import counted, minus, per_cent
 from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import nearly_vanilla, outcomes
 from .loss_sentences import loss_rows, nats
+from .sentences import shift_missing
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 from .think_traces import MEASURES, Measure, trace_rows
 
@@ -24,7 +26,7 @@ _COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow", "lower": 
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
-    """Scores in percent with 95 % intervals, and whether each arm gained, kept or forgot each task.
+    """Scores in per cent with 95 % intervals, and whether each arm gained, kept or forgot each task.
 
     Up to three arms are columns; with more arms, each arm has its own line under its task. The caption names the
     training runs that the words are about.
@@ -163,7 +165,7 @@ def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
 
 @dataclass(frozen=True)
 class PaperScore:
-    """A score of ours with its 95 % interval next to the paper's, in percent; None if there is none. At demo scale
+    """A score of ours with its 95 % interval next to the paper's, in per cent; None if there is none. At demo scale
     `stands_for` is the paper's task that `task` replaces."""
 
     experiment: str
@@ -202,9 +204,10 @@ def reproduction_table(scores: Sequence[PaperScore]) -> Table:
 
 def shift_table(shift: Mapping[str, Mapping[str, Any]]) -> Table:
     """A row for each run and a column for the mean of each metric; the intervals are in shift/RUN.json. `weights` is
-    the relative norm of the change of the weights."""
+    the relative norm of the change of the weights. Under the table: why a measure is missing."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="Distribution shift from the seed", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True)
@@ -214,11 +217,12 @@ def shift_table(shift: Mapping[str, Mapping[str, Any]]) -> Table:
     for run, row in shift.items():
         means = [row["metrics"].get(name, {}).get("mean") for name in metrics]
         table.add_row(run, *map(_short, [*means, (row["parameters"] or {}).get("relative")]))
+    table.caption, table.caption_justify = Text(visible("\n".join(shift_missing(shift)))), "left"
     return table
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}" if value == 0 or value >= 0.01 else f"{value:.2g}"
+    return "–" if value is None else minus(f"{value:.3f}" if value == 0 or value >= 0.01 else f"{value:.2g}")
 
 
 def acceptance_lines(acceptance: dict[str, Any]) -> str:
@@ -227,16 +231,16 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
 
     rows = acceptance["rows"]
     lines = [
-        f"Rewrites {word}: {count(number)} of {count(rows)}" + (f" ({percent(number / rows)} %)" if rows else "")
+        f"Rewrites {word}: {count(number)} of {count(rows)}" + (f" ({per_cent(number / rows)})" if rows else "")
         for word, number in outcomes(acceptance)
     ]
     if acceptance.get("duplicates"):
-        lines[0] += f"; {count(acceptance['duplicates'])} duplicate rows share a rewrite"
+        lines[0] += f"; {counted(acceptance['duplicates'], 'duplicate row')} with the rewrite of another"
     reasons = sorted(acceptance["reasons"].items(), key=lambda item: (-item[1], item[0]))
     for reason, number in reasons[:_MAX_REASONS]:
-        lines.append(f"  {count(number):>7}  {percent(number / rows):>5} %  {escape(shorten(visible(reason), 56))}")
+        lines.append(f"  {count(number):>7}  {per_cent(number / rows):>7}  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:
-        lines.append(f"  {count(sum(number for _, number in rest)):>7}           {count(len(rest))} rarer reasons")
+        lines.append(f"  {count(sum(number for _, number in rest)):>7}           {counted(len(rest), 'rarer reason')}")
     if traces := acceptance.get("traces"):
         faults = ", ".join(f"{count(n)} {escape(shorten(visible(why), 56))}" for why, n in traces["faults"].items())
         lines.append(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..types import Messages, shown_turns
+from ..types.wording import minus, signed
 
 MAX_TEXT = 8_000
 
@@ -91,7 +92,7 @@ def shorten(text: str, limit: int) -> str:
 
 def percent(share: float | None) -> str:
     """46.0 for the share 0.46."""
-    return "–" if share is None else f"{100 * share:.1f}"
+    return "–" if share is None else minus(f"{100 * share:.1f}")
 
 
 def bounds(low: float | None, high: float | None) -> str:
@@ -101,8 +102,7 @@ def bounds(low: float | None, high: float | None) -> str:
 
 def points(difference: float) -> str:
     """Percentage points with their sign: +6.0, −31.0, 0.0."""
-    text = f"{100 * difference:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
+    return signed(100 * difference, 1)
 
 
 def point_bounds(low: float, high: float) -> str:
@@ -116,7 +116,7 @@ def change_size(row: Mapping[str, Any]) -> str:
 
 def figure(value: float) -> str:
     """A number of any size in three digits: 0.873, 0.0031, 12.4."""
-    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 10 else f"{value:.3g}"
+    return minus(f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 10 else f"{value:.3g}")
 
 
 def p_value(p: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..types.wording import counted, minus
 from .findings import Findings, JsonRow
 from .text import bounds, change_size, count, during, percent, points
 
@@ -97,7 +98,10 @@ def _tenths(value: float) -> str:
 
 
 def _signed(write: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: f"{'−' if value < 0 else '+'}{write(abs(value))}"
+    def sized(value: float) -> str:
+        return minus(f"{'-' if value < 0 else '+'}{write(abs(value))}")
+
+    return sized
 
 
 # ---- sentences
@@ -156,9 +160,9 @@ def _trained(arm: str, of: Mapping[str, Any]) -> str:
     if not of["steps"] or not of["sources"]:
         return f"{arm}, reasoning {_DECISIONS[of['reasoning']]}: {blocks or 'not trained yet'}."
     first, second, third = (of["sources"].get(name, 0) for name in ("self", "rewrite", "original"))
-    others = f", and {count(n)} rows of other data" if (n := of["sources"].get("replay", 0)) else ""
+    others = f", and {counted(n, 'row')} of other data" if (n := of["sources"].get("replay", 0)) else ""
     return (
-        f"{arm}, reasoning own, in three steps: {count(first)} rows with the seed's own trace and answer, "
+        f"{arm}, reasoning own, in three steps: {counted(first, 'row')} with the seed's own trace and answer, "
         f"{count(second)} with a guided rewrite and its trace, {count(third)} with the original answer{others} "
         f"({blocks})."
     )

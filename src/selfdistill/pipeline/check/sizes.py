@@ -13,6 +13,7 @@ from ...data import DataCounts, iter_conversations
 from ...errors import SelfDistillError
 from ...measure.comparisons import ASSUMED_DISAGREEMENT, smallest_change
 from ...measure.stats import LEVEL
+from ...types.wording import counted
 from ..context import Context, Run
 from ..disk import DiskUse, run_steps, size
 from ..lengths import Ints, RowLengths
@@ -78,11 +79,11 @@ def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]
     """Warnings about an n that is larger than what there is."""
     for name, arm in context.recipe.arms.items():
         if arm.n and arm.n > counts.train:
-            yield f"{name} asks for {arm.n:,} rows, and there are {counts.train:,}; it trains on all of them."
+            yield f"{name} asks for {counted(arm.n, 'row')}, and there are {counts.train:,}; it trains on all of them."
     for name, there in items.items():
         task = context.tasks[name]
         if not task.task.harness and task.entry.n and task.entry.n > there:
-            yield f"{name} asks for {task.entry.n:,} items, and there are {there:,}; all of them are asked."
+            yield f"{name} asks for {counted(task.entry.n, 'item')}, and there are {there:,}; all of them are asked."
 
 
 def change_lines(context: Context, items: Mapping[str, int]) -> Iterator[str]:
@@ -93,7 +94,9 @@ def change_lines(context: Context, items: Mapping[str, int]) -> Iterator[str]:
     for n in sorted({n for n in sizes.values() if n}):
         change = smallest_change(n, tasks, runs)
         points = "no change" if change is None else f"{100 * change:.1f} points"
-        shown.append(f"{points} with the {n:,} items of {', '.join(name for name, own in sizes.items() if own == n)}")
+        shown.append(
+            f"{points} with the {counted(n, 'item')} of {', '.join(name for name, own in sizes.items() if own == n)}"
+        )
     if shown:
         corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
         several = f"{runs} runs per arm" if runs > 1 else "one run per arm"

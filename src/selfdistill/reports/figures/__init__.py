@@ -50,7 +50,7 @@ FIGURES = (
 
 
 class Shown(NamedTuple):
-    """A figure on the page; `data` is a data: URI of the CSV."""
+    """A figure on the page; `data` is a data: URI of the CSV. `folded` says why it is shown only on request."""
 
     name: str
     section: str
@@ -58,6 +58,7 @@ class Shown(NamedTuple):
     svg: Markup
     caption: str
     data: str
+    folded: str
 
 
 def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
@@ -67,15 +68,17 @@ def drawings(material: Material) -> list[tuple[Figure, Drawing]]:
 
 def page_figures(material: Material) -> list[Shown]:
     """Each figure as inline SVG, in one layout for wide screens and one for narrow screens."""
-    shown = []
-    for figure, drawing in drawings(material):
-        wide, narrow = (
-            inline_svg(drawing.draw(Canvas(width, PAGE)), f"{figure.name}-{css_class}", drawing.label, css_class)
-            for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
-        )
-        data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
-        shown.append(Shown(figure.name, figure.section, figure.title, wide + narrow, drawing.caption, data))
-    return shown
+    return [shown_figure(figure.name, figure.section, figure.title, drawing) for figure, drawing in drawings(material)]
+
+
+def shown_figure(name: str, section: str, title: str, drawing: Drawing) -> Shown:
+    """A figure as inline SVG with its data."""
+    wide, narrow = (
+        inline_svg(drawing.draw(Canvas(width, PAGE)), f"{name}-{css_class}", drawing.label, css_class)
+        for width, css_class in ((_WIDE, "wide"), (_NARROW, "narrow"))
+    )
+    data = "data:text/csv;charset=utf-8," + quote(as_csv(drawing.header, drawing.rows), errors="replace")
+    return Shown(name, section, title, wide + narrow, drawing.caption, data, drawing.folded)
 
 
 def save_figures(material: Material, folder: Path) -> list[Path]:

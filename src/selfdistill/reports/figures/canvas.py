@@ -23,13 +23,14 @@ _ICON, _BETWEEN = 17.0, 21.0  # space before and after an entry of the legend
 @dataclass(frozen=True)
 class Drawing:
     """A figure before it is drawn. `label` describes it to readers who can't see it; `caption` explains how to read it;
-    `header` and `rows` are its data."""
+    `header` and `rows` are its data. `folded` says why the page shows it only on request; empty if it does not."""
 
     draw: Callable[[Canvas], Figure]
     label: str
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    folded: str = ""
 
 
 @dataclass(frozen=True)

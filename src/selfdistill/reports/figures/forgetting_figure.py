@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from ...types.wording import counted, signed
 from ..findings import JsonRow
 from ..text import points
 from .canvas import Canvas, Drawing
@@ -25,6 +26,7 @@ _NAMES = {
     "length_ratio": "length ratio",
     "relative": "parameter change",
 }
+_MANY_POINTS = 8  # with fewer, the page folds the figure: a correlation would say little
 _RunValue = tuple[str, float]  # a run and its value
 
 
@@ -44,7 +46,7 @@ def forgetting(material: Material) -> Drawing | None:
     legend = material.legend([material.arm_of(run) for run in changes])
     said = ", ".join(f"{name_of(metric)} {_rho(value)}" for metric, value in rho.items())
     unfinished = len(material.shift) - len(changes)
-    left_out = f" {unfinished} runs that lack some of the other tasks are left out." if unfinished else ""
+    left_out = f" Left out, as they lack some of the other tasks: {counted(unfinished, 'run')}." if unfinished else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, panels, changes, rho, slots, legend),
         label=f"Mean change on the other tasks against measures of shift, Spearman's rho: {said}.",
@@ -55,6 +57,7 @@ def forgetting(material: Material) -> Drawing | None:
             (material.arm_of(run), run, change, *(dict(found).get(run) for found in panels.values()))
             for run, change in changes.items()
         ],
+        folded=f"only {counted(len(changes), 'point')}" if len(changes) < _MANY_POINTS else "",
     )
 
 
@@ -105,7 +108,7 @@ def _spearman(found: Sequence[_RunValue], changes: dict[str, float]) -> tuple[fl
 
 def _rho(found: tuple[float | None, int]) -> str:
     value, n = found
-    return f"ρ = {value:+.2f}, n = {n}".replace("-", "−") if value is not None else f"n = {n}"
+    return f"ρ = {signed(value, 2)}, n = {n}" if value is not None else f"n = {n}"
 
 
 def _draw(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import exp
 from typing import TYPE_CHECKING
 
+from ...types.wording import counted, per_cent
 from ..kept import outcomes
 from ..letters import fit
-from ..text import count, percent
+from ..text import count
 from .canvas import Canvas, Drawing
 from .material import Material
 
@@ -34,7 +35,7 @@ def acceptance(material: Material) -> Drawing | None:
     return Drawing(
         draw=lambda canvas: _draw_bars(canvas, bars, total, len(kept)),
         label="Rewrites by outcome: " + ", ".join(f"{name} {number}" for name, number in bars) + ".",
-        caption=f"{count(total)} rewrites. Rows whose rewrite was rejected keep their original response.",
+        caption=f"{counted(total, 'rewrite')}. Rows whose rewrite was rejected keep their original response.",
         header=("outcome", "rows", "share"),
         rows=[(name, number, number / total) for name, number in bars],
     )
@@ -58,7 +59,7 @@ def _draw_bars(canvas: Canvas, bars: list[tuple[str, int]], total: int, kept: in
             fit(name, room, 13, bold=bold), xy, offset, textcoords="offset points", va="center",
             annotation_clip=False, color=canvas.palette.ink, fontsize=13, fontweight="bold" if bold else "normal",
         )  # fmt: skip
-        text = f"{count(number)} · {percent(number / total)} %"
+        text = f"{count(number)} · {per_cent(number / total)}"
         canvas.note(axes, text, xy=(number, y), xytext=(7, 0), textcoords="offset points", va="center")
     return figure
 

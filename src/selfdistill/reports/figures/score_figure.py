@@ -38,16 +38,17 @@ def verdict(material: Material) -> Drawing | None:
     tasks = [task for task in material.findings.tasks if _scored(task, arms)]
     if not tasks:
         return None
+    arms = {arm: slot for arm, slot in arms.items() if any(arm in _scored(task, arms) for task in tasks)}
     said = "; ".join(
         f"{task['task']}: " + ", ".join(f"{arm} {percent(task['scores'][arm]['value'])}" for arm in _scored(task, arms))
         for task in tasks
     )
     runs = f" The scores are from {material.findings.scope} of each arm." if material.findings.comparisons else ""
-    others = " Only the last arm of each sweep is shown." if len(arms) < len(material.findings.arms) else ""
+    others = " Only the last arm of each sweep is shown." if len(material.leading) < len(material.findings.arms) else ""
     return Drawing(
         draw=lambda canvas: _draw(canvas, tasks, arms, seed),
-        label=f"Scores in percent with 95 % intervals. {said}.",
-        caption="Score in percent of the items that could be judged. The line is the 95 % interval. A band joins each "
+        label=f"Scores in per cent with 95 % intervals. {said}.",
+        caption="Score in per cent of the items that could be judged. The line is the 95 % interval. A band joins each "
         f"arm to {seed}.{others}{runs}",
         header=_HEADER,
         rows=[_row(material, task, arm) for task in tasks for arm in _scored(task, arms)],

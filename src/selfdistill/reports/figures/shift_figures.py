@@ -119,12 +119,13 @@ def layers(material: Material) -> Drawing | None:
         return None
     slots = {arm: material.slots[arm] for arm in lines}
     most = {arm: max(points, key=lambda point: point[1]) for arm, points in lines.items()}
-    said = ", ".join(f"{arm} most in layer {layer} ({100 * change:.2g} %)" for arm, (layer, change) in most.items())
+    said = ", ".join(f"{arm} most in layer {layer} ({change * 100:.2g} %)" for arm, (layer, change) in most.items())
     return Drawing(
         draw=lambda canvas: _draw_layers(canvas, lines, slots),
         label=f"Relative change of the parameters by layer: {said}.",
-        caption="Frobenius norm of the change of a layer's weights, in percent of the norm of the seed's weights. With "
-        "LoRA only adapted weights count, so different methods can't be compared. Several training seeds are averaged.",
+        caption="Frobenius norm of the change of a layer's weights, in per cent of the norm of the seed's weights. "
+        "With LoRA only adapted weights count, so different methods can't be compared. Several training "
+        "seeds are averaged.",
         header=("arm", "layer", "relative change"),
         rows=[(arm, *point) for arm, points in lines.items() for point in points],
     )

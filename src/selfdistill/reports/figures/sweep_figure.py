@@ -7,6 +7,7 @@ from math import hypot
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ...types.wording import minus
 from ..findings import JsonRow
 from ..letters import fit
 from ..svg import series_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIDES = {"target": "target, percent", "other": "mean of the other tasks, percent"}
+_SIDES = {"target": "target, per cent", "other": "mean of the other tasks, per cent"}
 _NAMES = {"n": "training rows", "mix": "mix ratio", "train.lr": "learning rate"}
 
 
@@ -51,9 +52,9 @@ def sweeps(material: Material) -> Drawing | None:
     label = "; ".join(f"{p.arm} {p.side} {100 * p.score:.1f}" for p in found)
     return Drawing(
         draw=lambda canvas: _draw(canvas, found, slots, legend, {side: mean[0] for side, mean in seed.items()}),
-        label=f"Scores along each swept setting, in percent: {label}.",
-        caption="Scores in percent with 95 % bands. The dashed line is the seed. The band of a mean over several tasks "
-        "assumes that the tasks are independent.",
+        label=f"Scores along each swept setting, in per cent: {label}.",
+        caption="Scores in per cent with 95 % bands. The dashed line is the seed. The band of a mean over several "
+        "tasks assumes that the tasks are independent.",
         header=("parameter", "series", "value", "arm", "of", "tasks", "score", "low", "high"),
         rows=[(p.parameter, p.series, p.value, p.arm, p.side, p.tasks, p.score, p.low, p.high) for p in found],
     )
@@ -132,6 +133,6 @@ def _place(axes: Axes, values: list[Any], width: float) -> Any:
     ordered = sorted(known)
     axes.set_xscale("log" if geometric(ordered) else "linear")
     shown = ordered if len(ordered) * 48 < width else ordered[:: -(-len(ordered) * 48 // int(width))]
-    axes.set_xticks(shown, [f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}" for value in shown])
+    axes.set_xticks(shown, [minus(f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}") for value in shown])
     axes.minorticks_off()
     return float

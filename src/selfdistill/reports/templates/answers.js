@@ -18,8 +18,8 @@ function filters() {
   for (const [a, b] of pairs)
     found.set(`differ:${a}:${b}`, [`${a} differs from ${b}`, (pattern) => differ(pattern, [a, b])]);
   if (graded(seed)) for (const run of others) {
-    found.set(`lost:${run}`, [`${seed} right, ${run} wrong`, (pattern) => kind(pattern, seed) === "right" && kind(pattern, run) === "wrong"]);
-    found.set(`won:${run}`, [`${seed} wrong, ${run} right`, (pattern) => kind(pattern, seed) === "wrong" && kind(pattern, run) === "right"]);
+    found.set(`lost:${run}`, [`forgotten by ${run}: ${seed} right, ${run} wrong`, (pattern) => kind(pattern, seed) === "right" && kind(pattern, run) === "wrong"]);
+    found.set(`won:${run}`, [`learnt by ${run}: ${seed} wrong, ${run} right`, (pattern) => kind(pattern, seed) === "wrong" && kind(pattern, run) === "right"]);
   }
   return found;
 }
@@ -78,11 +78,11 @@ function about() {
   if (task.rows.length < task.items) {
     const differing = (pattern) => differ(pattern, task.runs);
     const here = task.rows.filter((row) => differing(row.pattern)).length;
-    parts.push(`This page holds a sample of ${number(task.rows.length)} of the ${number(task.items)} items: ${number(here)} of the `
+    parts.push(`This page holds a sample of ${number(task.rows.length)} of the ${counted(task.items, "item")}: ${number(here)} of the `
       + `${number(total(task.patterns, differing))} on which outcomes differ, and ${number(task.rows.length - here)} others. The sample is the `
       + `same each time. All answers are in arms/*/evaluate/${task.name}.`);
   }
-  if (task.damaged) parts.push(`${number(task.damaged)} lines of this task's files could not be read.`);
+  if (task.damaged) parts.push(`Damaged in this task's files: ${counted(task.damaged, "line")}.`);
   return parts.join(" ");
 }
 
@@ -101,7 +101,7 @@ function controls(state) {
   const general = [...all].filter(([key]) => !/^(lost|won):/.test(key)).map(([key, [name]]) => button(key, name));
   const won = [...all.keys()].some((key) => key.startsWith("won:"));
   const head = element("tr", {}, element("th", {}, "arm"), element("th", {}, "outcome"),
-    ...(won ? [`${shorten(seed, 20)} right, arm wrong`, `${shorten(seed, 20)} wrong, arm right`] : []).map((text) => element("th", {}, text)));
+    ...(won ? [`forgotten: ${shorten(seed, 20)} right, arm wrong`, `learnt: ${shorten(seed, 20)} wrong, arm right`] : []).map((text) => element("th", {}, text)));
   const lines = task.runs.map((run) => element("tr", {}, element("th", { title: run }, icon(run), run),
     element("td", {}, outcome(state, run, counted)),
     ...(won ? ["lost", "won"] : []).map((word) => element("td", {}, all.has(`${word}:${run}`) ? button(`${word}:${run}`) : ""))));
@@ -153,7 +153,7 @@ function side(row, place) {
       ...(values(answer) ? ["; ", values(answer, hasTools(row))] : [])),
     ...answer.texts.flatMap((text) => [thought(text[3]), ...nodes(text)]),
     answer.texts.length ? null : element("p", { className: "nothing" }, "no answer on file"),
-    answer.more ? element("p", { className: "nothing" }, `and ${number(answer.more)} more samples`) : null);
+    answer.more ? element("p", { className: "nothing" }, `and ${counted(answer.more, "more sample")}`) : null);
 }
 
 // Up to four answers per line; more answers are spread evenly over several lines.
@@ -177,7 +177,7 @@ function note(state) {
   return parts.length ? `: ${parts.join(", ")}` : "";
 }
 
-const browser = browse({ noun: "item", keys: ["task", "filter", "reason", ...data.runs.map((run) => `is:${run}`)], refill, find, card, note });
+const browser = browse({ noun: "item", start: data.start, keys: ["task", "filter", "reason", ...data.runs.map((run) => `is:${run}`)], refill, find, card, note });
 at("task").addEventListener("change", () => browser.change({ task: at("task").value, reason: "" }));
 at("reason").addEventListener("change", () => browser.change({ reason: at("reason").value }));
 browser.start();

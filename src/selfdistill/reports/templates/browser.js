@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const number = (n) => n.toLocaleString("en");
+const counted = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 function element(name, props, ...children) {
   const node = Object.assign(document.createElement(name), props);
@@ -127,8 +128,8 @@ function holds(row, q, texts) {
 }
 
 // Shows `find(state)` page by page, each row as `card(row)`. The address holds the state, so report.html can link to a
-// selection of rows. `refill(state)` updates the controls; `note(state)` ends the line with the count.
-function browse({ noun, keys, refill, find, card, note = () => "" }) {
+// selection of rows. An address without a selection opens at `start`. `refill(state)` updates the controls; `note(state)` ends the line with the count.
+function browse({ noun, keys, start = {}, refill, find, card, note = () => "" }) {
   const PER_PAGE = 20;
   const state = { q: "", page: 1 };
 
@@ -141,7 +142,7 @@ function browse({ noun, keys, refill, find, card, note = () => "" }) {
     at("rows").replaceChildren(...page.map(card));
     if (!page.length) at("rows").append(element("p", { className: "nothing" }, `No ${noun} matches.`));
     at("count").textContent = (page.length
-      ? `${number(first + 1)}–${number(first + page.length)} of ${number(rows.length)} ${noun}s` : `0 ${noun}s`) + note(state);
+      ? `${number(first + 1)}–${number(first + page.length)} of ${counted(rows.length, noun)}` : counted(0, noun)) + note(state);
     at("page").textContent = `page ${number(state.page)} of ${number(pages)}`;
     at("previous").disabled = state.page === 1;
     at("next").disabled = state.page === pages;
@@ -156,7 +157,7 @@ function browse({ noun, keys, refill, find, card, note = () => "" }) {
 
   function readAddress() {
     const words = new URLSearchParams(location.hash.slice(1));
-    for (const key of ["q", ...keys]) state[key] = words.get(key) || "";
+    for (const key of ["q", ...keys]) state[key] = words.get(key) || (words.size ? "" : start[key] || "");
     state.page = Number.parseInt(words.get("page") || "1", 10) || 1;
     at("q").value = state.q;
     refill(state);

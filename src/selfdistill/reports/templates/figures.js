@@ -12,4 +12,5 @@ function fitFigures() {
 
 fitFigures();
 addEventListener("resize", fitFigures);
+addEventListener("toggle", fitFigures, true);
 addEventListener("beforeprint", fitFigures);
