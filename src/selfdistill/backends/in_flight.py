@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .batches import TokenRow
-from .key_values import ROOM, growing_cache
+from .key_values import growing_cache
 from .prefill import next_logits, read_prompts
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+_UNUSED = 64  # positions that no row uses, from which they are dropped: each time the cache is copied
 _KEEP = 0.75  # without plain layers, dropping rows copies the whole cache: wait for so few unfinished rows
 
 
@@ -56,7 +57,7 @@ class InFlight:
         kept = _closed_up(alive, working)
         self._cache.reorder_cache(kept)  # exists for layers of every kind
         self.numbers, self._mask, self._position = self.numbers[kept], self._mask[kept], self._position[kept]
-        if self.plain and (unused := int(self._mask.argmax(dim=1).min())) >= ROOM:
+        if self.plain and (unused := int(self._mask.argmax(dim=1).min())) >= _UNUSED:
             for layer in self._cache.layers:
                 layer.forget(unused)
             self._mask = self._mask[:, unused:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,20 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "training": {run: counts for run in context.runs if "steps" in (counts := _training(experiment, run))},
         "trained_on": _trained_on(experiment, context),
         "settings_left_out": {
-            stage: left_out
-            for stage, record in experiment.manifest["stages"].items()
-            if (left_out := record.get("counts", {}).get("settings_left_out"))
+            stage: counts["settings_left_out"] for stage, counts in _counted(experiment, "settings_left_out")
         },
         "taken_from": {
-            stage: [counts["taken_from"], counts["taken"]]
-            for stage, record in experiment.manifest["stages"].items()
-            if "taken_from" in (counts := record.get("counts", {}))
+            stage: [counts["taken_from"], counts["taken"]] for stage, counts in _counted(experiment, "taken_from")
         },
         "caveats": _caveats(experiment, context),
     }
+
+
+def _counted(experiment: Experiment, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The stages that counted something under a name, with their counts."""
+    for stage, record in experiment.manifest["stages"].items():
+        if (counts := record.get("counts", {})).get(name):
+            yield stage, counts
 
 
 def _graded(measured: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
