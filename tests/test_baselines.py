@@ -293,7 +293,7 @@ def test_prompts_that_repeat_are_asked_once_and_graded_each(model: Path, tmp_pat
         ({"data": "original", "replay": {"share": 0.1}}, "name the data to replay"),
         ({"data": "original", "replay": {"path": "d"}}, "share"),
         ({"data": "original", "train": {"mask_above": 0}}, "mask_above"),
-        ({"data": "selfie"}, "choose none, original, rewrites, self, cascade, interpolate, or a mix ratio"),
+        ({"data": "selfie"}, "choose none, original, rewrites, self, cascade, interpolate, checkpoint, or a mix ratio"),
     ],
 )
 def test_an_arm_that_makes_no_sense_is_refused(arm: dict[str, Any], message: str) -> None:

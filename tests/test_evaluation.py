@@ -121,7 +121,7 @@ def test_replies_that_end_in_their_trace_are_told_with_the_next_step(
     assert score["passed"] + score["failed"] + score["truncated"] + score["unanswered"] + score["errors"] == 20
     (note,) = [note for note in verdict["notes"] if "think trace" in note]
     assert note.startswith("demo-lists: replies that end inside their think trace have no answer")
-    assert f"(seed {score['unanswered']} of 20). Raise the task's max_new_tokens" in note
+    assert f"(seed {score['unanswered']} of 20). Raise evaluate.sampling.max_thinking_tokens" in note
 
 
 def test_safety_is_asked_with_and_without_the_system_prompt(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from .load import SHORT_FORMS
 from .model import SAMPLING_PRESETS, Sampling
 from .root import Recipe
 from .settings import Settings
+from .suites import SIZES, SUITES
 
 JsonSchema = dict[str, Any]
 
@@ -25,6 +26,17 @@ _TEXT: JsonSchema = {"type": "string"}
 _LISTS: JsonSchema = {
     "type": "object",
     "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1}, {"$ref": "#/$defs/sweep"}]},
+}
+_SUITE: JsonSchema = {
+    "type": "object",
+    "properties": {
+        "suite": {"enum": list(SUITES)},
+        "size": {"enum": list(SIZES)},
+        "without": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+    },
+    "required": ["suite"],
+    "additionalProperties": False,
+    "description": "A list of tasks under one name; `without` leaves tasks out.",
 }
 
 
@@ -113,7 +125,7 @@ def _widen(whole: JsonSchema, sections: dict[str, JsonSchema]) -> None:
         _or(top[name], {"type": ["string", "number", "boolean"]})
     _or(sections["JudgeConfig"]["properties"]["model"], _TEXT)
     tasks = sections["EvaluateConfig"]["properties"]["tasks"]
-    tasks["items"] = {"anyOf": [_TEXT, tasks["items"]]}
+    tasks["items"] = {"anyOf": [_TEXT, tasks["items"], _SUITE]}
     arm = sections["ArmConfig"]["properties"]
     kinds = [name for name in ARM_KINDS if name != MIX]
     arm["data"] = {

@@ -64,13 +64,14 @@ class Shared:
 
 
 def write_cards(shared: Shared) -> list[Path]:
-    """Writes the card of each model folder, and of the rewrites if there are any. Returns their paths. A card is in no
-    identity or checksum of its folder."""
+    """Writes the card of each model folder, and of the rewrites if there are any; one that says the same is left alone.
+    Returns their paths. A card is in no identity or checksum of its folder."""
     written = {shared.directory / "arms" / run / "model" / CARD: shared.model_card(run) for run in shared.runs()}
     if shared.verdict.get("acceptance") and (shared.directory / "rewrite" / "rewrites.jsonl").is_file():
         written[shared.directory / "rewrite" / CARD] = shared.dataset_card()
     for path, text in written.items():
-        write_text(path, text)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
     return list(written)
 
 
