@@ -2,12 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from support.command import Done
 
 from selfdistill.cli import EXAMPLES, app
 from selfdistill.recipe import Recipe, make_recipe
@@ -105,6 +106,27 @@ def test_settings_within_sentences_are_keys(page: Path) -> None:
         r"`((?:train|data|model|rewrite|evaluate|judge|card|shift)\.[a-z_.]+)=", page.read_text("utf-8")
     )
     assert [path for path in settings if not known(path)] == []
+
+
+@per_page
+def test_python_in_pages_compiles(page: Path) -> None:
+    for language, text in blocks(page):
+        if language == "python":
+            compile(text, page.name, "exec")
+
+
+def test_the_quick_start_begins_with_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "quick-start.md"
+    text = dict(blocks(page))
+    exec(compile(text["python"], page.name, "exec"), {})
+    assert Path("my_data.jsonl").read_text(encoding="utf-8").startswith(text["json"])
+    (init, _), (check, _), *_ = commands(page)
+    assert command(*init).code == 0
+    done = command(*check, "--no-probe")
+    assert (done.code, "Nothing is missing" in done.out) == (0, True), done.said
 
 
 def test_the_index_links_to_every_page() -> None:
