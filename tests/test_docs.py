@@ -2,12 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from support.command import Done
 
 from selfdistill.cli import EXAMPLES, app
 from selfdistill.recipe import Recipe, make_recipe
@@ -17,7 +18,7 @@ from tools import make_keys
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 ROWS = [row.path for row in make_keys.rows_of_keys()]
 KEYS = {path.rsplit(".", n)[0] for path in ROWS for n in range(path.count(".") + 1)}
@@ -41,7 +42,8 @@ def commands(page: Path) -> Iterator[tuple[list[str], bool]]:
     if page.name == "cli.md":
         return
     for _, block in blocks(page):
-        lines = block.replace("\\\n", " ").splitlines()
+        block = block.replace("\\\n", " ")
+        lines = re.sub(r"^(selfdistill [^'\n]*'[^'\n]*)\n([^'\n]*')", r"\1 \2", block, flags=re.M).splitlines()
         yield from ((words, True) for line in lines if (words := after_the_name(line)))
     for inline in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)):
         if words := after_the_name(inline):
@@ -91,7 +93,46 @@ def test_the_help_of_each_command_ends_with_an_example(name: str) -> None:
 def known(path: str) -> bool:
     """Whether `path` is a key of a recipe, or leads into a mapping with free names."""
     path = re.sub(r"^arms\.[^.]+", "arms.NAME", path.removeprefix("judge."))
-    return path in KEYS or path.startswith(("sweep.", "train.extra.", "arms.NAME.train.", "model.template_kwargs."))
+    return (
+        path in KEYS
+        or f"{path}[]" in KEYS
+        or path.startswith(("sweep.", "train.extra.", "arms.NAME.train.", "model.template_kwargs."))
+    )
+
+
+@per_page
+def test_settings_within_sentences_are_keys(page: Path) -> None:
+    settings = re.findall(
+        r"`((?:train|data|model|rewrite|evaluate|judge|card|shift)\.[a-z_.]+)=", page.read_text("utf-8")
+    )
+    assert [path for path in settings if not known(path)] == []
+
+
+@per_page
+def test_python_in_pages_compiles(page: Path) -> None:
+    for language, text in blocks(page):
+        if language == "python":
+            compile(text, page.name, "exec")
+
+
+def test_the_quick_start_begins_with_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "quick-start.md"
+    text = dict(blocks(page))
+    exec(compile(text["python"], page.name, "exec"), {})
+    assert Path("my_data.jsonl").read_text(encoding="utf-8").startswith(text["json"])
+    (init, _), (check, _), *_ = commands(page)
+    assert command(*init).code == 0
+    done = command(*check, "--no-probe")
+    assert (done.code, "Nothing is missing" in done.out) == (0, True), done.said
+
+
+def test_the_index_links_to_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([^)/]+\.md)\)", index)) == set()
 
 
 @per_page
