@@ -23,6 +23,7 @@ from ..recipe import ModelConfig, TrainConfig
 from ..store.identity import chat_template_identity, model_identity
 from ..store.rows import write_json
 from ..types import Example
+from .callback import ForgettingCallback
 from .guard import clear_errors, quiet, recomputing_if_needed
 from .log import StepProgress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .result import TrainResult, read_result, weight_checksums
@@ -76,9 +77,12 @@ def train(
             checkpoint = last_checkpoint(checkpoints, fingerprint)
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
-            record = recorder(log, fingerprint, on_progress or (lambda *_: None))
+            callbacks = [recorder(log, fingerprint, on_progress or (lambda *_: None))]
+            if settings.budget:  # first, since the recorder marks checkpoints as complete
+                budget = settings.budget.model_dump()
+                callbacks.insert(0, ForgettingCallback(built, renderer=renderer, model=model, **budget))
             reports = tracking(settings.report_to, directory)
-            return built, _fit(built, checkpoint, record, reports, map(len, data.input_ids))
+            return built, _fit(built, checkpoint, callbacks, reports, map(len, data.input_ids))
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -121,18 +125,20 @@ def _check_same(finished: TrainResult, fingerprint: str, directory: Path) -> Non
 def _fit(
     trainer: Any,
     checkpoint: Path | None,
-    record: Any,
+    callbacks: list[Any],
     reports: AbstractContextManager[list[Any]],
     lengths: Iterable[int],
 ) -> dict[str, Any]:
-    """Train to the last step, from `checkpoint` if there is one. `reports` holds the callbacks of trackers. Returns the
-    measured fields of `TrainResult`."""
+    """Train to the last step, from `checkpoint` if there is one. The last of `callbacks` is the recorder;
+    `reports` holds the callbacks of trackers. Returns the measured fields of `TrainResult`."""
     started = time.perf_counter()
     with reports as trackers, saving_on_sigterm(trainer):
-        for callback in (record, *trackers):
+        for callback in (*callbacks, *trackers):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, lengths)
+    measurements = measured(trainer, callbacks[-1].tokens_at_start, time.perf_counter() - started, lengths)
+    if len(callbacks) > 1:
+        measurements["budget"] = callbacks[0].summary()
     return {**measurements, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}
 
 
