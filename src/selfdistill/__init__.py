@@ -59,8 +59,8 @@ __all__ = [
     "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "ForgettingCallback", "Grade",
     "Message", "ModelConfig", "Prompt", "Recipe", "Rewrite", "Rewriter", "RunResult", "Sampling", "Score",
     "SelfDistillError", "TrainConfig", "check", "evaluate", "export", "gap", "get_task", "load_recipe", "load_result",
-    "load_template", "make_grader", "make_recipe", "open_backend", "preview", "read_conversations", "regrade", "report", "rewrite",
-    "run", "shift", "train", "verify", "write_recipe",
+    "load_template", "make_grader", "make_recipe", "open_backend", "preview", "read_conversations", "regrade", "report",
+    "rewrite", "run", "shift", "train", "verify", "write_recipe",
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ class Budget(Settings):
     probes: float | None = Field(default=None, ge=0, lt=1)
     """Most that the mean score on the probes may fall below the seed's."""
     every: int = Field(default=20, gt=0)
-    """Optimiser steps between checks. Steps 1, 2, 4 and so on before the first, and the last step, are checked too."""
+    """Optimiser steps between checks. Before the first one, steps 4, 8, 16 and so on are checked too, and at the end
+    the last step."""
     action: Literal["stop", "keep"] = "stop"
     """If a check is over the budget: stop, or train to the end. Either way the weights are those of the last check
     within the budget."""
@@ -30,6 +31,11 @@ class Budget(Settings):
     """Difficulty of the probes."""
     items: int = Field(default=36, gt=1)
     """Probes; their prompts are also those of the KL divergence."""
+
+    def checked(self, step: int, steps: int) -> bool:
+        """Whether there is a check after `step` of `steps`. A high learning rate forgets within the first steps."""
+        early = 4 <= step < self.every and step.bit_count() == 1
+        return early or step % self.every == 0 or step == steps
 
     @model_validator(mode="after")
     def _limits_something(self) -> Budget:

@@ -289,6 +289,10 @@ def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
                 f"{run}: {dropped} rows were left out of training, because they can't be rendered or no token of their "
                 "response is within the limit."
             )
+        if (budget := counts.get("budget")) and budget["stopped"]:
+            how = "stopped" if budget["action"] == "stop" else "over its budget"
+            none = "" if budget["kept"] else ", the untrained seed's"
+            yield f"{run} {how}: {budget['stopped']}. Its weights are those of step {budget['kept']}{none}."
         if masked := counts["masked_rows"]:
             yield f"{run}: {masked} rows have no loss on any token, because train.mask_above masks all of them."
         replay = counts.get("replay", {"bad": 0, "held_out": 0})

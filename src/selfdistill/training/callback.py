@@ -130,8 +130,7 @@ class Forgetting:
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step = state.global_step
-        early = step < self.budget.every and step.bit_count() == 1  # a high learning rate forgets in the first steps
-        if step % self.budget.every and not early and step < state.max_steps:
+        if not self.budget.checked(step, state.max_steps):
             return
         with answering(self._watched.tuned):
             check = self._check(step)
@@ -231,6 +230,7 @@ class Forgetting:
         self._scores = self._graded(self._answers)
         if not self._watched.has_seed and saved is None:
             list(divergences(self._watched, self._samples))  # fills the cache
+        self._watched.started = True
         score = sum(self._scores.values()) / max(len(self._scores), 1)
         _log.info("%d probes, of which the seed answers %.0f %% right.", len(self._rows), 100 * score)
         if left_out or unasked:

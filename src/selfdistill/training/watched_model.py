@@ -19,9 +19,11 @@ _FEW = 2**26  # logits of an adapter's seed; a quarter of a GiB as float32
 
 
 class WatchedModel:
-    """The model in training and the seed that it was; implements `ModelPair`. If only an adapter is trained, the seed is
-    the model without it, and its logits are cached while they are few. Otherwise all of them are taken before the first
-    step and held in main memory."""
+    """The model in training and the seed that it was; implements `ModelPair`. If only an adapter is trained, the seed
+    is the model without it, and its logits are cached while they are few. Otherwise all of them are taken before the
+    first step, held in main memory, and `started` is set."""
+
+    started = False
 
     def __init__(self, model: Any, renderer: Renderer, config: ModelConfig) -> None:
         self.config, self.renderer, self.tuned = config, renderer, model
@@ -38,7 +40,7 @@ class WatchedModel:
         import torch
 
         tuned = last_logits(self.tuned, rows, keep)
-        if rows[0].id not in self.cached:
+        if rows[0].id not in self.cached and (self.has_seed or not self.started):
             with self.seed():
                 seed = last_logits(self.tuned, rows, keep)
             if not self.has_seed or sum(each.numel() for each in self.cached.values()) + seed.numel() <= _FEW:
