@@ -17,7 +17,7 @@ class Budget(Settings):
     """Most KL(seed ‖ tuned) in nats per token on the seed's own answers: of its upper 95 % bound over the prompts."""
     probes: float | None = Field(default=None, ge=0, lt=1)
     """Most that the mean score on the probes may fall below the seed's."""
-    every: int = Field(default=20, gt=0)
+    every: int = Field(default=25, gt=0)
     """Optimiser steps between checks. Before the first one, steps 4, 8, 16 and so on are checked too, and at the end
     the last step."""
     action: Literal["stop", "keep"] = "stop"

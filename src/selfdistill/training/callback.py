@@ -1,18 +1,19 @@
 """Measure forgetting while a model trains, and hold it to a budget. For any script with a transformers or TRL trainer:
 
     trainer = SFTTrainer(...)
-    trainer.add_callback(ForgettingCallback(trainer, kl=0.05, probes=0.03, every=20))
+    trainer.add_callback(ForgettingCallback(trainer, kl=0.05, probes=0.03, every=25))
     trainer.train()
 
 The seed answers the probes before the first step. At a check, one pass over these answers yields KL(seed ‖ tuned), and
-shows which of the tuned model's greedy answers are the same; only the other probes are asked again.
+shows which of the tuned model's greedy answers are the same; only the other probes are asked again, if they
+are enough to exceed the budget.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, zip_longest
 from math import ceil
 from pathlib import Path
@@ -53,12 +54,14 @@ class _Probe(NamedTuple):
 @dataclass(frozen=True)
 class Check:
     """What a check found. `kl` is the mean in nats per token and `kl_bound` its upper 95 % bound over the prompts.
-    `probes` is the seed's mean score on the probes minus the tuned model's; None if the KL divergence was over the
-    budget already, or if the budget has no limit for it."""
+    `changed` is the share of probes with another greedy answer. `probes` is the seed's mean score on the probes minus
+    the tuned model's; None if they were not asked, because the KL divergence was over the budget already, or because
+    too few of the seed's right answers changed to be over the budget."""
 
     step: int
     kl: float
     kl_bound: float
+    changed: float
     probes: float | None = None
 
     def over(self, budget: Budget) -> str | None:
@@ -134,9 +137,10 @@ class Forgetting:
             return
         with answering(self._watched.tuned):
             check = self._check(step)
-            found = {"forgetting/kl": check.kl, "forgetting/kl_bound": check.kl_bound}
-            found |= {} if check.probes is None else {"forgetting/probes": check.probes}
-            self._trainer.log(found)  # not in training mode, in which TRL would add the step's own figures
+            named = {f"forgetting/{name}": value for name, value in asdict(check).items() if name != "step"}
+            self._trainer.log(
+                {name: value for name, value in named.items() if value is not None}
+            )  # not in training mode, in which TRL would add the step's own figures
         self.checks.append(check)
         reason = _of_first_process(check.over(self.budget))
         if reason is None:
@@ -245,15 +249,20 @@ class Forgetting:
         found = list(divergences(self._watched, self._samples))
         totals, positions = [each.total for each in found], [float(each.positions) for each in found]
         kl = sum(totals) / max(sum(positions), 1)
-        check = Check(step, kl, kl + _BOUND * (standard_error(totals, positions) or 0.0))
+        bound = kl + _BOUND * (standard_error(totals, positions) or 0.0)
+        same = {each.id for each in found if each.follows}
+        changed = {key: row for key, row in self._rows.items() if key not in same}
+        check = Check(step, kl, bound, len(changed) / len(self._rows))
         if self.budget.probes is None or check.over(self.budget):
             return check
-        same = {each.id for each in found if each.follows}
-        answers = self._answers | self._answer({key: row for key, row in self._rows.items() if key not in same})
+        at_risk = sum(self._scores.get(key, 0.0) for key in changed)
+        if at_risk <= self.budget.probes * len(self._scores):
+            return check
+        answers = self._answers | self._answer(changed)
         scores = self._graded(answers)
         shared = scores.keys() & self._scores.keys()
         lost = sum(self._scores[key] - scores[key] for key in shared) / max(len(shared), 1)
-        return Check(step, check.kl, check.kl_bound, lost)
+        return replace(check, probes=lost)
 
     def _answer(self, rows: Mapping[str, TokenRow]) -> dict[str, Completion]:
         """The model's greedy answers."""

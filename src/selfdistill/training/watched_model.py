@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _FEW = 2**26  # logits of an adapter's seed; a quarter of a GiB as float32
 
+_PART = 1024  # tokens per batch on a CPU
+
 
 class WatchedModel:
     """The model in training and the seed that it was; implements `ModelPair`. If only an adapter is trained, the seed
@@ -26,7 +28,10 @@ class WatchedModel:
     started = False
 
     def __init__(self, model: Any, renderer: Renderer, config: ModelConfig) -> None:
-        self.config, self.renderer, self.tuned = config, renderer, model
+        # On a CPU padding costs more than small batches.
+        budget = min(config.batch_tokens, _PART) if model.device.type == "cpu" else config.batch_tokens
+        self.config = config.model_copy(update={"batch_tokens": budget})
+        self.renderer, self.tuned = renderer, model
         adapters = getattr(model, "peft_config", {}).values() if hasattr(model, "disable_adapter") else ()
         self.has_seed = bool(adapters) and all(getattr(each, "bias", "none") == "none" for each in adapters)
         self.cached: dict[str, torch.Tensor] = {}
