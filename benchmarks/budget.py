@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=8e-3)
     parser.add_argument("--kl", type=float, default=0.05)
     parser.add_argument("--probes", type=float, default=0.03)
-    parser.add_argument("--every", type=int, default=25)
+    parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--action", choices=("stop", "keep"), default="stop")
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--seed", type=int, default=0)

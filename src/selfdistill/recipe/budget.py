@@ -17,9 +17,9 @@ class Budget(Settings):
     """Most KL(seed ‖ tuned) in nats per token on the seed's own answers: of its upper 95 % bound over the prompts."""
     probes: float | None = Field(default=None, ge=0, lt=1)
     """Most that the mean score on the probes may fall below the seed's."""
-    every: int = Field(default=25, gt=0)
-    """Optimiser steps between checks. Before the first one, steps 4, 8, 16 and so on are checked too, and at the end
-    the last step."""
+    every: int = Field(default=50, gt=0)
+    """Optimiser steps between checks. Before the first one, steps 1, 3, 9 and 27 are checked too, and at the end the
+    last step."""
     action: Literal["stop", "keep"] = "stop"
     """If a check is over the budget: stop, or train to the end. Either way the weights are those of the last check
     within the budget."""
@@ -34,7 +34,7 @@ class Budget(Settings):
 
     def checked(self, step: int, steps: int) -> bool:
         """Whether there is a check after `step` of `steps`. A high learning rate forgets within the first steps."""
-        early = 4 <= step < self.every and step.bit_count() == 1
+        early = step in (1, 3, 9, 27) and step < self.every
         return early or step % self.every == 0 or step == steps
 
     @model_validator(mode="after")

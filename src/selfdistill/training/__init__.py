@@ -53,8 +53,7 @@ def train(
     of the training), `merged/` (full weights of the adapter, if `settings.merge`), and last `train.json`, the result.
     After a kill the training resumes from the last complete checkpoint. A finished training is returned at once.
 
-    `on_progress` receives step, total steps and loss. Each step uses `batch_size` rows of any length, so arms with
-    equally many rows take equally many steps. `trainer` is a name in `TRAINERS`.
+    `on_progress` receives step, total steps and loss. `trainer` is a name in `TRAINERS`.
 
     Raises DataError (no rows), ModelError, RecipeError (settings that do not fit), StageError (unusable rows, diverging
     loss, out of memory) and ExperimentError (the directory can't be written, or has another training).
@@ -77,12 +76,10 @@ def train(
             checkpoint = last_checkpoint(checkpoints, fingerprint)
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
-            callbacks = [recorder(log, fingerprint, on_progress or (lambda *_: None))]
-            if settings.budget:  # first, since the recorder marks checkpoints as complete
-                budget = settings.budget.model_dump()
-                callbacks.insert(0, ForgettingCallback(built, renderer=renderer, model=model, **budget))
+            record = recorder(log, fingerprint, on_progress or (lambda *_: None))
+            budget = _budget(built, model, renderer, settings)
             reports = tracking(settings.report_to, directory)
-            return built, _fit(built, checkpoint, callbacks, reports, map(len, data.input_ids))
+            return built, _fit(built, checkpoint, budget, record, reports, map(len, data.input_ids))
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -122,23 +119,32 @@ def _check_same(finished: TrainResult, fingerprint: str, directory: Path) -> Non
         )
 
 
+def _budget(trainer: Any, model: ModelConfig, renderer: Renderer, settings: TrainConfig) -> Any:
+    """The callback that holds the training to its budget; None without a budget."""
+    if settings.budget is None:
+        return None
+    return ForgettingCallback(trainer, renderer=renderer, model=model, **settings.budget.model_dump())
+
+
 def _fit(
     trainer: Any,
     checkpoint: Path | None,
-    callbacks: list[Any],
+    budget: Any,
+    record: Any,
     reports: AbstractContextManager[list[Any]],
     lengths: Iterable[int],
 ) -> dict[str, Any]:
-    """Train to the last step, from `checkpoint` if there is one. The last of `callbacks` is the recorder;
-    `reports` holds the callbacks of trackers. Returns the measured fields of `TrainResult`."""
+    """Train to the last step, from `checkpoint` if there is one. `reports` holds the callbacks of trackers. Returns the
+    measured fields of `TrainResult`."""
     started = time.perf_counter()
     with reports as trackers, saving_on_sigterm(trainer):
-        for callback in (*callbacks, *trackers):
+        # The recorder comes after the budget, because it marks checkpoints as complete.
+        for callback in (*([budget] if budget else []), record, *trackers):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    measurements = measured(trainer, callbacks[-1].tokens_at_start, time.perf_counter() - started, lengths)
-    if len(callbacks) > 1:
-        measurements["budget"] = callbacks[0].summary()
+    measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, lengths)
+    if budget:
+        measurements["budget"] = budget.summary()
     return {**measurements, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}
 
 

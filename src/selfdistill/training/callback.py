@@ -1,7 +1,7 @@
 """Measure forgetting while a model trains, and hold it to a budget. For any script with a transformers or TRL trainer:
 
     trainer = SFTTrainer(...)
-    trainer.add_callback(ForgettingCallback(trainer, kl=0.05, probes=0.03, every=25))
+    trainer.add_callback(ForgettingCallback(trainer, kl=0.05, probes=0.03, every=50))
     trainer.train()
 
 The seed answers the probes before the first step. At a check, one pass over these answers yields KL(seed ‖ tuned), and
