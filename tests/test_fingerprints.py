@@ -61,6 +61,8 @@ CHANGED: dict[str, Any] = {
     "evaluate.tasks.*.format": "prompt_completion",
     "evaluate.tasks.*.on_bad_row": "skip",
     "evaluate.backend": "fake",
+    "train.budget.probes": 0.03,
+    "train.budget.without": ["probe-json"],
     "judge.backend": "fake",
     "gap": False,
     "sandbox": "none",
@@ -97,7 +99,7 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "sampling": {"preset": "paper"},
             "filters": {},
         },
-        "train": {"adapter": {}, "launch": {"processes": 1, "config": "a.yaml"}},
+        "train": {"adapter": {}, "launch": {"processes": 1, "config": "a.yaml"}, "budget": {"kl": 0.5}},
         "arms": {"seed": {"data": "none"}, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}, "best": arm},
         "evaluate": {
             "tasks": [{"task": "heldout", "path": str(folder / "items.jsonl"), "samples": 2}, "advbench-judged"],
