@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .reports.run_result import RunResult, load_result
     from .store.experiment import Experiment
     from .tasks import get_task
+    from .training.callback import ForgettingCallback
     from .types import Completion, Conversation, Example, Grade, Message, Prompt, Rewrite, Score
 
 _HOMES = {
@@ -49,16 +50,17 @@ _HOMES = {
     "reports.run_result": "RunResult load_result",
     "store.experiment": "Experiment",
     "tasks": "get_task",
+    "training.callback": "ForgettingCallback",
     "types": "Completion Conversation Example Grade Message Prompt Rewrite Score",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "Grade", "Message",
-    "ModelConfig", "Prompt", "Recipe", "Rewrite", "Rewriter", "RunResult", "Sampling", "Score", "SelfDistillError",
-    "TrainConfig", "check", "evaluate", "export", "gap", "get_task", "load_recipe", "load_result", "load_template",
-    "make_grader", "make_recipe", "open_backend", "preview", "read_conversations", "regrade", "report", "rewrite",
-    "run", "shift", "train", "verify", "write_recipe",
+    "Completion", "Conversation", "DataConfig", "Example", "Experiment", "Filters", "ForgettingCallback", "Grade",
+    "Message", "ModelConfig", "Prompt", "Recipe", "Rewrite", "Rewriter", "RunResult", "Sampling", "Score",
+    "SelfDistillError", "TrainConfig", "check", "evaluate", "export", "gap", "get_task", "load_recipe", "load_result",
+    "load_template", "make_grader", "make_recipe", "open_backend", "preview", "read_conversations", "regrade", "report",
+    "rewrite", "run", "shift", "train", "verify", "write_recipe",
 ]  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import ceil
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..models.cpu import attend_on_cpu
 from ..models.loading import context_length, free_memory, load_model, load_renderer, out_of_memory
-from ..recipe import Sampling
+from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend
 from .batches import Group, TokenRow, groups, rows_of, to_completion, windows
@@ -49,6 +49,13 @@ class HFBackend(Backend):
         self._model = load_model(self._config, self._adapter).eval()
         attend_on_cpu(self._model)
         return self
+
+    @classmethod
+    def on(cls, config: ModelConfig, model: Any, renderer: Renderer) -> HFBackend:
+        """A backend on a loaded model that stays with its owner, such as a trainer. It is not to be entered."""
+        backend = cls(config)
+        backend._model, backend._renderer = model, renderer
+        return backend
 
     def close(self) -> None:
         self._model = self._renderer = None

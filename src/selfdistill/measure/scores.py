@@ -48,8 +48,11 @@ def answer(
     return complete(asked, len(asked), backend, sampling, rows, progress)
 
 
-def grade(task: Task, items: Iterable[Example], rows: RowFile, samples: int = 1, k: int = 1) -> Iterator[GradeRow]:
-    """One row per item. With several samples the item's value is the unbiased pass@k of the judged samples."""
+def grade(
+    task: Task, items: Iterable[Example], rows: RowFile | Mapping[str, dict[str, Any]], samples: int = 1, k: int = 1
+) -> Iterator[GradeRow]:
+    """One row per item, by the answers on file or those in `rows`, as JSON by their id. With several samples the
+    item's value is the unbiased pass@k of the judged samples."""
     saved = ((item, [rows.get(sample_id(item.id, sample)) for sample in range(samples)]) for item in items)
     if "sandbox" in task.needs:
         yield from _several_at_once(lambda job: _grade_item(task, job[0], job[1], k), saved)

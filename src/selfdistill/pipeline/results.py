@@ -154,7 +154,9 @@ def _thinking(
 
 def _training(experiment: Experiment, run: str) -> dict[str, Any]:
     counts = experiment.counts(f"train/{run}")
-    return {key: counts[key] for key in _TRAINING_COUNTS if key in counts}
+    found = {key: counts[key] for key in _TRAINING_COUNTS if key in counts}
+    budget = counts.get("budget") or {}  # the single checks are in train.json
+    return found | ({"budget": {key: budget[key] for key in ("stopped", "action", "kept")}} if budget else {})
 
 
 def _trained_on(experiment: Experiment, context: Context) -> dict[str, dict[str, int]]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from .budget import Budget
 from .settings import IsPath, Settings, also, keeps
 
 
@@ -93,8 +94,16 @@ class TrainConfig(Settings):
     """Seed of the order of the rows and of the adapter's first weights."""
     report_to: Annotated[list[TrackerName], keeps()] = []
     """Trackers that get the training's log, the scores and the verdict (docs/sharing.md)."""
+    budget: Budget | None = None
     extra: dict[str, Any] = {}
     """Further settings for TRL's SFTConfig."""
+
+    def deciding(self, step: str) -> dict[str, Any]:
+        """As `Settings.deciding`. Without a budget, the values that identify trainings of earlier versions."""
+        found = super().deciding(step)
+        if found.get("budget") is None:
+            found.pop("budget", None)
+        return found
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

@@ -216,7 +216,17 @@ def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> 
         "mfu": counts.get("mfu"),
         "peak": max(peaks, default=None),
         "seconds": stage.get("seconds"),
+        "stopped": _stopped(counts.get("budget")),
     }
+
+
+def _stopped(budget: dict[str, Any] | None) -> str | None:
+    """That a budget was exceeded, and in which way the training ended; None if it held, or if there is none."""
+    if not budget or not budget["stopped"]:
+        return None
+    return (
+        f"{'stopped' if budget['action'] == 'stop' else 'over'}: {budget['stopped']}, weights of step {budget['kept']}"
+    )
 
 
 def _settings(saved: Saved) -> list[tuple[str, str]]:

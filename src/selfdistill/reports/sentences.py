@@ -298,6 +298,10 @@ def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
                 f"{run}: left out of training, because the row can't be rendered or no token of its response is within "
                 f"the limit: {counted(dropped, 'row')}."
             )
+        if (budget := counts.get("budget")) and budget["stopped"]:
+            how = "stopped" if budget["action"] == "stop" else "over its budget"
+            none = "" if budget["kept"] else ", the untrained seed's"
+            yield f"{run} {how}: {budget['stopped']}. Its weights are those of step {budget['kept']}{none}."
         if masked := counts["masked_rows"]:
             yield f"{run}: without loss on any token, because train.mask_above masks all: {counted(masked, 'row')}."
         replay = counts.get("replay", {"bad": 0, "held_out": 0})

@@ -23,6 +23,7 @@ from ..recipe import ModelConfig, TrainConfig
 from ..store.identity import chat_template_identity, model_identity
 from ..store.rows import write_json
 from ..types import Example
+from .callback import ForgettingCallback
 from .guard import clear_errors, quiet, recomputing_if_needed
 from .log import StepProgress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .result import TrainResult, read_result, weight_checksums
@@ -52,8 +53,7 @@ def train(
     of the training), `merged/` (full weights of the adapter, if `settings.merge`), and last `train.json`, the result.
     After a kill the training resumes from the last complete checkpoint. A finished training is returned at once.
 
-    `on_progress` receives step, total steps and loss. Each step uses `batch_size` rows of any length, so arms with
-    equally many rows take equally many steps. `trainer` is a name in `TRAINERS`.
+    `on_progress` receives step, total steps and loss. `trainer` is a name in `TRAINERS`.
 
     Raises DataError (no rows), ModelError, RecipeError (settings that do not fit), StageError (unusable rows, diverging
     loss, out of memory) and ExperimentError (the directory can't be written, or has another training).
@@ -77,7 +77,8 @@ def train(
             chosen = settings.model_copy(update={"gradient_checkpointing": recompute})
             built = how.build(data, renderer.tokenizer, model, chosen, checkpoints)
             record = recorder(log, fingerprint, on_progress or (lambda *_: None))
-            return built, _fit(built, checkpoint, record, tracking(settings.report_to, directory), data)
+            budget = _budget(built, model, renderer, settings)
+            return built, _fit(built, checkpoint, budget, record, tracking(settings.report_to, directory), data)
 
         trained, measurements = recomputing_if_needed(fit, settings.gradient_checkpointing)
         export(trained, model, renderer.tokenizer, directory / "model")
@@ -117,9 +118,17 @@ def _check_same(finished: TrainResult, fingerprint: str, directory: Path) -> Non
         )
 
 
+def _budget(trainer: Any, model: ModelConfig, renderer: Renderer, settings: TrainConfig) -> Any:
+    """The callback that holds the training to its budget; None without a budget."""
+    if settings.budget is None:
+        return None
+    return ForgettingCallback(trainer, renderer=renderer, model=model, **settings.budget.model_dump())
+
+
 def _fit(
     trainer: Any,
     checkpoint: Path | None,
+    budget: Any,
     record: Any,
     reports: AbstractContextManager[list[Any]],
     data: TrainingData,
@@ -128,10 +137,13 @@ def _fit(
     measured fields of `TrainResult`."""
     started = time.perf_counter()
     with reports as trackers, saving_on_sigterm(trainer):
-        for callback in (record, *trackers):
+        # The recorder comes after the budget, because it marks checkpoints as complete.
+        for callback in (*([budget] if budget else []), record, *trackers):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     measurements = measured(trainer, record.tokens_at_start, time.perf_counter() - started, map(len, data.input_ids))
+    if budget:
+        measurements["budget"] = budget.summary()
     return {**measurements, "resumed_from": checkpoint_step(checkpoint) if checkpoint else 0}
 
 

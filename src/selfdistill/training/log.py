@@ -73,10 +73,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def last_epoch_loss(path: Path) -> float:
-    """The mean loss over the steps of the last epoch, in nats per trained token."""
+    """The mean loss over the steps of the last epoch, in nats per trained token. NaN without a row: a process that is
+    not the first one may be ahead of the log."""
     rows = read_log(path)
     losses = [row["loss"] for row in rows if row["epoch"] > rows[-1]["epoch"] - 1]
-    return float(round(sum(losses) / len(losses), 6))
+    return float(round(sum(losses) / len(losses), 6)) if losses else math.nan
 
 
 def recorder(log: Path, fingerprint: str, report: StepProgress) -> Any:

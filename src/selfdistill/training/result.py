@@ -23,6 +23,7 @@ class TrainResult:
     recomputed. `seconds`, `tokens_per_second`, `flops_per_second` (see `flops.py`), `mfu` (its share of the GPUs' peak,
     None if the peak is unknown) and `peak_memory_gib` cover only the process that finished the training, from step
     `resumed_from` on. `weights` maps each file of weights in `model/` to its checksum.
+    `budget` holds what the checks of `train.budget` found; None without a budget.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class TrainResult:
     mfu: float | None
     gradient_checkpointing: bool
     weights: Mapping[str, str]
+    budget: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...backends.batches import TokenRow
 from ...backends.prefill import padded
 from ...errors import ExperimentError, SelfDistillError
 from ...models.loading import load_model, load_renderer
+from ...models.renderer import Renderer
 from ...recipe import ModelConfig
 from ...types import Completion, Grade, Prompt
 
@@ -44,6 +45,30 @@ class Sample:
     answer: Completion
 
 
+class ModelPair(Protocol):
+    """The seed and a tuned model whose distributions are compared."""
+
+    config: ModelConfig
+    renderer: Renderer
+    tuned: Any
+
+    def logits(self, rows: Sequence[TokenRow], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The seed's and the tuned model's logits at the last `keep` positions of each row, each of shape (rows, keep,
+        vocabulary)."""
+
+
+def last_logits(model: Any, rows: Sequence[TokenRow], keep: int) -> torch.Tensor:
+    """A model's logits at the last `keep` positions of each row, of shape (rows, keep, vocabulary)."""
+    import torch
+
+    tokens, mask, positions = padded(rows, model.device)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, logits_to_keep=keep, use_cache=False
+        ).logits
+    return logits
+
+
 class BothModels:
     """The seed and the tuned model. With an adapter they share one set of weights. Raises ModelError."""
 
@@ -54,21 +79,12 @@ class BothModels:
         self.seed: Any = None if adapter else load_model(seed).eval()
 
     def logits(self, rows: Sequence[TokenRow], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The seed's and the tuned model's logits at the last `keep` positions of each row, each of shape (rows, keep,
-        vocabulary)."""
-        import torch
-
-        tokens, mask, positions = padded(rows, self.tuned.device)
-        inputs = {
-            "input_ids": tokens, "attention_mask": mask, "position_ids": positions, "logits_to_keep": keep,
-            "use_cache": False,
-        }  # fmt: skip
-        with torch.inference_mode():
-            tuned = self.tuned(**inputs).logits
-            if self.seed is not None:
-                return self.seed(**inputs).logits, tuned
-            with self.tuned.disable_adapter():
-                return self.tuned(**inputs).logits, tuned
+        """See `ModelPair`."""
+        tuned = last_logits(self.tuned, rows, keep)
+        if self.seed is not None:
+            return last_logits(self.seed, rows, keep), tuned
+        with self.tuned.disable_adapter():
+            return last_logits(self.tuned, rows, keep), tuned
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,25 @@ predicted forgetting (arXiv 2509.04259).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ...backends.batches import TokenRow, batches
 from ...errors import ModelError
 from ...grading.traces import opened
 from ...models.loading import context_length, out_of_memory
-from .compared import BothModels, Compared, Measured, Sample, UnmeasuredError, ratio
+from .compared import Compared, Measured, ModelPair, Sample, UnmeasuredError, ratio
 
 _LOGITS = 2**27  # per batch and model; half a GiB as float32
+
+
+class Divergence(NamedTuple):
+    """On one of the seed's answers: the summed divergence in nats, the number of positions, and whether the tuned
+    model's likeliest token is the answer's at each of them, so that its greedy answer is the same."""
+
+    id: str
+    total: float
+    positions: int
+    follows: bool
 
 
 def kl(compared: Compared) -> Measured:
@@ -46,20 +57,20 @@ def _kl(compared: Compared, samples: Sequence[Sample]) -> Measured:
         ) from None
     except ModelError as error:
         raise UnmeasuredError(str(error)) from None
-    totals, tokens = [total for total, _ in sums], [float(count) for _, count in sums]
+    totals, tokens = [each.total for each in sums], [float(each.positions) for each in sums]
     mean, low, high = ratio(totals, tokens)
     figures = {
         "mean": mean,
-        "standard_error": _standard_error(totals, tokens),
+        "standard_error": standard_error(totals, tokens),
         "low": low,
         "high": high,
         "prompts": len(sums),
         "tokens": int(sum(tokens)),
     }
-    return Measured(figures, [total / count for total, count in sums])
+    return Measured(figures, [each.total / each.positions for each in sums])
 
 
-def _standard_error(totals: Sequence[float], tokens: Sequence[float]) -> float | None:
+def standard_error(totals: Sequence[float], tokens: Sequence[float]) -> float | None:
     """The linearised standard error of Σ totals / Σ tokens over prompts (Cochran 1977, eq. 6.13); None for a single
     prompt."""
     n, mean = len(totals), sum(totals) / sum(tokens)
@@ -69,9 +80,9 @@ def _standard_error(totals: Sequence[float], tokens: Sequence[float]) -> float |
     return float((squares * n / (n - 1)) ** 0.5 / sum(tokens))
 
 
-def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple[float, int]]:
-    """For each of the seed's answers, the summed divergence in nats and the number of positions: the answer's tokens,
-    and the end of turn if the seed ended it. Raises what the models raise."""
+def divergences(models: ModelPair, samples: Sequence[Sample]) -> Iterator[Divergence]:
+    """The divergence on each of the seed's answers. The positions are the answer's tokens, and the end of turn if the
+    seed ended it. Raises what the models raise."""
     import torch
 
     rows, counts = [], {}
@@ -97,4 +108,6 @@ def divergences(models: BothModels, samples: Sequence[Sample]) -> Iterator[tuple
             # Tokens with probability 0 under the seed add nothing (0 log 0). NaN stays NaN, and `ratio` refuses it.
             weights = p.exp()
             terms = torch.where(weights == 0, 0.0, weights * (p - q))
-            yield float(terms.sum(dim=-1).double().sum()), wanted
+            total = float(terms.sum(dim=-1).double().sum())
+            answer = [*row.ids[len(row.ids) - after + 1 :], int(p[-1].argmax())][:wanted]
+            yield Divergence(row.id, total, wanted, q.argmax(dim=-1).tolist() == answer)

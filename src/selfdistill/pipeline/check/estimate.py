@@ -21,7 +21,9 @@ from ...data import DataCounts, draw
 from ...errors import RenderError
 from ...models.loading import load_renderer
 from ...recipe import TrainConfig
+from ...recipe.budget import Budget
 from ...store.rows import write_json
+from ...training.callback import probes_of
 from ...training.footprint import weight_shapes
 from ...training.sequences import trained_row
 from ...types import Progress, Prompt, messages_json
@@ -93,8 +95,8 @@ def estimate(
     if not weight_shapes(context.recipe.model) or not len(lengths.sequences):
         found.lines.append("time      not estimated, as the seed's weights are not on this machine")
         return found
-    _engines(work, found, told)
-    _trainings(work, found, told)
+    speeds = _engines(work, found, told)
+    _trainings(work, found, told, speeds.get("hf"))
     if found.seconds:
         parts = ", ".join(f"{stage} {_minutes(*seconds)}" for stage, seconds in found.seconds.items())
         whole = [sum(bounds) for bounds in zip(*found.seconds.values(), strict=True)]
@@ -116,7 +118,8 @@ def _minutes(least: float, most: float) -> str:
 # ---- engines
 
 
-def _engines(work: _Work, found: TimeEstimate, told: Progress) -> None:
+def _engines(work: _Work, found: TimeEstimate, told: Progress) -> Mapping[str, Mapping[str, Any] | None]:
+    """Probes the backends. Returns their speeds; None for a probe that failed."""
     recipe = work.context.recipe
     sides = {"rewriting": recipe.rewrite.backend} if work.answers else {}
     sides |= {"answering": recipe.evaluate.backend} if work.items else {}
@@ -140,6 +143,7 @@ def _engines(work: _Work, found: TimeEstimate, told: Progress) -> None:
             if side == "rewriting" and (gap := gap_stage(work.context)):
                 reading = 2 * work.different * (work.prompt + work.response) * speed["read"] + speed["load"]
                 found.seconds[gap.name] = reading, reading
+    return speeds
 
 
 def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str, Any] | None:
@@ -215,10 +219,10 @@ def _range(work: _Work, speed: Mapping[str, Any], count: int, prompt: float, lim
 # ---- trainings
 
 
-def _trainings(work: _Work, found: TimeEstimate, told: Progress) -> None:
+def _trainings(work: _Work, found: TimeEstimate, told: Progress, engine: Mapping[str, Any] | None) -> None:
     """Probes one training per method, and applies its speed to all runs of that method."""
     rates: dict[str, Mapping[str, Any] | None] = {}
-    seconds = 0.0
+    seconds, budgets = 0.0, list[Range]()
     for run in work.context.runs.values():
         if not run.config.trained:
             continue
@@ -231,8 +235,25 @@ def _trainings(work: _Work, found: TimeEstimate, told: Progress) -> None:
             tokens = float(np.minimum(work.lengths.sequences, settings.max_length).mean())
             seconds += steps * settings.batch_size * tokens / rate["tokens_per_second"] + rate["load"]
             found.memory[f"training ({settings.method})"] = rate["memory"]
+            if settings.budget:
+                budgets.append(_checks(work, settings.budget, steps, rate["tokens_per_second"], engine))
     if seconds and all(rates.values()):
         found.seconds["training"] = seconds, seconds
+        if budgets:
+            found.seconds["budget"] = sum(low for low, _ in budgets), sum(high for _, high in budgets)
+
+
+def _checks(
+    work: _Work, budget: Budget, steps: int, tokens_per_second: float, engine: Mapping[str, Any] | None
+) -> Range:
+    """The checks of a budget over a whole training: a pass over the seed's answers for each, for a third of what
+    training on as many tokens costs; at most, all probes are asked again at each. Drawing costs what the probe of the
+    backend hf found; without it, as much per token as training."""
+    checks = sum(budget.checked(step, steps) for step in range(1, steps + 1))
+    passes = (checks + 1) * budget.items * float(work.lengths.sequences.mean()) / tokens_per_second / 3
+    limits = sum(probe.limit for probe in probes_of(budget)[0])
+    drawing = limits * (engine["draw"] if engine else 1 / tokens_per_second)
+    return passes, passes + (checks + 1) * drawing
 
 
 def _probe_training(work: _Work, settings: TrainConfig, found: TimeEstimate) -> Mapping[str, Any] | None:
