@@ -26,7 +26,7 @@ from selfdistill.measure.trace_measures import trace_results, trace_row
 from selfdistill.models.renderer import Renderer
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.evaluate import answer_stage
-from selfdistill.pipeline.reasoning import thought_of
+from selfdistill.pipeline.reasoning import thinks, thought_of
 from selfdistill.pipeline.rewrite import answer_sets
 from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import ArmConfig, DataConfig, Filters, ModelConfig, Recipe, Sampling
@@ -197,6 +197,36 @@ def test_each_decision_is_another_training(tmp_path: Path) -> None:
     tasks = list(context.tasks.values())
     asked = {name: answer_stage(context, each, tasks[0]).settings for name, each in context.runs.items()}
     assert asked["a-off"] != asked["a"] == asked["a-mask"] == asked["seed"]
+
+
+@pytest.mark.parametrize(("seed", "checkpoint"), [(QWEN, CHATML), (CHATML, QWEN)])
+def test_a_checkpoints_own_template_says_whether_it_thinks(tmp_path: Path, seed: str, checkpoint: str) -> None:
+    """And with it, whether lm-eval's answers depend on the limit of a trace."""
+    theirs = str(tiny_model(tmp_path / "theirs", chat_template=checkpoint))
+    off = {"path": theirs, "reasoning": "off"}
+    arms = {
+        "seed": {"data": "none"},
+        "theirs": {"checkpoint": {"path": theirs}},
+        "theirs-off": {"checkpoint": off if checkpoint == QWEN else {"path": theirs}},
+        "short": {"checkpoint": {"path": theirs}, "sampling": {"max_thinking_tokens": 5}},
+    }
+    path = recipe_in(tmp_path, arms=arms, evaluate={"tasks": ["ifeval"]})
+    limits: dict[int | None, dict[str, Any]] = {}
+    tiny_model(tmp_path / "model", chat_template=seed, context=1024)
+    for limit in (None, 30):
+        changed = load_recipe(path, [f"evaluate.sampling.max_thinking_tokens={limit or 'null'}"])
+        context = make_context(changed)
+        task = context.tasks["ifeval"]
+        limits[limit] = {
+            name: answer_stage(context, each, task).settings.get("max_thinking_tokens")
+            for name, each in context.runs.items()
+        }
+        own = {name: thinks(context, arm) for name, arm in context.recipe.arms.items()}
+        thinking = checkpoint == QWEN
+        assert own == {"seed": seed == QWEN, "theirs": thinking, "theirs-off": False, "short": thinking}
+    assert limits[None] == {"seed": None, "theirs": None, "theirs-off": None, "short": 5 if thinking else None}
+    assert limits[30]["seed"] == (30 if seed == QWEN else None)
+    assert (limits[30]["theirs"], limits[30]["short"]) == ((30, 5) if thinking else (None, None))
 
 
 # ---- rows that bring reasoning

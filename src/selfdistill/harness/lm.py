@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend], thinking: int | None = None) -> Any:
     """Return the model of `backend()`, with its adapter, as an `lm_eval.api.model.LM` with our chat template. One load
     serves every task. `thinking` is the limit of a think trace, in addition to a task's limit of answers; None: they
-    share it. Raises RecipeError if the backend `name` returns no log-likelihoods.
+    share it. It is ignored if the model does not think. Raises RecipeError if the backend `name` returns no log-likelihoods.
 
     Choices are scored where an answer starts: if the model thinks, after an empty think block.
     """
@@ -36,8 +36,10 @@ def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend], think
             f"The backend '{name}' returns no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
             f"{' or '.join(backends_that('returns_logprobs'))}."
         )
-    opened = backend()
-    return (_vllm if isinstance(opened, VLLMBackend) else _hf)(model, opened, thinking or 0)
+    opened: Any = backend()
+    *_, renderer = opened.loaded()
+    limit = thinking if renderer.thinks and thinking else 0
+    return (_vllm if isinstance(opened, VLLMBackend) else _hf)(model, opened, limit)
 
 
 def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
