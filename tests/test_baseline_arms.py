@@ -11,6 +11,7 @@ from selfdistill.reports.sentences import headline
 
 SEED = {"seed": {"data": "none"}}
 PAIR = {**SEED, "vanilla": {"data": "original"}, "sdft": {"data": "rewrites"}}
+OFF = {"path": "demo", "reasoning": "off"}
 MASK = {"mask_above": 0.9}
 DFT = {"extra": {"loss_type": "dft"}}
 
@@ -32,6 +33,9 @@ DFT = {"extra": {"loss_type": "dft"}}
         ({"arms": {**SEED, "none": {"data": 0}, "all": {"data": 1}}}, "all", "none", True),
         ({"arms": {**PAIR, "slow": {"data": "rewrites", "train": {"lr": 1e-6}}}}, "slow", "vanilla", False),
         ({"arms": {**PAIR, "slow": {"data": "original", "train": {"lr": 1e-6}}}}, "slow", None, False),
+        ({"model": OFF, "arms": {**PAIR, "sdft": {"data": "rewrites", "reasoning": "off"}}}, "sdft", "vanilla", True),
+        ({"model": OFF, "train": MASK}, "sdft", "vanilla", True),
+        ({"model": OFF, "arms": {**PAIR, "masked": {"data": "original", "train": MASK}}}, "masked", "vanilla", False),
         ({"arms": {**PAIR, "long": {"data": "rewrites", "train": {"epochs": 9}}}}, "long", None, False),
     ],
 )

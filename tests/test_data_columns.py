@@ -129,6 +129,12 @@ def test_marked_turns_are_context_only(tmp_path: Path, mark: dict[str, Any]) -> 
     assert (counts.examples, counts.untrained) == (1, 1)
 
 
+def test_an_empty_thinking_part_is_no_reasoning(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "\n"}, {"type": "text", "text": "2"}]
+    (conversation,) = read(tmp_path, chat({"content": "1+1?"}, {"content": parts}))
+    assert (conversation.messages[1], conversation.reasoning) == (Message("assistant", "2"), ())
+
+
 @pytest.mark.parametrize(
     "turn",
     [

@@ -525,23 +525,26 @@ def test_ifeval_limits_a_trace_and_its_answer_apart(
     tmp_path: Path, punkt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ModelConfig(path=str(tiny_model(tmp_path / "m", chat_template=OPENS, context=4096)), dtype="float32")
-    rows = read_rows(IFEVAL)[:1]
+    rows = read_rows(IFEVAL)[:2]
     benchmark = load("ifeval", write_rows(tmp_path / "ifeval.jsonl", rows), max_new_tokens=9)
+    trace, said = "I may.</think>", ["\n\nRain.<|im_end|>", "Rain rain"]  # the second is cut off at 9 tokens
     with HFBackend(config) as backend:
         lm = open_lm("hf", config, lambda: backend, 30)
         limits: list[int] = []
 
         def replies(_model: Any, batch: list[TokenRow], *_: Any) -> list[list[int]]:
             limits.extend(row.limit for row in batch)
-            return [lm.tokenizer.encode("I may.</think>\n\nRain.<|im_end|>", add_special_tokens=False) for _ in batch]
+            texts = [f"{trace}{said.pop()}" for _ in batch]
+            return [lm.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
         monkeypatch.setattr(hf, "decode", replies)
         evaluate(benchmark, lm, tmp_path)
-    assert limits == [39]
-    (graded,) = read_rows(tmp_path / "grades.jsonl")
-    assert [trace["state"] for trace in graded["traces"]] == ["valid"]
-    (answer,) = read_rows(tmp_path / "answers.jsonl")
-    assert answer["text"].startswith("<think>")
+    assert limits == [39, 39]
+    graded = read_rows(tmp_path / "grades.jsonl")
+    traces = [trace for row in graded for trace in row["traces"]]
+    assert [(each["state"], each["tokens"]) for each in traces] == [("valid", len(trace))] * 2
+    assert sorted(end for row in graded for end in row["ends"]) == ["limit", "stop"]
+    assert all(answer["text"].startswith("<think>") for answer in read_rows(tmp_path / "answers.jsonl"))
 
 
 def test_the_folders_generation_settings_have_no_say(

@@ -19,17 +19,20 @@ from support.tiny import CHATML, tiny_model, tiny_tokenizer
 from selfdistill import load_recipe, run
 from selfdistill.backends import open_backend
 from selfdistill.data import data_notes, prepare, read_conversations
+from selfdistill.errors import StageError
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader
 from selfdistill.grading.trace_states import hedging, trace_state
 from selfdistill.measure.trace_measures import trace_results, trace_row
 from selfdistill.models.renderer import Renderer
+from selfdistill.pipeline import rewrite
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.evaluate import answer_stage
-from selfdistill.pipeline.reasoning import thought_of
+from selfdistill.pipeline.reasoning import thinks, thought_of
 from selfdistill.pipeline.rewrite import answer_sets
 from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import ArmConfig, DataConfig, Filters, ModelConfig, Recipe, Sampling
+from selfdistill.store.experiment import Experiment
 from selfdistill.types import Completion, Example, Finish, Message, Prompt, Thought
 
 # As Qwen 3's: the model opens its think block itself, reasoning of the last turn is shown, and there is a switch.
@@ -184,6 +187,34 @@ def test_own_answers_need_a_grader_unless_the_recipe_does_without(
     assert [each.name for each in answer_sets(context, context.recipe.arms["sdft-mask"])] == [""]
 
 
+def test_answers_of_an_arm_on_them_alone_need_no_check(tmp_path: Path) -> None:
+    arms = {"seed": {"data": "none"}, "vanilla": {"data": "original"}, "own": {"data": "self"}}
+    context = make_context(load_recipe(recipe_in(tmp_path, arms=arms, rewrite={"grader": "none"})))
+    (own,) = answer_sets(context, context.recipe.arms["own"])
+    assert not own.rewriter.must_be_checked
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_too_few_rows_are_those_without_a_trace_to_train_on(tmp_path: Path, server: Server, own: bool) -> None:
+    """Rewrites that all pass with unusable traces stop the run; rewrites that fail after own answers don't."""
+
+    def script(body: dict[str, Any], _number: int = 0) -> Any:
+        number = int(re.findall(r"What is (\d+) plus", body["prompt"])[-1])
+        guided = "reference answer" in body["prompt"]
+        trace = "Let me follow the reference answer." if guided else f"Twice {number}."
+        return reply(f"<think>\n{trace}\n</think>\n\n#### {1000 if own == guided else 2 * number}")
+
+    server.script = script
+    arms = {name: ARMS[name] for name in ("seed", "vanilla", "sdft")}
+    rewriting = {"min_accepted": 0.05, "filters": {"min_length_ratio": None}}
+    experiment = Experiment(tmp_path / "run", load_recipe(recipe_in(tmp_path, server, arms=arms, rewrite=rewriting)))
+    if own:
+        assert rewrite(experiment)["rate"] == 0
+    else:
+        with pytest.raises(StageError, match=r"Only 0 of 10 rows have an answer of the seed with a think trace"):
+            rewrite(experiment)
+
+
 def test_each_decision_is_another_training(tmp_path: Path) -> None:
     arms = {"seed": {"data": "none"}, "a": {"data": "original"}}
     arms |= {f"a-{how}": {"data": "original", "reasoning": how} for how in ("own", "mask", "empty", "off")}
@@ -197,6 +228,36 @@ def test_each_decision_is_another_training(tmp_path: Path) -> None:
     tasks = list(context.tasks.values())
     asked = {name: answer_stage(context, each, tasks[0]).settings for name, each in context.runs.items()}
     assert asked["a-off"] != asked["a"] == asked["a-mask"] == asked["seed"]
+
+
+@pytest.mark.parametrize(("seed", "checkpoint"), [(QWEN, CHATML), (CHATML, QWEN)])
+def test_a_checkpoints_own_template_says_whether_it_thinks(tmp_path: Path, seed: str, checkpoint: str) -> None:
+    """And with it, whether lm-eval's answers depend on the limit of a trace."""
+    theirs = str(tiny_model(tmp_path / "theirs", chat_template=checkpoint))
+    off = {"path": theirs, "reasoning": "off"}
+    arms = {
+        "seed": {"data": "none"},
+        "theirs": {"checkpoint": {"path": theirs}},
+        "theirs-off": {"checkpoint": off if checkpoint == QWEN else {"path": theirs}},
+        "short": {"checkpoint": {"path": theirs}, "sampling": {"max_thinking_tokens": 5}},
+    }
+    path = recipe_in(tmp_path, arms=arms, evaluate={"tasks": ["ifeval"]})
+    limits: dict[int | None, dict[str, Any]] = {}
+    tiny_model(tmp_path / "model", chat_template=seed, context=1024)
+    for limit in (None, 30):
+        changed = load_recipe(path, [f"evaluate.sampling.max_thinking_tokens={limit or 'null'}"])
+        context = make_context(changed)
+        task = context.tasks["ifeval"]
+        limits[limit] = {
+            name: answer_stage(context, each, task).settings.get("max_thinking_tokens")
+            for name, each in context.runs.items()
+        }
+        own = {name: thinks(context, arm) for name, arm in context.recipe.arms.items()}
+        thinking = checkpoint == QWEN
+        assert own == {"seed": seed == QWEN, "theirs": thinking, "theirs-off": False, "short": thinking}
+    assert limits[None] == {"seed": None, "theirs": None, "theirs-off": None, "short": 5 if thinking else None}
+    assert limits[30]["seed"] == (30 if seed == QWEN else None)
+    assert (limits[30]["theirs"], limits[30]["short"]) == ((30, 5) if thinking else (None, None))
 
 
 # ---- rows that bring reasoning
@@ -395,6 +456,8 @@ def test_an_error_has_no_trace() -> None:
 
 # ---- limits of a trace while it is decoded
 
+MENTIONED = "<think>\na `</think>` b</think>"
+
 
 @pytest.mark.parametrize(
     ("text", "kept", "finish"),
@@ -403,6 +466,7 @@ def test_an_error_has_no_trace() -> None:
         ("<think>\n" + "y" * 80, ("<think>\n" + "y" * 80)[:40], "length"),
         ("z" * 60, "z" * 10, "length"),
         ("<think>\nab</think>\n\nok<|im_end|>", "<think>\nab</think>\n\nok", "stop"),
+        (MENTIONED + "x" * 50, MENTIONED + "x" * 10, "length"),
         ("<think>\n" + "a" * 20 + "</think>" + "b" * 30, "<think>\n" + "a" * 20 + "</think>" + "b" * 10, "length"),
     ],
 )
@@ -428,7 +492,7 @@ def test_trace_and_answer_have_limits_of_their_own(
     with open_backend("hf", model) as backend:
         (answer,) = backend.generate([Prompt("a", (Message("user", "Hi"),))], sampling)
     assert (answer.text, answer.finish) == (kept, finish)
-    closed = kept.find("</think>")
+    closed = kept.rfind("</think>")
     assert answer.thinking_tokens == (
         closed + len("</think>") if closed >= 0 else len(kept) if "<think>" in kept else 0
     )

@@ -164,3 +164,43 @@ def test_llamafactory_reads_calls_results_and_reasoning(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(ExperimentError, match="user and assistant don't alternate"):
         export(experiment(tmp_path / "other", [trained_row(two, "4")]), "llamafactory")
+
+
+MASKED = {"thought": {"text": "One plus one.", "trained": False}}
+
+
+def test_a_trace_that_is_not_trained_on_is_exported_only_where_it_can_be_masked(tmp_path: Path) -> None:
+    rows = [trained_row(SUM, "2", **MASKED), trained_row(SUM, "2", **THOUGHT[0]), trained_row(SUM, "2", **THOUGHT[1])]
+    directory = experiment(tmp_path, rows, "qwen3")
+    exported = export(directory, "llamafactory")
+    assert exported.rows == 2
+    assert "One plus one" not in exported.path.read_text(encoding="utf-8")
+    assert any("1 rows are left out: their think trace is not trained on" in note for note in exported.notes)
+    assert export(directory, "jsonl").rows == 3
+
+
+@pytest.mark.parametrize(
+    ("decided", "thought", "enabled"),
+    [
+        ({"model": {"reasoning": "off"}}, {}, False),
+        ({"arms": {"sdft": {"data": "rewrites", "reasoning": "off"}}}, {}, False),
+        ({}, {"thought": {"text": "", "trained": True}}, True),
+    ],
+)
+def test_exports_train_empty_think_blocks_only_on_purpose(
+    tmp_path: Path, decided: dict[str, Any], thought: dict[str, Any], enabled: bool
+) -> None:
+    directory = experiment(tmp_path, [trained_row(SUM, "2", **thought)], "qwen3", **decided.get("model", {}))
+    if "arms" in decided:
+        values = yaml.safe_load((directory / "recipe.yaml").read_text(encoding="utf-8"))
+        arms = {"seed": {"data": "none"}, **decided["arms"]}
+        (directory / "recipe.yaml").write_text(yaml.safe_dump({**values, "arms": arms}), encoding="utf-8")
+    exported = export(directory, "trl")
+    (row,) = [json.loads(line) for line in exported.path.read_text(encoding="utf-8").splitlines()]
+    assert row.get("chat_template_kwargs") == (None if enabled else {"enable_thinking": False})
+    ((_, trained),) = trl_tokens(exported.path, tmp_path / "model", tmp_path / "out")
+    block = "<think>\n\n</think>\n\n" if enabled else ""
+    assert load_renderer(ModelConfig(path=str(tmp_path / "model"))).tokenizer.decode(trained) == f"{block}2<|im_end|>\n"
+    exported = export(directory, "llamafactory")
+    (config,) = exported.path.parent.glob("*.llamafactory.yaml")
+    assert yaml.safe_load(config.read_text(encoding="utf-8"))["enable_thinking"] is enabled

@@ -64,9 +64,9 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
     return TokenRow(prompt.id, ids, room, tools=tools_of(prompt.messages))
 
 
-def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completion:
-    """Return the new tokens `ids` as an answer: the text before the stop token. An answer that ends in a loop below
-    its limit was stopped there.
+def to_completion(row: TokenRow, ids: list[int], renderer: Renderer, stop_loops: bool = True) -> Completion:
+    """Return the new tokens `ids` as an answer: the text before the stop token. With `stop_loops`, an answer that ends
+    in a loop below its limit was stopped there.
 
     Other special tokens are shown, so that the filters see a leaked marker and a think trace keeps its marks. If the
     prompt ends with the opening mark of a trace, the mark is put before the text; a trace that is cut off would have no
@@ -76,7 +76,7 @@ def to_completion(row: TokenRow, ids: list[int], renderer: Renderer) -> Completi
     text = renderer.tokenizer.decode(
         ids[:-1] if stopped else ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
-    looped = not stopped and len(ids) < row.limit and in_loop(ids)
+    looped = stop_loops and not stopped and len(ids) < row.limit and in_loop(ids)
     finish: Finish = "stop" if stopped else "loop" if looped else "length"
     mark = opened(str(renderer.tokenizer.decode(row.ids[-TAIL:], skip_special_tokens=False)))
     completion = Completion(row.id, f"{mark}{text}", finish, len(ids))

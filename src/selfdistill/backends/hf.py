@@ -117,7 +117,8 @@ class HFBackend(Backend):
             if not out_of_memory(error):
                 raise
         else:
-            return [to_completion(row, ids, renderer) for row, ids in zip(rows, answers, strict=True) if ids]
+            pairs = zip(rows, answers, strict=True)
+            return [to_completion(row, ids, renderer, sampling.stop_loops) for row, ids in pairs if ids]
         # Outside of the handler, whose traceback would keep the memory that is to be freed.
         free_memory()
         if len(rows) == 1:

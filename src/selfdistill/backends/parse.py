@@ -59,6 +59,4 @@ def trace_tokens(ids: Sequence[int], renderer: Renderer, mark: str = "") -> tupl
         return len(ids), False
     if found.answer == text:
         return 0, True
-    closing = renderer.block.closing.strip() if renderer.block else ""
-    end = text.find(closing) + len(closing) if closing and closing in text else len(text) - len(found.answer)
-    return bisect_left(range(len(ids)), end, key=lambda count: len(written(count))), True
+    return bisect_left(range(len(ids)), found.end, key=lambda count: len(written(count))), True

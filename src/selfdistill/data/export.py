@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -59,18 +59,22 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
     return replace(written, change="unchanged" if old == file_checksum(written.path) else "replaced")
 
 
+Masks = Literal["none", "empty", "all"]
+"""The think blocks that a format can leave out of the loss."""
+
+
 class _Counted:
     """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one. Rows
-    with a think block that is not trained on are left out and counted as `masked`, if the format has no `masks`.
-    `arguments` are the first row's arguments of the chat template, if any row has some."""
+    with a think block that is not trained on are left out and counted as `masked`, if the format's `masks` don't
+    include it. `arguments` are the first row's arguments of the chat template, if any row has some."""
 
-    def __init__(self, rows: Iterator[ChosenRow], masks: bool) -> None:
+    def __init__(self, rows: Iterator[ChosenRow], masks: Masks) -> None:
         self._rows, self._masks, self.sources, self.several, self.masked = rows, masks, Counter[str](), False, 0
         self.arguments: Mapping[str, Any] = {}
 
     def __iter__(self) -> Iterator[ChosenRow]:
         for row in self._rows:
-            if row.thought and not row.thought["trained"] and not self._masks:
+            if row.thought and not row.thought["trained"] and not self._can_mask(row.thought["text"]):
                 self.masked += 1
                 continue
             self.sources[row.source] += 1
@@ -78,27 +82,35 @@ class _Counted:
             self.several = self.several or any(message.role == "assistant" for message in row.prompt)
             yield row
 
+    def _can_mask(self, trace: str) -> bool:
+        return self._masks == "all" or (self._masks == "empty" and not trace)
+
 
 Export = Callable[[Path, str, Path], Exported]
 
 
-_MASKED = (
-    "{:,} rows are left out: their think block is not trained on, and this format can't say so; export to llamafactory "
-    "or jsonl to have them."
+_MASKED: Mapping[Masks, str] = {
+    "none": "{:,} rows are left out: their think block is not trained on, and this format can't say so; export to "
+    "jsonl to have them, or to llamafactory if their blocks are empty.",
+    "empty": "{:,} rows are left out: their think trace is not trained on, and this format can leave only empty think "
+    "blocks out of the loss; export to jsonl to have them.",
+}
+_ARGUMENTS = (
+    "The chat template is used with model.template_kwargs={}, which this format can't hold; set it in your own stack "
+    "too."
 )
-_ARGUMENTS = "The recipe sets model.template_kwargs={}, which this format can't hold; set it in your own stack too."
 
 
 def _training_data(
     write: Callable[[Iterable[ChosenRow], Path, str], Path],
     following: str,
     to_set: str = "",
-    masks: bool = False,
+    masks: Masks = "none",
     arguments: bool = False,
 ) -> Export:
     """An export of training data. `write` takes the rows, a folder and a name for the files, and returns the path of
     the data. `following` is the next step, with slots for path, folder and name; `to_set` is a note for the user if a
-    row has several turns. `masks`: whether the format has think blocks that are not trained on; `arguments`: whether it
+    row has several turns. `masks`: the think blocks that the format can leave out of the loss; `arguments`: whether it
     holds the arguments of the chat template."""
 
     def run(directory: Path, arm: str, folder: Path) -> Exported:
@@ -113,7 +125,7 @@ def _training_data(
                 f"{folder} can't be written ({error.strerror}); name another folder with --out."
             ) from error
         notes = [*left_out(directory), *([to_set] if to_set and rows.several else [])]
-        notes += [_MASKED.format(rows.masked)] if rows.masked else []
+        notes += [_MASKED[masks].format(rows.masked)] if rows.masked else []
         notes += [_ARGUMENTS.format(json.dumps(rows.arguments))] if rows.arguments and not arguments else []
         command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
         return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
@@ -202,13 +214,14 @@ def _llamafactory(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
         raise ExperimentError(
             f"{info_path} is not a JSON object of datasets; fix it, or name another folder with --out."
         )
-    partial, tools, thinks = path.with_name(path.name + ".partial"), False, False
+    partial, tools, thinking = path.with_name(path.name + ".partial"), False, set[bool | None]()
     with partial.open("w", encoding="utf-8") as file:
         for index, row in enumerate(rows):
             file.write(",\n" if index else "[\n")
             written = {**sharegpt_turns(row.messages), **columns(row.messages)}
             file.write(json.dumps(written, ensure_ascii=False))
-            tools, thinks = tools or "tools" in written, thinks or row.thought is not None
+            tools = tools or "tools" in written
+            thinking |= _enable_thinking(row)
         file.write("\n]\n")
     partial.replace(path)
     info[name] = {
@@ -227,10 +240,20 @@ def _llamafactory(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
     }
     write_json(info_path, info)
     config = {"dataset": name, "dataset_dir": str(folder), "mask_history": True}
-    if thinks:  # an empty think block is neither trained on (true) nor are all think blocks taken out (false)
-        config["enable_thinking"] = None
+    if thinking:
+        config["enable_thinking"] = thinking.pop() if len(thinking) == 1 else None
     _write_config(folder / f"{name}.llamafactory.yaml", "LLaMA-Factory", config)
     return path
+
+
+def _enable_thinking(row: ChosenRow) -> set[bool | None]:
+    """LLaMA-Factory's setting for the think block of a row: true trains on empty blocks, null leaves them out of the
+    loss, and false takes all traces out. Empty if the model does not think."""
+    if row.thinking_off:
+        return {False}
+    if row.thought is None:
+        return set()
+    return {True} if row.thought["trained"] and not row.thought["text"] else {None}
 
 
 def _flat(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
@@ -275,12 +298,12 @@ FORMATS: dict[str, Export] = {
         "put the lines of {name}.llamafactory.yaml into your config, then run: llamafactory-cli train CONFIG.yaml",
         "Only the last turn of a row is to be trained on: set mask_history: true, as in the .llamafactory.yaml file "
         "next to the data.",
-        masks=True,
+        masks="empty",
     ),
     "axolotl": _training_data(
         _axolotl, "put the lines of {name}.axolotl.yaml into your config, then run: axolotl train CONFIG.yaml"
     ),
     "swift": _training_data(_swift, "swift sft --model MODEL --dataset {path}"),
-    "jsonl": _training_data(_flat, "head -n 1 {path}", masks=True, arguments=True),
+    "jsonl": _training_data(_flat, "head -n 1 {path}", masks="all", arguments=True),
     "alpaca_eval": _alpaca_eval,
 }

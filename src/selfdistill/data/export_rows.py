@@ -22,7 +22,7 @@ from .export_chats import with_response
 class ChosenRow:
     """A response that is trained on, the turns before it, its source, and the id of its example. For a model that
     thinks, `thought` is its think block: the text, and whether it is trained on. `arguments` are those of the chat
-    template, `reasoning` the names under which it reads reasoning."""
+    template, `reasoning` the names under which it reads reasoning. `thinking_off`: they turn thinking off."""
 
     id: str
     prompt: Messages
@@ -31,6 +31,7 @@ class ChosenRow:
     thought: Mapping[str, Any] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reasoning: Sequence[str] = ("reasoning_content",)
+    thinking_off: bool = False
 
     @property
     def messages(self) -> Messages:
@@ -41,18 +42,29 @@ def chosen_rows(directory: Path, arm: str) -> Iterator[ChosenRow]:
     """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training. Raises
     ExperimentError if there are none yet."""
     recipe, rows = _recipe(directory), _stored(directory, arm)
-    return _as_trained(rows, recipe.model) if recipe else rows
+    return _as_trained(rows, _model_of(recipe, arm)) if recipe else rows
+
+
+def _model_of(recipe: Recipe, run: str) -> ModelConfig:
+    """The seed as the arm of a run trains it: with thinking turned off if the arm turns it off."""
+    arm = recipe.arms.get(run.partition("@")[0])
+    off = arm is not None and recipe.trained_arm(arm).reasoning == "off"
+    return recipe.model.model_copy(update={"reasoning": "off"}) if off else recipe.model
 
 
 def _as_trained(rows: Iterator[ChosenRow], model: ModelConfig) -> Iterator[ChosenRow]:
     names: Sequence[str] = ()
+    off, own = model.reasoning == "off", model.template_kwargs
+    if off:  # with the switch of the chat template
+        render = load_renderer(model)
+        off, own = render.thinking.mode == "off", render.template.arguments
     for row in rows:
-        arguments = {**model.template_kwargs, **row.prompt[0].template_kwargs}
+        arguments = {**own, **row.prompt[0].template_kwargs}
         prompt = in_plain_text(row.prompt) if model.tools_in == "system" else row.prompt
         if row.thought:
             names = names or _reasoning_names(model)
             row = replace(row, reasoning=names)
-        yield replace(row, prompt=prompt, arguments=arguments)
+        yield replace(row, prompt=prompt, arguments=arguments, thinking_off=off)
 
 
 def _reasoning_names(model: ModelConfig) -> Sequence[str]:

@@ -153,7 +153,7 @@ def _assistant(turn: Mapping[str, Any], content: Any, label: str, tools: bool) -
     if not answer.strip() and not calls:
         raise UnusableError(f"{label} is empty")
     thoughts = [thought if isinstance(thought, str) else json.dumps(thought) for thought in thoughts]
-    return Message("assistant", answer, "\n\n".join(filter(None, (*thoughts, reasoning))), calls)
+    return Message("assistant", answer, "\n\n".join(filter(str.strip, (*thoughts, reasoning))), calls)
 
 
 def _thought(part: Mapping[str, Any]) -> Any:

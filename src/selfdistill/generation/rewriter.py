@@ -164,7 +164,7 @@ class Acceptance:
     def count(self, rewrites: Iterable[Rewrite]) -> Iterator[Rewrite]:
         for rewrite in rewrites:
             self.add(rewrite.grade)
-            if rewrite.trace_fault:
+            if rewrite.grade.passed and rewrite.trace_fault:
                 self.trace_faults[rewrite.trace_fault] += 1
             elif rewrite.grade.passed and rewrite.completion.reasoning:
                 self.traces += 1

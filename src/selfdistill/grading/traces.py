@@ -15,7 +15,7 @@ Granite 3.2, which has plain English headings and no marks, is not recognised.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..types import Completion
 
@@ -94,10 +94,12 @@ _LANGUAGE = re.compile(r"[`~]*[ \t]{0,20}\w")  # after a fence, which then begin
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`answer` is None if the reply ends inside its trace: it was cut off while thinking, or stopped there."""
+    """`answer` is None if the reply ends inside its trace: it was cut off while thinking, or stopped there. `end` is
+    where the closing mark of the trace before the answer ends in the text, 0 if there is none."""
 
     reasoning: str
     answer: str | None
+    end: int = field(default=0, compare=False)
 
 
 def split(text: str) -> Trace:
@@ -140,7 +142,7 @@ class _Splitter:
     """One pass over the marks of a text. `_start` is where the current stretch, trace or answer, begins."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._start = text, 0
+        self._text, self._start, self._end = text, 0, 0
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._inside = ""  # the family whose trace is open
@@ -187,10 +189,12 @@ class _Splitter:
         answer = [_BLANK_LINES.sub("", part) for part in self._answer if part.strip()]
         if self._inside and not answer:
             return Trace(reasoning, None)
-        return Trace(reasoning, _without_tag("\n".join(answer)))
+        return Trace(reasoning, _without_tag("\n".join(answer)), self._end)
 
     def _close(self, match: re.Match[str], stretches: list[str]) -> None:
         stretches.append(self._text[self._start : match.start()])
+        if stretches is self._reasoning and not any(part.strip() for part in self._answer):
+            self._end = match.end()
         self._start, self._inside, self._found, self._fenced, self._mentioned = match.end(), "", True, False, -1
 
     def _opens(self, match: re.Match[str], family: str) -> bool:

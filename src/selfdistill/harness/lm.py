@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, backend_class, backends_that
@@ -17,7 +18,7 @@ from ..grading.traces import opened
 from ..models.loading import context_length
 from ..models.source import model_source
 from ..recipe import ModelConfig, Sampling
-from ..types import messages_from_json
+from ..types import Completion, Finish, messages_from_json
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend], thinking: int | None = None) -> Any:
     """Return the model of `backend()`, with its adapter, as an `lm_eval.api.model.LM` with our chat template. One load
     serves every task. `thinking` is the limit of a think trace, in addition to a task's limit of answers; None: they
-    share it. Raises RecipeError if the backend `name` returns no log-likelihoods.
+    share it. It is ignored if the model does not think. Raises RecipeError if the backend `name` returns no
+    log-likelihoods.
 
     Choices are scored where an answer starts: if the model thinks, after an empty think block.
     """
@@ -36,8 +38,10 @@ def open_lm(name: str, model: ModelConfig, backend: Callable[[], Backend], think
             f"The backend '{name}' returns no log-likelihoods, which lm-eval asks for; evaluate knowledge tasks with "
             f"{' or '.join(backends_that('returns_logprobs'))}."
         )
-    opened = backend()
-    return (_vllm if isinstance(opened, VLLMBackend) else _hf)(model, opened, thinking or 0)
+    opened: Any = backend()
+    *_, renderer = opened.loaded()
+    limit = thinking if renderer.thinks and thinking else 0
+    return (_vllm if isinstance(opened, VLLMBackend) else _hf)(model, opened, limit)
 
 
 def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
@@ -45,12 +49,14 @@ def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
     from lm_eval.models.utils import postprocess_generated_text
 
     weights, renderer = backend.loaded()
+    kept: dict[str, Completion] = {}
 
     class ChatHFLM(HFLM):  # type: ignore[misc,unused-ignore]
         """HFLM with our chat template, whose requests the backend answers: several batches at a time, prompts that are
-        read once for all their choices, and the decoding of every other task."""
+        read once for all their choices, and the decoding of every other task. `replies` keeps how each generated
+        answer ended, by its prompt."""
 
-        thinks, thinking, scores_choices = renderer.thinks, limit, False
+        thinks, thinking, scores_choices, replies = renderer.thinks, limit, False, kept
 
         def apply_chat_template(self, chat_history: list[Any], add_generation_prompt: bool = True) -> str:
             return _render(renderer, chat_history, self.scores_choices)
@@ -84,7 +90,9 @@ def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
                 if answer.error:
                     raise StageError(f"One of lm-eval's questions can't be answered: {answer.error}.")
                 place = int(answer.id)
-                answers[place] = postprocess_generated_text(answer.text, until, None)
+                text = answers[place] = postprocess_generated_text(answer.text, until, None)
+                finish: Finish = answer.finish if text == answer.text else "stop"
+                kept[requests[place].args[0]] = replace(answer, text=text, finish=finish)
                 self.cache_hook.add_partial("generate_until", requests[place].args, answers[place])
             return [answers[place] for place in range(len(requests))]
 

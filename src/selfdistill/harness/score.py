@@ -39,7 +39,7 @@ def evaluate(benchmark: Benchmark, lm: Any, folder: Path, progress: Report = lam
             answer = _answer(benchmark, part, sample)
             answers.append({"id": content_id(name, sample["doc"]), **answer})
             grades.append(_grade(benchmark, part, sample, answer["text"]))
-            ends.append(_ends(lm, part, answer["text"]))
+            ends.append(_ends(lm, part, sample, answer["text"]))
     write_lines(folder / "answers.jsonl", answers)
     buckets = [_bucket(grade) for grade in grades]
     rows = zip(answers, buckets, grades, ends, strict=True)
@@ -111,21 +111,26 @@ def _answer(benchmark: Benchmark, part: Any, sample: dict[str, Any]) -> dict[str
     return {"text": choices[best], "choices": choices, "log_likelihoods": sums}
 
 
-def _ends(lm: Any, part: Any, text: str) -> dict[str, list[Any]]:
+def _ends(lm: Any, part: Any, sample: dict[str, Any], text: str) -> dict[str, list[Any]]:
     """Return how a generated answer ends, and what its think trace looks like if the model thinks; nothing for a
-    choice. lm-eval does not say which answers were cut off, so a text is taken as cut off if it has at least 95 % as
-    many tokens as the limit."""
+    choice."""
     if not generates(part):
         return {}
-    found, room = split(text), part.get_config("generation_kwargs").get("max_gen_toks", 0) + lm.thinking
-    if found.answer is None and lm.thinking:
-        room = lm.thinking
-    at_limit = room and len(lm.tok_encode(text)) >= 0.95 * room
-    reply = Completion("", text, "length" if at_limit else "stop")
+    prompt = sample["arguments"][0][0]
+    reply = getattr(lm, "replies", {}).get(prompt) or _reply(lm, part, text)
+    return {"ends": [ending(reply)], **({"traces": trace_row(reply)} if lm.thinks else {})}
+
+
+def _reply(lm: Any, part: Any, text: str) -> Completion:
+    """Return a generated answer with its end, if the model does not keep it. lm-eval does not say which answers were
+    cut off, so a text is taken as cut off if it has at least 95 % as many tokens as the limit, which trace and answer
+    share."""
+    tokens, room = len(lm.tok_encode(text)), part.get_config("generation_kwargs").get("max_gen_toks", 0) + lm.thinking
+    reply = Completion("", text, "length" if room and tokens >= 0.95 * room else "stop", tokens)
     if not lm.thinks:
-        return {"ends": [ending(reply)]}
-    tokens = len(lm.tok_encode(found.reasoning))
-    return {"ends": [ending(reply)], "traces": trace_row(replace(reply, thinking_tokens=tokens))}
+        return reply
+    found = split(text)
+    return replace(reply, thinking_tokens=tokens if found.answer is None else len(lm.tok_encode(text[: found.end])))
 
 
 def _grade(benchmark: Benchmark, part: Any, sample: dict[str, Any], text: str) -> Grade:

@@ -4,7 +4,7 @@ traces are, how much they hedge, and how many answers with a valid trace are rig
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -44,10 +44,13 @@ def with_traces(
         yield {**row, "traces": [trace for each in saved if each for trace in trace_row(Completion.from_json(each))]}
 
 
-def trace_results(tasks: Mapping[str, Rows], compared: Compared, margin: float) -> dict[str, Any]:
+def trace_results(
+    tasks: Mapping[str, Rows], compared: Compared, margin: float, given: Collection[str] = ()
+) -> dict[str, Any]:
     """`tasks`: for each task and arm the number of answers in each state, and each measure with its 95 % interval.
     `comparisons`: for each measure the paired comparisons; a drop by `margin` or more of a share is ruled out by the
-    word "kept". Lengths and hedging are compared on the items whose answers have a valid trace in both arms."""
+    word "kept". `given` are the arms that are checkpoints. Lengths and hedging are compared on the items whose
+    answers have a valid trace in both arms."""
     found: list[dict[str, Any]] = []
     for task, rows in tasks.items():
         arms = {arm: runs for arm, runs in rows.items() if all("traces" in row for run in runs for row in run)}
@@ -55,10 +58,10 @@ def trace_results(tasks: Mapping[str, Rows], compared: Compared, margin: float) 
             found.append({"task": task, "arms": {arm: _of_arm(runs) for arm, runs in arms.items()}})
     comparisons: dict[str, list[dict[str, Any]]] = {}
     for name, read in (("valid", valid), ("accuracy", accuracy)):
-        pairs = [Pair(*each) for each in _pairs(tasks, compared, read)]
+        pairs = [Pair(*each, given=each[1] in given) for each in _pairs(tasks, compared, read)]
         comparisons[name] = [row.to_json() for row in compare(pairs, margin)]
     for name in MEANS:
-        comparisons[name] = [row for task in tasks for row in _compare_means(task, tasks[task], compared, name)]
+        comparisons[name] = [row for task in tasks for row in _compare_means(task, tasks[task], compared, given, name)]
     return {"tasks": found, "comparisons": comparisons}
 
 
@@ -89,7 +92,9 @@ def _mean(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _compare_means(task: str, rows: Rows, compared: Compared, name: str) -> Iterator[dict[str, Any]]:
+def _compare_means(
+    task: str, rows: Rows, compared: Compared, given: Collection[str], name: str
+) -> Iterator[dict[str, Any]]:
     measured = {
         arm: [_means(run, name) for run in runs]
         for arm, runs in rows.items()
@@ -98,7 +103,7 @@ def _compare_means(task: str, rows: Rows, compared: Compared, name: str) -> Iter
     scale = _scale([run for runs in measured.values() for run in runs])
     scaled = {arm: [_scaled(run, 1 / scale) for run in runs] for arm, runs in measured.items()}
     pairs = [
-        LossPair(arm, other, scaled[arm], scaled[other], trained)
+        LossPair(arm, other, scaled[arm], scaled[other], trained, arm in given)
         for arm, other, trained in compared
         if arm in scaled and other in scaled
     ]

@@ -13,6 +13,7 @@ from ..store.identity import path_identity
 from ..types import Example, content_id
 from .context import Context, Run
 from .entries import EvaluatedTask
+from .reasoning import thinks
 
 
 def answering_settings(context: Context, run: Run) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def sampling_of(run: Run, task: EvaluatedTask) -> Sampling:
     if task.sampling is None:
         raise TypeError(f"lm-eval draws the answers to {task.name}")
     return Sampling.model_validate(task.sampling.model_dump() | run.config.sampling)
+
+
+def trace_limit(context: Context, run: Run) -> int | None:
+    """The limit of a run's think traces in tasks that lm-eval asks; None without such a limit, or without traces."""
+    return context.recipe.arm_sampling(run.config).max_thinking_tokens if thinks(context, run.config) else None
 
 
 def looks_setting(context: Context) -> dict[str, Any]:

@@ -37,14 +37,15 @@ def baselines_of(recipe: Recipe, source: DataConfig) -> dict[str, Baseline]:
 
 
 def _training(recipe: Recipe, source: DataConfig, arm: ArmConfig, plain: bool = False) -> tuple[Any, ...]:
-    """The settings of an arm's training, without its responses; `plain` treats all tokens alike, has no replay and does
-    nothing of its own to think blocks. `reasoning: own` counts as mask, which it is for originals without reasoning."""
+    """The settings of an arm's training, without its responses; `plain` treats all tokens alike, has no replay and
+    treats think blocks as the recipe says for all arms. `reasoning: own` counts as mask, which it is for
+    originals without reasoning."""
     train = recipe.arm_train(arm)
     if plain:
         extra = {key: value for key, value in train.extra.items() if key != "loss_type"}
         train = train.model_copy(update={"mask_above": None, "extra": extra})
-    blocks = {None: "mask", "own": "mask"}.get(arm.reasoning, arm.reasoning)
-    own = ("mask", None) if plain else (blocks, arm.replay)
+    said = recipe.model.reasoning if plain else arm.reasoning or recipe.model.reasoning
+    own = (said if said in ("off", "empty") else "mask", None if plain else arm.replay)
     return arm.n or source.n, train.deciding("train"), *own
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExperimentError
+from ..errors import ExperimentError, StageError
 from ..measure.gap import responses
 from ..measure.likelihood import score_missing
 from ..recipe import ArmConfig
@@ -42,7 +42,7 @@ def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
     parts = ["traces" if own else "", how if sets[-1].kind != "self" else "", sets[-1].kind]
     name = "-".join(filter(None, parts))
     # The settings of the inputs are repeated here, so that an error about a change can name them.
-    settings = {**verify_settings(context), **(_scoring_settings(context) if arm.best_of else {})}
+    settings = {**verify_settings(context), **(_scoring_settings(context, arm) if arm.best_of else {})}
     output, scores = f"rewrite/{name}.jsonl", (f"rewrite/{name}-likelihoods.jsonl",) if arm.best_of else ()
     return Stage(f"choose/{name}", output, settings, inputs, on_change="rerun", other_outputs=scores, row_files=scores)
 
@@ -53,9 +53,9 @@ def choice_stages(context: Context) -> list[Stage]:
     return list({(stage.name, stage.fingerprint): stage for stage in chosen}.values())
 
 
-def _scoring_settings(context: Context) -> dict[str, Any]:
+def _scoring_settings(context: Context, arm: ArmConfig) -> dict[str, Any]:
     """The settings that the likelihoods of `best_of` depend on."""
-    return context.model_settings(context.recipe.model, "choose")
+    return context.model_settings(context.model_of(arm), "choose")
 
 
 def choose_responses(experiment: Experiment, context: Context, progress: Progress) -> None:
@@ -65,8 +65,30 @@ def choose_responses(experiment: Experiment, context: Context, progress: Progres
 
 def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: Progress) -> None:
     stage, sets, own = choice_stage(context, arm), answer_sets(context, arm), decided(context, arm) == "own"
-    if stage is None or not stage.name.startswith("choose/") or experiment.finished(stage):
+    if stage is None or not stage.name.startswith("choose/"):
         return
+    if not experiment.finished(stage):
+        _write_choices(experiment, context, arm, stage, progress)
+    if own and any(answers.source == "rewrite" for answers in sets):
+        _check_share(experiment, context, stage)
+
+
+def _check_share(experiment: Experiment, context: Context, stage: Stage) -> None:
+    """Raises StageError if fewer than `min_accepted` of the rows train on an answer of the seed."""
+    least, counts = context.recipe.rewrite.min_accepted, experiment.counts(stage.name)
+    kept = counts["rows"] - counts["sources"].get("original", 0)
+    if counts["rows"] and kept / counts["rows"] < least:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())
+        raise StageError(
+            f"Only {kept} of {counts['rows']} rows have an answer of the seed with a think trace to train on "
+            f"({reasons}), less than rewrite.min_accepted = {least:g}, so SDFT would train on the originals. Look at "
+            f"{experiment.path(stage.output)}; set the arm's reasoning to mask, which trains on no traces, try another "
+            "grader here, another template or model in a new directory, or lower rewrite.min_accepted."
+        )
+
+
+def _write_choices(experiment: Experiment, context: Context, arm: ArmConfig, stage: Stage, progress: Progress) -> None:
+    sets, own = answer_sets(context, arm), decided(context, arm) == "own"
     sources: Counter[str] = Counter()
     samples: Counter[str] = Counter()
     faults: Counter[str] = Counter()
@@ -76,7 +98,7 @@ def _choose(experiment: Experiment, context: Context, arm: ArmConfig, progress: 
         choose: Callable[[Sequence[AnswerRow]], AnswerRow] = cascade
         if arm.best_of:
             scores = experiment.path(*stage.row_files)
-            choose = _best(context, files, scores, partial(progress, stage.name), stack)
+            choose = _best(context, arm, files, scores, partial(progress, stage.name), stack)
 
         def chosen() -> Iterator[AnswerRow]:
             for rows in _rows(files):
@@ -109,16 +131,16 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
 
 
 def _best(
-    context: Context, files: Sequence[RowFile], path: Path, progress: Report, stack: ExitStack
+    context: Context, arm: ArmConfig, files: Sequence[RowFile], path: Path, progress: Report, stack: ExitStack
 ) -> Callable[[Sequence[AnswerRow]], AnswerRow]:
     """Scores the answers that have no score in `path` yet. Returns a function that chooses the likeliest."""
-    model = content_id(_scoring_settings(context))
+    model = content_id(_scoring_settings(context, arm))
 
     def examples() -> Iterator[Example]:
         return (example for rows in _rows(files) for example in to_score(rows, model))
 
     with RowFile(path) as scores:
-        score_missing(examples, context.recipe.model, scores, progress, deciding=True)
+        score_missing(examples, context.model_of(arm), scores, progress, deciding=True)
     return partial(best, scores=stack.enter_context(RowFile(path, reading=True)), model=model)
 
 

@@ -126,7 +126,10 @@ class Context:
     def thinks(self) -> bool:
         """Whether the seed reasons before it answers, by its chat template. If there is no tokenizer here (the model
         may exist only on a server), whether the recipe says what to do with reasoning."""
-        model = self.recipe.model
+        return self.thinks_with(self.recipe.model)
+
+    def thinks_with(self, model: ModelConfig) -> bool:
+        """Whether `model` reasons before it answers, as `thinks`."""
         key = f"thinking {content_id(self.model_settings(model, 'rewrite'))}"
         if key not in self.sources:
             self.sources[key] = self.recorded.get(key) or self.once(_thinking, model)
@@ -157,13 +160,17 @@ class Context:
         if run.is_seed:
             return self.recipe.model, None
         if run.is_given:
-            model = self.model_of(run.config)
-            adapter = None if model.server else self.once(adapter_folder, model)
-            return (self.recipe.model, adapter) if adapter else (model, None)
+            return self.given(run.config)
         folder = str((directory / "arms" / run.name / "model").resolve())
         if run.train.method == "full":
             return self.model_of(run.config).model_copy(update={"path": folder, "revision": None}), None
         return self.model_of(run.config), folder
+
+    def given(self, arm: ArmConfig) -> tuple[ModelConfig, str | None]:
+        """The model of a checkpoint, or the seed with the folder of an adapter."""
+        model = self.model_of(arm)
+        adapter = None if model.server else self.once(adapter_folder, model)
+        return (self.recipe.model, adapter) if adapter else (model, None)
 
     def model_of(self, arm: ArmConfig) -> ModelConfig:
         """The model of an arm: a checkpoint, or the seed as the arm is trained and asked, with thinking turned off if

@@ -24,7 +24,7 @@ from ..store.experiment import Experiment
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
 from ..types import LOADING, Example, Message, Progress, Report, content_id, messages_json
-from .asking import answering_settings, asked_of, looks_setting, parts, sampling_of
+from .asking import answering_settings, asked_of, looks_setting, parts, sampling_of, trace_limit
 from .checkpoint import describe_checkpoints
 from .context import Context, Run
 from .difficulty import choose_steps, is_open, step_stage
@@ -45,6 +45,7 @@ def answer_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage:
     trained = train_stage(context, run)
     inputs = (items_stage(context, task), *([trained] if trained else []))
     if task.sampling is None:
+        settings |= {"max_thinking_tokens": limit} if (limit := trace_limit(context, run)) is not None else {}
         other = (f"{folder}/answers.jsonl", f"{folder}/grades.jsonl")
         return Stage(name, f"{folder}/score.json", settings, inputs, other_outputs=other)
     output = f"{folder}/answers.jsonl"
@@ -201,8 +202,7 @@ def _answer(
             model, _ = context.weights_of(run, experiment.directory)
             if not backend.is_open:
                 report(0, 0, LOADING)
-            limit = context.recipe.evaluate.sampling.max_thinking_tokens if thinks(context, run.config) else None
-            lm = open_lm(context.backend_of(run), model, backend.get, limit)
+            lm = open_lm(context.backend_of(run), model, backend.get, trace_limit(context, run))
             record.counts = evaluate_benchmark(task.benchmark, lm, path.parent, report).to_json()
             write_json(path, record.counts)
         else:

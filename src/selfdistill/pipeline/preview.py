@@ -18,6 +18,7 @@ from ..store.rows import RowFile, first_occurrences
 from ..types import Example, Progress, Rewrite, Thought
 from .context import Context
 from .data import prepare_data, train_examples
+from .reasoning import thought_of
 from .rewrite import rewrites
 from .verify import graded
 
@@ -61,10 +62,11 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
 def _target(renderer: Renderer, rewrite: Rewrite, mask: bool) -> str | None:
     """With `mask` the rewrite without its trace; else a rewrite whose trace can't be trained on gives way to the
     original, as in the steps of `reasoning: own`."""
-    example, trace = rewrite.example, rewrite.completion.reasoning
+    example, source, trace = rewrite.example, "original", rewrite.completion.reasoning
     if rewrite.grade.passed and (mask or not rewrite.trace_fault):
-        thought = Thought(trace) if trace and not mask else None
-        example = replace(example, reference=rewrite.response, thought=thought)
+        source = "rewrite"
+        example = replace(example, reference=rewrite.response, thought=Thought(trace) if trace else None)
+    example = replace(example, thought=thought_of("mask" if mask else "own", source, example.thought))
     try:
         return marked(renderer, example)
     except RenderError:

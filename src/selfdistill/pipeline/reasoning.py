@@ -37,7 +37,9 @@ def decided(context: Context, arm: ArmConfig) -> Decision | None:
 
 
 def thinks(context: Context, arm: ArmConfig) -> bool:
-    """Whether the answers of an arm come with think traces."""
+    """Whether the answers of an arm come with think traces. A checkpoint's own chat template decides."""
+    if arm.kind.weights == "given":
+        return context.thinks_with(context.given(arm)[0])
     return context.thinks and context.recipe.trained_arm(arm).reasoning != "off"
 
 

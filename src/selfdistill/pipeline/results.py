@@ -148,7 +148,9 @@ def _thinking(
             "answer": sampling.max_new_tokens,
             "separate": answering_class(backend, model).limits_traces,
         },
-        **trace_results({task.task.name: task.rows for task in generated}, _compared(context, arms), margin),
+        **trace_results(
+            {task.task.name: task.rows for task in generated}, _compared(context, arms), margin, _given(context)
+        ),
     }
 
 
@@ -293,12 +295,17 @@ class _TaskResults:
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
     def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
-        given = {run.arm for run in context.runs.values() if run.is_given}
+        given = _given(context)
         return [
             Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in given)
             for arm, other, both_trained in _compared(context, judged)
             if other in judged
         ]
+
+
+def _given(context: Context) -> set[str]:
+    """The arms that are checkpoints."""
+    return {run.arm for run in context.runs.values() if run.is_given}
 
 
 def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:

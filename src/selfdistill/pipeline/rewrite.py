@@ -106,8 +106,9 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int, 
     completions = f"{folder}/completions.jsonl"
     generating = Stage(folder, completions, settings, (data_stage(context),), resumable=True, row_files=(completions,))
     judge = threshold_of(own.grader) is not None  # asked later, about every answer that passes until then
-    checked = thinks and template is None and not (own.own_unchecked or judge)
+    checked = thinks and template is None and _is_first_step(context) and not (own.own_unchecked or judge)
     settings = verify_settings(context) | ({"must_be_checked": True} if checked else {})
+    settings |= {"thinks": True} if thinks else {}
     judged = (f"{folder}/judged.jsonl",) if "judge" in settings else ()
     verifying = Stage(
         f"verify/{name}".rstrip("/"),
@@ -134,6 +135,13 @@ def _answer_set(context: Context, kind: str, template: str | None, sample: int, 
     return AnswerSet(name, kind, source, rewriter, model, generating, verifying)
 
 
+def _is_first_step(context: Context) -> bool:
+    """Whether an arm takes the seed's own answers as step 1 of `reasoning: own`."""
+    arms = context.recipe.arms.values()
+    stepping = (arm for arm in arms if arm.answers == ("rewrites",) and not arm.best_of)
+    return takes_own_answers(context.recipe) and any(decided(context, arm) == "own" for arm in stepping)
+
+
 def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
     """The answers that an arm chooses from, preferred ones first. With `best_of` they are draws of the same rewrites,
     and a larger number shares the draws of a smaller one. With `reasoning: own`, rewrites come after the seed's own
@@ -145,6 +153,10 @@ def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
     if how == "own" and kinds == ("rewrites",) and takes_own_answers(context.recipe):
         kinds = ("self", "rewrites")
     return [own_answers(context, off) if kind == "self" else rewrites(context, arm.template, off=off) for kind in kinds]
+
+
+def names_of(sets: Iterable[AnswerSet]) -> set[str]:
+    return {each.name for each in sets}
 
 
 def needs_rewrites(context: Context) -> bool:
@@ -228,6 +240,9 @@ def _writes_date(model: ModelConfig) -> bool:
 
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
     least = context.recipe.rewrite.min_accepted
+    using = [arm for arm in context.recipe.arms.values() if answers.name in names_of(answer_sets(context, arm))]
+    if using and all(decided(context, arm) == "own" for arm in using):
+        return  # the choice among the steps is checked instead
     if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:
         kept, word = counts["accepted"] + counts["unchecked"], "kept" if counts["unchecked"] else "accepted"
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts["reasons"].items())

@@ -112,7 +112,8 @@ class RewriteConfig(Settings):
     """For `reasoning: own`: also train on the seed's own traces and answers that no grader compared with the
     reference."""
     min_accepted: Annotated[float, keeps(), Field(ge=0, le=1)] = 0.05
-    """Stop if a smaller share of the rewrites is accepted, or kept without a check of the content."""
+    """Stop if a smaller share of the rewrites is accepted, or kept without a check of the content. With `reasoning:
+    own`, the share of the rows that train on an answer of the seed."""
 
     @field_validator("sampling", mode="before")
     @classmethod
