@@ -80,7 +80,7 @@ DIGESTS: dict[str, tuple[str, str, str]] = {
     "probe-instructions": ("d2cae10402fd2bb6", "63d36ca229008fce", "a91a508d472edf42"),
     "probe-system": ("425f5ae96e98dd21", "186cb1cf81240def", "4572a8608c0d3a42"),
     "probe-json": ("a6cf4ed7610535de", "27ce5fbd2aaba449", "61b6217a25445be1"),
-    "probe-tools": ("40a5c3c804620ae2", "613b882d01c9a6d1", "39d91dab3fabee26"),
+    "probe-tools": ("40a5c3c804620ae2", "dc9fadaac3fe87fd", "e7755e5952e54918"),
     "probe-maths": ("2c8242cfe7bad0ad", "820b87e8b6ee77e2", "50ba457ae9ae4ff4"),
     "probe-lookup": ("df495dbf341544d9", "303b455830fb3925", "310d67acf2ba5116"),
     "probe-lists": ("954a865a5cdc33e8", "2661f0d1a76ad332", "0821aff6fb8fdd64"),

@@ -35,6 +35,8 @@ _HARMONY_TEXT = re.compile(
     r"(?:<\|start\|>assistant)?<\|channel\|>(\w+)[^<]*<\|message\|>(.*?)(?:<\|(?:end|return)\|>|\Z)", re.DOTALL
 )
 _KEY = re.compile(r"([{,]\s*)([^\s{}\[\],:\"]+)\s*:")
+_FENCED = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+_PYTHON_LIST = re.compile(r"\[\s*[A-Za-z_][\w.]*\(")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _WORD = re.compile(r"\b(?:True|False|None)\b")
 
@@ -208,12 +210,16 @@ def _harmony(text: str) -> tuple[str, list[FunctionCall]]:
 
 
 def _bare(text: str, tools: Tools) -> list[FunctionCall]:
-    """JSON without marks, as Llama 3 writes it; only if the text is nothing else and names one of the tools."""
-    if not text.strip().startswith(("{", "[")):
+    """JSON without marks, as Llama 3 writes it, or a list of Python calls, also in a code block; only if the text is
+    nothing else and names one of the tools."""
+    fenced = _FENCED.fullmatch(text.strip())
+    block = (fenced[1] if fenced else text).strip()
+    if not block.startswith(("{", "[")):
         return []
     try:
-        calls = _json(text, tools)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        read = _python if _PYTHON_LIST.match(block) else _json
+        calls = read(block, tools)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError, MemoryError):
         return []
     names = {tool["function"]["name"] for tool in tools}
     return calls if calls and all(call.name in names for call in calls) else []

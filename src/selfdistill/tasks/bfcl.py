@@ -21,7 +21,9 @@ from ..data import OnBad, is_hub_name, read_records
 from ..data.bad_rows import UnusableError
 from ..data.tool_rows import read_tools
 from ..errors import DataError, first_line
+from ..grading.endings import unreadable
 from ..grading.possible_calls import possible_calls, shortest
+from ..models.call_notations import normal_text
 from ..models.hub import ask_hub
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message, read_reply
@@ -106,11 +108,19 @@ def grade(example: Example, text: str) -> Grade:
 
 
 def grade_irrelevance(example: Example, text: str) -> Grade:
-    """Whether a reply calls no tool. A call that can't be read counts as a call."""
+    """Whether a reply is a text and calls no tool. A call that can't be read counts as a call, and so does the name of
+    an offered tool in the form of a call."""
+    if trouble := unreadable(text):
+        return Grade("fail", trouble, "no call", text.strip())
+    if len(text.split()) > 1 and len({*text.lower().split()}) == 1:
+        return Grade("fail", "garbled", "no call", text.strip())
+    names = "|".join(re.escape(tool["function"]["name"]) for tool in example.tools)
     try:
-        called = bool(read_reply(text)[1])
+        called = bool(read_reply(normal_text(text, example.tools))[1])
     except ValueError:
         called = True
+    named = rf"(?<![\w.])(?:{names})\(|\"name\"\s*:\s*\"(?:{names})\""
+    called = called or (names != "" and re.search(named, text) is not None)
     reason = "calls a tool, and none fits" if called else "no call"
     return Grade("fail" if called else "pass", reason, "no call", text.strip() if called else "no call")
 

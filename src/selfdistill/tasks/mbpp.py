@@ -32,10 +32,12 @@ _NUMPY = """class np:
     float32 = float64 = float
     @staticmethod
     def allclose(found, expected, rtol=1e-07, atol=0.0):
-        def flat(value):
-            return [y for x in value for y in flat(x)] if isinstance(value, (list, tuple)) else [value]
-        a, b = flat(found), flat(expected)
-        return len(a) == len(b) and all(x == y or abs(x - y) <= atol + rtol * abs(y) for x, y in zip(a, b))
+        def close(a, b):
+            if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
+                both = isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b)
+                return both and all(close(x, y) for x, y in zip(a, b))
+            return a == b or abs(a - b) <= atol + rtol * abs(b)
+        return close(found, expected)
 """
 
 
@@ -59,7 +61,10 @@ def _called(test: str) -> str:
         calls = [node for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
     except SyntaxError:
         calls = []
-    known = {"set", "sorted", "list", "tuple", "math", "len", "round", "str", "dict", "float", "int", "abs"}
+    known = {
+        "set", "sorted", "list", "tuple", "math", "len", "round", "str", "dict", "float", "int", "abs", "any", "all",
+        "sum", "max", "min",
+    }  # fmt: skip
     names = [node.func.id for node in calls if isinstance(node.func, ast.Name) and node.func.id not in known]
     if not names:
         raise UnusableError("the first test calls no function by its name")

@@ -35,5 +35,5 @@ TASK = Task(
     grade=make_grader({"name": "refusal", "phrases": "qi"}),
     load=load,
     test=DataConfig(path="walledai/StrongREJECT", split="train"),
-    metric="refused",
+    metric="refused, phrases of Qi et al.",
 )

@@ -17,6 +17,8 @@ Rule = tuple[str, Any]
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]*_]*(?=\s|$)")
+_TITLE = re.compile(r"\b(Dr|Mr|Mrs|Ms|Prof|St|vs|e\.g|i\.e)\.(?=\s)", re.IGNORECASE)
+_BOLD = re.compile(r"(?<![*\w])\*{1,3}[^*\s](?:[^*\n]*[^*\s])?\*{1,3}(?![*\w])")
 _BULLET = re.compile(r"(?m)^[ \t]*[-*•+][ \t]+\S")
 _NUMBERED = re.compile(r"(?m)^[ \t]*(\d+)[.)][ \t]+\S")
 
@@ -31,8 +33,8 @@ def counted_words(text: str) -> int:
 
 
 def sentences(text: str) -> int:
-    """How many sentences end in the text; numbers of a numbered list are not ends."""
-    return len(_SENTENCE_END.findall(re.sub(r"(?m)^\s*\d+\.\s", "", text.strip())))
+    """How many sentences end in the text; numbers of a numbered list and short forms such as `Dr.` are not ends."""
+    return len(_SENTENCE_END.findall(_TITLE.sub(r"\1", re.sub(r"(?m)^\s*\d+\.\s", "", text.strip()))))
 
 
 def _count(word: str, text: str) -> int:
@@ -49,7 +51,7 @@ def _ends(text: str, phrase: str) -> bool:
 
 def _table(text: str, size: Sequence[int]) -> bool:
     """Whether the text has a Markdown table with a row of headings, a line below it, and so many rows and columns."""
-    rows = [line.strip().strip("|").split("|") for line in text.splitlines() if line.strip().startswith("|")]
+    rows = [line.strip().removeprefix("|").removesuffix("|").split("|") for line in text.splitlines() if "|" in line]
     lines = [row for row in rows if not all(re.fullmatch(r"\s*:?-+:?\s*", cell) for cell in row)]
     return len(rows) == len(lines) + 1 and len(lines) == size[0] + 1 and all(len(row) == size[1] for row in rows)
 
@@ -64,6 +66,10 @@ def _fields(text: str, names: Sequence[str]) -> bool:
 
 def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _paragraphs(text: str) -> list[str]:
+    return re.split(r"\n\s*\n", text.strip())
 
 
 class Kind(NamedTuple):
@@ -103,12 +109,12 @@ KINDS: dict[str, Kind] = {
     ),
     "lower": Kind(
         lambda v: "Write only in lower case, without any capital letter.",
-        lambda v, text: _letters(text) == _letters(text).lower(),
+        lambda v, text: "" != _letters(text) == _letters(text).lower(),
         lambda v, text: text.capitalize(),
     ),
     "upper": Kind(
         lambda v: "Write everything in capital letters.",
-        lambda v, text: _letters(text) == _letters(text).upper(),
+        lambda v, text: "" != _letters(text) == _letters(text).upper(),
         lambda v, text: text.capitalize(),
     ),
     "no_comma": Kind(
@@ -128,12 +134,12 @@ KINDS: dict[str, Kind] = {
     ),
     "postscript": Kind(
         lambda v: "Add a postscript at the end that starts with P.S.",
-        lambda v, text: re.search(r"(?m)^\W{0,3}P\.\s?S\.", text) is not None,
+        lambda v, text: re.search(r"(?m)^\W{0,3}P\.\s?S\.", _paragraphs(text)[-1]) is not None,
         lambda v, text: text.replace("P.S.", "Also"),
     ),
     "bold": Kind(
         lambda v: f"Highlight at least {v} words or phrases with asterisks, such as *this*.",
-        lambda v, text: len(re.findall(r"(?<!\*)\*{1,2}[^*\s][^*\n]*\*{1,2}", text)) >= v,
+        lambda v, text: len(_BOLD.findall(text)) >= v,
         lambda v, text: text.replace("*", ""),
     ),
     "question": Kind(
@@ -178,7 +184,7 @@ KINDS: dict[str, Kind] = {
     ),
     "paragraphs": Kind(
         lambda v: f"Write exactly {counted(v, 'paragraph')}, with an empty line between them.",
-        lambda v, text: len([part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]) == v,
+        lambda v, text: len(_paragraphs(text)) == v,
         lambda v, text: f"{text}\n\n{_ADDED}",
     ),
     "table": Kind(

@@ -16,6 +16,7 @@ from random import Random
 from ...types import Example, Grade
 from . import pools
 from .items import ProbeItem, ask, probe
+from .lookup import denies
 
 _ALONE = " Answer with the result alone."
 _ALONE_LIST = " Answer with the result alone, separated by commas."
@@ -42,7 +43,7 @@ def grade(example: Example, text: str) -> Grade:
 
 def _holds_alone(text: str, expected: str, others: list[str] | None) -> bool:
     """Whether a single item or number is the only one in a text; False if several are asked for (`others` is None)."""
-    if others is None:
+    if others is None or denies(text, expected):
         return False
     if expected.isdigit():
         spelled = [str(_SPELLED[word]) for word in re.findall(r"[a-z]+", text.lower()) if word in _SPELLED]

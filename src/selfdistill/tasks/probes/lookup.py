@@ -5,8 +5,9 @@
 
 The easy step has three people, the medium one six or seven in mixed order, the hard one fourteen with moves that change
 earlier facts, and its questions lead over three people ("the boss of the boss of the person who has a cat"). An answer
-passes if it holds the right value and none of the other values in the text; for a question that the text does not
-answer, if it reports that and holds none of the values.
+passes if it holds the right value, neither denies it nor reports that it is not stated, and holds none of the other
+values in the text; for a question that the text does not answer, if it reports that, holds none of the values and does
+not guess.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ _PROMPT = (
     "Text: {text}\n\nQuestion: {question}"
 )
 _UNSTATED = re.compile(
-    r"\bnot (?:\w+ ){0,2}(?:stated|say|said|mention\w*|specified|given|know\w*|provided|answered|clear|found)\b|n't "
-    r"(?:say|said|state|mention|specify|give|know|provide)|\b(?:unknown|unstated|no information)\b",
+    r"(?:\bnot|n[’']t) (?:\w+ ){0,2}(?:stated?|say|said|tell|told|mention\w*|specif(?:y|ied)|given?|know\w*|provided?"
+    r"|answer\w*|clear|found|include\w*|indicated?)\b|\b(?:unknown|unstated|no (?:mention|information))\b",
+    re.IGNORECASE,
+)
+_GUESSES = re.compile(
+    r"\b(?:but|however),? (?:it|that|this|he|she|they|I)\b(?! (?:does|do|is|are|was)(?: not|n[’']t)\b)"
+    r"|\b(?:maybe|perhaps|probably|possibly|likely)\b|\bI(?:'d| would)? (?:think|guess|assume|believe)\b",
     re.IGNORECASE,
 )
 _FACTS = {
@@ -44,6 +50,12 @@ def holds(text: str, value: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value)}(?:e?s)?(?!\w)", text, re.IGNORECASE) is not None
 
 
+def denies(text: str, value: str) -> bool:
+    """Whether a text says `not` before a value, such as "it is not the cello"."""
+    pattern = rf"(?:\bnot|n[’']t)\s+(?:(?:in|a|an|the|word|number)\s+)*[\"'`*]*{re.escape(value)}(?!\w)"
+    return re.search(pattern, text, re.IGNORECASE) is not None
+
+
 def grade(example: Example, text: str) -> Grade:
     """Passes the right value alone; for an unanswerable question, a report of that."""
     answer, others = example.extra["answer"], example.extra["others"]
@@ -53,10 +65,13 @@ def grade(example: Example, text: str) -> Grade:
     if wrong is not None:
         return Grade("fail", "holds another value", answer or "not stated", wrong)
     if answer is None:
-        unstated = _UNSTATED.search(text) is not None
+        found = _UNSTATED.search(text)
+        unstated = found is not None and not _GUESSES.search(text, found.end())
         return Grade(
             "pass" if unstated else "fail", "not stated" if unstated else "answers anyway", "not stated", text[:80]
         )
+    if _UNSTATED.search(text) or denies(text, answer):
+        return Grade("fail", "denies the value", answer, text[:80])
     if holds(text, answer):
         return Grade("pass", "holds the value", answer)
     return Grade("fail", "value missing", answer, text[:80])

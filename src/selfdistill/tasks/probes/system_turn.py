@@ -11,11 +11,13 @@ the system turn tells the assistant about itself. An answer passes if it keeps t
 
 from __future__ import annotations
 
+import re
 from random import Random
 
-from ...types import Message
-from . import pools
-from .constraints import Rule, first_broken, grade, worded, wrong_texts
+from ...grading.endings import ends_in_loop
+from ...types import Example, Grade, Message
+from . import constraints, pools
+from .constraints import Rule, first_broken, worded, wrong_texts
 from .instructions import TEXT, compose, drawn_rules
 from .items import ProbeItem, probe
 
@@ -40,7 +42,20 @@ _WISHES = {
 _EASY = ("uses", "starts", "ends", "lower", "upper", "quoted", "title", "postscript", "question")
 _ALL = (*_EASY, "no_comma")
 _COUNTS = {"easy": (1, 1), "medium": (2, 2), "hard": (3, 4)}
+_HOURS = {"6": "six", "7": "seven", "8": "eight", "9": "nine", "10": "ten", "11": "eleven"}
 _ASKED = ("Describe {}.", "What do you know about {}?", "Tell me a little about {}.", "Why do people like {}?")
+
+
+def grade(example: Example, text: str) -> Grade:
+    """Passes a text that keeps the rules; if a fact is asked for, one that holds it, an hour in digits or as a word."""
+    if example.extra["kind"] != "told":
+        return constraints.grade(example, text)
+    ((_, (value, _)),) = example.extra["rules"]
+    pattern = rf"(?<![\d.:,]){value}(?!\d)|\b{_HOURS[value]}\b" if value in _HOURS else rf"\b{value}\b"
+    if ends_in_loop(text) or example.prompt[0].text in text:
+        return Grade("fail", "ends in a loop" if ends_in_loop(text) else "repeats the system turn", value, text[:200])
+    held = re.search(pattern, text, re.IGNORECASE) is not None
+    return Grade("pass" if held else "fail", "holds the fact" if held else "fact missing", value, text[:200])
 
 
 def make(rng: Random, step: str) -> ProbeItem:

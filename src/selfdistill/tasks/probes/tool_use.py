@@ -14,7 +14,7 @@ none and holds the fact that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from . import pools
 from .items import ProbeItem, probe
 
 _TEXT, _WHOLE = {"type": "string"}, {"type": "integer"}
+_HOUR = {"type": "integer", "description": "The hour, from 0 to 23."}
 
 
 def _tool(name: str, does: str, optional: Mapping[str, Any] | None = None, /, **needed: Any) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _list(rng: Random) -> Asked:
     return f"Put {', '.join(items[:-1])} and {items[-1]} on my {kind} list.", {"list": kind, "items": items}
 
 
-@_offer(_tool("book_table", "Books a table.", {"outside": {"type": "boolean"}}, city=_TEXT, people=_WHOLE, hour=_WHOLE))
+@_offer(_tool("book_table", "Books a table.", {"outside": {"type": "boolean"}}, city=_TEXT, people=_WHOLE, hour=_HOUR))
 def _table(rng: Random) -> Asked:
     city, people, hour = rng.choice(pools.CITIES), rng.randint(2, 9), rng.randint(1, 10)
     outside = rng.random() < 0.5
@@ -132,12 +133,38 @@ _STEPS = {"easy": (1, 0.35, 1), "medium": (4, 0.25, 2), "hard": (7, 0.15, 4)}
 
 
 def grade(example: Example, text: str) -> Grade:
-    """The calls by value; without a call in the reference, no call and the right fact in the text."""
-    text = normal_text(text, example.tools)
+    """The calls by value; an optional argument that is false equals one that is left out. Without a call in the
+    reference, no call and the right fact in the text."""
+    text = _without_defaults(normal_text(text, example.tools), example.tools)
     called = same_tool_calls(example.reference, text, example.tools)
     if example.calls or not called.passed:
         return called
     return grade_fact(example, read_reply(text)[0])
+
+
+def _without_defaults(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
+    """A reply in which optional arguments that are false are left out."""
+    try:
+        content, calls = read_reply(text)
+    except ValueError:
+        return text
+    needed = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    kept = [
+        replace(
+            call,
+            arguments={
+                key: value
+                for key, value in call.arguments.items()
+                if not _is_default(needed.get(call.name, {}), key, value)
+            },
+        )
+        for call in calls
+    ]
+    return write_reply(content, kept) if calls else text
+
+
+def _is_default(parameters: Mapping[str, Any], key: str, value: Any) -> bool:
+    return value is False and key in parameters.get("properties", {}) and key not in parameters.get("required", ())
 
 
 def in_text(example: Example) -> Messages:
