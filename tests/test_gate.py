@@ -100,6 +100,24 @@ def test_a_baseline_file_takes_the_place_of_the_seed(command: Command, monkeypat
     other = command("gate", tiny_model(Path("tiny")), "demo", *FAST, *DEMO, "--baseline", "b.json.gz")
     assert other.code == 2
     assert "its seed is" in other.said
+    hub = command("gate", "org/another", "demo", *FAST, *DEMO, "--baseline", "b.json.gz")
+    assert (hub.code, "and this one is org/another" in hub.said) == (2, True), hub.said
+    quantised = command(
+        "gate", folder, "demo", *FAST, "model.engine.quantization=fp8", *DEMO, "--baseline", "b.json.gz"
+    )
+    assert (quantised.code, "model.engine.quantization was None" in quantised.said) == (2, True), quantised.said
+
+
+def test_a_baseline_of_another_endpoint_or_of_other_reasoning_is_refused(command: Command, server: Server) -> None:
+    settings = ("evaluate.tasks=[{task: demo-lists, n: 8}]", *FAST[1:3])
+    assert command("baseline", f"{server.url}#theirs", *settings, *DEMO, "--to", "b.json").code == 0
+    for name, change, reason in (
+        ("other", "model.server.retries=1", f"its seed is {server.url}#theirs, and this one is {server.url}#other"),
+        ("theirs", "model.reasoning=off", "model.reasoning was None, and is off"),
+    ):
+        done = command("gate", f"{server.url}#{name}", "demo", *settings, change, *DEMO, "--baseline", "b.json")
+        assert (done.code, reason in done.said) == (2, True), done.said
+    assert len(server.bodies) == 8
 
 
 def test_an_edited_baseline_is_refused(command: Command) -> None:
