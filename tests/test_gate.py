@@ -13,7 +13,7 @@ import pytest
 from support.command import Done
 from support.demo import make_adapter
 from support.rows import read_rows
-from support.server import RESET, Server, reply
+from support.server import RESET, Server, refusal, reply
 from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
@@ -22,6 +22,7 @@ from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
 from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design
 from selfdistill.recipe import ModelConfig
+from selfdistill.types import content_id
 
 Command = Callable[..., Done]
 TWO = "evaluate.tasks=[{task: demo-lists, n: 60}, {task: demo-maths-other, n: 60}]"
@@ -196,6 +197,35 @@ def test_an_endpoint_that_dies_half_way_is_resumed(command: Command, server: Ser
     assert "is behind an endpoint" in done.said
     answered = sum(row["n"] for row in found["skills"])
     assert len(server.bodies) - asked < answered
+
+
+def test_what_the_candidate_cannot_answer_counts_as_wrong_and_is_named(command: Command, server: Server) -> None:
+    server.script = lambda body, number: (400, refusal("the prompt is too long")) if number % 3 else reply("5")
+    done = command("gate", "demo", f"{server.url}#short", *FAST, *DEMO, "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    assert done.code == 1, done.said
+    assert sum(row["n"] for row in found["skills"]) == len(server.bodies)
+    assert sum(found["unanswered"].values()) == sum(number % 3 > 0 for number in range(len(server.bodies)))
+    assert "of the candidate failed for good" in done.said
+    for row in found["skills"]:
+        assert row["candidate"] - row["seed"] == pytest.approx(row["difference"])
+
+
+def test_the_choosing_items_alone_say_whether_a_probe_is_informative(command: Command, server: Server) -> None:
+    settings = ("evaluate.tasks=[{task: probe-json, n: 40}]", "shift.task=null")
+    seed = f"{server.url}#theirs"
+    assert command("baseline", seed, *settings, "--to", "b.json").code == 0
+    content = json.loads(Path("b.json").read_text())
+    assert content["tasks"]["probe-json"]["choosing"] == 0
+    for score, code, kinds in ((0.0, 2, {"probe-json": "floor"}), (0.5, 3, {})):
+        content["tasks"]["probe-json"]["choosing"] = score
+        rest = {key: value for key, value in content.items() if key != "digest"}
+        Path("b.json").write_text(json.dumps({**rest, "digest": content_id(rest)}))
+        command(
+            "gate", seed, f"{server.url}#x", *settings, "--baseline", "b.json", "--json", "a.json", "--margin", "0.01"
+        )
+        found = json.loads(Path("a.json").read_text())
+        assert (found["exit_code"], found["uninformative"]) == (code, kinds)
 
 
 def test_a_candidate_that_answers_nothing_has_forgotten_and_the_reason_is_named(

@@ -25,7 +25,7 @@ from ..types import content_id
 from .asking import answering_settings, sampling_of
 from .checkpoint import form_of
 from .context import Context
-from .difficulty import source_of
+from .difficulty import choosing_score, source_of
 from .entries import HELDOUT, EvaluatedTask
 from .evaluate import answer_stage, grade_stage
 from .gate import DESIGN, Design, read_design
@@ -82,6 +82,7 @@ def _task(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict
     rows = sorted((row for row in answers), key=lambda row: str(row["id"]))
     return {
         **_plan(experiment, context, task),
+        "choosing": choosing_score(experiment, context, task),
         "answers": [{**row, "bucket": buckets.get(row["id"])} for row in rows],
     }
 
@@ -168,6 +169,11 @@ def with_baseline(recipe: Recipe, content: Mapping[str, Any]) -> Recipe:
 
 def _has_steps(entry: TaskEntry) -> bool:
     return entry.task != HELDOUT and bool(get_task(entry.task).steps)
+
+
+def choosing_scores(content: Mapping[str, Any]) -> dict[str, float]:
+    """The seed's score on the items that chose the step of each probe."""
+    return {name: held["choosing"] for name, held in content["tasks"].items() if held.get("choosing") is not None}
 
 
 def take_answers(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:

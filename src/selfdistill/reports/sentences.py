@@ -235,7 +235,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield f"Not evaluated yet: {'; '.join(absent)}."
     for task in verdict["tasks"]:
         yield from _unanswered(task)
-    yield from probe_notes(verdict["tasks"])
+    yield from probe_notes(verdict["tasks"], bool(verdict.get("gate")))
     for task in verdict["tasks"]:
         yield from _items_missing(task)
         if "the reference" in task["metric"]:
