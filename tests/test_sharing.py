@@ -166,8 +166,12 @@ def test_names_of_the_hub(path: str, there: bool) -> None:
 def test_push_uploads_the_model_and_only_on_request_the_rewrites(
     directory: Path, hub: Hub, command: Callable[..., Done]
 ) -> None:
+    hidden = directory / "arms" / "sdft" / "model" / ".cache" / "notes.txt"
+    hidden.parent.mkdir()
+    hidden.write_text("not for others")
     done = command("push", directory, "--repo", "org/small")
     assert done.code == 0, done.err
+    shutil.rmtree(hidden.parent)
     repository = hub.repositories["model", "org/small"]
     folder = directory / "arms" / "sdft" / "model"
     assert repository.files == {path.name: path.read_bytes() for path in folder.iterdir()}
