@@ -13,7 +13,7 @@ import pytest
 from support.command import Done
 from support.demo import make_adapter
 from support.rows import read_rows
-from support.server import RESET, Server, reply
+from support.server import RESET, Server, refusal, reply
 from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
@@ -22,6 +22,7 @@ from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
 from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design
 from selfdistill.recipe import ModelConfig
+from selfdistill.types import content_id
 
 Command = Callable[..., Done]
 TWO = "evaluate.tasks=[{task: demo-lists, n: 60}, {task: demo-maths-other, n: 60}]"
@@ -40,8 +41,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_model_against_itself_passes_and_is_named(command: Command) -> None:
-    done = command("gate", "demo", "demo", *FAST, *DEMO, "--json", "a.json", "--junit", "a.xml", "--markdown", "a.md")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", "demo", "demo", *FAST, *DEMO, "--json", "--junit", "a.xml", "--markdown", "a.md")
+    found = json.loads(done.out)
     assert (done.code, found["exit_code"], found["outcome"]) == (0, 0, "passed"), done.said
     assert found["same_answers"]["same"] == found["same_answers"]["of"] > 0
     assert "as the seed does, to the letter" in done.said
@@ -53,8 +54,8 @@ def test_a_model_against_itself_passes_and_is_named(command: Command) -> None:
 
 
 def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command: Command, broken: str) -> None:
-    done = command("gate", "demo", broken, *FAST, *DEMO, "--json", "a.json", "--junit", "a.xml", "--markdown", "a.md")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", "demo", broken, *FAST, *DEMO, "--json", "--junit", "a.xml", "--markdown", "a.md")
+    found = json.loads(done.out)
     assert (done.code, found["outcome"]) == (1, "forgot"), done.said
     assert found["looks"] != found["looks_planned"]
     assert {row["task"] for row in found["examples"]} == set(found["lost"])
@@ -68,8 +69,8 @@ def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command:
 
 
 def test_the_keys_of_the_json_are_those_that_the_page_lists(command: Command) -> None:
-    command("gate", "demo", "demo", *FAST, *DEMO, "--json", "a.json")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", "demo", "demo", *FAST, *DEMO, "--json")
+    found = json.loads(done.out)
     table = (Path(__file__).parents[1] / "docs" / "gate.md").read_text().split("## `--json`")[1].split("\n## ")[0]
     for key in (*found, *found["skills"][0], *found["mean"]):
         assert f"`{key}`" in table or key in table, key
@@ -80,8 +81,8 @@ def test_a_baseline_file_takes_the_place_of_the_seed(command: Command, monkeypat
     shutil.copytree(SEED, folder)
     assert command("baseline", folder, *FAST[:2], FAST[3], *DEMO, "--to", "b.json.gz").code == 0
     shutil.rmtree(folder)
-    done = command("gate", folder, "demo", *FAST, *DEMO, "--baseline", "b.json.gz", "--json", "a.json")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", folder, "demo", *FAST, *DEMO, "--baseline", "b.json.gz", "--json")
+    found = json.loads(done.out)
     assert done.code == 0, done.said
     assert found["same_answers"]["same"] == found["same_answers"]["of"] > 0
     assert "the shift from it is not measured" in done.said
@@ -100,6 +101,24 @@ def test_a_baseline_file_takes_the_place_of_the_seed(command: Command, monkeypat
     other = command("gate", tiny_model(Path("tiny")), "demo", *FAST, *DEMO, "--baseline", "b.json.gz")
     assert other.code == 2
     assert "its seed is" in other.said
+    hub = command("gate", "org/another", "demo", *FAST, *DEMO, "--baseline", "b.json.gz")
+    assert (hub.code, "and this one is org/another" in hub.said) == (2, True), hub.said
+    quantised = command(
+        "gate", folder, "demo", *FAST, "model.engine.quantization=fp8", *DEMO, "--baseline", "b.json.gz"
+    )
+    assert (quantised.code, "model.engine.quantization was None" in quantised.said) == (2, True), quantised.said
+
+
+def test_a_baseline_of_another_endpoint_or_of_other_reasoning_is_refused(command: Command, server: Server) -> None:
+    settings = ("evaluate.tasks=[{task: demo-lists, n: 8}]", *FAST[1:3])
+    assert command("baseline", f"{server.url}#theirs", *settings, *DEMO, "--to", "b.json").code == 0
+    for name, change, reason in (
+        ("other", "model.server.retries=1", f"its seed is {server.url}#theirs, and this one is {server.url}#other"),
+        ("theirs", "model.reasoning=off", "model.reasoning was None, and is off"),
+    ):
+        done = command("gate", f"{server.url}#{name}", "demo", *settings, change, *DEMO, "--baseline", "b.json")
+        assert (done.code, reason in done.said) == (2, True), done.said
+    assert len(server.bodies) == 8
 
 
 def test_an_edited_baseline_is_refused(command: Command) -> None:
@@ -107,10 +126,10 @@ def test_an_edited_baseline_is_refused(command: Command) -> None:
     text = Path("b.json").read_text()
     assert '"passed"' in text
     Path("b.json").write_text(text.replace('"passed"', '"failed"', 1))
-    done = command("gate", "demo", "demo", *FAST, *DEMO, "--baseline", "b.json", "--json", "a.json", "--junit", "a.xml")
+    done = command("gate", "demo", "demo", *FAST, *DEMO, "--baseline", "b.json", "--json", "--junit", "a.xml")
     assert done.code == 2
     assert "was edited or damaged" in done.said
-    assert json.loads(Path("a.json").read_text())["outcome"] == "not run"
+    assert json.loads(done.out)["outcome"] == "not run"
     assert ElementTree.parse("a.xml").getroot().get("errors") == "1"
     Path("b.json").write_text("{")
     assert "not a readable baseline file" in command("gate", "demo", "demo", *DEMO, "--baseline", "b.json").said
@@ -134,6 +153,23 @@ def test_bad_input_is_one_sentence_and_exits_with_2(command: Command, arguments:
     assert (done.code, reason in done.said) == (2, True), done.said
 
 
+def test_a_crash_is_no_verdict_and_ends_in_2(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError("a fault of the program")
+
+    monkeypatch.setattr("selfdistill.pipeline.gate", crash)
+    done = command("gate", "demo", "demo", *DEMO, "--json", "--junit", "a.xml")
+    found = json.loads(done.out)
+    assert (done.code, found["exit_code"], found["outcome"]) == (2, 2, "not run")
+    assert "ZeroDivisionError: a fault of the program" in found["sentence"]
+    assert "Traceback" in done.err
+    assert ElementTree.parse("a.xml").getroot().get("errors") == "1"
+    assert command("gate", "demo", "demo", *DEMO).code == 2
+    wrong = command("gate", "demo", "demo", "--suite", "nope", "--json")
+    assert (wrong.code, json.loads(wrong.out)["exit_code"]) == (2, 2)
+    assert "There is no suite" in wrong.err
+
+
 def test_an_adapter_for_another_base_is_refused(command: Command, broken: str) -> None:
     other = Path("other")
     shutil.copytree(broken, other)
@@ -147,9 +183,9 @@ def test_an_adapter_for_another_base_is_refused(command: Command, broken: str) -
 
 def test_another_tokenizer_and_template_are_allowed_and_named(command: Command) -> None:
     model = tiny_model(Path("tiny").resolve())
-    done = command("gate", "demo", model, *FAST[:2], "shift.task=demo-lists", *DEMO, "--json", "a.json")
+    done = command("gate", "demo", model, *FAST[:2], "shift.task=demo-lists", *DEMO, "--json")
     assert done.code == 1, done.said
-    notes = " ".join(json.loads(Path("a.json").read_text())["notes"])
+    notes = " ".join(json.loads(done.out)["notes"])
     assert "has another tokenizer than the seed" in notes
     assert "has another chat template than the seed" in notes
     folder = next(Path("runs").glob("gate-*"))
@@ -172,12 +208,40 @@ def test_an_endpoint_that_dies_half_way_is_resumed(command: Command, server: Ser
     assert done.code == 2, done.said
     server.script = lambda body, number: reply("5")
     asked = len(server.bodies)
-    done = command("gate", "demo", candidate, *settings, *DEMO, "--json", "a.json")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", "demo", candidate, *settings, *DEMO, "--json")
+    found = json.loads(done.out)
     assert done.code == 1, done.said
     assert "is behind an endpoint" in done.said
     answered = sum(row["n"] for row in found["skills"])
     assert len(server.bodies) - asked < answered
+
+
+def test_what_the_candidate_cannot_answer_counts_as_wrong_and_is_named(command: Command, server: Server) -> None:
+    server.script = lambda body, number: (400, refusal("the prompt is too long")) if number % 3 else reply("5")
+    done = command("gate", "demo", f"{server.url}#short", *FAST, *DEMO, "--json")
+    found = json.loads(done.out)
+    assert done.code == 1, done.said
+    assert sum(row["n"] for row in found["skills"]) == len(server.bodies)
+    assert sum(found["unanswered"].values()) == sum(number % 3 > 0 for number in range(len(server.bodies)))
+    assert "of the candidate failed for good" in done.said
+    for row in found["skills"]:
+        assert row["candidate"] - row["seed"] == pytest.approx(row["difference"])
+
+
+def test_the_choosing_items_alone_say_whether_a_probe_is_informative(command: Command, server: Server) -> None:
+    settings = ("evaluate.tasks=[{task: probe-json, n: 40}]", "shift.task=null")
+    seed = f"{server.url}#theirs"
+    assert command("baseline", seed, *settings, "--to", "b.json").code == 0
+    content = json.loads(Path("b.json").read_text())
+    assert content["tasks"]["probe-json"]["choosing"] == 0
+    for score, code, kinds in ((0.0, 2, {"probe-json": "floor"}), (0.5, 3, {})):
+        content["tasks"]["probe-json"]["choosing"] = score
+        rest = {key: value for key, value in content.items() if key != "digest"}
+        Path("b.json").write_text(json.dumps({**rest, "digest": content_id(rest)}))
+        more = ("--baseline", "b.json", "--json", "--margin", "0.01")
+        done = command("gate", seed, f"{server.url}#x", *settings, *more)
+        found = json.loads(done.out)
+        assert (found["exit_code"], found["uninformative"]) == (code, kinds)
 
 
 def test_a_candidate_that_answers_nothing_has_forgotten_and_the_reason_is_named(
@@ -191,16 +255,16 @@ def test_a_candidate_that_answers_nothing_has_forgotten_and_the_reason_is_named(
 
 def test_the_target_is_measured_apart_from_the_skills(command: Command, broken: str) -> None:
     tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: demo-maths-other, n: 40}, {task: demo-maths, n: 40}]"
-    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "demo-maths", "--json", "a.json")
-    found = json.loads(Path("a.json").read_text())
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "demo-maths", "--json")
+    found = json.loads(done.out)
     assert done.code in (0, 3), done.said
     assert [row["task"] for row in found["targets"]] == ["demo-maths"]
     assert "demo-maths" not in {row["skill"] for row in found["skills"]}
     rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(20)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}]"
-    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json", "b.json")
-    assert [row["task"] for row in json.loads(Path("b.json").read_text())["targets"]] == ["rows"], done.said
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json")
+    assert [row["task"] for row in json.loads(done.out)["targets"]] == ["rows"], done.said
 
 
 def test_several_models_are_compared_on_one_page(command: Command, broken: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from selfdistill.measure.comparisons import Pair
 from selfdistill.measure.flips import Trait, flips, in_common
 from selfdistill.measure.looks import adjusted, bounds, spent
-from selfdistill.measure.noninferiority import FORGOT, LOOKS, NOT_RUN, PASSED, UNDECIDED, gate, information
+from selfdistill.measure.noninferiority import FORGOT, LOOKS, NOT_RUN, PASSED, UNDECIDED, decide, gate, information
 
 
 def pair(skill: str, gained: int, lost: int, both: int, neither: int) -> Pair:
@@ -72,6 +72,20 @@ def test_equal_models_pass_and_a_single_loss_or_a_common_one_does_not() -> None:
     assert (common.code, common.lost) == (FORGOT, [])
     assert common.mean
     assert common.mean.beyond
+
+
+def test_a_skill_that_nobody_was_judged_on_keeps_the_gate_from_passing() -> None:
+    equal = skills(12, 20, 20, 300, 260)
+    rows, found = gate([*equal, pair("judged by nobody", 0, 0, 0, 0)], 0.05)
+    assert (found.code, found.absent) == (NOT_RUN, ["judged by nobody"])
+    assert decide(equal, rows, 0.05, unjudged=True).code == PASSED
+
+
+def test_strict_does_not_pass_with_items_left_out() -> None:
+    equal = skills(3, 0, 0, 3000, 3000)
+    rows, found = gate(equal, 0.05, strict=True)
+    assert found.code == PASSED
+    assert decide(equal, rows, 0.05, strict=True, unjudged=True).code == UNDECIDED
 
 
 def test_few_items_are_undecided_and_the_needed_number_decides() -> None:

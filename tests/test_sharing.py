@@ -121,8 +121,24 @@ def test_cards_are_in_no_identity_and_name_no_folder(directory: Path, tmp_path: 
     experiment = Experiment.open(directory)
     assert not [name for stage in experiment.manifest["stages"].values() for name in stage.get("files", {})
                 if name.endswith("README.md")]  # fmt: skip
-    for path in write_cards(shared(directory, notes=[f"Read from {directory.resolve()}/data."])):
+    for path in write_cards(shared(directory)):
         assert str(tmp_path) not in path.read_text()
+
+
+def test_a_card_holds_no_text_of_rows_and_no_path_of_the_recipe(directory: Path, tmp_path: Path) -> None:
+    verdict = json.loads((directory / "verdict.json").read_text())
+    pair = ("asked Ann", "trained on Bob")
+    data = {**verdict["data"], "near_duplicates": 2, "near_pair": pair, "markup": 1, "markup_example": "Cy <|im_end|>"}
+    items = {"demo-lists": {"near_duplicates": 1, "near_pair": pair, "bad": 1, "first_bad": "/home/dan/x.jsonl:3: Eve"}}
+    changes: dict[str, Any] = {"data": data, "items": items, "taken_from": {"answer/seed/a": ["/home/dan/old", 3]}}
+    own = shared(directory, **changes, notes=["Ann, Bob, Eve and /home/dan"])
+    task = own.recipe.model_copy(update={"task": "/home/my_name/tasks.py:mine", "note": "See /home/my_name/tasks.py."})
+    card = Shared(own.directory, task, {**own.verdict, "caveats": {**verdict["caveats"], "note": task.note}},
+                  own.manifest).model_card("sdft")  # fmt: skip
+    for text in ("Ann", "Bob", "Cy", "Eve", "/home", "my_name", "my\\_name"):
+        assert text not in card
+    for text in ("2 rows of data.heldout nearly repeat", "3 answers of the seed", "tasks.py"):
+        assert text in card
 
 
 def test_a_run_that_is_finished_stays_finished_with_a_card(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +166,12 @@ def test_names_of_the_hub(path: str, there: bool) -> None:
 def test_push_uploads_the_model_and_only_on_request_the_rewrites(
     directory: Path, hub: Hub, command: Callable[..., Done]
 ) -> None:
+    hidden = directory / "arms" / "sdft" / "model" / ".cache" / "notes.txt"
+    hidden.parent.mkdir()
+    hidden.write_text("not for others")
     done = command("push", directory, "--repo", "org/small")
     assert done.code == 0, done.err
+    shutil.rmtree(hidden.parent)
     repository = hub.repositories["model", "org/small"]
     folder = directory / "arms" / "sdft" / "model"
     assert repository.files == {path.name: path.read_bytes() for path in folder.iterdir()}

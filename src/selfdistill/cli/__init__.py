@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from .. import __version__
 from ..errors import InterruptedRunError, SelfDistillError, first_line
@@ -17,7 +16,7 @@ from .gating import baseline, compare, gate
 from .log_file import end_log
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
 from .sharing import push
-from .show import err, out, visible
+from .show import out, show_error
 from .signals import EXIT_CODE, stopping
 from .starting import check, gap, init, list_names, preview, schema
 from .writing import export, regrade, report
@@ -108,7 +107,7 @@ def main() -> None:
 
 
 def _show_error(text: str, as_json: bool) -> None:
-    err.print(f"[bold red]Error:[/bold red] {escape(visible(text))}", soft_wrap=True)
+    show_error(text)
     if as_json:
         print_json({"error": text})
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import RecipeError, SelfDistillError
+from ..errors import RecipeError, SelfDistillError, first_line
 from ..types.wording import counted
+from .documents import Json, only_json, print_json
+from .log_file import end_log
 from .progress import show_progress
-from .show import say, say_heading, show_verdict
+from .show import say, say_heading, show_error, show_verdict
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -90,7 +94,7 @@ def gate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Pass only if every skill is shown to be within it.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+    as_json: Json = False,
     junit: Annotated[Path | None, typer.Option(help="Write the result as JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request.")] = None,
     key_env: KeyEnv = None,
@@ -99,26 +103,53 @@ def gate(
     """Decide whether a model forgot what its seed could do. Exit code 0: shown to be within the margin, and no skill
     shown to have lost; 1: forgot; 2: could not run, or the suite shows nothing; 3: undecided."""
     from ..pipeline.gate_recipe import comparison_recipe
-    from ..reports.gate_files import failed_document, gate_document
+    from ..reports.gate_files import gate_document
 
-    files = {"json": json_file, "junit": junit, "markdown": markdown}
-    try:
+    files = {"junit": junit, "markdown": markdown}
+    with _failing_as_not_run(files, as_json), only_json(as_json):
         recipe = comparison_recipe(
             seed, {"candidate": candidate}, suite, size, overrides or [], target=target, margin=margin, key_env=key_env
         )
         verdict, where = _run_gate(recipe, suite, size, strict, baseline, target, directory)
-    except SelfDistillError as error:
-        _write(failed_document(str(error)), files)
-        raise
-    document = gate_document(verdict)
-    assert document is not None
-    show_verdict(verdict, where)
-    say_heading(document["sentence"])
-    for note in document["notes"]:
-        say("- " + note)
-    for path in _write(document, files):
-        say(f"Wrote {path}")
+        document = gate_document(verdict)
+        assert document is not None
+        show_verdict(verdict, where)
+        say_heading(document["sentence"])
+        for note in document["notes"]:
+            say("- " + note)
+        for path in _write(document, files):
+            say(f"Wrote {path}")
+    if as_json:
+        print_json(document)
     raise typer.Exit(document["exit_code"])
+
+
+@contextmanager
+def _failing_as_not_run(files: dict[str, Path | None], as_json: bool) -> Iterator[None]:
+    """Whatever ends the gate before a decision ends in 2, with files that say so: the exit code 1 of an unexpected
+    error would mean that the candidate forgot."""
+    from ..reports.gate_files import failed_document
+
+    try:
+        yield
+    except SelfDistillError as error:
+        document = failed_document(str(error))
+        with suppress(RecipeError):  # a file that can't be written may be the error itself
+            _write(document, files)
+        if not as_json:
+            raise
+        show_error(str(error))
+        print_json(document)
+        raise typer.Exit(document["exit_code"]) from None
+    except Exception as error:
+        traceback.print_exc()
+        end_log(error)
+        document = failed_document(f"Stopped by an unexpected error: {type(error).__name__}: {first_line(error)}")
+        with suppress(RecipeError):
+            _write(document, files)
+        if as_json:
+            print_json(document)
+        raise typer.Exit(document["exit_code"]) from None
 
 
 def _run_gate(
@@ -152,7 +183,6 @@ def _write(document: dict[str, Any], files: dict[str, Path | None]) -> list[Path
 
     written = []
     texts = {
-        "json": lambda: json.dumps(document, ensure_ascii=False, indent=1) + "\n",
         "junit": lambda: gate_junit(document),
         "markdown": lambda: gate_markdown(document),
     }

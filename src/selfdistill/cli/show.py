@@ -117,6 +117,10 @@ def say(text: str) -> None:
     out.print(visible(text), markup=False, soft_wrap=not out.is_terminal)
 
 
+def show_error(text: str) -> None:
+    err.print(f"[bold red]Error:[/bold red] {escape(visible(text))}", soft_wrap=True)
+
+
 def say_heading(text: str) -> None:
     out.print(f"\n[bold]{escape(visible(text))}[/bold]")
 

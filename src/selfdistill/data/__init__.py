@@ -4,7 +4,7 @@ from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
 from .contamination import asked_last, asks_any, near_duplicates, prompt_key
 from .conversations import read_conversations, recognise, source_format
-from .counts import DataCounts, data_notes, item_notes
+from .counts import DataCounts, data_notes, item_notes, without_examples
 from .draw import draw, iter_conversations, prepare
 from .formats import FORMATS, check_format
 from .markup import chat_markup
@@ -35,4 +35,5 @@ __all__ = [
     "source_format",
     "unused_columns",
     "unused_sentence",
+    "without_examples",
 ]

@@ -64,19 +64,17 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
             "repeat each other (compared without case, spaces, punctuation and system text)."
         )
     if near := counts.get("near_duplicates"):
-        held, trained = counts["near_pair"]
         kept = "are kept; data.near_duplicates.drop=true leaves them out"
         yield (
             f"{counted(near, 'row')} of data.heldout nearly repeat a training row, and "
-            f"{'were left out' if counts.get('dropped') else kept}. "
-            f"For example, held out: {held!r}; trained on: {trained!r}."
+            f"{'were left out' if counts.get('dropped') else kept}.{_pair(counts, 'held out')}"
         )
     if untrained := counts.get("untrained"):
         yield f"{untrained:,} assistant turns are context only because of their marks: no arm trains on them."
     if reasoning := counts.get("reasoning"):
         yield f"{reasoning:,} assistant turns {_REASONING[counts.get('reasoning_use')]}."
     if markup := counts.get("markup"):
-        yield markup_note(markup, str(counts["markup_example"]))
+        yield markup_note(markup, counts["markup_example"])
     if marks := counts.get("think_marks"):
         yield (
             f"Marks of a think trace, such as {counts['think_mark']}, stand in a turn that is not the assistant's in "
@@ -90,7 +88,8 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
 def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
     """The sentences for the items of a task."""
     if bad := counts.get("bad"):
-        yield f"{task}: {counted(bad, 'row')} couldn't be used as items, the first is {counts['first_bad']}."
+        first = f", the first is {counts['first_bad']}" if counts.get("first_bad") else ""
+        yield f"{task}: {counted(bad, 'row')} couldn't be used as items{first}."
     if trained := counts.get("trained_on"):
         done = "and were left out" if counts.get("left_out") else "so its score may be too high; they are kept"
         yield (
@@ -98,18 +97,28 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
             f"system text), {done}."
         )
     if near := counts.get("near_duplicates"):
-        held, repeated = counts["near_pair"]
-        yield (
-            f"{task}: {near:,} items nearly repeat a training row, and are kept. For example, asked: {held!r}; trained "
-            f"on: {repeated!r}."
-        )
+        yield f"{task}: {near:,} items nearly repeat a training row, and are kept.{_pair(counts, 'asked')}"
     if short := counts.get("short"):
         yield f"{task}: there are {short:,} items fewer than its n; all of them were asked."
 
 
-def markup_note(rows: int, example: str) -> str:
+def without_examples(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts without text of single rows. Their sentences are the same, but for the examples."""
+    return {**counts, "near_pair": None, "markup_example": None, "first_bad": None}
+
+
+def _pair(counts: Mapping[str, Any], first: str) -> str:
+    """The example of two rows that nearly repeat each other; empty without one."""
+    if not counts.get("near_pair"):
+        return ""
+    own, trained = counts["near_pair"]
+    return f" For example, {first}: {own!r}; trained on: {trained!r}."
+
+
+def markup_note(rows: int, example: str | None) -> str:
+    shown = f", for example {example}" if example else ""
     return (
         f"Chat markup in the prompts or responses of {counted(rows, 'row')}, as if a chat template had rendered it "
-        f"already, for example {example}. The model's own template would wrap it a second time; take the markup out of "
+        f"already{shown}. The model's own template would wrap it a second time; take the markup out of "
         "the data, or set model.chat_template to a template file that adds nothing."
     )

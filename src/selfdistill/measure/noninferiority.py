@@ -54,7 +54,8 @@ class MeanChange:
 @dataclass(frozen=True)
 class Decision:
     """The result of a look: the exit code, the skills shown to have lost, those that are neither shown to be kept nor
-    gained, and why each other skill is uninformative. `clear` is False if further items could still change the code."""
+    gained, and why each other skill is uninformative. `clear` is False if further items could still change the code.
+    `absent` are the skills without an item that both models were judged on."""
 
     code: int
     mean: MeanChange | None
@@ -62,6 +63,7 @@ class Decision:
     undecided: list[str]
     uninformative: Mapping[str, Information]
     clear: bool
+    absent: Sequence[str] = ()
 
 
 def information(seed: Sequence[float]) -> Information:
@@ -77,15 +79,18 @@ def decide(
     looks: tuple[float, ...] = (),
     strict: bool = False,
     kinds: Mapping[str, Information] | None = None,
+    unjudged: bool = False,
 ) -> Decision:
     """The decision at a look. `pairs` are the candidate and the seed on each skill, `rows` their comparisons by
     `compare` with the same margin and looks. `kinds` are the skills whose `information` is known from elsewhere.
 
     Skills at the floor or the ceiling are left out of the mean, and of what has to be decided; a loss that is shown
-    there counts. `strict` asks for every informative skill to be shown as kept or gained.
+    there counts. `strict` asks for every informative skill to be shown as kept or gained, and for no item to be
+    `unjudged`. Nothing passes while a skill is absent.
     """
     words = {row.task: row.word for row in rows}
     judged = [pair for pair in pairs if pair.task in words]
+    absent = [pair.task for pair in pairs if pair.task not in words]
     kinds = {pair.task: (kinds or {}).get(pair.task) or information(_values(pair)[1]) for pair in judged}
     informative = [pair for pair in judged if kinds[pair.task] == "informative"]
     mean = mean_change(informative, margin, looks)
@@ -93,19 +98,25 @@ def decide(
     undecided = [pair.task for pair in informative if words[pair.task] == "can't tell"]
     if lost or (mean is not None and mean.beyond):
         code = FORGOT
-    elif mean is None:
+    elif mean is None or absent:
         code = NOT_RUN
     else:
-        code = PASSED if mean.within and not (strict and undecided) else UNDECIDED
+        code = PASSED if mean.within and not (strict and (undecided or unjudged)) else UNDECIDED
     # A loss on one skill may show at a later look although the mean is clear already.
     clear = code == FORGOT or (code == PASSED and not undecided)
     others = {task: kind for task, kind in kinds.items() if kind != "informative"}
-    return Decision(code, mean, lost, undecided, others, clear)
+    return Decision(code, mean, lost, undecided, others, clear, absent)
 
 
 def _values(pair: Pair) -> tuple[list[float], list[float]]:
     keys = shared_items([*pair.mine, *pair.other])
     return [pair.mine[0][key] for key in keys], [pair.other[0][key] for key in keys]
+
+
+def shared_means(pair: Pair) -> dict[str, float]:
+    """The scores of both models on the items that both were judged on; empty without any."""
+    mine, other = _values(pair)
+    return {pair.against: sum(other) / len(other), pair.arm: sum(mine) / len(mine)} if mine else {}
 
 
 def mean_change(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...] = ()) -> MeanChange | None:

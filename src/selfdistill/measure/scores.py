@@ -166,6 +166,15 @@ def summarise(task: Task, runs: Sequence[Iterable[GradeRow]], spread: RunSpread 
     )
 
 
+def errors_fail(rows: Iterable[GradeRow]) -> list[GradeRow]:
+    """The rows of a model that is tested against another: a request that its engine refused for good, such as a prompt
+    that is too long for it, counts as a wrong answer."""
+    return [
+        {**row, "bucket": "failed", "grade": {**row["grade"], "outcome": "fail"}} if row["bucket"] == "errors" else row
+        for row in rows
+    ]
+
+
 def values(graded: Iterable[Mapping[str, Any]]) -> Values:
     """The value in [0, 1] of each judged item, by its id and the number of earlier items with this id."""
     seen: Counter[str] = Counter()

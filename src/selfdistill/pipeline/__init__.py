@@ -25,7 +25,7 @@ from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
 from .arm_instead import stop_if_changed
-from .baseline import baseline_of, record_regraded, take_answers
+from .baseline import baseline_of, choosing_scores, record_regraded, take_answers
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
 from .context import Context, Run, make_context
@@ -147,6 +147,7 @@ def gate(
         prepare_items(experiment, context)
         if baseline:
             take_answers(experiment, context, baseline)
+            design = replace(design, choosing=choosing_scores(baseline))
         context = ask_in_looks(experiment, context, design, progress, _is_clear)
         if baseline:
             record_regraded(experiment, context, baseline)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..demo import SEEDS
 from ..errors import ExperimentError, RecipeError
-from ..recipe import Recipe, TaskEntry
+from ..recipe import ModelConfig, Recipe, TaskEntry
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, seal_line, write_json, write_lines
 from ..tasks import get_task
@@ -24,15 +25,16 @@ from ..types import content_id
 from .asking import answering_settings, sampling_of
 from .checkpoint import form_of
 from .context import Context
-from .difficulty import source_of
+from .difficulty import choosing_score, source_of
 from .entries import HELDOUT, EvaluatedTask
 from .evaluate import answer_stage, grade_stage
 from .gate import DESIGN, Design, read_design
 from .task_items import items_stage
 
 _FORMAT = "selfdistill baseline 1"
-# Settings that change what the model is asked, but not its rounding.
-_ASKED = ("chat_template", "template_kwargs", "tools_in")
+# Settings of the model that change the rounding of its answers alone, and those that are taken from the baseline or
+# compared apart.
+_NOT_ASKED = ("dtype", "batch_tokens", "backend", "ray", "model", "revision", "date", "server", "engine")
 
 
 def baseline_of(experiment: Experiment, context: Context, design: Design) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def baseline_of(experiment: Experiment, context: Context, design: Design) -> dic
         "suite": {"name": design.suite, "version": design.version, "size": design.size},
         "target": design.target,
         "seed": {
-            "path": model.path,
+            "path": _named(model),
             "revision": model.revision,
             "identity": answering_settings(context, seed)["model"],
         },
@@ -61,7 +63,14 @@ def baseline_of(experiment: Experiment, context: Context, design: Design) -> dic
 
 def _asked(context: Context) -> dict[str, Any]:
     settings = answering_settings(context, context.runs[context.seed_arm])
-    return {key: settings[key] for key in _ASKED if key in settings}
+    asked = {key: value for key, value in settings.items() if key not in _NOT_ASKED}
+    server, engine = settings.get("server") or {}, settings.get("engine") or {}
+    return {**asked, "server.api": server.get("api"), "engine.quantization": engine.get("quantization")}
+
+
+def _named(model: ModelConfig) -> str:
+    """The path or hub name of a model; URL#NAME behind an endpoint."""
+    return f"{model.server.url}#{model.path}" if model.server else model.path
 
 
 def _task(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict[str, Any]:
@@ -73,6 +82,7 @@ def _task(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict
     rows = sorted((row for row in answers), key=lambda row: str(row["id"]))
     return {
         **_plan(experiment, context, task),
+        "choosing": choosing_score(experiment, context, task),
         "answers": [{**row, "bucket": buckets.get(row["id"])} for row in rows],
     }
 
@@ -161,17 +171,17 @@ def _has_steps(entry: TaskEntry) -> bool:
     return entry.task != HELDOUT and bool(get_task(entry.task).steps)
 
 
+def choosing_scores(content: Mapping[str, Any]) -> dict[str, float]:
+    """The seed's score on the items that chose the step of each probe."""
+    return {name: held["choosing"] for name, held in content["tasks"].items() if held.get("choosing") is not None}
+
+
 def take_answers(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:
     """Writes the baseline's answers where the seed's would be. Raises ExperimentError that names what differs: the
     seed, the template, the items or the sampling."""
-    asked, seed = _asked(context), context.runs[context.seed_arm]
-    identity = answering_settings(context, seed)["model"]
-    for key in _ASKED:
-        if asked.get(key) != content["asked"].get(key):
-            _refuse(f"model.{key} was {content['asked'].get(key)}, and is {asked.get(key)}")
-    here = Path(context.recipe.model.path).exists() or context.recipe.model.path == "demo"
-    if here and _content_of(identity) != _content_of(content["seed"]["identity"]):
-        _refuse(f"its seed is {content['seed']['identity']}, and {context.recipe.model.path} is {identity}")
+    seed = context.runs[context.seed_arm]
+    _check_seed(context.recipe.model, answering_settings(context, seed)["model"], content["seed"])
+    _check_asked(_asked(context), content["asked"])
     for name, task in context.tasks.items():
         if not task.asked:
             continue
@@ -185,6 +195,24 @@ def take_answers(experiment: Experiment, context: Context, content: Mapping[str,
                 )
         rows = ({"id": row["id"], **{key: row[key] for key in row if key != "bucket"}} for row in held["answers"])
         write_lines(experiment.path(answer_stage(context, seed, task).output), rows, seal_line)
+
+
+def _check_asked(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    for key in sorted({*now, *then}):
+        if now.get(key) != then.get(key):
+            _refuse(f"model.{key} was {then.get(key)}, and is {now.get(key)}")
+
+
+def _check_seed(model: ModelConfig, identity: str, then: Mapping[str, Any]) -> None:
+    """Compares the files of a seed that is here; else its name, and the revision if both name one."""
+    named = _named(model)
+    if not model.server and (model.path in SEEDS or Path(model.path).exists()):
+        if _content_of(identity) != _content_of(then["identity"]):
+            _refuse(f"its seed is {then['identity']}, and {named} is {identity}")
+    elif named != then["path"]:
+        _refuse(f"its seed is {then['path']}, and this one is {named}")
+    elif model.revision and then["revision"] and model.revision != then["revision"]:
+        _refuse(f"its seed is {named} at {then['revision']}, and this one is at {model.revision}")
 
 
 def record_regraded(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:

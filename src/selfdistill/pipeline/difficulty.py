@@ -118,6 +118,12 @@ def step_results(experiment: Experiment, context: Context, task: EvaluatedTask) 
     return {"step": step, "step_scores": chosen.get("scores"), "version": task.task.version}
 
 
+def choosing_score(experiment: Experiment, context: Context, task: EvaluatedTask) -> float | None:
+    """The seed's score on the choosing items of the step that was chosen; None if no step was chosen."""
+    found = step_results(experiment, context, task)
+    return (found.get("step_scores") or {}).get(found.get("step"))
+
+
 def uninformative(value: float | None) -> Literal["floor", "ceiling"] | None:
     """Whether the seed's score in the chosen step leaves too little room: at the floor hardly a loss can show, at the
     ceiling only a large one."""

@@ -6,18 +6,20 @@ Writes gate.json, the plan and the looks so far, from which a report computes th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import StageError
 from ..measure.comparisons import Comparison, Pair, compare
-from ..measure.noninferiority import LOOKS, NOT_RUN, Decision, Information, decide
+from ..measure.noninferiority import LOOKS, Information, decide, shared_means
+from ..measure.stats import shared_items
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, write_json
 from ..types import Progress
 from .context import Context, Run
-from .difficulty import uninformative
+from .difficulty import choosing_score, uninformative
 from .evaluate import answer_stage, engines_of, evaluate_runs
 
 CANDIDATE, SEED = "candidate", "seed"
@@ -30,7 +32,8 @@ class Design:
     """The plan of a gate: the suite with its version and size, whether every skill has to be within the margin, the
     shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
     `target` is what the target is, as the user named it. `regraded` counts the answers of the baseline that the present
-    graders grade in another way than those that made the file."""
+    graders grade in another way than those that made the file. `choosing` are the scores in it on the items that chose
+    the steps of the probes."""
 
     suite: str
     version: int
@@ -40,6 +43,7 @@ class Design:
     baseline: str | None = None
     target: str | None = None
     regraded: int = 0
+    choosing: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_design(experiment: Experiment) -> Design | None:
@@ -108,9 +112,12 @@ def gate_result(
     rows = {row.task: row for row in comparisons}
     margin = context.recipe.evaluate.margin / 100
     shown = [rows[pair.task] for pair in skills if pair.task in rows]
-    kinds = _kinds_of_probes(context, skills)
-    found = decide(skills, shown, margin, design.looks, design.strict, kinds) if shown else _NOTHING
+    kinds = _kinds_of_probes(experiment, context, skills, design)
     run = context.runs_of(CANDIDATE)[0]
+    buckets = {pair.task: _buckets(experiment, run, pair.task) for pair in skills}
+    judged = {pair.task: len(shared_items([*pair.mine, *pair.other])) for pair in skills}
+    left_out = {task: left for task, n in judged.items() if (left := buckets[task].total() - n)}
+    found = decide(skills, shown, margin, design.looks, design.strict, kinds, bool(left_out))
     return {
         "exit_code": found.code,
         "clear": found.clear,
@@ -127,23 +134,33 @@ def gate_result(
         "lost": found.lost,
         "undecided": found.undecided,
         "uninformative": dict(found.uninformative),
+        "absent": list(found.absent),
+        "unanswered": {task: own["errors"] for task, own in buckets.items() if own["errors"]},
+        "left_out": left_out,
+        "scores": {pair.task: shared_means(pair) for pair in skills},
         "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := rows.get(pair.task))],
         "same_answers": _same_answers(experiment, context, run),
         "candidate_endings": _endings(experiment, context, run),
     }
 
 
-def _kinds_of_probes(context: Context, skills: Sequence[Pair]) -> dict[str, Information]:
-    """For tasks with difficulty steps: whether the seed's score in the chosen step leaves room, as the verdict says."""
+def _kinds_of_probes(
+    experiment: Experiment, context: Context, skills: Sequence[Pair], design: Design
+) -> dict[str, Information]:
+    """For tasks whose step was chosen: whether the seed's score leaves room, by the items that chose the step. The
+    answers that are compared decide nothing here: leaving skills out by them would bias the mean."""
     found: dict[str, Information] = {}
     for pair in skills:
-        seed = [*pair.other[0].values()]
-        if context.tasks[pair.task].task.steps and seed:
-            found[pair.task] = uninformative(sum(seed) / len(seed)) or "informative"
+        score = design.choosing.get(pair.task, choosing_score(experiment, context, context.tasks[pair.task]))
+        if score is not None:
+            found[pair.task] = uninformative(score) or "informative"
     return found
 
 
-_NOTHING = Decision(NOT_RUN, None, [], [], {}, clear=True)
+def _buckets(experiment: Experiment, run: Run, task: str) -> Counter[str]:
+    """How many items of a task are in each bucket."""
+    path = experiment.path("arms", run.name, "evaluate", task, "grades.jsonl")
+    return Counter(row["bucket"] for row in read_lines(path)) if path.is_file() else Counter()
 
 
 def _answered(experiment: Experiment, context: Context, run: Run) -> dict[tuple[str, str], dict[str, Any]]:

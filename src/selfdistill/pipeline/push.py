@@ -133,7 +133,8 @@ def _files(folder: Path, card: str) -> dict[str, int]:
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in found
-        if path.suffix not in (".damaged", ".partial") and not path.name.startswith(".")
+        if path.suffix not in (".damaged", ".partial")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
     return {**sizes, CARD: len(card.encode())}
 
@@ -142,9 +143,9 @@ def _hard_to_load(context: Context, folder: Path) -> Iterator[str]:
     base = context.recipe.model.path
     if (folder / "adapter_config.json").is_file() and not on_hub(base):
         yield (
-            f"The adapter needs its base model, which is a local file ({Path(base).name}): others can't load it. Set "
-            "model.path to a name of the hub for a new run, or set base_model_name_or_path in adapter_config.json on "
-            "the hub."
+            f"The adapter needs its base model, which is a local file ({base}): others can't load it, and "
+            "adapter_config.json names this path. Set model.path to a name of the hub for a new run, or set "
+            "base_model_name_or_path in adapter_config.json on the hub."
         )
 
 

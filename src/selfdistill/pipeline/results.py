@@ -11,7 +11,7 @@ from typing import Any
 from ..backends import answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
 from ..measure.degeneration import degeneration, of_degenerate, sound
-from ..measure.scores import GradeRow, summarise, values
+from ..measure.scores import GradeRow, errors_fail, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
 from ..measure.trace_measures import trace_results
 from ..store.experiment import Experiment
@@ -25,7 +25,7 @@ from .entries import EvaluatedTask
 from .evaluate import grade_stage
 from .forgotten import items_changed
 from .gap import gap_stage
-from .gate import compared, gate_result, read_design
+from .gate import CANDIDATE, compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
 from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
@@ -39,11 +39,13 @@ _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "repl
 def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     """Scores, paired comparisons and counts of all tasks evaluated so far: verdict.json without its texts."""
     recipe, arms = context.recipe, context.recipe.arms
-    every = [_TaskResults.read(experiment, context, task) for task in context.tasks.values()]
+    design = read_design(experiment)
+    tested = CANDIDATE if design else None
+    every = [_TaskResults.read(experiment, context, task, tested) for task in context.tasks.values()]
     measured = [task for task in every if task.rows]
     answered = any(stage.startswith("answer/") for stage in experiment.manifest["stages"])
     spreads = {arm: _spread(measured, arm) for arm in arms}
-    margin, design = recipe.evaluate.margin / 100, read_design(experiment)
+    margin = recipe.evaluate.margin / 100
     pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
     comparisons = compared(pairs, margin, design)
     generated = [task for task in measured if task.generated]
@@ -210,7 +212,10 @@ class _TaskResults:
     scores: dict[str, list[Score]]
 
     @classmethod
-    def read(cls, experiment: Experiment, context: Context, task: EvaluatedTask) -> _TaskResults:
+    def read(
+        cls, experiment: Experiment, context: Context, task: EvaluatedTask, tested: str | None = None
+    ) -> _TaskResults:
+        """Reads the graded rows and scores. Errors of the arm `tested` count as wrong answers."""
         rows: dict[str, list[list[GradeRow]]] = {}
         scores: dict[str, list[Score]] = {}
         for arm in context.recipe.arms:
@@ -221,6 +226,9 @@ class _TaskResults:
                 folders = [experiment.path(stage.output).parent for stage in stages if stage]
                 rows[arm] = [list(read_lines(folder / "grades.jsonl")) for folder in folders]
                 scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
+                if arm == tested and any(score.errors for score in scores[arm]):
+                    rows[arm] = [errors_fail(run) for run in rows[arm]]
+                    scores[arm] = [summarise(task.task, [run]) for run in rows[arm]]
         return cls(task, rows, scores)
 
     @property

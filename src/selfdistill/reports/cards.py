@@ -19,6 +19,7 @@ from ..tasks import get_task
 from .findings import Findings, JsonRow
 from .kept import kept_sentence
 from .loss_sentences import loss_rows
+from .sentences import notes_without_rows
 from .text import bounds, count, percent, points, visible
 
 _SOURCES = {"rewrite": "rewrites", "original": "original responses", "self": "the seed model's own answers",
@@ -53,14 +54,20 @@ class Shared:
 
     def _without_paths(self, text: str) -> str:
         """The text with the names of the recipe's files and folders in place of their paths."""
-        judge = self.recipe.judge
-        own = self.recipe.data
-        paths = [self.recipe.model.path, own.path if own else "", judge.model.path if judge else "",
-                 str(self.directory.resolve())]  # fmt: skip
-        for path in sorted(filter(None, paths), key=len, reverse=True):
-            if Path(path).is_absolute():
-                text = text.replace(path, Path(path).name)
+        paths = {*_absolute(self.recipe.model_dump(mode="json")), str(self.directory.resolve())}
+        for path in sorted(paths, key=len, reverse=True):
+            for written in (path, _md(path)):
+                text = text.replace(written, _md(Path(path).name))
         return text
+
+
+def _absolute(value: Any) -> Iterator[str]:
+    """The paths in a recipe that name folders of this machine; of FILE:NAME also the file."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _absolute(each)
+    elif isinstance(value, str) and len(value) > 1 and value.startswith(("/", "~/")):
+        yield from {value, value.rpartition(":")[0] or value}
 
 
 def write_cards(shared: Shared) -> list[Path]:
@@ -114,7 +121,7 @@ def _model_card(shared: Shared, run: str, arm: str, repo: str) -> str:
         table=_table(findings, run, arm),
         loss_table=_loss_table(findings, arm),
         forgotten=list(_forgotten(findings, arm)),
-        sentences=[*shared.verdict.get("summary", []), *shared.verdict.get("notes", [])],
+        sentences=[*shared.verdict.get("summary", []), *notes_without_rows(shared.verdict)],
         licence=_model_licence(recipe),
         versions=_versions(shared),
     )

@@ -34,7 +34,7 @@ def gate_document(verdict: JsonRow) -> JsonRow | None:
     return {
         "format": _FORMAT,
         "outcome": OUTCOMES[gate["exit_code"]],
-        **gate,
+        **{key: value for key, value in gate.items() if key != "scores"},
         "target_loss": losses,
         "sentence": _sentence(gate, skills, losses),
         "notes": list(_notes(verdict, gate, skills)),
@@ -58,7 +58,7 @@ def _skills(verdict: JsonRow, gate: JsonRow) -> Iterator[JsonRow]:
         row = rows.get(task["task"])
         if task["role"] == "target" or row is None:
             continue
-        scores = {arm: (task["scores"].get(arm) or {}).get("value") for arm in ("seed", "candidate")}
+        scores = gate["scores"][task["task"]]  # on the items that are compared
         flips = {
             key: value for key, value in changed.get(task["task"], {}).items() if key not in ("task", "arm", "word")
         }
@@ -79,6 +79,13 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
         parts = [f"it lost (in points) on {', '.join(lost)}"] if lost else []
         parts += [f"the mean is shown to be more than {margin} below the seed"] if mean and mean["beyond"] else []
         return f"Forgot: {' and '.join(parts)}{f'; {said}' if said else ''}."
+    if code == 2 and not skills:
+        return "Not decided: no answer could be judged for both models; the reasons are in the grades.jsonl files."
+    if code == 2 and gate["absent"]:
+        return (
+            f"Not decided: no answer to {', '.join(gate['absent'])} could be judged for both models; the reasons are "
+            "in grades.jsonl. Make them judgeable, or leave these skills out of evaluate.tasks."
+        )
     if code == 2:
         return (
             "Not decided: every skill of the suite is uninformative, since the seed is at the floor or the ceiling; "
@@ -133,6 +140,16 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
         if ends["all"] and ends[ending] >= _MANY_BROKEN * ends["all"]:
             what = {"empty": "are empty", "loop": "end in a loop", "garbled": "are garbled"}[ending]
             yield f"{count(ends[ending])} of {counted(ends['all'], 'answer')} of the candidate {what}."
+    for skill, failed in gate["unanswered"].items():
+        yield (
+            f"{skill}: {counted(failed, 'answer')} of the candidate failed for good, such as by a prompt that is too "
+            "long or a content filter, and count as wrong."
+        )
+    for skill, left in gate["left_out"].items():
+        yield (
+            f"{skill}: {counted(left, 'item')} left out of both scores, because the seed's answer failed or an answer "
+            f"could not be judged{'; --strict does not pass with them' if gate['strict'] else ''}."
+        )
     for kind, why in _INFORMATION.items():
         if names := [name for name, found in gate["uninformative"].items() if found == kind]:
             yield f"Uninformative: {', '.join(names)}: {why}."

@@ -13,8 +13,9 @@ _WHY = {
 }
 
 
-def probe_notes(tasks: Sequence[JsonRow]) -> Iterator[str]:
-    """The steps that the seed's score chose, and the probes whose seed is at floor or ceiling in their step."""
+def probe_notes(tasks: Sequence[JsonRow], gate: bool = False) -> Iterator[str]:
+    """The steps that the seed's score chose, and the probes whose seed is at floor or ceiling in their step. A gate has
+    its own rule for these."""
     chosen: dict[str, list[str]] = {}
     for task in tasks:
         if task.get("step_scores"):
@@ -22,7 +23,7 @@ def probe_notes(tasks: Sequence[JsonRow]) -> Iterator[str]:
     if chosen:
         parts = "; ".join(f"{step}: {', '.join(names)}" for step, names in chosen.items())
         yield f"Steps of the probes, chosen by the seed's score on items that are not reported: {parts}."
-    for bound, why in _WHY.items():
+    for bound, why in () if gate else _WHY.items():
         if names := [_with_score(task) for task in tasks if task.get("uninformative") == bound]:
             where = f"the seed is at the {bound} in the step that fits it best, where {why}"
             yield f"Uninformative, as {where}: {', '.join(names)}."

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ..data import data_notes, item_notes
+from ..data import data_notes, item_notes, without_examples
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
 from ..types.wording import counted, per_cent
 from .answer_ends import degeneration_sentences
@@ -235,7 +235,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield f"Not evaluated yet: {'; '.join(absent)}."
     for task in verdict["tasks"]:
         yield from _unanswered(task)
-    yield from probe_notes(verdict["tasks"])
+    yield from probe_notes(verdict["tasks"], bool(verdict.get("gate")))
     for task in verdict["tasks"]:
         yield from _items_missing(task)
         if "the reference" in task["metric"]:
@@ -247,6 +247,13 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         yield f"The shift of {', '.join(runs)} is not measured. Evaluate them, then run `selfdistill shift`."
     for arm, sources in verdict["trained_on"].items():
         yield f"{arm} trains on " + ", ".join(f"{n} {_SOURCES[key]}" for key, n in sources.items()) + "."
+
+
+def notes_without_rows(verdict: JsonRow) -> list[str]:
+    """The notes for readers who may not see the data: without text of single rows and without folders."""
+    items = {task: without_examples(counts) for task, counts in verdict["items"].items()}
+    taken = {stage: ("another experiment", rows) for stage, (_, rows) in verdict["taken_from"].items()}
+    return [*notes({**verdict, "data": without_examples(verdict["data"]), "items": items, "taken_from": taken})]
 
 
 def shift_missing(shift: Mapping[str, Mapping[str, Any]]) -> list[str]:

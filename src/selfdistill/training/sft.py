@@ -155,6 +155,8 @@ def sft_config(
         "dataloader_pin_memory": device.startswith("cuda"),
         "ddp_find_unused_parameters": False,
         "log_level": "error",
+        # Trackio's callback would make a public Space for an upload to the hub.
+        **({"trackio_static_space_id": False} if "trackio_static_space_id" in SFTConfig.__dataclass_fields__ else {}),
     }
     _check_extra(settings.extra)
     if ours.keys() != set(_OURS):
