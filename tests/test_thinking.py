@@ -131,7 +131,7 @@ def the_traces_of_each_arm(folder: Path, verdict: dict[str, Any]) -> None:
     assert set(task["arms"]) == ARMS.keys() - {"vanilla-off"}, "an arm that does not think has no traces to report"
     for of in task["arms"].values():
         assert of["n"] == sum(of["states"].values()) == 2
-    assert "<h2>Think traces</h2>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert ">Think traces</h2>" in (folder / "report.html").read_text(encoding="utf-8")
     grades = read_rows(folder / "arms" / "seed" / "evaluate" / "heldout" / "grades.jsonl")
     assert {trace["state"] for row in grades for trace in row["traces"]} <= {"missing", "empty", "truncated"}
 

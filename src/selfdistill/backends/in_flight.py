@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .batches import TokenRow
-from .key_values import growing_cache
+from .key_values import forget, growing_cache, join
 from .prefill import next_logits, read_prompts
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class InFlight:
         new = InFlight(self._model, rows, first)
         length = self._mask.shape[1]
         missing = new._mask.new_zeros(len(rows), length - new._mask.shape[1])
-        for layer, other in zip(self._cache.layers, new._cache.layers, strict=True):
-            layer.join(other)
+        join(self._cache, new._cache)
         self._mask = torch.cat([self._mask, torch.cat([missing, new._mask], dim=1)])
         self._position = torch.cat([self._position, new._position])
         self.numbers = torch.cat([self.numbers, new.numbers])
@@ -58,8 +57,7 @@ class InFlight:
         self._cache.reorder_cache(kept)  # exists for layers of every kind
         self.numbers, self._mask, self._position = self.numbers[kept], self._mask[kept], self._position[kept]
         if self.plain and (unused := int(self._mask.argmax(dim=1).min())) >= _UNUSED:
-            for layer in self._cache.layers:
-                layer.forget(unused)
+            forget(self._cache, unused)
             self._mask = self._mask[:, unused:]
         return kept
 

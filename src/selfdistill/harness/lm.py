@@ -77,8 +77,7 @@ def _hf(model: ModelConfig, backend: Any, limit: int) -> Any:
             return [found[place] for place in range(len(requests))]
 
         def generate_until(self, requests: list[Any], *args: Any, **kwargs: Any) -> Any:
-            """Decode as the backend does: transformers' `generate` adds the model's generation settings. Special
-            tokens are shown, since think traces may use them."""
+            """Decode as the backend does: without the model's generation settings, and with special tokens shown."""
             settings = dict(requests[0].args[1])  # a task's own, the same for all its questions
             room, until = settings.pop("max_gen_toks"), settings.pop("until", None) or []
             asked = [self.tok_encode(request.args[0]) for request in requests]
