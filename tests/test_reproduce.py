@@ -111,12 +111,12 @@ def test_a_table_runs_at_demo_scale_and_another_in_its_folder_trains_nothing(
     assert {(row["arm"], row["task"]) for row in rows} == {
         (arm, task) for arm in ("seed", "vanilla", "sdft") for task in ("demo-maths", "demo-tool", "demo-code")
     }
-    weights = {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*")}
+    weights = {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*.safetensors")}
     assert weights
     done = command("reproduce", "table2", "--demo", "--only", "gsm8k", "--dir", where, *FAKE)
     assert done.code == 0, done.said
     assert "train vanilla" not in done.said
-    assert {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*")} == weights
+    assert {path: path.stat().st_mtime_ns for path in where.glob("demo/gsm8k/arms/*/model/*.safetensors")} == weights
 
 
 def test_demo_scale_keeps_the_form(tmp_path: Path) -> None:

@@ -86,10 +86,10 @@ def test_a_recipe_runs_to_its_verdict_and_is_skipped_the_second_time(model: Path
     assert kept["rows"] == kept["accepted"] + sum(kept["reasons"].values())
     assert (where / "report.html").stat().st_size > 5_000
 
-    before = {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*")}
+    before = {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*.safetensors")}
     assert before
     assert run(recipe, where) == verdict
-    assert {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*.safetensors")} == before
 
 
 def test_arms_train_on_what_they_say(model: Path, rows: Path, tmp_path: Path) -> None:
@@ -171,14 +171,14 @@ def test_after_a_report_the_settings_are_compared_as_before(model: Path, rows: P
 def test_an_arm_or_task_can_be_added_later(model: Path, rows: Path, tmp_path: Path) -> None:
     where = tmp_path / "run"
     run(make_recipe(recipe_of(model, rows)), where)
-    weights = {p: p.stat().st_mtime_ns for p in where.glob("arms/*/model/*")}
+    weights = {p: p.stat().st_mtime_ns for p in where.glob("arms/*/model/*.safetensors")}
     wider = recipe_of(model, rows, arms={"seed": {"data": "none"}, "vanilla": {"data": "original"},
                                          "sdft": {"data": "rewrites"}, "half": {"data": 0.5}})  # fmt: skip
     wider["evaluate"] = {"backend": "fake", "tasks": [*wider["evaluate"]["tasks"], "demo-benign"]}
     verdict = run(make_recipe(wider), where)
     assert "half" in verdict["arms"]
     assert [task["task"] for task in verdict["tasks"]][-1] == "demo-benign"
-    assert weights.items() <= {p: p.stat().st_mtime_ns for p in where.glob("arms/*/model/*")}.items()
+    assert weights.items() <= {p: p.stat().st_mtime_ns for p in where.glob("arms/*/model/*.safetensors")}.items()
 
 
 def test_too_few_accepted_stops_with_advice_and_keeps_the_rewrites(model: Path, rows: Path, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     where = tmp_path / "run"
     part = {**values, "sweep": {"n": [4]}}
     run(make_recipe(part), where)
-    before = {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*")}
+    before = {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*.safetensors")}
     assert {path.parts[-3] for path in before} == {"vanilla", "sdft", "vanilla.n=4", "sdft.n=4"}
 
     # Stopped in an arm: what is trained stays, the rest is done.
@@ -230,7 +230,9 @@ def test_a_sweep_runs_nested_and_goes_on_at_the_arm(model: Path, tmp_path: Path)
     assert {label for label in told if label.startswith("train ")} == {
         f"train {arm}" for arm in ("sdft.n=8", "mix=0.5", "sdft.template=refer")
     }
-    assert before.items() <= {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*")}.items()
+    assert (
+        before.items() <= {path: path.stat().st_mtime_ns for path in where.glob("arms/*/model/*.safetensors")}.items()
+    )
 
     def ids(arm: str) -> list[str]:
         return [json.loads(line)["id"] for line in (where / "arms" / arm / "data.jsonl").read_text().splitlines()]

@@ -30,9 +30,12 @@ _LISTS: JsonSchema = {
 _SUITE: JsonSchema = {
     "type": "object",
     "properties": {
-        "suite": {"enum": list(SUITES)},
-        "size": {"enum": list(SIZES)},
-        "without": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+        "suite": {"enum": list(SUITES), "description": "The name of the suite."},
+        "size": {"enum": list(SIZES), "description": "How many items of each task are asked; quick is the default."},
+        "without": {
+            "anyOf": [_TEXT, {"type": "array", "items": _TEXT}],
+            "description": "Tasks of the suite that are left out.",
+        },
     },
     "required": ["suite"],
     "additionalProperties": False,
