@@ -91,7 +91,7 @@ def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [*(qa(at) for at in range(250)), {"question": "no answer"}], on_bad_row="skip")
     done = command("check", "--no-probe", path)
     assert done.code == 0
-    assert "1 rows can't be used and will be left out, the first is d.jsonl line 251: `answer` is missing" in done.said
+    assert "1 row can't be used and will be left out, the first is d.jsonl line 251: `answer` is missing" in done.said
     assert "d.jsonl line 251: `answer` is missing" in command("check", "--no-probe", path, "data.on_bad_row=stop").said
 
 
@@ -104,7 +104,7 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     assert "other.jsonl line 2: `images` is filled" in command("check", "--no-probe", path).said
     done = command("check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip")
     assert done.code == 0
-    assert "Rows that mixed replays: 1 rows can't be used" in done.said
+    assert "Rows that mixed replays: 1 row can't be used" in done.said
     assert "Rows that mixed replays: Not shown to the model" in done.said
     assert "as in arms.mixed.replay.columns={context: id}" in done.said
     assert (
