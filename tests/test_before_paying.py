@@ -354,13 +354,13 @@ def test_answers_are_taken_from_a_directory_with_equal_settings(
     again = command("run", path, "train.lr=1e-3", "rewrite.filters.refusal=false", "--dir", runs / "second")
     assert again.code == 0
     assert len(asked) == 30
-    assert f"rewrite: 30 answers of the seed were taken from {runs}/first" in again.said
+    assert f"rewrite: 30 answers of the seed, taken from {runs}/first" in again.said
     first, second = (runs / name / "rewrite/completions.jsonl" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_ino != second.stat().st_ino, "a change of one is not a change of the other"
     counts = json.loads((runs / "second/manifest.json").read_text())["stages"]["rewrite"]["counts"]
     assert (counts["taken_from"], counts["taken"]) == (str(runs / "first"), 30)
-    assert "30 answers of the seed were taken from" in (runs / "second/report.html").read_text()
+    assert "30 answers of the seed, taken from" in (runs / "second/report.html").read_text()
 
 
 def damage(first: Path) -> None:
