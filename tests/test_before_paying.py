@@ -255,7 +255,6 @@ def test_a_probe_estimates_time_and_memory_and_changes_nothing(tmp_path: Path, c
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.xfail(strict=False, reason="which library lacks memory first decides its message, and not all are known")
 def test_a_probe_without_memory_is_a_sentence(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, patient: None
 ) -> None:

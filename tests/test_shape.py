@@ -188,6 +188,13 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert not loaded & (HEAVY | {"numpy"})
 
 
+def test_the_steps_are_imported_without_heavy_libraries() -> None:
+    """A class that is made late, such as one of a heavy base class, must not be made by an import either."""
+    code = "import sys\nimport selfdistill.pipeline.check\nprint(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {*done.stdout.split()} & HEAVY
+
+
 def test_docs_show_the_commands_own_help() -> None:
     assert make_cli.PAGE.read_text(encoding="utf-8") == make_cli.page(), "run `make docs`"
 

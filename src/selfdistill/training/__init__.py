@@ -23,7 +23,6 @@ from ..recipe import ModelConfig, TrainConfig
 from ..store.identity import chat_template_identity, model_identity
 from ..store.rows import write_json
 from ..types import Example
-from .callback import ForgettingCallback
 from .guard import clear_errors, quiet, recomputing_if_needed
 from .log import StepProgress, checkpoint_step, last_checkpoint, last_epoch_loss, measured, recorder
 from .result import TrainResult, read_result, weight_checksums
@@ -122,6 +121,8 @@ def _budget(trainer: Any, model: ModelConfig, renderer: Renderer, settings: Trai
     """The callback that holds the training to its budget; None without a budget."""
     if settings.budget is None:
         return None
+    from .callback import ForgettingCallback  # its class needs transformers
+
     return ForgettingCallback(trainer, renderer=renderer, model=model, **settings.budget.model_dump())
 
 
