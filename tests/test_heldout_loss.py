@@ -109,7 +109,7 @@ def test_without_a_grader_the_loss_is_the_measure_of_the_target(done: tuple[Path
     row = next(row for row in verdict["heldout_loss"][0]["comparisons"] if row["arm"] == "vanilla")
     size = f"{row['difference']:+.3f}".replace("-", "−")
     assert f"held-out loss per token against seed: vanilla {row['word']} ({size})" in page
-    assert "<h2>Held-out loss</h2>" in page
+    assert ">Held-out loss</h2>" in page
     assert any(f"vanilla against seed: {row['word']} ({size}," in said for said in verdict["summary"])
     assert any("it favours arms that train on originals" in note for note in verdict["notes"])
     assert any("1 of 9 (longer than the model's context)" in note for note in verdict["notes"])

@@ -132,21 +132,19 @@ def _failing_as_not_run(files: dict[str, Path | None], as_json: bool) -> Iterato
 
     try:
         yield
-    except SelfDistillError as error:
-        document = failed_document(str(error))
+    except Exception as error:
+        expected = isinstance(error, SelfDistillError)
+        why = str(error) if expected else f"Stopped by an unexpected error: {type(error).__name__}: {first_line(error)}"
+        document = failed_document(why)
+        if not expected:
+            traceback.print_exc()
+            end_log(error)
         with suppress(RecipeError):  # a file that can't be written may be the error itself
             _write(document, files)
-        if not as_json:
+        if expected and not as_json:
             raise
-        show_error(str(error))
-        print_json(document)
-        raise typer.Exit(document["exit_code"]) from None
-    except Exception as error:
-        traceback.print_exc()
-        end_log(error)
-        document = failed_document(f"Stopped by an unexpected error: {type(error).__name__}: {first_line(error)}")
-        with suppress(RecipeError):
-            _write(document, files)
+        if expected:
+            show_error(why)
         if as_json:
             print_json(document)
         raise typer.Exit(document["exit_code"]) from None
@@ -181,15 +179,11 @@ def _write(document: dict[str, Any], files: dict[str, Path | None]) -> list[Path
     from ..reports.gate_files import gate_junit, gate_markdown
     from ..store.rows import write_text
 
-    written = []
-    texts = {
-        "junit": lambda: gate_junit(document),
-        "markdown": lambda: gate_markdown(document),
-    }
+    written, texts = [], {"junit": gate_junit, "markdown": gate_markdown}
     for kind, path in files.items():
         if path:
             try:
-                write_text(path, texts[kind]())
+                write_text(path, texts[kind](document))
             except OSError as error:
                 raise RecipeError(f"{path} can't be written ({error.strerror}); name another file.") from None
             written.append(path)

@@ -63,6 +63,19 @@ def python_asserts(reference: str, text: str, *, run: Runner) -> Grade:
     return Grade("pass", f"passes the reference's asserts{where}")
 
 
+def tested(name: str, function: str | None, tests: str, run: Runner) -> Grade:
+    """Whether the program of a `function` called `name`, None if an answer presents none, passes `tests`, which run in
+    a process of their own. Unjudged if the sandbox fails."""
+    if function is None:
+        return Grade("fail", "no function found", expected=name)
+    ran = run(function, tests)
+    if not ran.started:
+        return Grade("unjudged", ran.reason, found=ran.output[-200:])
+    if ran.ok:
+        return Grade("pass", "passes the tests")
+    return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+
+
 def _joined(text: str) -> str:
     return "\n\n".join(map(textwrap.dedent, python_blocks(text) or []))
 

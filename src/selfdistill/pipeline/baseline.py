@@ -74,17 +74,21 @@ def _named(model: ModelConfig) -> str:
 
 
 def _task(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict[str, Any]:
-    seed = context.runs[context.seed_arm]
-    grading = grade_stage(context, seed, task)
-    grades = experiment.path(grading.output).with_name("grades.jsonl") if grading else None
-    buckets = {row["id"]: row["bucket"] for row in read_lines(grades)} if grades and grades.is_file() else {}
-    answers = read_lines(experiment.path(answer_stage(context, seed, task).output))
-    rows = sorted((row for row in answers), key=lambda row: str(row["id"]))
+    buckets = _buckets(experiment, context, task)
+    answers = read_lines(experiment.path(answer_stage(context, context.runs[context.seed_arm], task).output))
+    rows = sorted(answers, key=lambda row: str(row["id"]))
     return {
         **_plan(experiment, context, task),
         "choosing": choosing_score(experiment, context, task),
         "answers": [{**row, "bucket": buckets.get(row["id"])} for row in rows],
     }
+
+
+def _buckets(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict[str, str]:
+    """The bucket of each of the seed's graded answers to a task."""
+    grading = grade_stage(context, context.runs[context.seed_arm], task)
+    path = experiment.path(grading.output).with_name("grades.jsonl") if grading else None
+    return {row["id"]: row["bucket"] for row in read_lines(path)} if path and path.is_file() else {}
 
 
 def _plan(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict[str, Any]:
@@ -217,13 +221,11 @@ def _check_seed(model: ModelConfig, identity: str, then: Mapping[str, Any]) -> N
 
 def record_regraded(experiment: Experiment, context: Context, content: Mapping[str, Any]) -> None:
     """Adds to the gate's plan how many of the baseline's answers have another grade now than in the file."""
-    design, seed, regraded = read_design(experiment), context.runs[context.seed_arm], 0
+    design, regraded = read_design(experiment), 0
     for name, held in content["tasks"].items():
-        grading = grade_stage(context, seed, context.tasks[name]) if name in context.tasks else None
-        path = experiment.path(grading.output).with_name("grades.jsonl") if grading else None
+        now = _buckets(experiment, context, context.tasks[name]) if name in context.tasks else {}
         before = {row["id"]: row["bucket"] for row in held["answers"]}
-        for row in read_lines(path) if path and path.is_file() else ():
-            regraded += before.get(row["id"]) not in (None, row["bucket"])
+        regraded += sum(before.get(key) not in (None, bucket) for key, bucket in now.items())
     if design:
         write_json(experiment.path(DESIGN), asdict(replace(design, regraded=regraded)))
 

@@ -105,6 +105,11 @@ class Context:
         return self.seed_form is not None
 
     @property
+    def given_arms(self) -> set[str]:
+        """The arms that are checkpoints."""
+        return {run.arm for run in self.runs.values() if run.is_given}
+
+    @property
     def seed_arm(self) -> str:
         return next(run.name for run in self.runs.values() if run.is_seed)
 

@@ -109,12 +109,13 @@ def gate_result(
 ) -> dict[str, Any]:
     """The decision with what it rests on, as in docs/gate.md. The sentences are added by `reports.gate_files`."""
     skills = [pair for role, pair in pairs if role == "other"]
-    rows = {row.task: row for row in comparisons}
+    changes = {row.task: row for row in comparisons}
     margin = context.recipe.evaluate.margin / 100
-    shown = [rows[pair.task] for pair in skills if pair.task in rows]
+    shown = [changes[pair.task] for pair in skills if pair.task in changes]
     kinds = _kinds_of_probes(experiment, context, skills, design)
     run = context.runs_of(CANDIDATE)[0]
-    buckets = {pair.task: _buckets(experiment, run, pair.task) for pair in skills}
+    rows = {name: _graded(experiment, run, name) for name in context.tasks}
+    buckets = {pair.task: Counter(row["bucket"] for row in rows[pair.task]) for pair in skills}
     judged = {pair.task: len(shared_items([*pair.mine, *pair.other])) for pair in skills}
     left_out = {task: left for task, n in judged.items() if (left := buckets[task].total() - n)}
     found = decide(skills, shown, margin, design.looks, design.strict, kinds, bool(left_out))
@@ -138,9 +139,9 @@ def gate_result(
         "unanswered": {task: own["errors"] for task, own in buckets.items() if own["errors"]},
         "left_out": left_out,
         "scores": {pair.task: shared_means(pair) for pair in skills},
-        "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := rows.get(pair.task))],
+        "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := changes.get(pair.task))],
         "same_answers": _same_answers(experiment, context, run),
-        "candidate_endings": _endings(experiment, context, run),
+        "candidate_endings": _endings(rows),
     }
 
 
@@ -157,10 +158,9 @@ def _kinds_of_probes(
     return found
 
 
-def _buckets(experiment: Experiment, run: Run, task: str) -> Counter[str]:
-    """How many items of a task are in each bucket."""
+def _graded(experiment: Experiment, run: Run, task: str) -> list[dict[str, Any]]:
     path = experiment.path("arms", run.name, "evaluate", task, "grades.jsonl")
-    return Counter(row["bucket"] for row in read_lines(path)) if path.is_file() else Counter()
+    return list(read_lines(path)) if path.is_file() else []
 
 
 def _answered(experiment: Experiment, context: Context, run: Run) -> dict[tuple[str, str], dict[str, Any]]:
@@ -180,14 +180,8 @@ def _same_answers(experiment: Experiment, context: Context, run: Run) -> dict[st
     return {"same": sum(own[key]["text"] == seed[key]["text"] for key in both), "of": len(both)}
 
 
-def _endings(experiment: Experiment, context: Context, run: Run) -> dict[str, int]:
-    """How many answers of the candidate end in a loop or in garble or are empty, and how many there are."""
-    counts: dict[str, int] = {"all": 0, "loop": 0, "garbled": 0, "empty": 0}
-    for name in context.tasks:
-        path = experiment.path("arms", run.name, "evaluate", name, "grades.jsonl")
-        for row in read_lines(path) if path.is_file() else ():
-            for end in row.get("ends", ()):
-                counts["all"] += 1
-                if end in counts:
-                    counts[end] += 1
-    return counts
+def _endings(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """How many answers of the candidate end in a loop or in garble or are empty, and how many there are, from its
+    graded rows on each task."""
+    ends = Counter(end for own in rows.values() for row in own for end in row.get("ends", ()))
+    return {"all": ends.total(), **{end: ends[end] for end in ("loop", "garbled", "empty")}}

@@ -61,14 +61,13 @@ def comparison_recipe(
         "gap": False,
     }
     if "server" in model:
-        values["evaluate"]["backend"] = values["rewrite"] = backends_that("needs_server")[0]
-        values["rewrite"] = {"backend": values["rewrite"]}
-    if target:
-        _add_target(values, target)
+        backend = {"backend": backends_that("needs_server")[0]}
+        values["evaluate"] |= backend
+        values["rewrite"] = backend
+    compared = _add_target(values, target) if target else None
     texts = [entry["task"] for entry in values["evaluate"]["tasks"] if _has_text(entry["task"])]
     if texts and candidates:
-        values["shift"] = {"task": values.pop("target", texts[0])}
-    values.pop("target", None)
+        values["shift"] = {"task": compared or texts[0]}
     return make_recipe(values, overrides, source="the command", folder=Path.cwd())
 
 
@@ -77,8 +76,8 @@ def _has_text(task: str) -> bool:
     return task != HELDOUT and get_task(task).harness is None and get_task(task).answers_of is None
 
 
-def _add_target(values: dict[str, Any], target: str) -> None:
-    """Adds the target to the plain values of a recipe, and which task the shift compares."""
+def _add_target(values: dict[str, Any], target: str) -> str | None:
+    """Adds the target to the plain values of a recipe. Returns its name if the shift can compare its answers."""
     tasks = values["evaluate"]["tasks"]
     if Path(target).exists():
         grader, form = guess_grader(target)
@@ -86,8 +85,7 @@ def _add_target(values: dict[str, Any], target: str) -> None:
         tasks.append({"task": HELDOUT, "name": name, "path": target, "format": form})
         values["rewrite"] = {**values.get("rewrite", {}), "grader": grader}
         values["evaluate"]["heldout_loss"] = grader == "facts"
-        values["target"] = name
-        return
+        return name
     if target not in TASKS:
         raise RecipeError(
             f"--target {target} is neither a file nor a task; give a file of rows, or a task that `selfdistill list` "
@@ -97,14 +95,11 @@ def _add_target(values: dict[str, Any], target: str) -> None:
         values["task"] = target
     if all(entry["task"] != target for entry in tasks):
         tasks.append({"task": target})
-    if _has_text(target):
-        values["target"] = target
+    return target if _has_text(target) else None
 
 
 def gate_design(suite: str, size: str, strict: bool, baseline: Path | None, target: str | None) -> Design:
-    """The plan of a gate on a suite. Raises RecipeError if there is no such suite."""
-    if suite not in SUITES:
-        raise RecipeError(f"There is no suite '{suite}'; choose {', '.join(SUITES)}.")
+    """The plan of a gate on a suite that `comparison_recipe` accepts."""
     name = baseline.name if baseline else None
     return Design(suite, SUITES[suite].version, size, strict, baseline=name, target=target and _named(target))
 

@@ -156,9 +156,9 @@ def loss_results(
                 dtypes[arm] = {experiment.counts(stage.name)["dtype"] for stage in stages}
         there = [pair for pair in compared if {*pair[:2]} <= runs.keys()]
         alike = [pair for pair in there if len(dtypes[pair[0]] | dtypes[pair[1]]) == 1]
-        given = {run.arm for run in context.runs.values() if run.is_given}
         pairs = [
-            LossPair(arm, against, runs[arm], runs[against], trained, arm in given) for arm, against, trained in alike
+            LossPair(arm, against, runs[arm], runs[against], trained, arm in context.given_arms)
+            for arm, against, trained in alike
         ]
         if runs:
             arms = {arm: {**mean_loss(own), "dtype": ", ".join(sorted(dtypes[arm]))} for arm, own in runs.items()}

@@ -11,7 +11,7 @@ from ..backends import BACKENDS, answering, answering_class, backend_class
 from ..errors import SelfDistillError
 from ..grading import compares_embeddings
 from ..harness import check_installed
-from ..models.adapter import adapter_folder, base_of, fits
+from ..models.adapter import base_of, fits
 from ..models.embedding import load_encoder
 from ..models.loading import check_model_files, pick_device, weights_problem
 from ..recipe import ModelConfig, Recipe
@@ -102,12 +102,12 @@ def _judge_missing(model: ModelConfig, backend: str) -> Iterator[str]:
 def _checkpoint_needs(context: Context) -> Iterator[str]:
     """A sentence for each checkpoint that is not there, or is an adapter for another model than the seed."""
     for run in context.runs.values():
-        model = context.model_of(run.config)
         if not run.is_given:
             continue
+        model = context.model_of(run.config)
         yield from backend_class(context.backend_of(run)).missing(model)
         try:
-            adapter = None if model.server else context.once(adapter_folder, model)
+            _, adapter = context.given(run.config)
             if adapter and not fits(adapter, context.recipe.model):
                 yield (
                     f"The adapter {model.path} was trained on {base_of(adapter)}, and the seed is "

@@ -63,9 +63,9 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "comparisons": [row.to_json() for row in comparisons],
         "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
         "checkpoints": checkpoints(experiment, context),
-        "items_changed": items_changed(experiment, context, _graded(measured), comparisons),
+        "items_changed": items_changed(experiment, context, _rows_of(measured), comparisons),
         "degeneration": {
-            "tasks": degeneration({task.task.name: task.rows for task in generated}),
+            "tasks": degeneration(_rows_of(generated)),
             "comparisons": [of_degenerate(row).to_json() for row in broken],
         },
         "thinking": _thinking(experiment, context, generated, margin),
@@ -103,8 +103,9 @@ def _counted(experiment: Experiment, name: str) -> Iterator[tuple[str, dict[str,
             yield stage, counts
 
 
-def _graded(measured: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
-    return {task.task.name: task.rows for task in measured}
+def _rows_of(tasks: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
+    """The graded rows of each task, by arm, with a list per run."""
+    return {each.task.name: each.rows for each in tasks}
 
 
 def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float) -> dict[str, Any] | None:
@@ -150,9 +151,7 @@ def _thinking(
             "answer": sampling.max_new_tokens,
             "separate": answering_class(backend, model).limits_traces,
         },
-        **trace_results(
-            {task.task.name: task.rows for task in generated}, _compared(context, arms), margin, _given(context)
-        ),
+        **trace_results(_rows_of(generated), _compared(context, arms), margin, context.given_arms),
     }
 
 
@@ -303,17 +302,11 @@ class _TaskResults:
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
     def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
-        given = _given(context)
         return [
-            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in given)
+            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in context.given_arms)
             for arm, other, both_trained in _compared(context, judged)
             if other in judged
         ]
-
-
-def _given(context: Context) -> set[str]:
-    """The arms that are checkpoints."""
-    return {run.arm for run in context.runs.values() if run.is_given}
 
 
 def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:

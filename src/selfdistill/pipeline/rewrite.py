@@ -155,10 +155,6 @@ def answer_sets(context: Context, arm: ArmConfig) -> list[AnswerSet]:
     return [own_answers(context, off) if kind == "self" else rewrites(context, arm.template, off=off) for kind in kinds]
 
 
-def names_of(sets: Iterable[AnswerSet]) -> set[str]:
-    return {each.name for each in sets}
-
-
 def needs_rewrites(context: Context) -> bool:
     """Whether an arm trains on the recipe's rewrites. Also True if no arm but the seed uses the data: the recipe then
     only rewrites."""
@@ -240,7 +236,8 @@ def _writes_date(model: ModelConfig) -> bool:
 
 def _check_acceptance(experiment: Experiment, context: Context, answers: AnswerSet, counts: dict[str, Any]) -> None:
     least = context.recipe.rewrite.min_accepted
-    using = [arm for arm in context.recipe.arms.values() if answers.name in names_of(answer_sets(context, arm))]
+    arms = context.recipe.arms.values()
+    using = [arm for arm in arms if any(each.name == answers.name for each in answer_sets(context, arm))]
     if using and all(decided(context, arm) == "own" for arm in using):
         return  # the choice among the steps is checked instead
     if counts["rate"] < least and answers.source == "rewrite" and answers.rewriter.sample == 0:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data import OnBad
 from ..grading.functions import complete_function, helpers
+from ..grading.programs import tested
 from ..recipe import DataConfig
 from ..sandbox import Runner
 from ..types import Conversation, Example, Grade, Message, Messages
@@ -47,16 +48,9 @@ def grade(example: Example, text: str, *, run: Runner) -> Grade:
     helper functions, run in a separate process from the program. Unjudged if the sandbox fails."""
     name = example.extra["entry_point"]
     function = complete_function(example.instruction, name, text)
-    if function is None:
-        return Grade("fail", "no function found", expected=name)
     tests = example.extra["test"]
     own = f"{helpers(example.instruction, name, tests)}\n{name} = function_of_the_program({name!r})\n"
-    ran = run(function, f"{own}\n{tests}\n\ncheck({name})\n")
-    if not ran.started:
-        return Grade("unjudged", ran.reason, found=ran.output[-200:])
-    if ran.ok:
-        return Grade("pass", "passes the tests")
-    return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+    return tested(name, function, f"{own}\n{tests}\n\ncheck({name})\n", run)
 
 
 TASK = Task(

@@ -17,6 +17,7 @@ from typing import Any
 from ..data import OnBad
 from ..data.bad_rows import UnusableError
 from ..grading.functions import complete_function
+from ..grading.programs import tested
 from ..recipe import DataConfig
 from ..sandbox import Runner
 from ..types import Conversation, Example, Grade, Message
@@ -75,14 +76,7 @@ def grade(example: Example, text: str, *, run: Runner) -> Grade:
     """Whether the last complete definition of the function passes the tests. Unjudged if the sandbox fails."""
     name = example.extra["name"]
     function = complete_function(f"def {name}(*arguments):", name, text)
-    if function is None:
-        return Grade("fail", "no function found", expected=name)
-    ran = run(function, f"{name} = function_of_the_program({name!r})\n{example.extra['tests']}\n")
-    if not ran.started:
-        return Grade("unjudged", ran.reason, found=ran.output[-200:])
-    if ran.ok:
-        return Grade("pass", "passes the tests")
-    return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+    return tested(name, function, f"{name} = function_of_the_program({name!r})\n{example.extra['tests']}\n", run)
 
 
 TASK = Task(

@@ -20,7 +20,7 @@ from ...backends import backend_class
 from ...data import DataCounts, draw
 from ...errors import RenderError
 from ...models.loading import load_renderer
-from ...recipe import TrainConfig
+from ...recipe import Sampling, TrainConfig
 from ...recipe.budget import Budget
 from ...store.rows import write_json
 from ...training.callback import probes_of
@@ -190,12 +190,12 @@ def _prompts(work: _Work) -> tuple[list[Prompt], list[int]]:
 
 
 def _rewriting(work: _Work, speed: Mapping[str, Any]) -> Range:
-    # The prompt holds the response too.
-    return _range(work, speed, work.answers, work.prompt + work.response, _limit(work), 1)
+    limit = _limit(work, work.context.recipe.rewrite.sampling)
+    return _range(work, speed, work.answers, work.prompt + work.response, limit, 1)  # the prompt holds the response too
 
 
-def _limit(work: _Work) -> int:
-    sampling = work.context.recipe.rewrite.sampling
+def _limit(work: _Work, sampling: Sampling) -> int:
+    """The most tokens of an answer, with its think trace if the seed thinks."""
     return sampling.most_tokens if work.context.thinks else sampling.max_new_tokens
 
 
@@ -205,8 +205,7 @@ def _answering(work: _Work, speed: Mapping[str, Any]) -> Range:
         task = work.context.tasks[name]
         if task.sampling:
             count = min(count, task.entry.n or count) * task.entry.samples * runs
-            limit = task.sampling.most_tokens if work.context.thinks else task.sampling.max_new_tokens
-            low, high = _range(work, speed, count, work.prompt, limit, 0)
+            low, high = _range(work, speed, count, work.prompt, _limit(work, task.sampling), 0)
             least, most = least + low, most + high
     return least + runs * speed["load"], most + runs * speed["load"]
 

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from ...grading.functions import complete_function
+from ...grading.programs import tested
 from ...sandbox import Runner
 from ...types import Example, Grade
 from . import pools
@@ -44,14 +45,7 @@ def grade(example: Example, text: str, *, run: Runner) -> Grade:
     own. Unjudged if the sandbox fails."""
     head, name, tests = (example.extra[key] for key in ("head", "name", "tests"))
     function = complete_function(head, name, text)
-    if function is None:
-        return Grade("fail", "no function found", expected=name)
-    ran = run(function, f"{name} = function_of_the_program({name!r})\n{tests}")
-    if not ran.started:
-        return Grade("unjudged", ran.reason, found=ran.output[-200:])
-    if ran.ok:
-        return Grade("pass", "passes the tests")
-    return Grade("fail", ran.reason, found=ran.output.strip()[-200:] or None)
+    return tested(name, function, f"{name} = function_of_the_program({name!r})\n{tests}", run)
 
 
 def make(rng: Random, step: str) -> ProbeItem:
