@@ -65,7 +65,7 @@ def test_the_same_question_in_another_dress_is_left_out(tmp_path: Path, dress: s
     assert not train & set(held)
     assert len(set(held)) == len(held) == counts.heldout
     assert counts.contaminated == 9 - counts.heldout > 0
-    assert "were left out, because their prompts are trained on" in next(data_notes(counts.to_json()))
+    assert "for data.heldout left out, because their prompts are trained on" in next(data_notes(counts.to_json()))
 
 
 def test_the_system_text_makes_no_other_question(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_the_gap_command_needs_no_experiment(model: Path, data: Path, command: C
     assert f"{everything['token_nll']:.2f} nats, perplexity {everything['perplexity']:.4g}" in out
     assert f"median {everything['median']:.2f}" in out
     assert "1 not scored: longer than the model's context." in out
-    assert f"{everything['quantiles']['0.95']:.2f} at 95%" in out
+    assert f"{everything['quantiles']['0.95']:.2f} at 95 %" in out
     assert "one toy model" in out
     assert "1.25 nats per token for the originals, 0.17 rewritten" in out
     assert sorted(data.parent.iterdir()) == before

@@ -329,9 +329,9 @@ def wrong(bucket: str) -> bool:
 
 
 FILTERS = {
-    "lost:vanilla": ("seed right, vanilla wrong", lambda b: right(b["seed"]) and wrong(b["vanilla"])),
-    "lost:sdft": ("seed right, sdft wrong", lambda b: right(b["seed"]) and wrong(b["sdft"])),
-    "won:sdft": ("seed wrong, sdft right", lambda b: wrong(b["seed"]) and right(b["sdft"])),
+    "lost:vanilla": ("forgotten by vanilla: seed right, vanilla wrong", lambda b: right(b["seed"]) and wrong(b["vanilla"])),
+    "lost:sdft": ("forgotten by sdft: seed right, sdft wrong", lambda b: right(b["seed"]) and wrong(b["sdft"])),
+    "won:sdft": ("learnt by sdft: seed wrong, sdft right", lambda b: wrong(b["seed"]) and right(b["sdft"])),
     "differ:sdft:vanilla": (
         "sdft differs from vanilla",
         lambda b: (right(b["sdft"]) and wrong(b["vanilla"])) or (wrong(b["sdft"]) and right(b["vanilla"])),
@@ -356,7 +356,7 @@ class TestInABrowser:
     @pytest.mark.parametrize("key", FILTERS)
     def test_each_quick_filter_shows_its_items_and_how_many(self, visit: Any, demo: Path, key: str) -> None:
         name, pattern = FILTERS[key]
-        page = visit(demo / "answers.html")
+        page = visit(demo / "answers.html", fragment="#task=gsm8k")
         button = page.locator(f"#filters button[title='{name}']")
         wanted = expected_items(pattern)
         assert wanted
@@ -371,7 +371,7 @@ class TestInABrowser:
         assert shown_items(linked) == wanted
 
     def test_outcomes_reasons_and_search_narrow_each_other(self, visit: Any, demo: Path) -> None:
-        page = visit(demo / "answers.html")
+        page = visit(demo / "answers.html", fragment="#task=gsm8k")
         page.get_by_label("Outcome of vanilla").select_option("truncated")
         cut = expected_items(lambda b: b["vanilla"] == "truncated")
         assert shown_items(page) == cut
@@ -400,7 +400,8 @@ class TestInABrowser:
         assert shown_items(page) == wanted
         page.reload()
         page.evaluate("location.hash = location.hash.replace(/&page=\\d+/, '')")
-        count_becomes(page, f"1–{min(len(wanted), 20)} of {len(wanted)} items: seed right, vanilla wrong, sdft passed")
+        shown = f"1–{min(len(wanted), 20)} of {len(wanted)} items"
+        count_becomes(page, f"{shown}: {FILTERS['lost:vanilla'][0]}, sdft passed")
         assert page.input_value("#task") == "multiarith"
         other = visit(demo / "answers.html", fragment="#task=gone&filter=lost:gone&is:gone=passed&page=-3")
         assert other.text_content("#count") == "1–20 of 60 items"
@@ -413,7 +414,7 @@ class TestInABrowser:
         assert shown_items(found) == expected_items(lambda b: right(b["seed"]) and wrong(b["vanilla"]), task=1)
 
     def test_an_answer_stands_with_its_outcome_reason_and_values(self, visit: Any, demo: Path) -> None:
-        page = visit(demo / "answers.html")
+        page = visit(demo / "answers.html", fragment="#task=gsm8k")
         row = data_of(demo)["tasks"][0]["rows"][0]
         sides = page.locator("#row-1 .side")
         assert sides.count() == 3
@@ -425,7 +426,7 @@ class TestInABrowser:
             assert side.locator("pre").text_content() == f"{arm} answers {row['id']}"
         boxes = [sides.nth(place).bounding_box() for place in range(3)]
         assert len({box["y"] for box in boxes}) == 1
-        phone = visit(demo / "answers.html", 390).locator("#row-1 .side")
+        phone = visit(demo / "answers.html", 390, fragment="#task=gsm8k").locator("#row-1 .side")
         assert len({phone.nth(place).bounding_box()["x"] for place in range(3)}) == 1
 
     def test_a_think_trace_is_folded_away(self, visit: Any, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[dict[str, Pat
     kinds = {Path(name).suffix for name in files}
     assert kinds <= {".py", ".typed", ".yaml", ".json", ".jsonl", ".jinja", ".safetensors", ".css", ".js"}, kinds
     assert {"selfdistill/demo/seed/model.safetensors", "selfdistill/demo/recipe.yaml"} <= set(names)
-    assert path.stat().st_size < 3 << 20
+    assert path.stat().st_size < 5 << 20  # two seed models of about 2 MB each
 
 
 def test_the_sdist_holds_no_stray_files(built: tuple[dict[str, Path], dict[str, Path]]) -> None:

@@ -45,9 +45,9 @@ class Accepted:
         """The settings that the server rejects, sorted, without the second name of an accepted setting."""
         return sorted(self._left_out - {"repeat_penalty"})
 
-    def settings(self, sampling: Sampling, name: str, stop_ids: Collection[int] = ()) -> dict[str, Any]:
-        """Return the sampling part of the request for the row `name`. `stop_ids` are the tokens that end a turn, if
-        they are known."""
+    def settings(self, sampling: Sampling, name: str, limit: int, stop_ids: Collection[int] = ()) -> dict[str, Any]:
+        """Return the sampling part of the request for the row `name`, of at most `limit` new tokens. `stop_ids` are the
+        tokens that end a turn, if they are known."""
         # llama.cpp calls the repetition penalty repeat_penalty. Special tokens are shown, so that the filters see them.
         sent: dict[str, Any] = {**every_setting(sampling), "repeat_penalty": 1.0, "skip_special_tokens": False}
         sent["top_k"] = sent["top_k"] or self._no_top_k
@@ -60,7 +60,7 @@ class Accepted:
             inside |= {"do_sample": sampling.temperature > 0, "typical_p": 1.0, "no_repeat_ngram_size": 0}
             sent["generation_config"] = json.dumps(inside)
         kept = {key: value for key, value in sent.items() if key not in self._left_out or not _dispensable(key, value)}
-        return {self._limit_name: sampling.most_tokens, **kept}
+        return {self._limit_name: limit, **kept}
 
     def adapt(self, body: Mapping[str, Any], response: httpx.Response, reason: str) -> bool:
         """Adapt `settings` to a refusal, and return whether the request is worth sending again.

@@ -55,7 +55,7 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
         ids = renderer.ids(prompt.messages)
     except RenderError as error:
         return failure(prompt.id, str(error))
-    most = sampling.most_tokens if renderer.thinks else sampling.max_new_tokens
+    most = sampling.limit(renderer.thinks)
     room = most if context is None else min(most, context - len(ids))
     if not ids:
         return failure(prompt.id, "the prompt is empty")

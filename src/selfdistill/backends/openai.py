@@ -181,9 +181,9 @@ class OpenAIBackend(Backend):
 
     def _body(self, name: str, asked: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
         stop_ids = self._renderer.stop_ids if self._renderer else ()
-        if self._config.reasoning == "off" or (self._renderer and not self._renderer.thinks):
-            sampling = sampling.model_copy(update={"max_thinking_tokens": None})
-        return {"model": self._config.path, **asked, **self._accepted.settings(sampling, name, stop_ids)}
+        thinks = self._config.reasoning != "off" and (self._renderer is None or self._renderer.thinks)
+        settings = self._accepted.settings(sampling, name, sampling.limit(thinks), stop_ids)
+        return {"model": self._config.path, **asked, **settings}
 
     async def _answer(self, prompt: Prompt, asked: dict[str, Any], sampling: Sampling) -> Completion:
         """Return one prompt's answer. Raises FaultError if the retries are used up, ModelError as `Endpoint.post` does.

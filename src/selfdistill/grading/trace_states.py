@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import Literal
 
 from ..types import Completion
 from .traces import opens_again, split
@@ -11,7 +11,6 @@ from .traces import opens_again, split
 TraceState = Literal["valid", "empty", "missing", "truncated", "unclosed", "nested"]
 """`valid`: a trace that closes and says something. `truncated`: cut off inside the trace. `unclosed`: the model ended
 its turn inside the trace. `nested`: a trace opens inside the trace, so its end is a guess."""
-STATES: tuple[TraceState, ...] = get_args(TraceState)
 
 # Words by which a reasoning model voices doubt and turns back (after arXiv 2603.24472, which counts such tokens).
 _HEDGE = re.compile(

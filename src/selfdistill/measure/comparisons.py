@@ -42,7 +42,7 @@ MOST_RUNS = 10
 ASSUMED_DISAGREEMENT = 0.2
 # The assumed part of a run's disagreement with the seed that differs between runs.
 RUN_NOISE = 1 / 3
-_MOST_ITEMS = 10_000_000
+MOST_ITEMS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def _needed(difference: float, estimate: Estimate, margin: float, undecided: int
     high = low + 1
     while decided(high) < POWER:
         low, high = high, 2 * high
-        if high > _MOST_ITEMS:
+        if high > MOST_ITEMS:
             return None
     while high - low > 1:
         middle = (low + high) // 2

@@ -10,20 +10,18 @@ from typing import Any
 
 from ..grading.endings import DEGENERATE
 from .comparisons import Comparison
-from .scores import GradeRow, Rows
+from .scores import GradeRow, Rows, keyed
 from .stats import RunSpread, Values, mean_interval, run_spread, shared_items, table_of
 
 
 def sound(graded: Iterable[GradeRow]) -> Values:
-    """Return the share of an item's answers that do not degenerate, by the keys of `scores.values`. An item is left out
+    """Return the share of an item's answers that do not degenerate, by the keys of `scores.keyed`. An item is left out
     if all its answers are errors."""
-    seen: Counter[str] = Counter()
     found: dict[tuple[str, int], float] = {}
-    for row in graded:
+    for key, row in keyed(graded, lambda row: row["id"]):
         ends = [end for end in row["ends"] if end != "error"]
         if ends:
-            found[row["id"], seen[row["id"]]] = sum(end not in DEGENERATE for end in ends) / len(ends)
-        seen[row["id"]] += 1
+            found[key] = sum(end not in DEGENERATE for end in ends) / len(ends)
     return found
 
 

@@ -55,9 +55,8 @@ def flips(before: Values, after: Values, choices: Mapping[Any, int] | None = Non
     right = [(before[key] > 0.5, after[key] > 0.5) for key in keys]
     n, known = len(keys), choices or {}
     wrong = [1 - fmean(float(each[side]) for each in right) for side in (0, 1)]
-    guessable = [1 / (known[key] - 1) for key in keys if known.get(key, 0) > 1]
-    chance = wrong[0] * wrong[1] * sum(guessable) / n
     some = [known[key] for key in keys if known.get(key, 0) > 1]
+    chance = wrong[0] * wrong[1] * sum(1 / (each - 1) for each in some) / n
     return Flips(
         n,
         sum(was and not now for was, now in right) / n,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import StageError
 from ..store.rows import RowFile
-from ..types import Example, Rewrite, Thought, content_id, messages_json
+from ..types import Example, Rewrite, content_id, messages_json
 from .likelihood import Scored
 
 GapRow = dict[str, Any]
@@ -32,8 +32,7 @@ def responses(rewrite: Rewrite, model: str) -> list[Example]:
     example = rewrite.example
     texts = [(example.reference, example.thought)]
     if rewrite.source == "rewrite":
-        trace = rewrite.completion.reasoning
-        texts.append((rewrite.response, Thought(trace) if trace else None))
+        texts.append((rewrite.response, rewrite.completion.thought))
     prompt = messages_json(example.prompt)
     return [
         Example(

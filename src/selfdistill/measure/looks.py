@@ -74,6 +74,8 @@ def bounds(level: float, looks: tuple[float, ...]) -> list[float]:
         paid += due
         bound = _solve(points, density, share, step, due)
         found.append(bound)
+        if len(found) == len(looks):
+            break  # what comes after the last look is not asked
         ends = np.linspace(_LOW * sqrt(share), min(bound, _HIGH) * sqrt(share), _GRID)
         weights = np.full(_GRID, ends[1] - ends[0])
         weights[[0, -1]] /= 2  # the trapezoidal rule

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .comparisons import POWER, Comparison, Pair, compare
+from .comparisons import MOST_ITEMS, POWER, Comparison, Pair, compare
 from .looks import adjusted
 from .stats import LEVEL, Estimate, difference_estimate, quantile, shared_items, table_of, wilson
 
@@ -18,7 +18,6 @@ FLOOR, CEILING = 0.10, 0.95
 forget, or its items are so easy that only a large loss would show."""
 PASSED, FORGOT, NOT_RUN, UNDECIDED = 0, 1, 2, 3
 """The exit codes."""
-_MOST_ITEMS = 10_000_000
 
 Information = Literal["informative", "floor", "ceiling"]
 
@@ -155,8 +154,8 @@ def _needed(mean: Estimate, least: float, margin: float) -> int | None:
     item stay."""
     distance = abs(mean.centre + margin)
     factor = quantile(1 - LEVEL / 2, mean.freedom) + quantile(POWER, mean.freedom)
-    needed = mean.n * max(mean.items, least) * (factor / distance) ** 2 if distance else float(_MOST_ITEMS)
-    return None if needed >= _MOST_ITEMS else max(mean.n + 1, round(needed + 0.5))
+    needed = mean.n * max(mean.items, least) * (factor / distance) ** 2 if distance else float(MOST_ITEMS)
+    return None if needed >= MOST_ITEMS else max(mean.n + 1, round(needed + 0.5))
 
 
 def gate(

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from ..generation.resume import LazyBackend, complete, sample_id
 from ..grading.endings import Ending, ending
@@ -18,6 +18,7 @@ from ..tasks import Task
 from ..types import Completion, Example, Grade, Prompt, Report, Score
 from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 
+T = TypeVar("T")
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 GradeRow = dict[str, Any]
@@ -176,15 +177,22 @@ def errors_fail(rows: Iterable[GradeRow]) -> list[GradeRow]:
 
 
 def values(graded: Iterable[Mapping[str, Any]]) -> Values:
-    """The value in [0, 1] of each judged item, by its id and the number of earlier items with this id."""
-    seen: Counter[str] = Counter()
+    """The value in [0, 1] of each judged item, by the keys of `keyed`."""
     found: dict[tuple[str, int], float] = {}
-    for row in graded:
+    for key, row in keyed(graded, lambda row: row["id"]):
         if row["bucket"] in JUDGED:
             value = row["grade"].get("value")
-            found[row["id"], seen[row["id"]]] = float(row["bucket"] == "passed") if value is None else value
-        seen[row["id"]] += 1
+            found[key] = float(row["bucket"] == "passed") if value is None else value
     return found
+
+
+def keyed(rows: Iterable[T], id_of: Callable[[T], str]) -> Iterator[tuple[tuple[str, int], T]]:
+    """Each row with its id and the number of earlier rows of the same id."""
+    seen: Counter[str] = Counter()
+    for row in rows:
+        name = id_of(row)
+        yield (name, seen[name]), row
+        seen[name] += 1
 
 
 def _several_at_once(work: Callable[[Any], GradeRow], items: Iterable[Any]) -> Iterator[GradeRow]:

@@ -15,8 +15,8 @@ from ..store.rows import RowFile
 from ..types import Completion, Example
 from .comparisons import Pair, compare
 from .row_losses import LossPair, compare_losses, mean_loss
-from .scores import GradeRow, Rows, values
-from .stats import RunSpread, Values, mean_interval, run_spread, shared_items, table_of
+from .scores import GradeRow, Rows, keyed, values
+from .stats import Values, mean_interval, shared_items
 
 Compared = Sequence[tuple[str, str, bool]]
 """The pairs to compare: arm, against, and whether both are trained."""
@@ -77,8 +77,7 @@ def _share(runs: Sequence[Values]) -> dict[str, Any]:
     keys = shared_items(runs)
     if not keys:
         return {"n": 0, "value": None, "low": None, "high": None}
-    spread: RunSpread | None = run_spread([table_of(runs, keys)]) if len(runs) > 1 else None
-    low, high, _ = mean_interval(runs, spread)
+    low, high, _ = mean_interval(runs)
     value = fmean(run[key] for run in runs for key in keys)
     return {"n": len(keys), "value": value, "low": min(low, value), "high": max(high, value)}
 
@@ -132,7 +131,7 @@ def _pairs(
                 yield task, arm, other, sides[0], sides[1], trained
 
 
-# ---- the measures of one run, by the keys of `scores.values`
+# ---- the measures of one run, by the keys of `scores.keyed`
 
 
 def valid(graded: Iterable[GradeRow]) -> Values:
@@ -165,9 +164,5 @@ def _measured(trace: Mapping[str, Any], name: str) -> float | None:
 
 
 def _keyed(graded: Iterable[GradeRow]) -> Iterator[tuple[tuple[str, int], GradeRow]]:
-    """The rows with traces, by the item's id and the number of earlier items with this id."""
-    seen: Counter[str] = Counter()
-    for row in graded:
-        if row.get("traces"):
-            yield (row["id"], seen[row["id"]]), row
-        seen[row["id"]] += 1
+    """The rows with traces, by the keys of `scores.keyed`."""
+    return ((key, row) for key, row in keyed(graded, lambda row: row["id"]) if row.get("traces"))

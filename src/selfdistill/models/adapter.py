@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, first_line
 from ..recipe import ModelConfig
+from .hub import ask_hub
 from .source import is_on_hub, model_source
 
 _FILE = "adapter_config.json"
@@ -20,6 +20,7 @@ def adapter_folder(model: ModelConfig) -> str | None:
     source = model_source(model)
     if not is_on_hub(model):
         return source if (Path(source) / _FILE).is_file() else None
+    ask_hub()
     from huggingface_hub import snapshot_download
     from transformers.utils import cached_file
 
@@ -43,7 +44,7 @@ def adapter_folder(model: ModelConfig) -> str | None:
 
 def base_of(adapter: str) -> str | None:
     """The path or hub name of the model that an adapter was trained on, as the adapter states it."""
-    base = _settings(Path(adapter)).get("base_model_name_or_path")
+    base = read_object(Path(adapter) / _FILE).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 
@@ -55,7 +56,7 @@ def fits(adapter: str, seed: ModelConfig) -> bool:
     if base is None:
         return True
     source = model_source(seed)
-    origin = _json(Path(source) / "config.json").get("_name_or_path") if Path(source).is_dir() else None
+    origin = read_object(Path(source) / "config.json").get("_name_or_path") if Path(source).is_dir() else None
     if base in (seed.path, source, origin):
         return True
     folders = Path(base).expanduser(), Path(source).expanduser()
@@ -70,11 +71,8 @@ def _weights(folder: Path) -> list[str]:
     return sorted(file_digests(folder.glob("*.safetensors")))
 
 
-def _settings(folder: Path) -> Mapping[str, Any]:
-    return _json(folder / _FILE)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -64,6 +64,7 @@ class Renderer:
             self.template, self.thinking = self._turned_off()
         names = reasoning_names(self.template) if self.thinks else ()
         self.block = find_think_block(self.template, self.thinking.marks, names) if self.thinks else None
+        self._marks = (*self.thinking.marks, *(self.block.marks if self.block else ()))
         self._turns = ToolTurns(self.template, self._tokens, tokenizer, names, self.block)
         self.has_system_role = self._takes_system_role()
         self._turn = find_answer_turn(self.template, self._tokens, self.thinks)
@@ -202,7 +203,7 @@ class Renderer:
             return [], self._encoded([answer], end)
         thought = thought or Thought(trained=False)
         trace = thought.text.strip()
-        if mark := next((mark for mark in (*self.thinking.marks, *self.block.marks) if mark in trace), None):
+        if mark := next((mark for mark in self._marks if mark in trace), None):
             raise RenderError(f"its think trace holds {mark}, which marks where a trace begins or ends")
         pieces = self.block.pieces(trace)
         if thought.trained:
@@ -212,8 +213,7 @@ class Renderer:
     def _answer(self, prompt: Messages, response: str) -> tuple[Piece, int]:
         """The text of a response as the template writes it, and its end of turn. Raises RenderError if it can't be
         trained."""
-        marks = (*self.thinking.marks, *(self.block.marks if self.block else ()))
-        if mark := next((mark for mark in marks if mark in response), None):
+        if mark := next((mark for mark in self._marks if mark in response), None):
             why = "marks where a think trace begins or ends" if self.thinks else "reasoning is turned off"
             raise RenderError(f"the response holds {mark}, {'which' if self.thinks else 'and'} {why}")
         if tools_of(prompt):

@@ -58,10 +58,10 @@ def disk_use(
         weights, adapters = weights + full * taken.model, adapters + (not full) * taken.model
         checkpoints = max(checkpoints, 0 if run.towards else taken.checkpoints)
     rows = (data / "train.jsonl").stat().st_size * (3 + len(runs))
-    tokens = counts["examples"] * context.recipe.rewrite.sampling.most_tokens
+    tokens = counts["examples"] * context.recipe.rewrite.sampling.limit(thinks=True)
     for name, count in items.items():
         task = context.tasks[name]
-        limit = task.sampling.most_tokens if task.sampling else 0
+        limit = task.sampling.limit(thinks=True) if task.sampling else 0
         tokens += count * limit * task.entry.samples * len(context.runs)
     existing = next(folder for folder in (where.absolute(), *where.absolute().parents) if folder.exists())
     return DiskUse(weights, adapters, checkpoints, rows + tokens * _TOKEN, shutil.disk_usage(existing).free)

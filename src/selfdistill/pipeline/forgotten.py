@@ -3,15 +3,14 @@ items have in common. Reads items, answers and grades."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from ..measure.comparisons import Comparison
 from ..measure.flips import Flips, Trait, flips, forgotten, in_common
-from ..measure.scores import GradeRow, values
+from ..measure.scores import GradeRow, keyed, values
 from ..measure.stats import Values
 from ..store.experiment import Experiment
 from ..store.rows import read_lines
@@ -73,7 +72,7 @@ class _Task:
     def items(self) -> dict[_Key, Example]:
         path = self._experiment.path(items_stage(self._context, self._base).output)
         rows = read_lines(path) if path.is_file() else iter(())
-        return dict(_keyed(map(Example.from_json, rows)))
+        return dict(keyed(map(Example.from_json, rows), lambda item: item.id))
 
     @cached_property
     def choices(self) -> dict[_Key, int]:
@@ -148,11 +147,3 @@ def _kinds(task: str, column: str, values: Mapping[_Key, str]) -> list[Trait]:
 
 def _prompt_length(item: Example) -> int:
     return sum(len(turn.content) for turn in item.prompt)
-
-
-def _keyed(items: Iterable[Example]) -> Iterable[tuple[_Key, Example]]:
-    """Each item with its id and the number of earlier items of the same id, as in `measure.scores.values`."""
-    seen: Counter[str] = Counter()
-    for item in items:
-        yield (item.id, seen[item.id]), item
-        seen[item.id] += 1

@@ -15,7 +15,7 @@ from ..models.loading import load_renderer
 from ..models.renderer import Renderer
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences
-from ..types import Example, Progress, Rewrite, Thought
+from ..types import Example, Progress, Rewrite
 from .context import Context
 from .data import prepare_data, train_examples
 from .reasoning import thought_of
@@ -62,10 +62,10 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
 def _target(renderer: Renderer, rewrite: Rewrite, mask: bool) -> str | None:
     """With `mask` the rewrite without its trace; else a rewrite whose trace can't be trained on gives way to the
     original, as in the steps of `reasoning: own`."""
-    example, source, trace = rewrite.example, "original", rewrite.completion.reasoning
+    example, source = rewrite.example, "original"
     if rewrite.grade.passed and (mask or not rewrite.trace_fault):
         source = "rewrite"
-        example = replace(example, reference=rewrite.response, thought=Thought(trace) if trace else None)
+        example = replace(example, reference=rewrite.response, thought=rewrite.completion.thought)
     example = replace(example, thought=thought_of("mask" if mask else "own", source, example.thought))
     try:
         return marked(renderer, example)

@@ -26,7 +26,7 @@ from ..store.stage import Stage
 from ..tasks import Task, get_task
 from ..training.interpolate import interpolate
 from ..training.sequences import trained_example, trained_row
-from ..types import LOADING, Conversation, Example, Progress, Rewrite, Thought
+from ..types import LOADING, Conversation, Example, Progress, Rewrite
 from .choose import choice_stage
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
@@ -206,8 +206,7 @@ def _responses(conversation: Conversation, choices: RowFile | None, how: Decisio
                 raise ExperimentError(f"{choices.path} lacks the row {example.id}; delete it and run again.")
             rewrite, source = Rewrite.from_json(row), row["source"]
             if rewrite.grade.passed:
-                trace = rewrite.completion.reasoning
-                response, thought = rewrite.response, Thought(trace) if trace else None
+                response, thought = rewrite.response, rewrite.completion.thought
         yield trained_row(example, response, source, thought_of(how, source, thought))
 
 

@@ -185,7 +185,6 @@ class Sampling(Settings):
             values.pop("max_thinking_tokens", None)
         return values
 
-    @property
-    def most_tokens(self) -> int:
-        """The most new tokens of a completion: of its think trace and its answer."""
-        return self.max_new_tokens + (self.max_thinking_tokens or 0)
+    def limit(self, thinks: bool) -> int:
+        """The most new tokens of a completion, with its think trace if the model `thinks`."""
+        return self.max_new_tokens + ((self.max_thinking_tokens or 0) if thinks else 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..models.adapter import base_of, read_object
 from ..models.chat_template import CHAT_TEMPLATES
 from ..models.digests import file_digests
 from ..models.gguf import gguf_file
@@ -39,23 +40,14 @@ def _files_read(folder: Path) -> list[Path]:
         below = (path for path in folder.glob(pattern) if path.is_file())
         files |= {path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
     for index in folder.glob("*.index.json"):
-        shards = _json(index).get("weight_map")
+        shards = read_object(index).get("weight_map")
         for name in {str(shard) for shard in shards.values()} if isinstance(shards, dict) else ():
             with suppress(OSError):  # not a usable file name, so not a shard
                 files |= {folder / name} if (folder / name).is_file() else set()
-    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
-    if isinstance(base, str) and base:
+    if base := base_of(str(folder)):
         with suppress(OSError):  # a hub name, or not a usable path
             files |= {path for path in Path(base).iterdir() if path.suffix in _READ and path.is_file()}
     return sorted(files)
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def file_identity(name: str) -> str:

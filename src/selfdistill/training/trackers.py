@@ -31,11 +31,22 @@ class TrackedRun:
     """A run as trackers name it. `id` is drawn once, so that a resumed training and later scores reach the same run.
     `step` is the optimiser step that scores are filed under."""
 
-    experiment: str
-    name: str
     id: str
     folder: Path
     step: int = 0
+
+    @property
+    def root(self) -> Path:
+        """The folder of the experiment."""
+        return self.folder.parents[1] if self.folder.parent.name == "arms" else self.folder.parent
+
+    @property
+    def experiment(self) -> str:
+        return self.root.name or "experiment"
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
 
 def tracked_run(folder: Path, step: int = 0) -> TrackedRun:
@@ -47,8 +58,7 @@ def tracked_run(folder: Path, step: int = 0) -> TrackedRun:
         noted = {**noted, "id": uuid.uuid4().hex[:16]}
         own.mkdir(parents=True, exist_ok=True)
         write_json(file, noted)
-    experiment = own.parents[1] if own.parent.name == "arms" else own.parent
-    return TrackedRun(experiment.name or "experiment", own.name, noted["id"], own, step)
+    return TrackedRun(noted["id"], own, step)
 
 
 def read_noted(folder: Path) -> dict[str, Any]:
@@ -97,8 +107,7 @@ class TensorBoard:
     def begin(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        root = run.folder.parents[1] if run.folder.parent.name == "arms" else run.folder.parent
-        self._writer = SummaryWriter(log_dir=str(root / "tensorboard" / run.name))
+        self._writer = SummaryWriter(log_dir=str(run.root / "tensorboard" / run.name))
 
     def callback(self) -> Any:
         from transformers.integrations import TensorBoardCallback

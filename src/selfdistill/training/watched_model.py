@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..backends.batches import TokenRow
+from ..backends.prefill import padded
 from ..measure.shift.compared import last_logits
 from ..models.cpu import TRAIN_ATTENTION, attend_on_cpu
 from ..models.renderer import Renderer
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 _FEW = 2**26  # logits of an adapter's seed; a quarter of a GiB as float32
-
 _PART = 1024  # tokens per batch on a CPU
 
 
@@ -44,10 +44,11 @@ class WatchedModel:
     def logits(self, rows: Sequence[TokenRow], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        tuned = last_logits(self.tuned, rows, keep)
+        inputs = padded(rows, self.tuned.device)
+        tuned = last_logits(self.tuned, inputs, keep)
         if rows[0].id not in self.cached and (self.has_seed or not self.started):
             with self.seed():
-                seed = last_logits(self.tuned, rows, keep)
+                seed = last_logits(self.tuned, inputs, keep)
             if not self.has_seed or sum(each.numel() for each in self.cached.values()) + seed.numel() <= _FEW:
                 self.cached |= {row.id: logits.to("cpu", copy=True) for row, logits in zip(rows, seed, strict=True)}
             return seed, tuned

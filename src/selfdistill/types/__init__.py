@@ -179,6 +179,11 @@ class Completion:
     thinking_tokens: int | None = None
 
     @property
+    def thought(self) -> Thought | None:
+        """The think trace to train on, None if there is none."""
+        return Thought(self.reasoning) if self.reasoning else None
+
+    @property
     def cut_off(self) -> bool:
         return self.finish in ("length", "loop")
 

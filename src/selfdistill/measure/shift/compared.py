@@ -57,11 +57,11 @@ class ModelPair(Protocol):
         vocabulary)."""
 
 
-def last_logits(model: Any, rows: Sequence[TokenRow], keep: int) -> torch.Tensor:
-    """A model's logits at the last `keep` positions of each row, of shape (rows, keep, vocabulary)."""
+def last_logits(model: Any, inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], keep: int) -> torch.Tensor:
+    """A model's logits at the last `keep` positions of rows that are `padded`, of shape (rows, keep, vocabulary)."""
     import torch
 
-    tokens, mask, positions = padded(rows, model.device)
+    tokens, mask, positions = inputs
     with torch.inference_mode():
         logits: torch.Tensor = model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, logits_to_keep=keep, use_cache=False
@@ -80,11 +80,12 @@ class BothModels:
 
     def logits(self, rows: Sequence[TokenRow], keep: int) -> tuple[torch.Tensor, torch.Tensor]:
         """See `ModelPair`."""
-        tuned = last_logits(self.tuned, rows, keep)
+        inputs = padded(rows, self.tuned.device)
+        tuned = last_logits(self.tuned, inputs, keep)
         if self.seed is not None:
-            return last_logits(self.seed, rows, keep), tuned
+            return last_logits(self.seed, inputs, keep), tuned
         with self.tuned.disable_adapter():
-            return last_logits(self.tuned, rows, keep), tuned
+            return last_logits(self.tuned, inputs, keep), tuned
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ...backends import backend_class
 from ...data import DataCounts, draw
 from ...errors import RenderError
 from ...models.loading import load_renderer
-from ...recipe import Sampling, TrainConfig
+from ...recipe import TrainConfig
 from ...recipe.budget import Budget
 from ...store.rows import write_json
 from ...training.callback import probes_of
@@ -154,7 +154,7 @@ def _probe_engine(work: _Work, backend: str, found: TimeEstimate) -> Mapping[str
         return None
     model, kind = rewrites(work.context).model, backend_class(backend)
     # As many rows per batch as in a run, although fewer tokens are drawn.
-    rows = max(1, recipe.model.batch_tokens // (max(tokens) + sampling.most_tokens))
+    rows = max(1, recipe.model.batch_tokens // (max(tokens) + sampling.limit(thinks=True)))
     batch = {"batch_tokens": min(rows, len(prompts)) * (max(tokens) + _TOKENS + 1)} if kind.forms_batches else {}
     job = {
         "backend": backend,
@@ -190,13 +190,8 @@ def _prompts(work: _Work) -> tuple[list[Prompt], list[int]]:
 
 
 def _rewriting(work: _Work, speed: Mapping[str, Any]) -> Range:
-    limit = _limit(work, work.context.recipe.rewrite.sampling)
+    limit = work.context.recipe.rewrite.sampling.limit(work.context.thinks)
     return _range(work, speed, work.answers, work.prompt + work.response, limit, 1)  # the prompt holds the response too
-
-
-def _limit(work: _Work, sampling: Sampling) -> int:
-    """The most tokens of an answer, with its think trace if the seed thinks."""
-    return sampling.most_tokens if work.context.thinks else sampling.max_new_tokens
 
 
 def _answering(work: _Work, speed: Mapping[str, Any]) -> Range:
@@ -205,7 +200,8 @@ def _answering(work: _Work, speed: Mapping[str, Any]) -> Range:
         task = work.context.tasks[name]
         if task.sampling:
             count = min(count, task.entry.n or count) * task.entry.samples * runs
-            low, high = _range(work, speed, count, work.prompt, _limit(work, task.sampling), 0)
+            limit = task.sampling.limit(work.context.thinks)
+            low, high = _range(work, speed, count, work.prompt, limit, 0)
             least, most = least + low, most + high
     return least + runs * speed["load"], most + runs * speed["load"]
 

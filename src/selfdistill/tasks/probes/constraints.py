@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ...grading.endings import ends_in_loop
 from ...types import Example, Grade
+from ...types.wording import counted
 
 Rule = tuple[str, Any]
 
@@ -212,10 +213,6 @@ KINDS: dict[str, Kind] = {
         lambda v, text: f"Sure, the answer is {text}",
     ),
 }
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def times(number: int) -> str:

@@ -15,7 +15,7 @@ from ...data import OnBad
 from ...errors import RecipeError
 from ...recipe import DataConfig
 from ...recipe.suites import AUTO, STEPS, SUITES
-from ...types import Conversation, Example, Grade, Message, Messages
+from ...types import Conversation, Grade, Message, Messages
 from .. import Task
 
 CHOOSING, REPORTED = 40, 600
@@ -54,12 +54,12 @@ def ask(text: str) -> Messages:
 
 
 @lru_cache(maxsize=64)
-def draw_items(name: str, make: Make, step: str) -> tuple[ProbeItem, ...]:
-    """The items of a step of the task `name`, each prompt once. The same version of the suite draws the same items on
-    every machine. Raises ValueError if the skill has too few different prompts."""
+def draw_items(name: str, make: Make, step: str, count: int = CHOOSING + REPORTED) -> tuple[ProbeItem, ...]:
+    """The first `count` items of a step of the task `name`, each prompt once. The same version of the suite draws the
+    same items on every machine. Raises ValueError if the skill has too few different prompts."""
     found: dict[Messages, ProbeItem] = {}
     number = 0
-    while len(found) < CHOOSING + REPORTED:
+    while len(found) < count:
         # A seed that is a text is hashed by SHA-512, so every process draws the same numbers.
         item = make(Random(f"{name}/{SUITES['probes'].version}/{step}/{number}"), step)
         found.setdefault(item.prompt, item)
@@ -96,10 +96,6 @@ def _load(name: str, make: Make, source: DataConfig, on_bad: OnBad | None = None
             f"The task '{name}' has no split '{source.split}'; choose {AUTO}, {', '.join(STEPS)}, or a part of one, "
             "such as medium.first or medium.second."
         )
-    for item in draw_items(name, make, step)[_PARTS[part]]:
+    count = CHOOSING if part == "choosing" else CHOOSING + REPORTED
+    for item in draw_items(name, make, step, count)[_PARTS[part]]:
         yield item.conversation(step)
-
-
-def wanted(example: Example, name: str) -> Any:
-    """A value that the grader of an item reads."""
-    return example.extra[name]

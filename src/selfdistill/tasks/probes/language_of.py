@@ -47,7 +47,6 @@ _SCRIPTS = {
 _BY_WORD = {name: frozenset(text.split()) for name, text in _WORDS.items()}
 _SHARED = Counter(word for known in _BY_WORD.values() for word in known)
 _SHARED_SIGNS = Counter(sign for signs in _SIGNS.values() for sign in signs)
-LANGUAGES = (*(name for name in _WORDS if name != "English"), *dict.fromkeys(_SCRIPTS.values()))
 _LEAST_LETTERS, _LEAST_WORDS, _LEAST_SPACED = 5, 4, 3
 
 
