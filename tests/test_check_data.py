@@ -60,7 +60,7 @@ def test_columns_marks_and_reasoning_are_told(tmp_path: Path, command: Command) 
     for done in (command("check", "--no-probe", path), command(*init(tmp_path))):
         assert done.code == 0
         assert "not trained on: id (2 of 2 rows)" in done.said
-        assert "2 assistant turns are context only" in done.said
+        assert "Context only because of their marks: 2 assistant turns" in done.said
         assert "2 assistant turns held reasoning, which was left out" in done.said
     assert "2 to train on with 2 responses" in command("check", "--no-probe", path).said
 

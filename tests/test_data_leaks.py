@@ -168,5 +168,5 @@ def test_a_test_file_is_compared_with_the_training_rows(tmp_path: Path) -> None:
     kept, counts = items(tmp_path / "c", near, "heldout", train=[row(STORY.format(12, 5))])
     assert (kept, counts["near_duplicates"]) == (2, 1)
     (note,) = item_notes("heldout", counts)
-    assert "heldout: 1 items nearly repeat a training row, and are kept. For example, asked: 'A farmer has 30" in note
+    assert "heldout: 1 item kept although close to a training row. For example, asked: 'A farmer has 30" in note
     assert items(tmp_path / "b", test, "multiarith")[1] == {"items": 2, "bad": 0, "trained_on": 1, "left_out": 0}

@@ -204,11 +204,11 @@ def test_rows_left_out_of_an_export_are_counted(experiment: Path) -> None:
     ManifestFile(experiment).write({"stages": {"data": {"counts": counts}}})
     notes = " ".join(export(experiment, "jsonl").notes)
     assert f"3 rows of the data couldn't be used; they are in {experiment / 'data/bad_rows.jsonl'}" in notes
-    assert f"2 rows are held out and not exported; they are in {experiment / 'data/heldout.jsonl'}" in notes
+    assert f"Held out, and not exported: 2 rows, in {experiment / 'data/heldout.jsonl'}" in notes
     assert "1 row drawn for data.heldout left out, because their prompts are trained on" in notes
     assert "1 row of data.heldout nearly repeat a training row, and were left out" in notes
-    assert "7 rows were not drawn (data.n), and are not exported" in notes
-    assert "1 assistant turns are context only" in notes
+    assert "Not drawn (data.n), and not exported: 7 rows" in notes
+    assert "Context only because of their marks: 1 assistant turn" in notes
     assert "4 assistant turns held reasoning" in notes
 
 

@@ -19,6 +19,7 @@ from support.tiny import CHATML, tiny_model, tiny_tokenizer
 from selfdistill import load_recipe, run
 from selfdistill.backends import open_backend
 from selfdistill.data import data_notes, prepare, read_conversations
+from selfdistill.data.export import FORMATS
 from selfdistill.errors import StageError
 from selfdistill.generation.rewriter import Rewriter
 from selfdistill.grading import make_grader
@@ -273,14 +274,16 @@ def with_reasoning(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def test_reasoning_of_a_row_is_trained_on(tmp_path: Path) -> None:
+def test_reasoning_of_a_row_is_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arms = {"seed": {"data": "none"}, "vanilla": {"data": "original"}}
     recipe = recipe_in(tmp_path, rows=with_reasoning(ROWS), arms=arms, evaluate={"tasks": []})
     verdict = run(load_recipe(recipe), tmp_path / "run")
     thoughts = [row["thought"] for row in read_rows(tmp_path / "run/arms/vanilla/data.jsonl")]
     assert {bool(thought["text"]) for thought in thoughts} == {True, False}
     assert all(thought["trained"] == bool(thought["text"]) for thought in thoughts)
-    assert any("hold reasoning, which is trained on as part of" in note for note in verdict["notes"])
+    assert any("with reasoning, which is trained on as part of" in note for note in verdict["notes"])
+    exported = FORMATS["jsonl"](tmp_path / "run", "vanilla", tmp_path / "out").notes
+    assert not any("held reasoning" in said for said in [*exported, *caplog.messages])
 
 
 BROUGHT = Thought("Twice 2.")
@@ -310,7 +313,9 @@ def test_reasoning_of_rows_is_left_out_for_a_model_that_does_not_think(tmp_path:
     tiny_model(tmp_path / "model", chat_template=CHATML, context=1024)
     verdict = run(load_recipe(recipe), tmp_path / "run")
     assert all("thought" not in row for row in read_rows(tmp_path / "run/arms/vanilla/data.jsonl"))
-    assert any("held reasoning, which was left out" in each for each in verdict["notes"])
+    exported = FORMATS["jsonl"](tmp_path / "run", "vanilla", tmp_path / "out").notes
+    for notes in (verdict["notes"], exported):
+        assert any("held reasoning, which was left out" in each for each in notes)
     assert verdict["thinking"] is None
 
 

@@ -97,7 +97,7 @@ def test_trl_trains_the_reasoning_of_a_model_that_thinks(tmp_path: Path) -> None
     directory = experiment(tmp_path, rows, "qwen3")
     exported = export(directory, "trl")
     assert exported.rows == 2
-    assert any("1 rows are left out: their think block is not trained on" in note for note in exported.notes)
+    assert any("Left out: 1 row, since a think block is not trained on" in note for note in exported.notes)
     (_, first), (before, second) = trl_tokens(exported.path, tmp_path / "model", tmp_path / "out")
     render = load_renderer(ModelConfig(path=str(tmp_path / "model")))
     end = "<|im_end|>\n"
@@ -175,7 +175,7 @@ def test_a_trace_that_is_not_trained_on_is_exported_only_where_it_can_be_masked(
     exported = export(directory, "llamafactory")
     assert exported.rows == 2
     assert "One plus one" not in exported.path.read_text(encoding="utf-8")
-    assert any("1 rows are left out: their think trace is not trained on" in note for note in exported.notes)
+    assert any("Left out: 1 row, since a think trace is not trained on" in note for note in exported.notes)
     assert export(directory, "jsonl").rows == 3
 
 

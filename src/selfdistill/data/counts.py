@@ -11,8 +11,8 @@ from ..types.wording import counted
 _REASONING: Mapping[str | None, str] = {
     None: "held reasoning, which was left out: only the answers are trained on and graded",
     "off": "held reasoning, which was left out because model.reasoning is off",
-    "trained": "hold reasoning, which is trained on as part of the original response",
-    "masked": "hold reasoning, which stands before the answer and is not trained on",
+    "trained": "with reasoning, which is trained on as part of the original response",
+    "masked": "with reasoning, which stands before the answer and is not trained on",
 }
 """What happened to the reasoning that rows bring, by the key `reasoning_use` of the counts."""
 
@@ -70,9 +70,9 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
             f"{'were left out' if counts.get('dropped') else kept}.{_pair(counts, 'held out')}"
         )
     if untrained := counts.get("untrained"):
-        yield f"{untrained:,} assistant turns are context only because of their marks: no arm trains on them."
+        yield f"Context only because of their marks: {counted(untrained, 'assistant turn')}, on which no arm trains."
     if reasoning := counts.get("reasoning"):
-        yield f"{reasoning:,} assistant turns {_REASONING[counts.get('reasoning_use')]}."
+        yield f"{counted(reasoning, 'assistant turn')} {_REASONING[counts.get('reasoning_use')]}."
     if markup := counts.get("markup"):
         yield markup_note(markup, counts["markup_example"])
     if marks := counts.get("think_marks"):
@@ -93,13 +93,13 @@ def item_notes(task: str, counts: Mapping[str, Any]) -> Iterator[str]:
     if trained := counts.get("trained_on"):
         done = "and were left out" if counts.get("left_out") else "so its score may be too high; they are kept"
         yield (
-            f"{task}: the prompts of {trained:,} items are trained on (compared without case, spaces, punctuation and "
-            f"system text), {done}."
+            f"{task}: the prompts of {counted(trained, 'item')} are trained on (compared without case, spaces, "
+            f"punctuation and system text), {done}."
         )
     if near := counts.get("near_duplicates"):
-        yield f"{task}: {near:,} items nearly repeat a training row, and are kept.{_pair(counts, 'asked')}"
+        yield f"{task}: {counted(near, 'item')} kept although close to a training row.{_pair(counts, 'asked')}"
     if short := counts.get("short"):
-        yield f"{task}: there are {short:,} items fewer than its n; all of them were asked."
+        yield f"{task}: {counted(short, 'item')} fewer than its n; all of them were asked."
 
 
 def without_examples(counts: Mapping[str, Any]) -> dict[str, Any]:

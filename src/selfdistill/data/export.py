@@ -21,6 +21,7 @@ import yaml
 from ..errors import ExperimentError
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
 from ..types import Example, messages_json
+from ..types.wording import counted
 from .annotations import write_outputs
 from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, tools_column
 from .export_notes import left_out
@@ -66,14 +67,17 @@ Masks = Literal["none", "empty", "all"]
 class _Counted:
     """Passes rows through and counts them. `several`: whether any row has an assistant turn before the last one. Rows
     with a think block that is not trained on are left out and counted as `masked`, if the format's `masks` don't
-    include it. `arguments` are the first row's arguments of the chat template, if any row has some."""
+    include it. `thinks`: whether the rows have think blocks. `arguments` are the first row's arguments of the chat
+    template, if any row has some."""
 
     def __init__(self, rows: Iterator[ChosenRow], masks: Masks) -> None:
         self._rows, self._masks, self.sources, self.several, self.masked = rows, masks, Counter[str](), False, 0
+        self.thinks = False
         self.arguments: Mapping[str, Any] = {}
 
     def __iter__(self) -> Iterator[ChosenRow]:
         for row in self._rows:
+            self.thinks = self.thinks or row.thought is not None
             if row.thought and not row.thought["trained"] and not self._can_mask(row.thought["text"]):
                 self.masked += 1
                 continue
@@ -90,9 +94,9 @@ Export = Callable[[Path, str, Path], Exported]
 
 
 _MASKED: Mapping[Masks, str] = {
-    "none": "{:,} rows are left out: their think block is not trained on, and this format can't say so; export to "
+    "none": "Left out: {}, since a think block is not trained on there, and this format can't say so; export to "
     "jsonl to have them, or to llamafactory if their blocks are empty.",
-    "empty": "{:,} rows are left out: their think trace is not trained on, and this format can leave only empty think "
+    "empty": "Left out: {}, since a think trace is not trained on there, and this format can leave only empty think "
     "blocks out of the loss; export to jsonl to have them.",
 }
 _ARGUMENTS = (
@@ -124,8 +128,8 @@ def _training_data(
             raise ExperimentError(
                 f"{folder} can't be written ({error.strerror}); name another folder with --out."
             ) from error
-        notes = [*left_out(directory), *([to_set] if to_set and rows.several else [])]
-        notes += [_MASKED[masks].format(rows.masked)] if rows.masked else []
+        notes = [*left_out(directory, rows.thinks), *([to_set] if to_set and rows.several else [])]
+        notes += [_MASKED[masks].format(counted(rows.masked, "row"))] if rows.masked else []
         notes += [_ARGUMENTS.format(json.dumps(rows.arguments))] if rows.arguments and not arguments else []
         command = following.format(path=quote(str(path)), folder=quote(str(folder)), name=name)
         return Exported(path, rows.sources.total(), notes, command, dict(rows.sources.most_common()))
@@ -283,8 +287,8 @@ def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
     with RowFile(answers, reading=True) as rows:
         written, left_out = write_outputs(path, examples, rows, f"{directory.resolve().name}-{arm}")
     lost = (
-        f"{left_out:,} items have no answer and are left out; the errors are in {answers}. `selfdistill evaluate` asks "
-        "for the missing answers again."
+        f"Left out: {counted(left_out, 'item')} without an answer; the errors are in {answers}. `selfdistill evaluate` "
+        "asks for the missing answers again."
     )
     return Exported(path, written, [lost] if left_out else [], f"alpaca_eval --model_outputs {quote(str(path))}")
 

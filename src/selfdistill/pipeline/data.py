@@ -17,6 +17,7 @@ from ..store.stage import Stage
 from ..types import Example, Progress
 from ..types.wording import counted
 from .context import Context
+from .reasoning import reasoning_use
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def prepare_data(experiment: Experiment, context: Context, progress: Progress) -
     with experiment.run_stage(stage) as run:
         progress("data", 0, 0)
         run.counts = prepare(context.source, experiment.path("data"), context.task.load, progress).to_json()
-    for note in data_notes(experiment.counts(stage.name), str(experiment.path(BAD_ROWS))):
+    for note in data_notes({**experiment.counts(stage.name), **reasoning_use(context)}, str(experiment.path(BAD_ROWS))):
         _log.warning("%s", note)
 
 
@@ -51,7 +52,7 @@ def train_examples(experiment: Experiment) -> Iterator[Example]:
         yield from conversation.examples()
 
 
-def data_warnings(counts: DataCounts, folder: Path) -> Iterator[str]:
+def data_warnings(context: Context, counts: DataCounts, folder: Path) -> Iterator[str]:
     """Warnings about rows that a run will leave out, and about other properties of the data."""
     if counts.bad:
         first = next(read_lines(folder / "bad_rows.jsonl"))
@@ -59,4 +60,4 @@ def data_warnings(counts: DataCounts, folder: Path) -> Iterator[str]:
             f"{counted(counts.bad, 'row')} can't be used and will be left out, the first is {first['where']}: "
             f"{first['reason']}. A run lists them in data/bad_rows.jsonl."
         )
-    yield from data_notes({**counts.to_json(), "bad": 0})
+    yield from data_notes({**counts.to_json(), **reasoning_use(context), "bad": 0})

@@ -80,7 +80,8 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     out = Path(out)
     if out.exists() and not force:
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
-    look = _look(data)
+    thinking = thinks(model)
+    look = _look(data, thinking)
     guess, tools = _guess_grader(look.examples), any(example.tools for example in look.examples)
     problem = tools_problem(model) if tools else None
     heldout = min(200, look.rows // 10)
@@ -88,7 +89,6 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
     if look.problem:
         line = look.columns or "{question: Problem, answer: Solution}"
         columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
-    thinking = thinks(model)
     slots = {
         "schema": SCHEMA_FILE,
         "model": _scalar(_from(out, model)),
@@ -152,7 +152,7 @@ def check_model_name(model: str) -> None:
     )
 
 
-def _look(data: str) -> _Look:
+def _look(data: str, thinking: bool = False) -> _Look:
     config = DataConfig(path=data, on_bad_row="skip")
     bad: list[BadRow] = []
     try:
@@ -168,10 +168,10 @@ def _look(data: str) -> _Look:
     bad.clear()
     rows = list(islice(read_conversations(config.model_copy(update={"format": name}), bad.append), _LOOK))
     examples = chain.from_iterable(row.examples() for row in rows)
-    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, name)))
+    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, name, thinking)))
 
 
-def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
+def _notes(rows: Sequence[Conversation], form: str, thinking: bool) -> Iterator[str]:
     """Notes on content of the rows that is not shown to the model or not trained on."""
     if unused := unused_sentence(unused_columns(rows), len(rows), form):
         yield unused
@@ -180,6 +180,7 @@ def _notes(rows: Sequence[Conversation], form: str) -> Iterator[str]:
         {
             "untrained": sum(len(row.untrained) for row in rows),
             "reasoning": sum(len(row.reasoning) for row in rows),
+            "reasoning_use": "trained" if thinking else None,
             "markup": len(marks),
             "markup_example": marks[0] if marks else None,
         }

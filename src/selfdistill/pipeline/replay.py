@@ -46,7 +46,7 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
             yield False, too_few_to_replay(arm.replay, source, len(usable), of_arm)
         drawn = np.zeros(counts.train, np.bool_)
         drawn[usable[draw(len(usable), wanted, context.source.seed)]] = True
-        notes = [*data_warnings(counts, path.parent)]
+        notes = [*data_warnings(context, counts, path.parent)]
         items = _held_out_items(context)
         if asked := sum(asks_any(row, items) for row in compress(iter_conversations(path), drawn)):
             notes.append(f"{asked:,} of them ask an item of heldout, so its score may be too high for this arm.")

@@ -145,8 +145,7 @@ def _off_distribution(saved: Saved) -> list[str]:
 
 
 def _shift(shift: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The table of shift: the names of the measures, and their values with intervals for each run. The verdict's notes
-    say why a measure is missing."""
+    """The table of shift: the names of the measures, and their values with intervals for each run."""
     names = measures(shift.values())
     return {
         "metrics": {name: name_of(name) for name in names},

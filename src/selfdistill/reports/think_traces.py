@@ -26,9 +26,9 @@ STATES = {
 }
 """The states of a trace that is not valid."""
 _BLOCKS = {
-    "traces": "{} rows with a think trace that is trained on",
-    "masked": "{} rows after a think block that is present and not trained on",
-    "empty": "{} rows after an empty think block that is trained on",
+    "traces": "{} with a think trace that is trained on",
+    "masked": "{} after a think block that is present and not trained on",
+    "empty": "{} after an empty think block that is trained on",
 }
 _DECISIONS = {
     "own": "own",
@@ -156,7 +156,7 @@ def block_notes(thinking: Mapping[str, Any] | None, baselines: Mapping[str, Json
 def _trained(arm: str, of: Mapping[str, Any]) -> str:
     if of["reasoning"] == "off":
         return f"{arm}, reasoning {_DECISIONS['off']}."
-    blocks = ", ".join(_BLOCKS[kind].format(count(n)) for kind, n in of["blocks"].items())
+    blocks = ", ".join(_BLOCKS[kind].format(counted(n, "row")) for kind, n in of["blocks"].items())
     if not of["steps"] or not of["sources"]:
         return f"{arm}, reasoning {_DECISIONS[of['reasoning']]}: {blocks or 'not trained yet'}."
     first, second, third = (of["sources"].get(name, 0) for name in ("self", "rewrite", "original"))

@@ -18,6 +18,7 @@ from ...models.loading import check_model_files, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
 from ...types import Conversation, Example, Grade, Progress, silent
+from ...types.wording import counted
 from ..beforehand import unfit_rows
 from ..context import Context, make_context
 from ..data import data_warnings
@@ -144,7 +145,7 @@ def _read(context: Context, found: Checked, folder: Path, progress: Progress) ->
         found.add(error)
         return None
     found.plan += data_lines(context, counts, folder)
-    found.warnings += data_warnings(counts, folder)
+    found.warnings += data_warnings(context, counts, folder)
     return counts
 
 
@@ -211,6 +212,6 @@ def _control_tokens(renderer: Renderer, train: Path, found: Checked) -> None:
     marks = [str(renderer.tokenizer.convert_ids_to_tokens(token)) for token in sorted(renderer.stop_ids)]
     if held := marked_rows(train, marks):
         found.warnings.append(
-            f"{held:,} rows hold {' or '.join(marks)} as text, which the tokenizer reads as the end of a turn; take it "
-            "out of the data."
+            f"{counted(held, 'row')} with {' or '.join(marks)} as text, which the tokenizer reads as the end of a "
+            "turn; take it out of the data."
         )
