@@ -53,6 +53,11 @@ _PLEASANTRY = re.compile(
     r"(?:question|doubt|help|clarif))",
     re.IGNORECASE,
 )
+_RETRACTED = re.compile(
+    r"(?:[.!?…]|\n|—|–|^)\W{0,9}(?:no[,.!]? )?(?:wait|scratch that|correction|oops|sorry|my mistake"
+    r"|i made (?:a mistake|an error)|(?:that|this|it)(?:'s| is| was) (?:wrong|not right|incorrect))\b",
+    re.IGNORECASE,
+)
 _AFTERWARDS = re.compile(
     r"\n\W{0,9}(?:check|checking|verification|verify|proof|note|to check|to verify)\b", re.IGNORECASE
 )
@@ -63,8 +68,9 @@ def final_number(reference: str, text: str) -> Grade:
 
     The final number is announced by the last "the answer is", "Answer:", `####` or `\\boxed{}`. Without an
     announcement, it is taken from the last sentence with a number: the result of the sentence's equation, its only bold
-    number, or else its last number. A closing "Let me know if you have 2 questions" is ignored. Two different numbers
-    that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18"), a bound ("more than
+    number, or else its last number. If the text takes its announced answer back ("No wait, it's 20"), what follows
+    counts, unless the answer is boxed. A closing "Let me know if you have 2 questions" is ignored. Two different
+    numbers that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18"), a bound ("more than
     18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
     1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
     compared by math-verify. A reference without a number is unjudged.
@@ -89,6 +95,9 @@ def extract_number(text: str) -> Value | None:
     silent = True
     for said in announced(text):
         silent = False
+        *_, retracted = [None, *_RETRACTED.finditer(said.text)]
+        if retracted and not said.boxed and _has_numeral(said.text[retracted.end() :]):
+            return _concluded(said.text[retracted.end() :])
         sentence = _SENTENCE_END.split(said.text.lstrip(_JUNK), maxsplit=1)[0]
         if said.boxed or _opens(sentence):
             return _opening(said.text if said.boxed else sentence)
