@@ -260,3 +260,10 @@ def test_the_heldout_prompt_is_that_of_a_heldout_row(tmp_path: Path, command: Co
     held = json.loads((tmp_path / "run" / "data" / "heldout.jsonl").read_text())
     assert asked["evaluation of heldout"] == {held["messages"][0]["content"].removesuffix("?")}
     assert asked["rewriting"] != asked["evaluation of heldout"]
+
+
+def test_a_file_for_a_task_that_makes_its_rows_is_refused(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(4)])
+    done = command("check", "--no-probe", path, "task=demo-maths")
+    assert done.code == 2
+    assert "d.jsonl: the package makes the rows of demo-maths itself. Write `path: demo-maths` for them" in done.said

@@ -70,10 +70,10 @@ def final_number(reference: str, text: str) -> Grade:
     announcement, it is taken from the last sentence with a number: the result of the sentence's equation, its only bold
     number, or else its last number. If the text takes its announced answer back ("No wait, it's 20"), what follows
     counts, unless the answer is boxed. A closing "Let me know if you have 2 questions" is ignored. Two different
-    numbers that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18"), a bound ("more than
-    18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is 50); 1,234.50,
-    1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as 2\\sqrt{3} are
-    compared by math-verify. A reference without a number is unjudged.
+    numbers that could both be meant ("18 9", "18 or 20", "±5"), a point (3,4), a negated number ("not 18"), a bound
+    ("more than 18") and an unfinished sum are not an answer. Units, currency and per cent signs are ignored (50% is
+    50); 1,234.50, 1 234.5 and 1.234,50 are the same number; 5 1/4 is 5.25; 1 million is 1000000. Closed forms such as
+    2\\sqrt{3} are compared by math-verify. A reference without a number is unjudged.
     """
     return _compared(extract_number(reference), extract_number(text))
 

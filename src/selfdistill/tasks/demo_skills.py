@@ -18,6 +18,7 @@ from ..data import OnBad
 from ..demo.chats import chats
 from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
+from ..errors import DataError
 from ..grading import make_grader
 from ..grading.calls import same_tool_calls
 from ..grading.endings import unreadable
@@ -32,18 +33,30 @@ _ROWS = {"train": 4000, "dev": 200, "test": 200}
 Grader = Callable[[Example, str], Grade]
 
 
-def _load(skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The rows of a split. None of them is bad."""
+def _load(name: str, skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
+    """The rows of a split. None of them is bad. Raises DataError for another source than the package's own rows."""
+    _own_rows(name, source)
     for row in examples(skill, source.split, _ROWS[source.split]):
         messages = (Message("user", row["prompt"]), Message("assistant", row["response"]))
         yield Conversation(messages, {"answer": row["answer"]})
 
 
-def _load_chats(kinds: tuple[str, ...], source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The chats with tools of a split. None of them is bad."""
+def _load_chats(
+    name: str, kinds: tuple[str, ...], source: DataConfig, on_bad: OnBad | None = None
+) -> Iterator[Conversation]:
+    """The chats with tools of a split. None of them is bad. Raises DataError as `_load` does."""
+    _own_rows(name, source)
     for messages, answer in chats(kinds, source.split, _ROWS[source.split]):
         content, calls = read_reply(answer)
         yield Conversation((*messages, Message("assistant", content, tool_calls=calls)))
+
+
+def _own_rows(name: str, source: DataConfig) -> None:
+    if source.path != name:
+        raise DataError(
+            f"{source.path}: the package makes the rows of {name} itself. Write `path: {name}` for them; for rows of "
+            "your own, leave out the task or name another one."
+        )
 
 
 def _last_words(example: Example, text: str) -> Grade:
@@ -130,7 +143,7 @@ def _task(
         name=name,
         skill=label,
         grade=grade,
-        load=partial(_load, skill),
+        load=partial(_load, name, skill),
         test=DataConfig(path=name, split="test"),
         train=DataConfig(path=name, split="train") if template else None,
         template=template,
@@ -152,7 +165,7 @@ SAFETY_SUFFIX = _task("demo-jailbreak", "safety_suffix", "safety, with suffix", 
 
 def _chat_task(name: str, kinds: tuple[str, ...], label: str, grade: Grader) -> Task:
     test = DataConfig(path=name, split="test")
-    return Task(name=name, skill=label, grade=grade, load=partial(_load_chats, kinds), test=test)
+    return Task(name=name, skill=label, grade=grade, load=partial(_load_chats, name, kinds), test=test)
 
 
 _KINDS = ("call", "call", "first_call", "next_call", "no_call")
