@@ -76,6 +76,7 @@ def load(path: Path, cache: Path) -> list[dict[str, Any]]:
 
 
 def test_trl_trains_on_the_responses_alone(experiment: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
     from selfdistill.demo import SEED
@@ -84,7 +85,9 @@ def test_trl_trains_on_the_responses_alone(experiment: Path, tmp_path: Path) -> 
     assert rows == [{"prompt": row[:-1], "completion": row[-1:]} for row in chosen()]
     settings = SFTConfig(output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", bf16=False, max_length=None)
     short = [row for row in rows if all(turn["content"].isascii() for turn in row["prompt"])]
-    trainer = SFTTrainer(str(SEED), args=settings, train_dataset=Dataset.from_list(short))
+    # With another package installed, transformers may look for an image processor next to the tokenizer.
+    tokenizer = AutoTokenizer.from_pretrained(SEED)
+    trainer = SFTTrainer(str(SEED), args=settings, train_dataset=Dataset.from_list(short), processing_class=tokenizer)
     for row, example in zip(trainer.train_dataset, short, strict=True):
         batch = trainer.data_collator([row])
         trained = batch["input_ids"][batch["labels"] != -100]
