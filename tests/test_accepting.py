@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from selfdistill.grading import make_grader, metric_of
 from selfdistill.grading.facts import facts
 from selfdistill.grading.same_meaning import ask_same, judged, read_reply
-from selfdistill.types import Example, Grade, Message
+from selfdistill.measure.scores import grade
+from selfdistill.tasks import Task
+from selfdistill.types import Completion, Example, Grade, Message
 
 
 def compare(reference: str, text: str, prompt: str = "Tell me.") -> Grade:
@@ -178,3 +180,16 @@ def test_the_judge_is_asked_in_both_orders_and_its_mean_decides() -> None:
 
 def test_the_judge_leaves_a_text_unchecked_until_it_is_asked() -> None:
     assert graded("judge", "a", "b") == Grade("pass", "left to the judge", checked=False)
+
+
+@pytest.mark.parametrize("text", ["It depends.", "Call 555 1234.", "", "<think>\nHm, or"])
+def test_an_item_whose_reference_holds_no_fact_is_unjudged_whatever_is_answered(text: str) -> None:
+    """Such an answer can't pass, so it must not fail either: the arms' scores would be about different items."""
+    task = Task(name="own", skill="target", grade=make_grader("facts"))
+    vague, clear = (
+        Example.of((Message("user", "Why?"),), answer) for answer in ("It depends on you.", "It is 25 m high.")
+    )
+    rows = {item.id: Completion(item.id, text, "stop").to_json() for item in (vague, clear)}
+    first, second = (row["bucket"] for row in grade(task, (vague, clear), rows))
+    assert first == "unjudged"
+    assert second in ("failed", "unanswered")

@@ -15,7 +15,7 @@ from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
 from selfdistill.recipe import make_recipe
 from selfdistill.reports import acceptance_lines
-from selfdistill.reports.kept import kept_sentence, nearly_vanilla
+from selfdistill.reports.kept import doubt, kept_sentence
 from selfdistill.reports.rewrites import browser_page, survey
 from selfdistill.store.experiment import Experiment
 
@@ -62,12 +62,16 @@ def test_accepted_and_unchecked_rewrites_are_counted_apart() -> None:
     assert kept_sentence({"rows": 4, "accepted": 0, "reasons": {}}) == "0 of 4 rewrites were accepted (0.0 %)"
 
 
-def test_few_rewrites_are_nearly_vanilla() -> None:
-    said = nearly_vanilla(counts(44, 0))
+def test_few_rewrites_are_doubt() -> None:
+    said = doubt(counts(44, 0))
     assert said is not None
     assert said.startswith("SDFT trains on the original responses of 89.0 % of the rows, so it is nearly vanilla")
     assert said in acceptance_lines(counts(44, 0))
-    assert nearly_vanilla(counts(60, 60)) is None
+    assert doubt(counts(60, 60)) is None
+    assert doubt(counts(60, 61)) == (
+        "The content of 61 of the 121 rewrites that are trained on was not checked: read some of them before you trust "
+        "the arm."
+    )
 
 
 def test_the_judge_decides_on_the_rewrites_that_pass_and_is_asked_once(model: Path, tmp_path: Path) -> None:

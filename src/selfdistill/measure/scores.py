@@ -6,7 +6,6 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Literal, TypeVar, get_args
 
 from ..generation.resume import LazyBackend, complete, sample_id
@@ -94,9 +93,15 @@ def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> Gr
     else:
         text = answer_of(completion)
         grade = no_final_answer() if text is None else task.grade(item, text)
-        if grade.passed and not grade.checked:
-            grade = replace(grade, outcome="unjudged")  # nothing was compared, so it is not a right answer
+        if not (grade.passed and grade.checked) and not _comparable(task, item):
+            # No answer to this item could pass, so none may fail: the items of all arms stay the same.
+            grade = Grade("unjudged", "nothing to compare in the reference", found=grade.found)
     return grade_row(item.id, bucket(completion, grade), grade, [ending(completion)])
+
+
+def _comparable(task: Task, item: Example) -> bool:
+    """Whether a grader has something to compare an answer with. Programs are: they run the item's own tests."""
+    return "sandbox" in task.needs or task.grade(item, item.reference).checked
 
 
 def no_answer(item_id: str) -> Completion:

@@ -29,12 +29,19 @@ def kept_sentence(acceptance: Mapping[str, Any]) -> str:
     return "; ".join([said, *(f"{count(n)} were {word} ({per_cent(n / rows)})" for word, n in others)])
 
 
-def nearly_vanilla(acceptance: Mapping[str, Any]) -> str | None:
-    """A sentence if so few rewrites are trained on that SDFT is nearly vanilla."""
-    rows, kept = acceptance["rows"], sum(number for _, number in outcomes(acceptance))
-    if not rows or kept >= _FEW * rows:
-        return None
-    return (
-        f"SDFT trains on the original responses of {per_cent(1 - kept / rows)} of the rows, so it is nearly vanilla "
-        "training: look at the reasons before you read a difference between the two."
-    )
+def doubt(acceptance: Mapping[str, Any]) -> str | None:
+    """Why the arms that train on rewrites may not show what rewriting does: few rewrites are trained on, or most of
+    them were not checked. None if neither is so."""
+    rows, unchecked = acceptance["rows"], acceptance.get("unchecked", 0)
+    kept, said = acceptance["accepted"] + unchecked, list[str]()
+    if rows and kept < _FEW * rows:
+        said.append(
+            f"SDFT trains on the original responses of {per_cent(1 - kept / rows)} of the rows, so it is nearly "
+            "vanilla training: look at the reasons before you read a difference between the two."
+        )
+    if unchecked > acceptance["accepted"]:
+        said.append(
+            f"The content of {count(unchecked)} of the {counted(kept, 'rewrite')} that are trained on was not checked: "
+            "read some of them before you trust the arm."
+        )
+    return " ".join(said) or None

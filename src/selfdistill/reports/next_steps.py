@@ -9,11 +9,14 @@ from typing import Any
 from ..recipe.plain_yaml import parse_yaml, plain
 from ..types.wording import counted
 from .findings import Findings, JsonRow
+from .kept import doubt, kept_sentence
 from .loss_sentences import nats
 from .text import during
 
 Command = tuple[str, str]
 """What a command does, and the command."""
+_REWRITES = ("rewrites", 1.0)
+"""The values of arms.NAME.data for SDFT."""
 
 
 def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
@@ -30,7 +33,9 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     sentence = ""
     model = f" Your model: {trained[arm]}." if arm in trained else ""
     if used:
-        sentence = f"{_happened(findings, rows, _kinds(directory))} {_advice(used)}{model}"
+        kinds = _kinds(directory)
+        trust = _trust(verdict["acceptance"]) if kinds.get(used["arm"]) in _REWRITES else ""
+        sentence = f"{_happened(findings, rows, kinds)} {trust}{_advice(used)}{model}"
     elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
         sentence = f"{_only_loss(findings, losses)}{model}"
     return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
@@ -78,9 +83,7 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
     said = list[str]()
     for row in rows:
         kind = kinds.get(row["arm"])
-        data = (
-            "your originals" if kind == "original" else "rewrites" if kind in ("rewrites", 1.0) else "other responses"
-        )
+        data = "your originals" if kind == "original" else "rewrites" if kind in _REWRITES else "other responses"
         lost = len(row["others"].get("forgot", []))
         of = f" of {counted(row['total'], 'other task')}" if not said else f" of {row['total']}"
         said.append(f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}")
@@ -98,6 +101,13 @@ def _only_loss(findings: Findings, losses: list[JsonRow]) -> str:
         f"{findings.seed_arm}: {said}. It does not show what fine-tuning cost, and favours training on originals: name "
         "other tasks in evaluate.tasks, and run the command again."
     )
+
+
+def _trust(acceptance: dict[str, Any] | None) -> str:
+    """What to look at first if few rewrites are trained on, or most of them were not checked."""
+    if not acceptance or not doubt(acceptance):
+        return ""
+    return f"First look at rewrites.html, since {kept_sentence(acceptance)}. "
 
 
 def _advice(used: JsonRow) -> str:

@@ -16,7 +16,7 @@ from .findings import Findings
 from .forgotten_table import forgotten_rows, run_with_answers
 from .gate_files import gate_document
 from .html import render
-from .kept import nearly_vanilla, outcomes
+from .kept import doubt, outcomes
 from .loss_sentences import loss_rows
 from .next_steps import Command, next_steps
 from .rewrites import Survey, browser_page, survey
@@ -112,7 +112,7 @@ def _report(
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],
-        nearly_vanilla=nearly_vanilla(material.acceptance) if material.acceptance else None,
+        doubt=doubt(material.acceptance) if material.acceptance else None,
         off_distribution=_off_distribution(saved),
         shift=_shift({run: saved.shift[run] for run in sorted(saved.shift, key=place)}),
         has_browser=found is not None,

@@ -14,7 +14,7 @@ from ..types.wording import counted, per_cent
 from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .gate_files import checkpoint_notes
-from .kept import kept_sentence, nearly_vanilla
+from .kept import doubt, kept_sentence
 from .loss_sentences import loss_headline, loss_notes, loss_summary
 from .probe_sentences import probe_notes
 from .text import change_size, during, percent, points, scope
@@ -48,7 +48,7 @@ def headline(findings: Findings) -> str:
     runs, sentences = during(findings.runs), list[str]()
     if total := max((row["total"] for row in rows), default=0):
         of = f" of {counted(total, 'other task')}{' so far' if findings.is_partial(arms) else ''}"
-        said = [f"{row['arm']} forgot {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
+        said = [f"{row['arm']} {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
         sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
     for task in dict.fromkeys(change["task"] for row in rows for change in row["targets"]):
         changes = [(row["arm"], change) for row in rows for change in row["targets"] if change["task"] == task]
@@ -60,12 +60,15 @@ def headline(findings: Findings) -> str:
 
 
 def _forgotten(row: JsonRow, of: str) -> str:
-    """How many other tasks an arm forgot, with the mean change, which separates a small loss from a collapse."""
+    """How many other tasks an arm forgot, with the mean change, which separates a small loss from a collapse. If none
+    of the tasks can tell, that is said first."""
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
+    if unclear and unclear == row["total"]:
+        return f"may have forgotten some{of} or none (too few items to tell, {points(row['mean'])} points on average)"
     details = [f"can't tell for {unclear}"] if unclear else []
     if row["mean"] is not None:
         details.append(f"{points(row['mean'])} points on average")
-    return str(count or "none") + of + (f" ({', '.join(details)})" if details else "")
+    return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
 
 
 def _moved(change: JsonRow, margin: float) -> str:
@@ -85,7 +88,7 @@ def summary(verdict: JsonRow) -> list[str]:
     findings, sentences = Findings.of(verdict), []
     if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
         sentences.append(f"{kept_sentence(acceptance)}. The other rows keep their original responses.")
-        sentences += [few] if (few := nearly_vanilla(acceptance)) else []
+        sentences += [few] if (few := doubt(acceptance)) else []
     arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
     for arm in arms:
         changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..types.wording import counted, minus, per_cent
 from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
-from .kept import nearly_vanilla, outcomes
+from .kept import doubt, outcomes
 from .loss_sentences import loss_rows, nats
 from .sentences import shift_missing
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
@@ -246,6 +246,6 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
         lines.append(
             f"Think traces of these that can be trained on: {count(traces['usable'])}; not: {faults or 'none'}"
         )
-    if few := nearly_vanilla(acceptance):
+    if few := doubt(acceptance):
         lines.append(few)
     return "\n".join(lines)
