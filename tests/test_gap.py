@@ -253,9 +253,9 @@ def test_rewriting_says_what_the_gap_is(model: Path, data: Path, tmp_path: Path,
     path.write_text(yaml.safe_dump(recipe_of(model, data)), encoding="utf-8")
     code, out, _ = command("rewrite", path, "--dir", tmp_path / "run")
     counts = json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]["gap"]["counts"]
-    before, after = counts["original"]["token_nll"], counts["chosen"]["token_nll"]
+    before, kept, after = (counts[name]["token_nll"] for name in ("original", "rewritten", "chosen"))
     assert code == 0
     assert (
-        f"gap: under the seed, the originals cost {before:.2f} nats per token, the responses that SDFT trains on "
-        f"{after:.2f}; 1 of the originals not scored (longer than the model's context)"
+        f"gap: under the seed, the originals cost {before:.2f} nats per token, the kept rewrites {kept:.2f}, the "
+        f"responses that SDFT trains on {after:.2f}; 1 of the originals not scored (longer than the model's context)"
     ) in " ".join(out.split())

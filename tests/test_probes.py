@@ -127,10 +127,12 @@ def test_a_suite_is_written_out_in_a_recipe() -> None:
     assert {entry.n for entry in recipe.evaluate.tasks} == {REPORTED, None}
     quick = make_recipe(values, ["evaluate.tasks=[{suite: probes}]"]).evaluate.tasks
     assert [(entry.n, bool(entry.max_new_tokens)) for entry in quick] == [(150, True)] * 12 + [(None, True)]
+    few = make_recipe(values, ["evaluate.tasks=[{suite: probes, n: 5}]"]).evaluate.tasks
+    assert {entry.n for entry in few} == {5}
     for text, message in {
         "{suite: probe}": "there is no suite 'probe'; choose probes, public, demo",
         "{suite: probes, size: huge}": "there is no size 'huge' of a suite; choose quick or full",
-        "{suite: probes, n: 5}": "a suite takes size and without, not n",
+        "{suite: probes, limit: 5}": "a suite takes size, n and without, not limit",
         "{suite: probes, without: [code]}": "the suite 'probes' has no task code to leave out",
     }.items():
         with pytest.raises(RecipeError, match=message):

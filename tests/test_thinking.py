@@ -455,6 +455,17 @@ def test_measures_are_compared_item_by_item() -> None:
     assert found["comparisons"]["accuracy"][0]["n"] == 30
 
 
+def test_runs_of_an_arm_may_have_their_valid_traces_in_different_items() -> None:
+    runs = [
+        graded(states * 20, [True] * 60, 50) for states in (["valid", "missing", "valid"], ["missing", *["valid"] * 2])
+    ]
+    found = trace_results({"maths": {"seed": [graded(["valid"] * 60, [True] * 60, 100)], "vanilla": runs}}, [], 0.05)
+    vanilla = found["tasks"][0]["arms"]["vanilla"]
+    assert vanilla["states"] == {"valid": 80, "missing": 40}
+    assert vanilla["tokens"]["n"] == 20
+    assert 50 <= vanilla["tokens"]["value"] <= 55
+
+
 def test_an_error_has_no_trace() -> None:
     assert trace_row(Completion("a", "", "error", error="x")) == []
 

@@ -42,9 +42,10 @@ class LossPair:
 
 def mean_loss(runs: Sequence[Losses]) -> dict[str, Any]:
     """An arm's mean over the `n` rows that were scored in all its runs, with its 95 % interval (None for fewer than two
-    rows), and how many rows were not scored, by reason. `runs` has each run's mean if there are several."""
+    rows), and how many rows were not scored, by reason. `runs` has each run's mean if there are several. A row may be
+    missing from some runs."""
     keys = _scored(runs)
-    reasons = ((run[key].get("error") for run in runs if run[key]["nll"] is None) for key in runs[0])
+    reasons = ((run[key].get("error") for run in runs if key in run and run[key]["nll"] is None) for key in runs[0])
     unscored = Counter(first or "not scored" for each in reasons for first in list(each)[:1])
     row: dict[str, Any] = {"n": len(keys), "tokens": 0, "unscored": dict(unscored), "value": None}
     if keys:

@@ -8,7 +8,7 @@ template, several draws) have a folder each under rewrite/. Duplicate examples a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from ..store.rows import RowFile, first_occurrences, write_lines
 from ..store.shared import take_over
 from ..store.stage import Stage
 from ..types import Progress, Rewrite, content_id
+from ..types.wording import counted
 from .context import Context
 from .data import data_stage, prepare_data, train_examples
 from .judge_rewrites import apply_judge, ask_judge, threshold_of
@@ -206,9 +207,19 @@ def _make(
                 run.counts = {**_generate(experiment, context, answers, first, cache, progress), **taken}
         with experiment.run_stage(verifying) as run:
             run.counts = _verify(experiment, context, answers, first, progress)
+        _log.warning("%s", _accepted(verifying, run.counts))
     counts = experiment.counts(verifying.name)
     _check_acceptance(experiment, context, answers, counts)
     return counts
+
+
+def _accepted(verifying: Stage, counts: Mapping[str, Any]) -> str:
+    """How many answers of the seed will be trained on, before the training is paid for."""
+    unchecked = f", {counts['unchecked']:,} kept with their content not checked" if counts["unchecked"] else ""
+    return (
+        f"{verifying.name}: {counts['accepted']:,} of {counted(counts['rows'], 'answer')} of the seed accepted"
+        f"{unchecked}; the rows of the rest keep their originals."
+    )
 
 
 def take_over_answers(experiment: Experiment, context: Context, answers: AnswerSet) -> dict[str, Any]:

@@ -74,12 +74,17 @@ SUITES: dict[str, Suite] = {
 
 
 def suite_tasks(
-    name: str, size: str = "quick", steps: Mapping[str, str] | None = None, without: Sequence[str] = ()
+    name: str,
+    size: str = "quick",
+    steps: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+    n: int | None = None,
 ) -> list[dict[str, Any]]:
     """The entries of a suite for `evaluate.tasks`, in a fixed order. `quick` takes the suite's number of items per
-    task, `full` all of them; a quick draw is part of the full one. `steps` fixes the step of probes by task, as in
-    {"probe-json": "easy"}; the others are chosen by the seed's score. The tasks in `without` are left out. Raises
-    ValueError for an unknown name or size, and if a task in `without` is not in the suite."""
+    task, `full` all of them; a quick draw is part of the full one. `n` takes that many in place of the size's. `steps`
+    fixes the step of probes by task, as in {"probe-json": "easy"}; the others are chosen by the seed's score. The tasks
+    in `without` are left out. Raises ValueError for an unknown name or size, and if a task in `without` is not in the
+    suite."""
     if name not in SUITES:
         raise ValueError(f"there is no suite '{name}'; choose {', '.join(SUITES)}")
     if size not in SIZES:
@@ -91,7 +96,9 @@ def suite_tasks(
         entry = dict(task)
         if entry["task"] in without:
             continue
-        if size == "quick" and entry["task"] != "overrefusal":
+        if n is not None:
+            entry["n"] = n
+        elif size == "quick" and entry["task"] != "overrefusal":
             entry["n"] = suite.quick
         if step := (steps or {}).get(entry["task"]):
             entry["split"] = step
@@ -100,8 +107,8 @@ def suite_tasks(
 
 
 def written_out(tasks: Any) -> Any:
-    """`evaluate.tasks` with each `{suite: NAME, size: SIZE, without: [TASK]}` replaced by the suite's entries. Raises
-    ValueError."""
+    """`evaluate.tasks` with each `{suite: NAME, size: SIZE, n: N, without: [TASK]}` replaced by the suite's entries.
+    Raises ValueError."""
     if not isinstance(tasks, list):
         return tasks
     found: list[Any] = []
@@ -109,12 +116,12 @@ def written_out(tasks: Any) -> Any:
         if not isinstance(entry, dict) or "suite" not in entry:
             found.append(entry)
             continue
-        if unknown := entry.keys() - {"suite", "size", "without"}:
+        if unknown := entry.keys() - {"suite", "size", "n", "without"}:
             raise ValueError(
-                f"a suite takes size and without, not {', '.join(sorted(unknown))}; list its tasks instead"
+                f"a suite takes size, n and without, not {', '.join(sorted(unknown))}; list its tasks instead"
             )
         without = entry.get("without") or []
         without = without if isinstance(without, list) else [without]
         size = str(entry.get("size") or "quick")
-        found += suite_tasks(str(entry["suite"]), size, without=[str(task) for task in without])
+        found += suite_tasks(str(entry["suite"]), size, without=[str(task) for task in without], n=entry.get("n"))
     return found

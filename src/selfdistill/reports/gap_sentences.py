@@ -27,11 +27,12 @@ def distribution_lines(counts: Mapping[str, Any]) -> list[str]:
 def gap_sentence(counts: Mapping[str, Any]) -> str:
     """The counts of the stage `gap` in words."""
     original, chosen = counts["original"], counts["chosen"]
-    text = "no response could be scored"
+    text, rewritten = "no response could be scored", counts["rewritten"]
+    rewrites = f"the kept rewrites {rewritten['token_nll']:.2f}, " if rewritten["rows"] else ""
     if original["rows"] and chosen["rows"]:
         text = (
-            f"under the seed, the originals cost {original['token_nll']:.2f} nats per token, the responses that SDFT "
-            f"trains on {chosen['token_nll']:.2f}"
+            f"under the seed, the originals cost {original['token_nll']:.2f} nats per token, {rewrites}the responses "
+            f"that SDFT trains on {chosen['token_nll']:.2f}"
         )
     for name, key in (("originals", "original"), ("rewrites", "rewritten")):
         for reason, number in counts[key]["unscored"].items():

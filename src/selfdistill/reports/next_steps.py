@@ -84,9 +84,12 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
     for row in rows:
         kind = kinds.get(row["arm"])
         data = "your originals" if kind == "original" else "rewrites" if kind in _REWRITES else "other responses"
-        lost = len(row["others"].get("forgot", []))
+        lost, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
+        open_ = f" ({unclear} undecided)" if unclear else ""
         of = f" of {counted(row['total'], 'other task')}" if not said else f" of {row['total']}"
-        said.append(f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}")
+        said.append(
+            f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}{open_}"
+        )
     if not any(row["total"] for row in rows):
         return "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."
     return f"{during(findings.runs).capitalize()}, fine-tuning {'; '.join(said)}."
@@ -114,13 +117,27 @@ def _advice(used: JsonRow) -> str:
     """What to do with the better arm."""
     arm, lost = used["arm"], used["others"].get("forgot", [])
     words = [each["word"] for each in used["targets"]]
+    if words and "gained" not in words and len(lost) > used["total"] / 2:
+        return (
+            f"{arm} did not measurably gain on its target and got worse on {', '.join(lost)}: lower train.lr, or keep "
+            "the seed model."
+        )
+    if words and set(words) == {"can't tell"}:
+        n = min(each["n"] for each in used["targets"])
+        return (
+            f"Whether {arm} gained on its target can't be told from {counted(n, 'item')}: evaluate on more, or train "
+            "it longer or on more rows."
+        )
     if words and "gained" not in words:
         return f"{arm} did not measurably gain on its target: train it longer or on more rows, or keep the seed model."
     if lost and len(lost) == used["total"]:
         return f"{arm} is the better one, and got worse on each of them: lower train.lr, or keep the seed model."
     if lost:
         return f"Use {arm}, and first read its answers to {', '.join(lost)}, which got worse."
-    if unclear := used["others"].get("can't tell", []):
+    unclear = used["others"].get("can't tell", [])
+    if unclear and len(unclear) == used["total"]:
+        return f"Before you use {arm}, evaluate on more items: what it lost on {', '.join(unclear)} is undecided."
+    if unclear:
         return f"Use {arm}; for {', '.join(unclear)} there are too few items to tell what it lost."
     return f"Use {arm}."
 

@@ -48,12 +48,14 @@ Range = tuple[float, float]
 
 @dataclass
 class TimeEstimate:
-    """Lines for the plan, what must be fixed, and what is worth a look. `seconds` and `memory` (GiB) are per stage."""
+    """Lines for the plan, what must be fixed, and what is worth a look. `seconds` and `memory` (GiB) are per stage;
+    `unknown` are the stages without an estimate."""
 
     lines: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, Range] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)
 
 
@@ -100,9 +102,10 @@ def estimate(
     if found.seconds:
         parts = ", ".join(f"{stage} {_minutes(*seconds)}" for stage, seconds in found.seconds.items())
         whole = [sum(bounds) for bounds in zip(*found.seconds.values(), strict=True)]
+        unknown = f" and an unknown time for {' and '.join(found.unknown)}" if found.unknown else ""
         found.lines.append(
-            f"time      about {_minutes(*whole)}: {parts} (from a probe; the least if answers are as long as the "
-            "responses in the data, the most if all run to their limit; without grading, a judge and the shift)"
+            f"time      about {_minutes(*whole)}{unknown}: {parts} (from a probe; the least if answers are as long as "
+            "the responses in the data, the most if all run to their limit; without grading, a judge and the shift)"
         )
     if found.memory:
         held = ", ".join(f"{stage} {gib:.1f} GiB" for stage, gib in found.memory.items())
@@ -128,11 +131,14 @@ def _engines(work: _Work, found: TimeEstimate, told: Progress) -> Mapping[str, M
         kind = backend_class(backend)
         if not kind.has_weights or kind.classifies:
             found.lines.append(f"time      {side} is not estimated: the backend {backend} is not probed")
+            found.unknown.append(side)
             continue
         if backend not in speeds:
             told(f"check, probing {backend}", 0, 0)
             speeds[backend] = _probe_engine(work, backend, found)
-        if speed := speeds[backend]:
+        if not (speed := speeds[backend]):
+            found.unknown.append(side)
+        else:
             found.seconds[side] = _rewriting(work, speed) if side == "rewriting" else _answering(work, speed)
             found.memory[side] = speed["memory"]
             if side == "answering" and (tasks := loss_tasks(work.context)):
@@ -232,7 +238,9 @@ def _trainings(work: _Work, found: TimeEstimate, told: Progress, engine: Mapping
             found.memory[f"training ({settings.method})"] = rate["memory"]
             if settings.budget:
                 budgets.append(_checks(work, settings.budget, steps, rate["tokens_per_second"], engine))
-    if seconds and all(rates.values()):
+    if not all(rates.values()):
+        found.unknown.append("training")
+    elif seconds:
         found.seconds["training"] = seconds, seconds
         if budgets:
             found.seconds["budget"] = sum(low for low, _ in budgets), sum(high for _, high in budgets)

@@ -22,7 +22,7 @@ _NAMES = {
     "cosine": "embedding cosine",
     "kl": "KL, nats per token",
     "kl_target": "KL, target's prompts",
-    "agreement": "same answers",
+    "agreement": "same final answer",
     "length_ratio": "length ratio",
     "relative": "parameter change",
 }
