@@ -329,6 +329,17 @@ def test_other_settings_after_a_preview_are_no_error(
     assert len(asked) == 35
 
 
+def test_other_rows_may_be_drawn_until_work_was_done_on_them(model: Path, tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, model)
+    assert command("preview", path, "--dir", tmp_path / "run").code == 0
+    done = command("rewrite", path, "data.n=20", "--dir", tmp_path / "run")
+    assert done.code == 0, done.said
+    assert len(read_rows(tmp_path / "run/data/train.jsonl")) == 20
+    again = command("rewrite", path, "data.n=10", "--dir", tmp_path / "run")
+    assert again.code == 2
+    assert "made with other settings for data: n (20 → 10)" in again.said
+
+
 @pytest.mark.parametrize("backend", ["hf", "openai"])
 def test_real_engines_preview(tmp_path: Path, command: Command, server: Server, backend: str) -> None:
     url = {"url": server.url, "key_env": "TEST_KEY"}

@@ -31,7 +31,7 @@ def data_stage(context: Context) -> Stage:
         "source": context.identity(source_identity, source),
         **source.deciding("data"),
     }
-    return Stage("data", TRAIN, settings, other_outputs=(HELDOUT_ROWS, BAD_ROWS))
+    return Stage("data", TRAIN, settings, on_change="unread", other_outputs=(HELDOUT_ROWS, BAD_ROWS))
 
 
 def prepare_data(experiment: Experiment, context: Context, progress: Progress) -> None:

@@ -85,7 +85,7 @@ class Experiment:
 
     def _read(self, stage: Stage) -> str | None:
         """A digest of the inputs' files for a stage that reruns on change; None for other stages."""
-        if stage.on_change == "refuse":
+        if stage.on_change != "rerun":
             return None
         records = self.manifest["stages"]
         return content_id([records.get(source.name, {}).get("files") for source in stage.inputs])
@@ -148,6 +148,10 @@ class Experiment:
             if record is None or record["fingerprint"] == stage.fingerprint or stage.on_change == "rerun":
                 continue
             if stage.resumable and "finished" not in record:
+                continue
+            if stage.on_change == "unread" and not any(
+                "finished" in reader and stage.name in reader["inputs"] for reader in records.values()
+            ):
                 continue
             changed = changed_settings(record["settings"], stage.settings)
             # An input that reruns on change will be made again, but this stage has read the old one.

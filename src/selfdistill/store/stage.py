@@ -19,7 +19,7 @@ class Stage:
     that it writes last, `other_outputs` are its other files and folders, all relative to the experiment's directory.
 
     `on_change`: with other settings a finished stage runs again ("rerun", for cheap work), or the run stops with an
-    error ("refuse"). `resumable`: the partial work of an unfinished stage is filed by content, so it stays usable when
+    error ("refuse"; "unread": only once a finished stage has read its files). `resumable`: the partial work of an unfinished stage is filed by content, so it stays usable when
     settings change. Of the files in `row_files` only missing rows are made again; every other file is made as a whole.
     """
 
@@ -27,7 +27,7 @@ class Stage:
     output: str
     settings: Mapping[str, Any]
     inputs: tuple[Stage, ...] = ()
-    on_change: Literal["rerun", "refuse"] = "refuse"
+    on_change: Literal["rerun", "unread", "refuse"] = "refuse"
     resumable: bool = False
     other_outputs: tuple[str, ...] = ()
     row_files: tuple[str, ...] = ()
