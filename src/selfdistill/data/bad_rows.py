@@ -66,8 +66,9 @@ def good_rows(
     if bad and not skip:
         count = f"{'' if bad < _LISTED else 'at least '}{counted(bad, 'row')}"
         raise DataError(
-            f"{config.path}: {count} can't be used:\n{reasons}\nFix the file, or set on_bad_row to skip (in data, in "
-            "replay, or in the task's entry). Bad rows are then set aside and counted."
+            f"{config.path}: {count} can't be used:\n{reasons}\nFix the file, or leave them out: "
+            "data.on_bad_row=skip (for replayed or evaluated rows `on_bad_row: skip` in `replay` or in the task's entry). "
+            "They are then set aside and counted."
         )
     if not good and bad:
         raise DataError(f"{config.path}: none of its {bad} rows can be used; fix them or check data.format.\n{reasons}")
