@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 from collections.abc import Callable
@@ -65,8 +66,17 @@ def test_run_resumes_a_directory_with_its_own_recipe(
 ) -> None:
     assert command("rewrite", "recipe.yaml", "data.n=8", "evaluate.tasks=[]").code == 0
     caplog.set_level(logging.WARNING)
+    shown = command("report", "runs/recipe")
+    left = "Unfinished: 3 of 6 steps done, no arm trained yet. To continue: selfdistill run runs/recipe"
+    assert left in shown.out.splitlines()
+    (document,) = json.loads(command("report", "runs/recipe", "--json").out)["experiments"]
+    assert document["unfinished"] == {"done": 3, "steps": 6, "trained": [], "command": "selfdistill run runs/recipe"}
     assert command("run", "runs/recipe").code == 0
     assert "other settings" not in caplog.text
+    assert "Unfinished" not in command("report", "runs/recipe").out
+    done = command("train", "runs/recipe", "--arm", "sdft", "train.merge=true")
+    assert done.out == "sdft: runs/recipe/arms/sdft/merged\n"
+    assert "The arm seed is not trained" in command("export", "runs/recipe", "--to", "trl", "--arm", "seed").err
     assert "Nothing to do" in command("run", "runs/recipe").out
 
     saved = Path("runs/recipe/recipe.yaml").read_text()
@@ -76,7 +86,7 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "Error: runs/recipe was made with other settings for data: data.n (8 → null).",
         "To go on with the earlier settings: selfdistill run runs/recipe",
         "To use the new settings in a new directory: selfdistill run runs/recipe/recipe.yaml --dir runs/recipe-2 "
-        'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\'',
+        'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\' train.merge=false',
     ]
     done = command("run", "runs/recipe", "rewrite.grader=none")
     assert done.code == 2

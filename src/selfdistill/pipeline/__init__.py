@@ -40,7 +40,7 @@ from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
 from .train import launch_commands, train_runs
-from .whole import report_whole
+from .whole import Unfinished, report_whole, unfinished
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
@@ -191,6 +191,13 @@ def report(experiment: Experiment) -> dict[str, Any]:
         return _report(experiment, context)
 
 
+def unfinished_run(experiment: Experiment) -> Unfinished | None:
+    """How much of the experiment's run is done; None if all of it is, and for a gate, which asks no more than it
+    needs."""
+    with _working(experiment, read_only=True) as (experiment, context):
+        return None if context.looks or read_design(experiment) else unfinished(experiment, context)
+
+
 def _make_responses(
     experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
 ) -> dict[str, Any]:
@@ -293,5 +300,5 @@ def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 __all__ = [
     "evaluate", "gate", "make_baseline", "preview", "regrade", "report", "rewrite", "run", "shift", "train",
-    "train_commands",
+    "train_commands", "unfinished_run",
 ]  # fmt: skip
