@@ -244,7 +244,7 @@ def test_a_second_run_does_nothing_and_a_changed_arm_is_named(
             run(make_recipe(recipe_of(model, rows, arms=changed)), where)
     hygienic = recipe_of(model, rows, arms=arms)
     hygienic["rewrite"] = {**hygienic["rewrite"], "filters": {"min_length_ratio": None, "max_repeats": 3}}
-    with pytest.raises(ExperimentError, match=r"made with other settings for train/\w+: filters.max_repeats \(8 → 3\)"):
+    with pytest.raises(ExperimentError, match=r"settings for train/\w+: rewrite\.filters\.max_repeats \(8 → 3\)"):
         run(make_recipe(hygienic), where)
 
 

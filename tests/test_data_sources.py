@@ -98,6 +98,7 @@ def test_where_names_line_or_index(tmp_path: Path) -> None:
     [
         (b'{"a": 1', "not JSON: "),
         (b"nonsense", "not JSON: Expecting value at column 1"),
+        (b'{"a": "b', "not JSON: Unterminated string starting at column 7"),
         (b'{"a": "\xff"}', "not UTF-8"),
         (b'{"a": "x\xe9", oops', "not UTF-8"),
         (b"[1, 2]", "is not an object"),

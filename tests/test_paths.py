@@ -92,7 +92,7 @@ def test_an_experiment_goes_on_from_another_folder_and_without_its_sources(
     (project / "files" / "rows.jsonl").write_text(ROWS + ROWS)
     done = command("evaluate", project / "runs" / "recipe")
     assert done.code == 2
-    assert "was made with other settings for data: source (rows.jsonl:" in done.said
+    assert "was made with other settings for data: data.path (rows.jsonl:" in done.said
 
 
 def test_a_file_of_the_current_folder_is_taken_with_a_warning(
@@ -140,15 +140,20 @@ def test_changed_settings_name_the_command_that_adds_arms(project: Path, command
     assert command("run", "recipe.yaml", *small, *arms).code == 0
     done = command("run", "recipe.yaml", *small, *arms, "train.lr=0.5")
     assert done.code == 2
-    assert "was made with other settings for train/vanilla: lr (0.0001 → 0.5). To keep it and add an arm" in done.said
-    words = shlex.split(
-        next(line for line in done.err.splitlines() if "--dir" in line and "selfdistill run" in line).partition(
-            "settings: "
-        )[2]
-    )
+    assert "was made with other settings for train/vanilla: train.lr (0.0001 → 0.5)." in done.said
+    first, *commands = (line.partition(": ")[2] for line in done.err.splitlines()[1:])
+    words = shlex.split(first)
+    assert commands == [
+        "selfdistill run runs/recipe",
+        "selfdistill run runs/recipe/recipe.yaml --dir runs/recipe-2 train.lr=0.5",
+    ]
     assert words[-1] == 'arms.vanilla-lr-0_5={"data": "original", "train": {"lr": 0.5}}'
     assert command(*words[1:]).code == 0
     assert Path("runs/recipe/arms/vanilla-lr-0_5/model").is_dir()
     done = command("run", "recipe.yaml", *small, *arms, "data.seed=3")
     assert "add an arm" not in done.said
-    assert "Put them back, or name a new directory with --dir." in done.said
+    assert "data.seed (0 → 3)." in done.said
+    assert done.err.splitlines()[1:] == [
+        "To go on with the earlier settings: selfdistill run runs/recipe",
+        "To use the new settings in a new directory, add --dir.",  # an arm was taken out, too
+    ]

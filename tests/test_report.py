@@ -309,6 +309,7 @@ def test_the_terminal_shows_the_same_figures(demo: Path) -> None:
     assert "↓ forgot" in text
     lines = acceptance_lines(verdict["acceptance"])
     assert lines.startswith("Rewrites accepted: 363 of 400 (90.8 %)")
+    assert "\nRejected: 37 of 400, because\n" in lines
     assert all(reason in lines for reason in verdict["acceptance"]["reasons"])
 
 

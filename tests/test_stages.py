@@ -334,7 +334,8 @@ def test_what_lies_here_is_not_taken_for_a_shipped_recipe_of_its_name(
     monkeypatch.chdir(tmp_path)
     done = command("report", "table1")
     assert (done.code, sorted(os.listdir("."))) == (0, ["rows.jsonl", "runs.yaml", "table1"])
-    for words in (["run"], ["check"], ["reproduce"]):
+    assert "Nothing to do" in command("run", "table1").out
+    for words in (["check"], ["reproduce"]):
         done = command(*words, "table1")
         assert done.code == 2
         assert "table1 is a folder, not a recipe" in done.said
@@ -471,13 +472,12 @@ main()
 def test_ctrl_c_before_the_work_is_no_traceback_either(
     tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text("model: demo\n")
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text("model: demo\n")
     monkeypatch.setattr(where, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    done = command("run", tmp_path / "recipe.yaml", "--dir", tmp_path / "run")
-    assert (done.code, done.err) == (
-        2,
-        "Error: Stopped. Finished work is kept; run the same command again to continue.\n",
-    )
+    done = command("run", "recipe.yaml", "--dir", "my run", "seeds=[0, 1]", "train.lr=8e-3")
+    again = "selfdistill run recipe.yaml --dir 'my run' 'seeds=[0, 1]' train.lr=8e-3"
+    assert (done.code, done.err) == (2, f"Error: Stopped. Finished work is kept. To continue: {again}\n")
 
 
 def test_rewriting_survives_kill_9_byte_for_byte(

@@ -70,6 +70,29 @@ def read(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (directory / "train.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize(("presses", "saved"), [(1, ["checkpoint-2"]), (2, [])])
+def test_ctrl_c_saves_its_step_and_a_second_one_stops_at_once(tmp_path, presses, saved):
+    from selfdistill.recipe import ModelConfig, TrainConfig
+    from selfdistill.training import train
+    from selfdistill.types import Example, Message
+
+    rows = [Example.of((Message("user", f"After {i}?"),), f"After {i} comes {i + 1}.") for i in range(8)]
+    model = ModelConfig(path=str(tiny_model(tmp_path / "model")), device="cpu")
+    settings = TrainConfig(max_steps=4, batch_size=4, micro_batch_size=4, dtype="float32", save_every=100)
+
+    def stop(step, steps, loss):
+        if step == 2:
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, model, settings, tmp_path / "stopped", stop)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    folder = tmp_path / "stopped" / "checkpoints"
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == saved
+    assert train(rows, model, settings, tmp_path / "stopped").resumed_from == (2 if saved else 0)
+
+
 def test_sigterm_in_the_last_step_adds_none(tmp_path):
     """The training ends within an epoch, from which one that is taken up would go on."""
     from selfdistill.recipe import ModelConfig, TrainConfig

@@ -35,10 +35,10 @@ class HubError(SelfDistillError):
 
 
 class InterruptedRunError(SelfDistillError):
-    """The user pressed Ctrl-C."""
+    """The user pressed Ctrl-C; `command` continues."""
 
-    def __init__(self) -> None:
-        super().__init__("Stopped. Finished work is kept; run the same command again to continue.")
+    def __init__(self, command: str) -> None:
+        super().__init__(f"Stopped. Finished work is kept. To continue: {command}")
 
 
 def first_line(error: Exception) -> str:

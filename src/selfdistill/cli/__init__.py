@@ -11,6 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import InterruptedRunError, SelfDistillError, first_line
+from .arguments import typed_command
 from .documents import print_json
 from .gating import baseline, compare, gate
 from .log_file import end_log
@@ -118,12 +119,12 @@ def _call_app(standalone: bool) -> None:
     try:
         code = app(standalone_mode=standalone)
     except KeyboardInterrupt:
-        raise InterruptedRunError from None
+        raise InterruptedRunError(typed_command()) from None
     except SystemExit as stop:
         code = stop.code
         if code != 130:
             raise
     if code == 130:  # Typer's exit code for Ctrl-C
-        raise InterruptedRunError from None
+        raise InterruptedRunError(typed_command()) from None
     if code:
         sys.exit(code)

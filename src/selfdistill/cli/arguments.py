@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from ..store.experiment import Experiment
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")]
+RecipeOrDirectory = Annotated[
+    Path, typer.Argument(metavar="RECIPE|DIR", help="A YAML recipe, or an experiment's directory to resume.")
+]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's directory, or a recipe to start one.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change, for example train.lr=2e-5.")
@@ -22,6 +27,11 @@ Directory = Annotated[
 ]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be repeated.")]
 Model = Annotated[str, typer.Option(help="A model folder, a GGUF file, a hub name such as org/name, or demo.")]
+
+
+def typed_command() -> str:
+    """The command as it was typed, quoted for a shell."""
+    return shlex.join(["selfdistill", *sys.argv[1:]])
 
 
 def default_directory(recipe: Path) -> Path:
@@ -39,8 +49,13 @@ def open_experiment(target: Path, overrides: list[str] | None = None, directory:
     from ..recipe import load_recipe, recipe_file
     from ..store.experiment import Experiment
 
-    if recipe_file(target).is_file():
+    if _is_recipe(recipe_file(target)):
         return Experiment(directory or default_directory(target), load_recipe(target, overrides or []))
     if directory is not None:
         raise ExperimentError(f"{target} is a directory, and --dir goes with a recipe; leave out --dir.")
     return Experiment.open(target, overrides or [])
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether the path names a recipe, also one that is not there."""
+    return path.is_file() or (path.suffix in (".yaml", ".yml") and not path.is_dir())

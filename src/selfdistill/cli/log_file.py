@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import io
 import logging
-import shlex
 import sys
 import traceback
 import warnings
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from .. import __version__
+from .arguments import typed_command
 from .show import err, out, visible
 
 _WIDTH = 160  # columns of a table
@@ -115,7 +115,7 @@ def log_to(directory: Path, begun: str = "manifest.json") -> None:
     directory."""
     end_log()
     log = LogFile(directory / "log.txt", directory / begun)
-    log.write(f"selfdistill {__version__}: {shlex.join(['selfdistill', *sys.argv[1:]])}")
+    log.write(f"selfdistill {__version__}: {typed_command()}")
     out.copy = err.copy = log.render
     _opened.append((log, _Warnings(log)))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InterruptedRunError
 from ..types import WHOLE
+from .arguments import typed_command
 from .show import err
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def show_progress() -> Iterator[Display]:
             finally:
                 shown.end()
     except KeyboardInterrupt:
-        raise InterruptedRunError from None
+        raise InterruptedRunError(typed_command()) from None
 
 
 class _Pace:

@@ -10,7 +10,16 @@ import typer
 
 from ..errors import RecipeError
 from ..types import WHOLE
-from .arguments import Arms, Directory, Overrides, RecipePath, Target, default_directory, open_experiment, saved_verdict
+from .arguments import (
+    Arms,
+    Directory,
+    Overrides,
+    RecipeOrDirectory,
+    Target,
+    default_directory,
+    open_experiment,
+    saved_verdict,
+)
 from .documents import Json, only_json, print_json
 from .log_file import log_to
 from .progress import show_progress
@@ -63,17 +72,20 @@ def demo(
     _show_run(verdict, where, changed=progress.worked or before != saved_verdict(where))
 
 
-def run(recipe: RecipePath, overrides: Overrides = None, directory: Directory = None, as_json: Json = False) -> None:
-    """Rewrite, verify, train, evaluate and report; skips finished work and resumes after an interruption."""
+def run(
+    target: RecipeOrDirectory, overrides: Overrides = None, directory: Directory = None, as_json: Json = False
+) -> None:
+    """Rewrite, verify, train, evaluate and report; skips finished work. Resumes a directory with its own recipe."""
     from .. import pipeline
-    from ..recipe import load_recipe
     from ..reports.run_result import result_of
 
-    where = directory or default_directory(recipe)
+    with only_json(as_json):
+        experiment = open_experiment(target, overrides, directory)
+    where = experiment.directory
     log_to(where)
     before = saved_verdict(where)
     with only_json(as_json), show_progress() as progress:
-        verdict = pipeline.run(load_recipe(recipe, overrides or []), where, progress)
+        verdict = pipeline.run(experiment.recipe, where, progress)
     changed = progress.worked or before != saved_verdict(where)
     if as_json:
         print_json({"changed": changed, **result_of(verdict, where).to_json()})

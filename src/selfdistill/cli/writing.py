@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -37,16 +39,20 @@ def report(
         name = experiment.directory.resolve().name
         folder = figures / name if figures and len(experiments) > 1 else figures
         with only_json(as_json):
-            verdict = pipeline.report(experiment)
+            verdict, left = pipeline.report(experiment), pipeline.unfinished_run(experiment)
             written = write_figures(experiment.directory, folder) if folder else []
         own = result_of(verdict, experiment.directory)
-        documents.append({**own.to_json(), "figures": [str(path) for path in written]})
+        resume = shlex.join(["selfdistill", "run", str(experiment.directory)])
+        unfinished = {**asdict(left), "command": resume} if left else None
+        documents.append({**own.to_json(), "unfinished": unfinished, "figures": [str(path) for path in written]})
         if as_json:
             continue
         if len(experiments) == 1:
             show_verdict(verdict, experiment.directory)
         else:
             say(f"Report: {own.report}")
+        if left:
+            say(f"{left} To continue: {resume}")
         if folder:
             say(f"{len(written)} files of figures: {folder}")
     compared = None

@@ -66,8 +66,9 @@ def good_rows(
     if bad and not skip:
         count = f"{'' if bad < _LISTED else 'at least '}{counted(bad, 'row')}"
         raise DataError(
-            f"{config.path}: {count} can't be used:\n{reasons}\nFix the file, or set on_bad_row to skip (in data, in "
-            "replay, or in the task's entry). Bad rows are then set aside and counted."
+            f"{config.path}: {count} can't be used:\n{reasons}\nFix the file, or leave these "
+            "rows out, counted and set aside, with data.on_bad_row=skip (replayed rows and tasks: `on_bad_row: skip` "
+            "in `replay` or the task's entry)."
         )
     if not good and bad:
         raise DataError(f"{config.path}: none of its {bad} rows can be used; fix them or check data.format.\n{reasons}")

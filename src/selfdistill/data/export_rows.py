@@ -86,6 +86,8 @@ def _stored(directory: Path, arm: str) -> Iterator[ChosenRow]:
         )
     if arm != "sdft":
         _check_arm(directory, arm)
+        if _is_untrained(directory, arm):
+            raise ExperimentError(f"The arm {arm} is not trained, so it has no training data; export another arm.")
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
     if not _all_rewrites(directory):
         raise ExperimentError(
@@ -104,6 +106,12 @@ def _check_arm(directory: Path, name: str) -> None:
         known = {*recipe.arms, *made}
         if name.partition("@")[0] not in known and not recipe.sweep:
             raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
+
+
+def _is_untrained(directory: Path, name: str) -> bool:
+    """Whether the arm is the seed, or another model that is not trained on data here."""
+    arm = recipe.arms.get(name.partition("@")[0]) if (recipe := _recipe(directory)) else None
+    return arm is not None and not arm.trained
 
 
 def _recipe(directory: Path) -> Recipe | None:

@@ -215,5 +215,5 @@ def _is_utf8(text: str) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"not JSON: {error.msg}"
+        return f"not JSON: {error.msg.removesuffix(' at')}"
     return "is nested too deeply" if isinstance(error, RecursionError) else str(error)

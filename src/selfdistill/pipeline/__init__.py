@@ -24,7 +24,7 @@ from ..store.experiment import Experiment
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
-from .arm_instead import stop_if_changed
+from .arm_instead import stop_if_changed, warn_of_changes
 from .baseline import baseline_of, choosing_scores, record_regraded, take_answers
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
@@ -35,12 +35,12 @@ from .gap import measure_gap
 from .gate import Design, ask_in_looks, read_design
 from .heldout_loss import measure_losses
 from .needs import with_known_backends
-from .preview import Previewed, preview_rows
+from .preview import PREVIEWED, Previewed, preview_rows
 from .rewrite import check_templates, rewrite_data
 from .shift import shift_runs
 from .stages import stages_of
 from .train import launch_commands, train_runs
-from .whole import report_whole
+from .whole import Unfinished, report_whole, unfinished
 
 
 def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
 def preview(experiment: Experiment, n: int = 5, progress: Progress = silent) -> list[Previewed]:
     """Rewrites the first `n` different training rows and grades them. Returns each rewrite with the text to train on; a
     later run in the directory uses the rewrites."""
-    with _working(experiment) as (_, context):
+    with _working(experiment, previewing=True) as (_, context):
         _check_sandbox(context)
         return preview_rows(experiment, context, n, progress)
 
@@ -84,7 +84,7 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
 
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
-    Returns the model folder of each of their runs by name."""
+    Returns the folder of each of their runs' weights by name: `merged` with train.merge, else `model`."""
     with _working(experiment, arms) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
@@ -93,8 +93,14 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
         _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, runs, progress)
-        folders = {run.name: experiment.path("arms", run.name, "model") for run in runs}
+        folders = {run.name: _weights(experiment.path("arms", run.name), run) for run in runs}
         return {name: folder for name, folder in folders.items() if folder.is_dir()}
+
+
+def _weights(folder: Path, run: Run) -> Path:
+    """The folder of a run's weights."""
+    merged = folder / "merged"
+    return merged if run.train.merge and merged.is_dir() else folder / "model"
 
 
 def train_commands(
@@ -185,6 +191,13 @@ def report(experiment: Experiment) -> dict[str, Any]:
         return _report(experiment, context)
 
 
+def unfinished_run(experiment: Experiment) -> Unfinished | None:
+    """How much of the experiment's run is done; None if all of it is, and for a gate, which asks no more than it
+    needs."""
+    with _working(experiment, read_only=True) as (experiment, context):
+        return None if context.looks or read_design(experiment) else unfinished(experiment, context)
+
+
 def _make_responses(
     experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
 ) -> dict[str, Any]:
@@ -214,10 +227,12 @@ def _working(
     arms: Sequence[str] = (),
     read_only: bool = False,
     seed_form: Mapping[str, str | None] | None = None,
+    previewing: bool = False,
 ) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
     memory into sentences. With `read_only` nothing is compared: finished stages count as finished. The names of `arms`
-    are checked before anything else. `seed_form` is that of `Context`."""
+    are checked before anything else. `seed_form` is that of `Context`. With `previewing` only the settings of data and
+    rewrites are compared, and the recipe of a run that has begun is kept."""
     if arms:
         _runs_named(make_context(experiment.recipe), arms)
     recipe = with_known_backends(experiment.recipe, experiment.manifest) if read_only else experiment.recipe
@@ -230,14 +245,17 @@ def _working(
     context = replace(context, seed_form=seed_form, looks=design.looks if design else ())
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
+    compared = [stage for stage in stages if not previewing or stage.name in PREVIEWED]
     if read_only and not experiment.manifest["stages"]:
         raise ExperimentError(
             f"{experiment.directory} holds nothing to report yet; start with `selfdistill run RECIPE`."
         )
     with experiment.locked():
         try:
-            stop_if_changed(experiment, context, stages)
-            experiment.begin()
+            stop_if_changed(experiment, context, compared)
+            if not (read_only or previewing):
+                warn_of_changes(experiment)
+            experiment.begin(keep_recipe=previewing and not experiment.manifest["stages"].keys() <= PREVIEWED)
             experiment.record_commits(commits)
             experiment.record_sources(context.sources)
             if not all(map(experiment.finished, stages)):
@@ -282,5 +300,5 @@ def _report(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 __all__ = [
     "evaluate", "gate", "make_baseline", "preview", "regrade", "report", "rewrite", "run", "shift", "train",
-    "train_commands",
+    "train_commands", "unfinished_run",
 ]  # fmt: skip

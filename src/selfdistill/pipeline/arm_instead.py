@@ -1,21 +1,57 @@
-"""Stops a run whose settings differ from those of finished, expensive work, with the command that keeps this work and
-adds arms with the new settings."""
+"""What changed since the last command in a directory. Names every changed setting before work goes on, and stops a run
+whose settings differ from those of finished, expensive work, with commands that keep this work."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import count
+from pathlib import Path
 from typing import Any
 
-from ..errors import ExperimentError
-from ..recipe import TrainConfig
+from ..errors import ExperimentError, RecipeError
+from ..recipe import Recipe, TrainConfig
+from ..recipe.changes import changed_keys, overrides_to, shown_changes
+from ..recipe.keys import recipe_keys
 from ..recipe.sweep import file_name
 from ..store.experiment import Experiment
 from ..store.stage import Stage
 from .context import Context
 
 _Changed = Mapping[str, tuple[Any, Any]]
+_log = logging.getLogger(__name__)
+# Settings of a stage that have another name in the recipe. `model` in the settings is the digest of the weights.
+_KEYS = {"grader": "rewrite.grader", "source": "data.path", "model": "model.path", "embedding": "shift.embedding"}
+# The sections in which a stage's settings are looked for, the first that has the key.
+_SECTIONS = {
+    "data": ("data",), "rewrite": ("rewrite", "model"), "train": ("train", "arms.*", "rewrite", "model"),
+    "answer": ("evaluate", "evaluate.tasks.*", "model"), "step": ("evaluate", "evaluate.tasks.*", "model"),
+}  # fmt: skip
+
+
+def warn_of_changes(experiment: Experiment) -> None:
+    """Warns of every setting that differs from the recipe in the directory, which the present recipe will replace."""
+    before = _saved_recipe(experiment)
+    changes = changed_keys(before, experiment.recipe) if before else {}
+    if before is None or not changes:
+        return
+    words = overrides_to(experiment.recipe, before)
+    back = shlex.join(["selfdistill", "run", str(experiment.directory), *(words or [])])
+    advice = f"\nTo go back to the earlier settings: {back}" if words and not experiment.recipe.evaluates_only else ""
+    _log.warning(
+        "%s goes on with other settings than before: %s.%s", experiment.directory, shown_changes(changes), advice
+    )
+
+
+def _saved_recipe(experiment: Experiment) -> Recipe | None:
+    """The recipe of the last command in the directory; None if there is none that can be read."""
+    try:
+        return Experiment.open(experiment.directory).recipe
+    except (ExperimentError, RecipeError):
+        return None
 
 
 def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[Stage]) -> None:
@@ -24,17 +60,61 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
     if not found:
         return
     stage, changed = found[0]
-    keys = ", ".join(f"{key} ({old} → {new})" for key, (old, new) in changed.items())
-    directory, arms = experiment.directory, _arms(context, found)
-    instead = ""
+    before = _saved_recipe(experiment)
+    real = changed_keys(before, experiment.recipe) if before else {}
+    named = ((_recipe_key(context, stage, key), values) for key, values in changed.items())
+    said = shown_changes({key: real.get(key, values) for key, values in named})
+    lines = [f"{experiment.directory} was made with other settings for {stage.name}: {said}."]
+    raise ExperimentError("\n".join([*lines, *_ways_on(experiment, _arms(context, found))]))
+
+
+def _ways_on(experiment: Experiment, arms: Sequence[str]) -> Iterator[str]:
+    """What to do, with commands to copy."""
+    directory, before = experiment.directory, _saved_recipe(experiment)
+    run = ["selfdistill", "run"]
+    own = [*run, str(experiment.path("recipe.yaml")), "--dir"]
     if arms:
-        recipe = str(experiment.path("recipe.yaml"))
-        command = shlex.join(["selfdistill", "run", recipe, "--dir", str(directory), *arms])
-        instead = f"To keep it and add {'an arm' if len(arms) == 1 else 'arms'} with the new settings: {command}\n"
-    raise ExperimentError(
-        f"{directory} was made with other settings for {stage.name}: {keys}. {instead}"
-        "Put them back, or name a new directory with --dir."
-    )
+        added = "an arm" if len(arms) == 1 else "arms"
+        yield f"To keep it and add {added} with the new settings: {shlex.join([*own, str(directory), *arms])}"
+    if before is None or experiment.recipe.evaluates_only:
+        yield "Put them back, or name a new directory with --dir."
+        return
+    words, same = overrides_to(before, experiment.recipe), not changed_keys(before, experiment.recipe)
+    back = f"To go on with the earlier settings: {shlex.join([*run, str(directory)])}"
+    yield "A file or model changed: put it back, or use a new directory." if same else back
+    new = "To use the new settings in a new directory"
+    yield f"{new}: {shlex.join([*own, str(_free(directory)), *words])}" if words is not None else f"{new}, add --dir."
+
+
+def _free(directory: Path) -> Path:
+    """A directory next to this one that does not exist yet."""
+    numbered = (directory.with_name(f"{directory.resolve().name}-{number}") for number in count(2))
+    return next(path for path in numbered if not path.exists())
+
+
+def _recipe_key(context: Context, stage: Stage, key: str) -> str:
+    """The recipe's key for a setting of a stage: `train.lr` for `lr` of a training."""
+    kind, run = [*stage.name.split("/"), ""][:2]
+    first = key.partition(".")[0]
+    arm = context.runs[run].arm if run in context.runs else None
+    if arm and first == "model" and context.runs[run].is_given:
+        return f"arms.{arm}.checkpoint"
+    if first in _KEYS:
+        return _KEYS[first]
+    if arm and kind == "train" and first in context.recipe.arms[arm].train:
+        return f"arms.{arm}.train.{key}"
+    section = next((each for each in _SECTIONS.get(kind, ()) if (each, first) in _known()), None)
+    if section is None:
+        return key
+    section = section.replace(".*", f".{arm}" if kind == "train" else "[]")
+    return f"{section}.{'template' if first == 'template' else key}"
+
+
+@cache
+def _known() -> frozenset[tuple[str, str]]:
+    """Each section of a recipe with each of its keys."""
+    parts = (key.path.split(".") for key in recipe_keys())
+    return frozenset((".".join(path[:end]), path[end]) for path in parts for end in range(1, len(path)))
 
 
 def _arms(context: Context, found: Sequence[tuple[Stage, _Changed]]) -> list[str]:
@@ -80,4 +160,4 @@ def _named(arms: Mapping[str, Any], arm: str, changed: _Changed) -> str:
         ((key, (_, new)),) = changed.items()
         # A dot would separate keys of the recipe.
         return f"{arm}-{key.rpartition('.')[2]}-{file_name(new)}".replace(".", "_")
-    return next(name for number in range(2, 100) if (name := f"{arm}-{number}") not in arms)
+    return next(name for number in count(2) if (name := f"{arm}-{number}") not in arms)

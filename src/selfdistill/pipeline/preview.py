@@ -22,6 +22,9 @@ from .reasoning import thought_of
 from .rewrite import rewrites
 from .verify import graded
 
+PREVIEWED = frozenset({"data", "rewrite"})
+"""The stages whose settings a preview uses."""
+
 
 @dataclass(frozen=True)
 class Previewed:

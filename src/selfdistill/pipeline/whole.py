@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import fmean
 
+from ..errors import SelfDistillError
 from ..store.experiment import Experiment
 from ..store.stage import Stage
 from ..types import WHOLE, Progress
+from ..types.wording import counted
 from .context import Context
 from .rewrite import needs_rewrites, rewrites
 from .stages import stages_of
@@ -16,13 +19,44 @@ from .stages import stages_of
 _LONG = ("rewrite", "train", "answer", "judge")
 
 
-def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
-    """Reports the steps of a run now, and whenever one of them begins or ends."""
+@dataclass(frozen=True)
+class Unfinished:
+    """How much of a run is done: its finished and all steps, and the arms that are trained."""
+
+    done: int
+    steps: int
+    trained: list[str]
+
+    def __str__(self) -> str:
+        trained = f"trained so far: {', '.join(self.trained)}" if self.trained else "no arm trained yet"
+        return f"Unfinished: {self.done} of {counted(self.steps, 'step')} done, {trained}."
+
+
+def unfinished(experiment: Experiment, context: Context) -> Unfinished | None:
+    """How much of a run is done; None if all of it is, or if its steps can't be told here."""
+    try:
+        planned = _planned(context)
+    except SelfDistillError:  # such as an engine that is not installed on this machine
+        return None
+    done = [name for name, stage in planned.items() if experiment.finished(stage)]
+    if len(done) == len(planned):
+        return None
+    return Unfinished(len(done), len(planned), [run for run in context.runs if f"train/{run}" in done])
+
+
+def _planned(context: Context) -> dict[str, Stage]:
+    """The steps of a whole run by name, in order."""
     planned = {stage.name: stage for stage in stages_of(context)}
     if not needs_rewrites(context):
         unused = rewrites(context)
         for stage in (unused.generating, unused.verifying):
             planned.pop(stage.name, None)
+    return planned
+
+
+def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
+    """Reports the steps of a run now, and whenever one of them begins or ends."""
+    planned = _planned(context)
     left = [name for name, stage in planned.items() if not experiment.finished(stage)]
 
     def report(stage: Stage | None = None, ended: bool = False) -> None:

@@ -237,6 +237,8 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
     if acceptance.get("duplicates"):
         lines[0] += f"; {counted(acceptance['duplicates'], 'duplicate row')} with the rewrite of another"
     reasons = sorted(acceptance["reasons"].items(), key=lambda item: (-item[1], item[0]))
+    if reasons:
+        lines.append(f"Rejected: {count(sum(acceptance['reasons'].values()))} of {count(rows)}, because")
     for reason, number in reasons[:_MAX_REASONS]:
         lines.append(f"  {count(number):>7}  {per_cent(number / rows):>7}  {escape(shorten(visible(reason), 56))}")
     if rest := reasons[_MAX_REASONS:]:

@@ -165,8 +165,9 @@ class Experiment:
             if changed:
                 yield stage, changed
 
-    def begin(self) -> None:
-        """Saves the recipe, unless read-only. Raises ExperimentError if the directory holds other files."""
+    def begin(self, keep_recipe: bool = False) -> None:
+        """Saves the recipe, unless read-only or with `keep_recipe`. Raises ExperimentError if the directory holds other
+        files."""
         if not self.manifest.get("selfdistill"):
             ours = {"lock", "log.txt"}
             ours |= {"recipe.yaml"} if self.path("manifest.json.damaged").exists() else set()
@@ -178,7 +179,7 @@ class Experiment:
         before = self.manifest.get("trusted", [])  # kept even if the recipe drops it later
         if trusted := sorted(set(self.recipe.trusted) - set(before)):
             self._manifest.write({**self.manifest, "trusted": [*before, *trusted]})
-        if not self._read_only:
+        if not (self._read_only or keep_recipe):
             write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
 
     def record_commits(self, commits: Mapping[str, str]) -> None:

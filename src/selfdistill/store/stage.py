@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from ..recipe.changes import differences
 from ..types import content_id
 
 
@@ -51,13 +52,4 @@ def plain(settings: Mapping[str, Any]) -> Any:
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Each key that differs, with both values."""
-    old, new = _flat(before), _flat(plain(now))
-    keys = sorted({*old, *new})
-    return {key: (old.get(key, "unset"), new.get(key, "unset")) for key in keys if old.get(key) != new.get(key)}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+    return differences(before, plain(now))

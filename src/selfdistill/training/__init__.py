@@ -28,7 +28,7 @@ from .log import StepProgress, checkpoint_step, last_checkpoint, last_epoch_loss
 from .result import TrainResult, read_result, weight_checksums
 from .sequences import TrainingData, hashed
 from .sft import SFT
-from .sigterm import saving_on_sigterm
+from .stopped import saving_when_stopped
 from .tracking import tracking
 from .trainer import Trainer
 from .weights import export, merge
@@ -137,7 +137,7 @@ def _fit(
     """Train to the last step, from `checkpoint` if there is one. `reports` holds the callbacks of trackers. Returns the
     measured fields of `TrainResult`."""
     started = time.perf_counter()
-    with reports as trackers, saving_on_sigterm(trainer):
+    with reports as trackers, saving_when_stopped(trainer):
         # The recorder comes after the budget, because it marks checkpoints as complete.
         for callback in (*([budget] if budget else []), record, *trackers):
             trainer.add_callback(callback)
