@@ -141,8 +141,9 @@ def test_an_edited_baseline_is_refused(command: Command) -> None:
     [
         (("demo", "demo", "--suite", "nope"), "There is no suite 'nope'; choose probes, public, demo."),
         (("demo", "demo", *DEMO, "--size", "huge"), "There is no size 'huge'"),
-        (("demo", "demo", *DEMO, "--margin", "0"), "--margin is a share between 0 and 1"),
-        (("demo", "demo", *DEMO, "--margin", "1.5"), "--margin is a share between 0 and 1"),
+        (("demo", "demo", *DEMO, "--margin", "0"), "--margin is a share from 0.005 to below 1"),
+        (("demo", "demo", *DEMO, "--margin", "5"), "write 0.05 for 5 points, not 5."),
+        (("demo", "demo", *DEMO, "evaluate.margin=0.05"), "write 5 for 5 points, not 0.05"),
         (("demo", "http://127.0.0.1:1/v1", *DEMO), "names no model; write URL#NAME"),
         (("demo", "./nothing", *DEMO), "There is no model folder"),
         (("demo", "demo", *DEMO, "--target", "no-task"), "is neither a file nor a task"),

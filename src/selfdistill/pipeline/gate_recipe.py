@@ -44,8 +44,8 @@ def comparison_recipe(
 ) -> Recipe:
     """A recipe that evaluates the seed and `candidates` (arm → model) on a suite, and on a target: a task's name or a
     file of rows. `margin` is a share. Raises RecipeError, or DataError if the file can't be read."""
-    if not 0 < margin < 1:
-        raise RecipeError(f"--margin is a share between 0 and 1, such as 0.05 for 5 points, and not {margin:g}.")
+    if not 0.005 <= margin < 1:
+        raise RecipeError(f"--margin is a share from 0.005 to below 1: write 0.05 for 5 points, not {margin:g}.")
     try:
         tasks = suite_tasks(suite, size)
     except ValueError as error:
