@@ -18,9 +18,10 @@ from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.demo import SEED
+from selfdistill.errors import RecipeError
 from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
-from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design
+from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design, model_names
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import content_id
 
@@ -277,7 +278,53 @@ def test_several_models_are_compared_on_one_page(command: Command, broken: str) 
     words = {row["arm"]: row["word"] for row in verdict["comparisons"] if row["task"] == "demo-lists"}
     assert words[Path(broken).name] == "forgot"
     assert "Missing so far" not in (folder / "report.html").read_text()
+    assert f"{Path(broken).name} = {broken}" in done.said
     assert "needs a seed and at least one candidate" in command("compare", "demo", "a.b=1", *DEMO).said
+
+
+def test_models_are_named_by_the_parts_in_which_their_paths_differ() -> None:
+    for models, names in (
+        (["runs/a/arms/vanilla/model", "runs/a/arms/sdft/model"], ["vanilla", "sdft"]),
+        (["a/checkpoint-8", "b/checkpoint-8/", "c"], ["a-checkpoint-8", "b-checkpoint-8", "c"]),
+        (["a/arms/x/model", "a/arms/y/model", "b/arms/x/model"], ["a-x", "y", "b-x"]),
+        (["org/it", "it"], ["org-it", "it"]),
+        (["runs/a/arms/sdft/model"], ["sdft"]),
+        (["http://localhost:1/v1#model", "seed"], ["model", "seed-candidate"]),
+        (["demo", "demo", "./demo"], ["demo", "demo-2", "demo-3"]),
+    ):
+        assert model_names(models) == dict(zip(names, models, strict=True))
+
+
+def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None:
+    def made(*changes: str, target: str | None = None) -> Any:
+        return comparison_recipe("demo", {"candidate": "demo"}, "probes", "quick", changes, target=target)
+
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: demo-maths, n: 8}]"
+    assert made().shift.task == "probe-instructions"
+    assert made(tasks).shift.task == "demo-lists"
+    assert made(tasks, target="demo-maths").shift.task == "demo-maths"
+    assert made(tasks, "shift.task=null").shift.task is None
+    none = made("evaluate.tasks=[{task: mmlu, n: 8}]")
+    assert (none.shift.task, "the shift from the seed is not measured" in none.note) == (None, True)
+    with pytest.raises(RecipeError, match="leaves out the target; add"):
+        made(tasks, target="demo-code")
+    done = command("compare", "demo", "demo", tasks, FAST[1], FAST[3], "shift.kl_prompts=2")
+    assert done.code == 0, done.said
+    shift = json.loads(next(Path("runs").glob("compare-demo-*/shift/demo.json")).read_text())
+    assert shift["source"] == "demo-lists"
+
+
+def test_rows_of_the_target_that_cannot_be_read_are_skipped_on_request(command: Command) -> None:
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(12)]
+    rows.append({"question": "", "answer": ""})
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: rows, path: rows.jsonl}]"
+    arguments = ("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl")
+    assert "1 row can't be used" in command(*arguments).said
+    done = command(*arguments, "data.on_bad_row=skip")
+    assert done.code in (0, 3), done.said
+    assert "1 row can't be used" not in done.said
+    assert "line 13" in done.said
 
 
 def test_a_checkpoint_is_an_arm_of_a_recipe_beside_trained_ones(tmp_path: Path, broken: str) -> None:
