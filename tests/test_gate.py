@@ -19,8 +19,10 @@ from support.tiny import tiny_model
 from selfdistill import make_recipe, run
 from selfdistill.demo import SEED
 from selfdistill.errors import RecipeError
+from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
+from selfdistill.pipeline.gate import changes_json
 from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design, model_names
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import content_id
@@ -58,7 +60,9 @@ def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command:
     done = command("gate", "demo", broken, *FAST, *DEMO, "--json", "--junit", "a.xml", "--markdown", "a.md")
     found = json.loads(done.out)
     assert (done.code, found["outcome"]) == (1, "forgot"), done.said
-    assert found["looks"] != found["looks_planned"]
+    assert (found["looks"] != found["looks_planned"], found["ended_early"]) == (True, True)
+    assert "the tests are corrected over the looks" in done.said
+    assert f"n = {found['skills'][0]['n']}" in done.said
     assert {row["task"] for row in found["examples"]} == set(found["lost"])
     lost = next(row for row in found["skills"] if row["skill"] == found["lost"][0])
     assert lost["items"]["right_to_wrong"] - lost["items"]["wrong_to_right"] == pytest.approx(-lost["difference"])
@@ -312,6 +316,31 @@ def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None
     assert done.code == 0, done.said
     shift = json.loads(next(Path("runs").glob("compare-demo-*/shift/demo.json")).read_text())
     assert shift["source"] == "demo-lists"
+
+
+def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, broken: str) -> None:
+    rows = [{"prompt": f"Tell me about {n}.", "response": f"The number {n} is small."} for n in range(8)]
+    Path("clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: clean, path: clean.jsonl}]"
+    more = ("--target", "clean.jsonl", "shift.kl_prompts=0", "--json", "--markdown", "a.md")
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, *more)
+    assert json.loads(done.out)["target_loss"][0]["file"] == "clean.jsonl"
+    for said in (done.said, Path("a.md").read_text()):
+        assert "A model that was trained on the rows of clean.jsonl has a lower loss on them" in said
+        assert "oss on the rows of clean.jsonl" in said
+    page = next(Path("runs").glob("gate-*/report.html")).read_text()
+    assert ">Loss on the rows of clean.jsonl</h2>" in page
+    assert "eld-out loss" not in done.said + page
+
+
+def test_what_an_early_end_leaves_open_is_not_decided() -> None:
+    same, lost = [{n: float(n % 2) for n in range(8)}] * 2, [dict.fromkeys(range(8), value) for value in (0.0, 1.0)]
+    pairs = [Pair(name, "candidate", "seed", [a], [b]) for name, (a, b) in (("open", same), ("lost", lost))]
+    rows = compare(pairs, 0.05)
+    early, whole = (changes_json(rows, {"ended_early": early}) for early in (True, False))
+    assert [row["word"] for row in early] == ["not decided", "forgot"]
+    assert [row["word"] for row in whole] == ["can't tell", "forgot"]
+    assert (early[0]["needed"], whole[0]["needed"] is None) == (None, False)
 
 
 def test_rows_of_the_target_that_cannot_be_read_are_skipped_on_request(command: Command) -> None:
