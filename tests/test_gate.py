@@ -18,9 +18,12 @@ from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.demo import SEED
+from selfdistill.errors import RecipeError
+from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
-from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design
+from selfdistill.pipeline.gate import changes_json
+from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design, model_names
 from selfdistill.recipe import ModelConfig
 from selfdistill.types import content_id
 
@@ -57,7 +60,9 @@ def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command:
     done = command("gate", "demo", broken, *FAST, *DEMO, "--json", "--junit", "a.xml", "--markdown", "a.md")
     found = json.loads(done.out)
     assert (done.code, found["outcome"]) == (1, "forgot"), done.said
-    assert found["looks"] != found["looks_planned"]
+    assert (found["looks"] != found["looks_planned"], found["ended_early"]) == (True, True)
+    assert "the tests are corrected over the looks" in done.said
+    assert f"n = {found['skills'][0]['n']}" in done.said
     assert {row["task"] for row in found["examples"]} == set(found["lost"])
     lost = next(row for row in found["skills"] if row["skill"] == found["lost"][0])
     assert lost["items"]["right_to_wrong"] - lost["items"]["wrong_to_right"] == pytest.approx(-lost["difference"])
@@ -141,8 +146,9 @@ def test_an_edited_baseline_is_refused(command: Command) -> None:
     [
         (("demo", "demo", "--suite", "nope"), "There is no suite 'nope'; choose probes, public, demo."),
         (("demo", "demo", *DEMO, "--size", "huge"), "There is no size 'huge'"),
-        (("demo", "demo", *DEMO, "--margin", "0"), "--margin is a share between 0 and 1"),
-        (("demo", "demo", *DEMO, "--margin", "1.5"), "--margin is a share between 0 and 1"),
+        (("demo", "demo", *DEMO, "--margin", "0"), "--margin is a share from 0.005 to below 1"),
+        (("demo", "demo", *DEMO, "--margin", "5"), "write 0.05 for 5 points, not 5."),
+        (("demo", "demo", *DEMO, "evaluate.margin=0.05"), "write 5 for 5 points, not 0.05"),
         (("demo", "http://127.0.0.1:1/v1", *DEMO), "names no model; write URL#NAME"),
         (("demo", "./nothing", *DEMO), "There is no model folder"),
         (("demo", "demo", *DEMO, "--target", "no-task"), "is neither a file nor a task"),
@@ -276,7 +282,78 @@ def test_several_models_are_compared_on_one_page(command: Command, broken: str) 
     words = {row["arm"]: row["word"] for row in verdict["comparisons"] if row["task"] == "demo-lists"}
     assert words[Path(broken).name] == "forgot"
     assert "Missing so far" not in (folder / "report.html").read_text()
+    assert f"{Path(broken).name} = {broken}" in done.said
     assert "needs a seed and at least one candidate" in command("compare", "demo", "a.b=1", *DEMO).said
+
+
+def test_models_are_named_by_the_parts_in_which_their_paths_differ() -> None:
+    for models, names in (
+        (["runs/a/arms/vanilla/model", "runs/a/arms/sdft/model"], ["vanilla", "sdft"]),
+        (["a/checkpoint-8", "b/checkpoint-8/", "c"], ["a-checkpoint-8", "b-checkpoint-8", "c"]),
+        (["a/arms/x/model", "a/arms/y/model", "b/arms/x/model"], ["a-x", "y", "b-x"]),
+        (["org/it", "it"], ["org-it", "it"]),
+        (["runs/a/arms/sdft/model"], ["sdft"]),
+        (["http://localhost:1/v1#model", "seed"], ["model", "seed-candidate"]),
+        (["demo", "demo", "./demo"], ["demo", "demo-2", "demo-3"]),
+    ):
+        assert model_names(models) == dict(zip(names, models, strict=True))
+
+
+def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None:
+    def made(*changes: str, target: str | None = None) -> Any:
+        return comparison_recipe("demo", {"candidate": "demo"}, "probes", "quick", changes, target=target)
+
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: demo-maths, n: 8}]"
+    assert made().shift.task == "probe-instructions"
+    assert made(tasks).shift.task == "demo-lists"
+    assert made(tasks, target="demo-maths").shift.task == "demo-maths"
+    assert made(tasks, "shift.task=null").shift.task is None
+    none = made("evaluate.tasks=[{task: mmlu, n: 8}]")
+    assert (none.shift.task, "the shift from the seed is not measured" in none.note) == (None, True)
+    with pytest.raises(RecipeError, match="leaves out the target; add"):
+        made(tasks, target="demo-code")
+    done = command("compare", "demo", "demo", tasks, FAST[1], FAST[3], "shift.kl_prompts=2")
+    assert done.code == 0, done.said
+    shift = json.loads(next(Path("runs").glob("compare-demo-*/shift/demo.json")).read_text())
+    assert shift["source"] == "demo-lists"
+
+
+def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, broken: str) -> None:
+    rows = [{"prompt": f"Tell me about {n}.", "response": f"The number {n} is small."} for n in range(8)]
+    Path("clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: clean, path: clean.jsonl}]"
+    more = ("--target", "clean.jsonl", "shift.kl_prompts=0", "--json", "--markdown", "a.md")
+    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, *more)
+    assert json.loads(done.out)["target_loss"][0]["file"] == "clean.jsonl"
+    for said in (done.said, Path("a.md").read_text()):
+        assert "A model that was trained on the rows of clean.jsonl has a lower loss on them" in said
+        assert "oss on the rows of clean.jsonl" in said
+    page = next(Path("runs").glob("gate-*/report.html")).read_text()
+    assert ">Loss on the rows of clean.jsonl</h2>" in page
+    assert "eld-out loss" not in done.said + page
+
+
+def test_what_an_early_end_leaves_open_is_not_decided() -> None:
+    same, lost = [{n: float(n % 2) for n in range(8)}] * 2, [dict.fromkeys(range(8), value) for value in (0.0, 1.0)]
+    pairs = [Pair(name, "candidate", "seed", [a], [b]) for name, (a, b) in (("open", same), ("lost", lost))]
+    rows = compare(pairs, 0.05)
+    early, whole = (changes_json(rows, {"ended_early": early}) for early in (True, False))
+    assert [row["word"] for row in early] == ["not decided", "forgot"]
+    assert [row["word"] for row in whole] == ["can't tell", "forgot"]
+    assert (early[0]["needed"], whole[0]["needed"] is None) == (None, False)
+
+
+def test_rows_of_the_target_that_cannot_be_read_are_skipped_on_request(command: Command) -> None:
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(12)]
+    rows.append({"question": "", "answer": ""})
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: rows, path: rows.jsonl}]"
+    arguments = ("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl")
+    assert "1 row can't be used" in command(*arguments).said
+    done = command(*arguments, "data.on_bad_row=skip")
+    assert done.code in (0, 3), done.said
+    assert "1 row can't be used" not in done.said
+    assert "line 13" in done.said
 
 
 def test_a_checkpoint_is_an_arm_of_a_recipe_beside_trained_ones(tmp_path: Path, broken: str) -> None:

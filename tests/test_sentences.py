@@ -19,6 +19,7 @@ from selfdistill.reports.findings import Findings
 from selfdistill.reports.sentences import headline as headline_of
 from selfdistill.reports.sentences import notes, summary
 from selfdistill.reports.text import during
+from selfdistill.types import Score
 
 TASKS = [
     {"task": name, "role": "other" if name != "gsm8k" else "target", "metric": "accuracy", "scores": {}}
@@ -129,3 +130,29 @@ def test_page_terminal_and_comparison_say_which_runs_and_which_margin(tmp_path: 
     write_comparison([tmp_path / "one", tmp_path / "three"], tmp_path / "compare.html")
     text = Page(tmp_path / "compare.html").text
     assert "this training run of each arm in one, 3 training runs of each arm in three" in text
+
+
+def test_scores_over_other_items_than_the_change_show_their_numbers() -> None:
+    mine, other = dict.fromkeys(range(15), 1.0), {n: float(n % 2) for n in range(28)}
+    rows = compare([Pair("code", "sdft", "seed", [mine], [other])], MARGIN)
+    seed = Score("code", "accuracy", 0.5, 0.3, 0.7, 28, 14, 14).to_json()
+    sdft = Score("code", "accuracy", 1.0, 0.8, 1.0, 28, 15, 0, errors=13).to_json()
+
+    def table(**scores: Any) -> str:
+        task = {"task": "code", "role": "other", "metric": "accuracy", "n": 28, "scores": scores, "runs": {}}
+        said = printed(verdict_table(made(rows) | {"arms": ["seed", "sdft"], "tasks": [task]}))
+        return " ".join(said.split())
+
+    said = table(seed=seed, sdft=sdft)
+    assert [words in said for words in ("n=28", "n=15", "a change over")] == [True] * 3
+    even = {**seed, "n": 15, "passed": 7, "failed": 8}
+    assert "n=" not in table(seed=even, sdft=sdft)
+
+
+def test_comparisons_that_an_early_end_left_open_have_a_footnote() -> None:
+    verdict = made(family(1, 300))
+    row = {**verdict["comparisons"][0], "word": "not decided", "needed": None}
+    gate = {"ended_early": True, "looks": [0.25], "looks_planned": [0.25, 0.5, 1.0]}
+    tasks = [{**task, "n": 50} for task in TASKS]
+    said = " ".join(printed(verdict_table({**verdict, "tasks": tasks, "comparisons": [row], "gate": gate})).split())
+    assert "Not decided: the gate ended at look 1 of 3." in said

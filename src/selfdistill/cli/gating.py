@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,11 @@ Seed = Annotated[str, typer.Argument(metavar="SEED", help=f"The model before: {_
 Suite = Annotated[str, typer.Option(help="The tasks: probes, public or demo.")]
 Size = Annotated[str, typer.Option(help="quick or full: how many items per task.")]
 TargetRows = Annotated[
-    str | None, typer.Option("--target", help="What the candidate was tuned for: a file of rows, or a task's name.")
+    str | None,
+    typer.Option(
+        "--target",
+        help="What the candidate was tuned for: a task's name, or a file of rows that it was not trained on.",
+    ),
 ]
 KeyEnv = Annotated[
     str | None, typer.Option("--key-env", help="Environment variable with the API key of the endpoints.")
@@ -54,29 +58,25 @@ def compare(
 ) -> None:
     """Compare any models with a seed on a suite, without a recipe, and write the same page as `run`."""
     from .. import pipeline
-    from ..pipeline.gate_recipe import comparison_recipe, default_folder
+    from ..pipeline.gate_recipe import comparison_recipe, default_folder, model_names
 
     named = [each for each in candidates if not _OVERRIDE.fullmatch(each)]
     overrides = [each for each in candidates if _OVERRIDE.fullmatch(each)]
     if not named:
         raise RecipeError("compare needs a seed and at least one candidate; name a model after the seed.")
-    arms = _arm_names(named)
+    arms = model_names(named)
     recipe = comparison_recipe(seed, arms, suite, size, overrides, target=target, margin=margin, key_env=key_env)
     where = directory or default_folder("compare", recipe)
     with show_progress() as progress:
         verdict = pipeline.run(recipe, where, progress)
+    _say_models({"seed": seed, **arms})
     show_verdict(verdict, where)
 
 
-def _arm_names(models: list[str]) -> dict[str, str]:
-    """A name for each model's arm: the last part of its path, with a number if two are the same."""
-    found: dict[str, str] = {}
-    for model in models:
-        name = re.sub(r"[^\w.+=-]+", "-", re.split(r"[/#]", model.rstrip("/"))[-1]).lstrip(".") or "model"
-        name = f"{name}-candidate" if name == "seed" else name
-        taken = sum(other == name or other.startswith(f"{name}-") for other in found)
-        found[f"{name}-{taken + 1}" if name in found else name] = model
-    return found
+def _say_models(models: Mapping[str, str]) -> None:
+    """Prints which model each arm is."""
+    for arm, model in models.items():
+        say(f"{arm} = {model}")
 
 
 def gate(
@@ -113,6 +113,7 @@ def gate(
         verdict, where = _run_gate(recipe, suite, size, strict, baseline, target, directory)
         document = gate_document(verdict)
         assert document is not None
+        _say_models({"seed": seed, "candidate": candidate})
         show_verdict(verdict, where)
         say_heading(document["sentence"])
         for note in document["notes"]:

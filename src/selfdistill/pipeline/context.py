@@ -308,8 +308,8 @@ def _source(recipe: Recipe, task: Task) -> DataConfig:
     own, default = recipe.data, task.train
     if own is not None and own.path:
         return own
-    if recipe.evaluates_only:
-        return DataConfig()
+    if recipe.evaluates_only:  # how rows are read applies to a file that a task names
+        return own.model_copy(update={"heldout": 0}) if own else DataConfig()
     if default is None:
         raise RecipeError(f"The task '{task.name}' names no training data; name some in `data.path`.")
     return default.model_copy(update=own.model_dump(exclude={"path"}, exclude_unset=True) if own else {})

@@ -25,6 +25,8 @@ from .evaluate import answer_stage, engines_of, evaluate_runs
 CANDIDATE, SEED = "candidate", "seed"
 """The names of the arms."""
 DESIGN = "gate.json"
+UNASKED = "not decided"
+"""The word of a comparison that was open when the gate ended early."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +115,18 @@ def gate_result(
     margin = context.recipe.evaluate.margin / 100
     shown = [changes[pair.task] for pair in skills if pair.task in changes]
     kinds = _kinds_of_probes(experiment, context, skills, design)
+    targets = [row for role, pair in pairs if role == "target" and (row := changes.get(pair.task))]
     run = context.runs_of(CANDIDATE)[0]
     rows = {name: _graded(experiment, run, name) for name in context.tasks}
     buckets = {pair.task: Counter(row["bucket"] for row in rows[pair.task]) for pair in skills}
     judged = {pair.task: len(shared_items([*pair.mine, *pair.other])) for pair in skills}
     left_out = {task: left for task, n in judged.items() if (left := buckets[task].total() - n)}
     found = decide(skills, shown, margin, design.looks, design.strict, kinds, bool(left_out))
+    early = found.clear and design.looks != LOOKS
     return {
         "exit_code": found.code,
         "clear": found.clear,
+        "ended_early": early,
         "margin": margin,
         "strict": design.strict,
         "suite": {"name": design.suite, "version": design.version, "size": design.size},
@@ -131,7 +136,7 @@ def gate_result(
         "regraded": design.regraded,
         "looks": list(design.looks),
         "looks_planned": list(LOOKS),
-        "mean": found.mean.to_json() if found.mean else None,
+        "mean": {**found.mean.to_json(), **({"needed": None} if early else {})} if found.mean else None,
         "lost": found.lost,
         "undecided": found.undecided,
         "uninformative": dict(found.uninformative),
@@ -139,10 +144,19 @@ def gate_result(
         "unanswered": {task: own["errors"] for task, own in buckets.items() if own["errors"]},
         "left_out": left_out,
         "scores": {pair.task: shared_means(pair) for pair in skills},
-        "targets": [row.to_json() for role, pair in pairs if role == "target" and (row := changes.get(pair.task))],
+        "targets": changes_json(targets, {"ended_early": early}),
         "same_answers": _same_answers(experiment, context, run),
         "candidate_endings": _endings(rows),
     }
+
+
+def changes_json(comparisons: Sequence[Comparison], gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The comparisons as JSON. After a gate that ended early, "can't tell" is "not decided": the items that were not
+    asked might have decided, so no number of items is given."""
+    rows = [row.to_json() for row in comparisons]
+    if not gate or not gate["ended_early"]:
+        return rows
+    return [{**row, "word": UNASKED, "needed": None} if row["word"] == "can't tell" else row for row in rows]
 
 
 def _kinds_of_probes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from .entries import HELDOUT
 from .gate import CANDIDATE, SEED, Design
 from .new_recipe import guess_grader
 
+_LONGEST = 60  # characters of the models' names in a directory's name
 _SERVED = re.compile(r"(https?://[^#]+)#(.+)")
 
 
@@ -44,8 +46,8 @@ def comparison_recipe(
 ) -> Recipe:
     """A recipe that evaluates the seed and `candidates` (arm → model) on a suite, and on a target: a task's name or a
     file of rows. `margin` is a share. Raises RecipeError, or DataError if the file can't be read."""
-    if not 0 < margin < 1:
-        raise RecipeError(f"--margin is a share between 0 and 1, such as 0.05 for 5 points, and not {margin:g}.")
+    if not 0.005 <= margin < 1:
+        raise RecipeError(f"--margin is a share from 0.005 to below 1: write 0.05 for 5 points, not {margin:g}.")
     try:
         tasks = suite_tasks(suite, size)
     except ValueError as error:
@@ -64,38 +66,55 @@ def comparison_recipe(
         backend = {"backend": backends_that("needs_server")[0]}
         values["evaluate"] |= backend
         values["rewrite"] = backend
-    compared = _add_target(values, target) if target else None
-    texts = [entry["task"] for entry in values["evaluate"]["tasks"] if _has_text(entry["task"])]
-    if texts and candidates:
-        values["shift"] = {"task": compared or texts[0]}
-    return make_recipe(values, overrides, source="the command", folder=Path.cwd())
+    added = _add_target(values, target) if target else None
+    recipe = make_recipe(values, overrides, source="the command", folder=Path.cwd())
+    if added and all(entry.task != added["task"] for entry in recipe.evaluate.tasks):
+        raise RecipeError(
+            f"evaluate.tasks leaves out the target; add {json.dumps(added)} to it, or leave --target out."
+        )
+    return _with_shift(recipe) if candidates else recipe
+
+
+def _with_shift(recipe: Recipe) -> Recipe:
+    """The recipe with a task for the shift, unless the user chose one: the target, else the first task with text
+    answers. Without such a task the recipe's note reports that no shift is measured."""
+    if "task" in recipe.shift.model_fields_set:
+        return recipe
+    texts = [entry for entry in recipe.evaluate.tasks if _has_text(entry.task)]
+    targets = [entry for entry in texts if entry.task in (HELDOUT, recipe.task)]
+    if not texts:
+        note = "No task has answers as text, so the shift from the seed is not measured."
+        return recipe.model_copy(update={"note": recipe.note or note})
+    shift = recipe.shift.model_copy(update={"task": [*targets, *texts][0].name})
+    return recipe.model_copy(update={"shift": shift})
 
 
 def _has_text(task: str) -> bool:
     """Whether a task's answers are compared as text by the shift."""
-    return task != HELDOUT and get_task(task).harness is None and get_task(task).answers_of is None
+    return task == HELDOUT or (get_task(task).harness is None and get_task(task).answers_of is None)
 
 
-def _add_target(values: dict[str, Any], target: str) -> str | None:
-    """Adds the target to the plain values of a recipe. Returns its name if the shift can compare its answers."""
+def _add_target(values: dict[str, Any], target: str) -> dict[str, Any]:
+    """Adds the target to the plain values of a recipe. Returns its entry in evaluate.tasks."""
     tasks = values["evaluate"]["tasks"]
     if Path(target).exists():
         grader, form = guess_grader(target)
         name = re.sub(r"[^\w.+=-]", "-", Path(target).stem).lstrip(".") or HELDOUT
-        tasks.append({"task": HELDOUT, "name": name, "path": target, "format": form})
+        entry = {"task": HELDOUT, "name": name, "path": target, "format": form}
         values["rewrite"] = {**values.get("rewrite", {}), "grader": grader}
         values["evaluate"]["heldout_loss"] = grader == "facts"
-        return name
-    if target not in TASKS:
+    elif target not in TASKS:
         raise RecipeError(
             f"--target {target} is neither a file nor a task; give a file of rows, or a task that `selfdistill list` "
             "shows."
         )
-    if len(values["arms"]) > 1:  # for the seed alone a task would be one to rewrite
-        values["task"] = target
-    if all(entry["task"] != target for entry in tasks):
-        tasks.append({"task": target})
-    return target if _has_text(target) else None
+    else:
+        entry = {"task": target}
+        if len(values["arms"]) > 1:  # for the seed alone a task would be one to rewrite
+            values["task"] = target
+    if all(each["task"] != entry["task"] for each in tasks):
+        tasks.append(entry)
+    return entry
 
 
 def gate_design(suite: str, size: str, strict: bool, baseline: Path | None, target: str | None) -> Design:
@@ -109,12 +128,46 @@ def _named(target: str) -> str:
     return Path(target).name if Path(target).exists() else target
 
 
+def model_names(models: Sequence[str]) -> dict[str, str]:
+    """Name → model: the last part of each path, after the parts in which paths with the same last part differ:
+    `vanilla` and `sdft` for arms/vanilla/model and arms/sdft/model, `a-sdft` and `b-sdft` for a/arms/sdft/model and
+    b/arms/sdft/model. Equal models are numbered."""
+    paths = [_parts(model) for model in models]
+    found: dict[str, str] = {}
+    for model, path in zip(models, paths, strict=True):
+        alike = [other for other in paths if other[-1] == path[-1] and other != path]
+        shared = min((_common_end(path, other) for other in alike), default=0)
+        deepest = max((_common_end(path, other) for other in alike), default=0)
+        apart = path[max(0, len(path) - deepest - 1) : len(path) - shared] if alike else []
+        name = "-".join([*apart, path[-1]])
+        name = f"{name}-candidate" if name == SEED else name
+        taken = sum(other == name or other.startswith(f"{name}-") for other in found)
+        found[f"{name}-{taken + 1}" if name in found else name] = model
+    return found
+
+
+def _parts(model: str) -> list[str]:
+    """The parts of a model's path or URL as parts of a name, without the folder `model` of an experiment's arm."""
+    parts = [re.sub(r"[^\w.+=-]+", "-", part).lstrip(".") for part in re.split(r"[/#]", model.rstrip("/"))]
+    parts = [part for part in parts if part] or ["model"]
+    is_folder = parts[-1] == "model" and not _SERVED.fullmatch(model)
+    return parts[:-1] if len(parts) > 1 and is_folder else parts
+
+
+def _common_end(path: Sequence[str], other: Sequence[str]) -> int:
+    """How many of the last parts are equal."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(path[::-1], other[::-1], strict=False)) if a != b), min(len(path), len(other))
+    )
+
+
 def default_folder(command: str, recipe: Recipe, *settings: Any) -> Path:
-    """`runs/COMMAND-NAME-DIGEST`: another candidate, seed or setting has another directory, but for another margin the
-    answers in it are used again."""
+    """`runs/COMMAND-NAME-DIGEST`, with the names of compared arms: another candidate, seed or setting has another
+    directory, but for another margin the answers in it are used again."""
     arms = [recipe.arm_model(arm) for arm in recipe.arms.values()]
     files = [model.path if model.server else model_identity(model) for model in arms]
-    name = re.sub(r"[^\w.-]+", "-", Path(arms[-1].path).name).strip("-.") or CANDIDATE
+    compared = [arm for arm in recipe.arms if arm not in (SEED, CANDIDATE)] or list(model_names([arms[-1].path]))
+    name = re.sub(r"[^\w.-]+", "-", "-".join(compared))[:_LONGEST].strip("-.") or CANDIDATE
     values = recipe.model_dump(mode="json")
     del values["evaluate"]["margin"]
     digest = content_id(values, files, *settings)[:8]

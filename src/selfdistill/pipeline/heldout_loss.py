@@ -141,7 +141,7 @@ def loss_results(
 ) -> list[dict[str, Any]]:
     """For each task the mean of each arm that is scored in all its runs, with the dtype of its scores, and the
     comparisons of the pairs in `compared` (arm, against, whether both are trained). `other_dtypes` are the pairs that
-    are not compared, because they were not scored in the same dtype."""
+    are not compared, because they were not scored in the same dtype. `file` is as of `_unsplit`."""
     found = []
     for task in loss_tasks(context) if has_likelihoods(context) else []:
         runs: dict[str, list[Losses]] = {}
@@ -164,5 +164,11 @@ def loss_results(
             arms = {arm: {**mean_loss(own), "dtype": ", ".join(sorted(dtypes[arm]))} for arm, own in runs.items()}
             others = [[arm, against] for arm, against, trained in there if (arm, against, trained) not in alike]
             comparisons = compare_losses(pairs)
-            found.append({"task": task.name, "arms": arms, "comparisons": comparisons, "other_dtypes": others})
+            known = {"task": task.name, "file": _unsplit(context, task), "arms": arms, "comparisons": comparisons}
+            found.append({**known, "other_dtypes": others})
     return found
+
+
+def _unsplit(context: Context, task: EvaluatedTask) -> str | None:
+    """The name of the file that a recipe without training names: which rows the models were trained on is unknown."""
+    return Path(task.source.path).name if context.recipe.evaluates_only and task.source else None

@@ -25,7 +25,7 @@ from .entries import EvaluatedTask
 from .evaluate import grade_stage
 from .forgotten import items_changed
 from .gap import gap_stage
-from .gate import CANDIDATE, compared, gate_result, read_design
+from .gate import CANDIDATE, changes_json, compared, gate_result, read_design
 from .heldout_loss import has_likelihoods, loss_results, loss_tasks
 from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
@@ -50,6 +50,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     comparisons = compared(pairs, margin, design)
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
+    gate = gate_result(experiment, context, pairs, comparisons, design) if design else None
     return {
         "model": recipe.model.path,
         "task": recipe.task,
@@ -60,8 +61,8 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "margin": margin,
         "baseline_arms": _baseline_arms(experiment, context),
         "tasks": [task.to_json(experiment, context, spreads) for task in measured],
-        "comparisons": [row.to_json() for row in comparisons],
-        "gate": gate_result(experiment, context, pairs, comparisons, design) if design else None,
+        "comparisons": changes_json(comparisons, gate),
+        "gate": gate,
         "checkpoints": checkpoints(experiment, context),
         "items_changed": items_changed(experiment, context, _rows_of(measured), comparisons),
         "degeneration": {

@@ -70,12 +70,19 @@ class EvaluateConfig(Settings):
     sampling: Annotated[Sampling, reruns("answer")] = Sampling()
     system: Annotated[str | None, keeps()] = None
     """System prompt under which the safety tasks are asked a second time."""
-    margin: Annotated[float, keeps(), Field(gt=0, lt=100)] = 5.0
-    """Smallest drop that matters, in percentage points: "kept" means that such a drop is ruled out."""
+    margin: Annotated[float, keeps(), Field(ge=0.5, lt=100)] = 5.0
+    """Smallest drop that matters, in percentage points (5, not 0.05): "kept" means that such a drop is ruled out."""
 
     heldout_loss: Annotated[bool | None, keeps()] = None
     """Measure the loss per token on the references of the target's items; null is true if no grader is named, or none
     but facts and similar, as in the tasks dolly, alpaca, lima and openhermes."""
+
+    @field_validator("margin", mode="before")
+    @classmethod
+    def _margin_in_points(cls, margin: Any) -> Any:
+        if isinstance(margin, int | float) and 0 < margin < 0.5:
+            raise ValueError(f"in points, 0.5 or more: write 5 for 5 points, not {margin:g}")
+        return margin
 
     @field_validator("tasks", mode="before")
     @classmethod

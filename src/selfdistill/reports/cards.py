@@ -196,7 +196,7 @@ def _forgotten(findings: Findings, arm: str) -> Iterator[str]:
         if row["word"] == "forgot":
             size = f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
             yield f"{task['task']}{' (the target)' if task['role'] == 'target' else ''}: {size}"
-    unclear = [task["task"] for task, row in compared if row["word"] == "can't tell"]
+    unclear = [task["task"] for task, row in compared if row["word"] in ("can't tell", "not decided")]
     if not others:
         yield "No other task was evaluated, so what it forgot is not known."
     elif all(row["word"] != "forgot" for _, row in compared):

@@ -10,6 +10,7 @@ from itertools import chain
 from statistics import fmean, stdev
 from typing import Any
 
+from ..measure.scores import IN_ALL_RUNS
 from .text import scope
 
 JsonRow = dict[str, Any]
@@ -27,10 +28,13 @@ class Findings:
     baseline_arms: dict[str, JsonRow]
     margin: float
     losses: list[JsonRow]
+    ended_at: str = ""
+    """The look of a gate that ended early, such as "look 1 of 3"."""
 
     @classmethod
     def of(cls, verdict: JsonRow) -> Findings:
         """Reads a verdict; one that is not written yet is an empty dict."""
+        gate = verdict.get("gate") or {}
         return cls(
             arms=list(verdict.get("arms", [])),
             seed_arm=verdict.get("seed_arm", "seed"),
@@ -39,6 +43,7 @@ class Findings:
             baseline_arms=dict(verdict.get("baseline_arms", {})),
             margin=verdict.get("margin", 0.05),
             losses=list(verdict.get("heldout_loss", [])),
+            ended_at=f"look {len(gate['looks'])} of {len(gate['looks_planned'])}" if gate.get("ended_early") else "",
         )
 
     @property
@@ -57,6 +62,14 @@ class Findings:
         wanted = (task["task"], arm, self.seed_arm)
         found = (row for row in self.comparisons if (row["task"], row["arm"], row["against"]) == wanted)
         return next(found, None)
+
+    def score_items(self, task: JsonRow, arm: str) -> int | None:
+        """The items of an arm's score; None if all scores and changes against the seed on the task are over equally
+        many items."""
+        sizes = {name: judged_items(score, task["runs"].get(name, ())) for name, score in task["scores"].items()}
+        wanted = (task["task"], self.seed_arm)
+        compared = {row["n"] for row in self.comparisons if (row["task"], row["against"]) == wanted}
+        return sizes.get(arm) if compared and len(compared | {*sizes.values()}) > 1 else None
 
     def loss_change(self, arm: str) -> JsonRow | None:
         """The comparison of an arm's held-out loss with the seed's."""
@@ -115,7 +128,7 @@ class Findings:
             rest = [row for task, row in changes if task["role"] != "target"]
             named = {
                 word: [row["task"] for row in rest if row["word"] == word]
-                for word in ("forgot", "can't tell", "kept", "gained")
+                for word in ("forgot", "can't tell", "not decided", "kept", "gained")
             }
             if changes:
                 targets = [row for task, row in changes if task["role"] == "target"]
@@ -128,3 +141,12 @@ class Findings:
         """Whether some task is evaluated for one of the arms but not yet for another."""
         found = [sum(self.change(task, arm) is not None for arm in arms) for task in self.tasks]
         return any(0 < count < len(arms) for count in found)
+
+
+def judged_items(score: JsonRow, runs: Sequence[str] | JsonRow = ()) -> int:
+    """The items that a score is the mean of; with several runs those that were judged in all of them."""
+    share = float(score.get("details", {}).get(IN_ALL_RUNS, 0))
+    if share:
+        return round(share * int(score["n"]) / max(1, len(runs)))
+    left_out = score.get("unjudged", 0) + score.get("errors", 0)
+    return int(score["n"]) - int(left_out)

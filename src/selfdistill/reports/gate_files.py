@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from ..types.wording import counted
 from .findings import JsonRow
-from .loss_sentences import nats
+from .loss_sentences import loss_name, may_be_trained_on, nats
 from .text import change_size, count, percent, points, shorten, visible
 
 OUTCOMES = {0: "passed", 1: "forgot", 2: "not run", 3: "undecided"}
@@ -26,7 +26,7 @@ def gate_document(verdict: JsonRow) -> JsonRow | None:
         return None
     skills = list(_skills(verdict, gate))
     losses = [
-        {"task": each["task"], **row}
+        {"task": each["task"], "file": each.get("file"), **row}
         for each in verdict["heldout_loss"]
         for row in each["comparisons"]
         if row["arm"] == "candidate"
@@ -106,9 +106,7 @@ def _target(targets: Sequence[JsonRow], losses: Sequence[JsonRow], margin: float
         verb = verbs.get(row["word"], "no change shown")
         size = f"{points(row['difference'])[1:]} points " if row["word"] in ("gained", "forgot") else ""
         said.append(f"{verb} {size}on {row['task']}")
-    said += [
-        f"held-out loss on {row['task']} {row['word']} ({nats(row['difference'])} nats per token)" for row in losses
-    ]
+    said += [f"{loss_name([row])} {row['word']} ({nats(row['difference'])} nats per token)" for row in losses]
     return f"{', '.join(said)}; " if said else ""
 
 
@@ -155,8 +153,14 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
             yield f"Uninformative: {', '.join(names)}: {why}."
     undecided = [row for row in skills if row["skill"] in gate["undecided"]]
     if undecided and not (gate["exit_code"] == 3 and gate["mean"] and gate["mean"]["within"]):
-        yield f"Not shown to be within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}."
+        why = f"; not decided: the gate ended at {_look(gate)}" if gate.get("ended_early") else ""
+        yield f"Not shown to be within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}{why}."
     yield _looked(gate)
+    if skills:
+        yield (
+            "The printed intervals are 95 % intervals of the items so far, each alone, and not what is tested: the "
+            "tests are corrected over the looks and the skills, and are stricter at an early look."
+        )
     if gate["baseline"]:
         yield (
             f"The seed's answers are from the baseline file {gate['baseline']} and the seed was not loaded, so the "
@@ -165,6 +169,7 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
     if gate["regraded"]:
         yield f"{count(gate['regraded'])} of its answers are graded in another way than when the file was made."
     yield from checkpoint_notes(verdict.get("checkpoints", {}))
+    yield from may_be_trained_on(verdict["heldout_loss"])
 
 
 def _looked(gate: JsonRow) -> str:
@@ -174,7 +179,11 @@ def _looked(gate: JsonRow) -> str:
             f"Looked at the results {counted(len(done), 'time')}, up to all items; the error rates hold over all looks."
         )
     share = f"{100 * done[-1]:g} % of the items"
-    return f"Stopped after {share}, at look {len(done)} of {len(planned)}, since the answer was clear."
+    return f"Stopped after {share}, at {_look(gate)}, since the answer was clear."
+
+
+def _look(gate: JsonRow) -> str:
+    return f"look {len(gate['looks'])} of {len(gate['looks_planned'])}"
 
 
 def checkpoint_notes(checkpoints: JsonRow) -> Iterator[str]:
@@ -243,7 +252,7 @@ def gate_junit(document: JsonRow) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname="selfdistill.gate.skill", name=_xml(row["skill"]))
         if row["word"] == "forgot":
             ElementTree.SubElement(case, "failure", message=f"lost: {change_size(row)}", type="forgot")
-        elif row["information"] != "informative" or row["word"] == "can't tell":
+        elif row["information"] != "informative" or row["word"] in ("can't tell", "not decided"):
             why = row["information"] if row["information"] != "informative" else "undecided"
             ElementTree.SubElement(case, "skipped", message=f"{why}: {change_size(row)}")
     found = {kind: len(suite.findall(f".//{kind}")) for kind in ("failure", "error", "skipped")}

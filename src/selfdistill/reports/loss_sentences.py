@@ -8,7 +8,7 @@ from typing import Any
 
 from ..types.wording import counted, signed
 from .findings import Findings, JsonRow
-from .text import during
+from .text import during, visible
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,26 @@ def nat_bounds(low: float, high: float) -> str:
     return f"[{nats(low)}, {nats(high)}]"
 
 
+def loss_name(losses: Sequence[Mapping[str, Any]]) -> str:
+    """What the loss of all these tasks is called. Rows of a file may be those that a model was trained on."""
+    files = [each.get("file") for each in losses]
+    return (
+        f"loss on the rows of {', '.join(map(visible, filter(None, files)))}"
+        if files and all(files)
+        else "held-out loss"
+    )
+
+
+def may_be_trained_on(losses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The limit of a loss on rows that a model may have been trained on."""
+    for each in losses:
+        if each.get("file"):
+            yield (
+                f"A model that was trained on the rows of {each['file']} has a lower loss on them by memorisation: "
+                "take rows that it has not seen, such as runs/NAME/data/heldout.jsonl."
+            )
+
+
 def loss_headline(findings: Findings, arms: Sequence[str]) -> str:
     """How the loss of `arms` changed, for data whose answers no grader compares; empty if it was not measured."""
     compared = [row for row in loss_rows(findings) if row.arm in arms and row.seed]
@@ -56,7 +76,9 @@ def loss_headline(findings: Findings, arms: Sequence[str]) -> str:
     if not said:
         return ""
     runs = during(min(row.seed["runs"] for row in compared if row.seed))
-    return f"{runs.capitalize()}, held-out loss per token against {findings.seed_arm}: {', '.join(said)}."
+    return (
+        f"{runs.capitalize()}, {loss_name(findings.losses)} per token against {findings.seed_arm}: {', '.join(said)}."
+    )
 
 
 def loss_summary(findings: Findings, arms: Sequence[str]) -> Iterator[str]:
@@ -67,14 +89,15 @@ def loss_summary(findings: Findings, arms: Sequence[str]) -> Iterator[str]:
         counts = ", ".join(
             dict.fromkeys(f"{counted(row.of['n'], 'row')} with {counted(row.of['tokens'], 'token')}" for row in rows)
         )
+        what = loss_name([each]) if each.get("file") else f"held-out loss of {each['task']}"
         yield (
-            f"Held-out loss of {each['task']}, in nats per token of the original responses ({counts}; 95 % intervals): "
+            f"{what[0].upper()}{what[1:]}, in nats per token of the original responses ({counts}; 95 % intervals): "
             f"{', '.join(f'{row.arm} {row.loss} {row.interval}'.rstrip() for row in rows)}."
         )
         if compared:
             said = [f"{row['arm']} against {row['against']}: {_size(row)}" for row in compared]
             runs = during(min(row["runs"] for row in compared))
-            yield f"{runs.capitalize()}, the held-out loss of {'; '.join(said)}."
+            yield f"{runs.capitalize()}, the {loss_name([each])} of {'; '.join(said)}."
 
 
 def _size(row: JsonRow) -> str:
@@ -86,8 +109,8 @@ def loss_notes(losses: Sequence[Mapping[str, JsonRow]]) -> Iterator[str]:
     """What the loss does not measure, and the rows that it leaves out."""
     if losses:
         yield (
-            "The held-out loss is that of the original responses: it rewards their style as well as their content, so "
-            "it favours arms that train on originals."
+            f"The {loss_name(losses)} is that of the original responses: it rewards their style as well as their "
+            "content, so it favours arms that train on originals."
         )
     for each in losses:
         said: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from ..recipe.plain_yaml import parse_yaml, plain
 from ..types.wording import counted
 from .findings import Findings, JsonRow
 from .kept import doubt, kept_sentence
-from .loss_sentences import nats
+from .loss_sentences import loss_name, nats
 from .text import during
 
 Command = tuple[str, str]
@@ -100,9 +100,9 @@ def _only_loss(findings: Findings, losses: list[JsonRow]) -> str:
     favours those that train on originals."""
     said = ", ".join(f"{row['arm']} {row['word']} ({nats(row['difference'])})" for row in losses)
     return (
-        f"{during(findings.runs).capitalize()}, only the held-out loss was measured, in nats per token against "
-        f"{findings.seed_arm}: {said}. It does not show what fine-tuning cost, and favours training on originals: name "
-        "other tasks in evaluate.tasks, and run the command again."
+        f"{during(findings.runs).capitalize()}, only the {loss_name(findings.losses)} was measured, in nats per token "
+        f"against {findings.seed_arm}: {said}. It does not show what fine-tuning cost, and favours training on "
+        "originals: name other tasks in evaluate.tasks, and run the command again."
     )
 
 

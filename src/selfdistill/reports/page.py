@@ -17,7 +17,7 @@ from .forgotten_table import forgotten_rows, run_with_answers
 from .gate_files import gate_document
 from .html import render
 from .kept import doubt, outcomes
-from .loss_sentences import loss_rows
+from .loss_sentences import loss_name, loss_rows
 from .next_steps import Command, next_steps
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
@@ -109,6 +109,7 @@ def _report(
         trace_measures=list(MEASURES.values()),
         trace_states=list(STATES.values()),
         losses=loss_rows(findings),
+        loss_name=loss_name(findings.losses),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],

@@ -15,9 +15,9 @@ from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
 from .gate_files import checkpoint_notes
 from .kept import doubt, kept_sentence
-from .loss_sentences import loss_headline, loss_notes, loss_summary
+from .loss_sentences import loss_headline, loss_notes, loss_summary, may_be_trained_on
 from .probe_sentences import probe_notes
-from .text import change_size, during, percent, points, scope
+from .text import change_size, during, open_word, percent, points, scope
 from .think_traces import block_notes, trace_sentences
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -62,10 +62,11 @@ def headline(findings: Findings) -> str:
 def _forgotten(row: JsonRow, of: str) -> str:
     """How many other tasks an arm forgot, with the mean change, which separates a small loss from a collapse. If none
     of the tasks can tell, that is said first."""
-    count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get("can't tell", []))
-    if unclear and unclear == row["total"]:
+    unshown = "not decided" if "not decided" in row["others"] else "can't tell"
+    count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get(unshown, []))
+    if unclear and unclear == row["total"] and unshown == "can't tell":
         return f"may have forgotten some{of} or none (too few items to tell, {points(row['mean'])} points on average)"
-    details = [f"can't tell for {unclear}"] if unclear else []
+    details = [f"{unshown} for {unclear}"] if unclear else []
     if row["mean"] is not None:
         details.append(f"{points(row['mean'])} points on average")
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
@@ -77,7 +78,7 @@ def _moved(change: JsonRow, margin: float) -> str:
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
         "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
-    }.get(change["word"], f"changed by {size} points (can't tell)")
+    }.get(change["word"], f"changed by {size} points ({open_word(change)})")
 
 
 # ---- the summary
@@ -168,7 +169,7 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
 
 def _verb(row: JsonRow, margin: float) -> str:
     kept = "no change" if row["unchanged"] else f"no loss of {100 * margin:g} points or more"
-    return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], "can't tell")
+    return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], open_word(row))
 
 
 def _relation(row: JsonRow, margin: float) -> str:
@@ -178,12 +179,12 @@ def _relation(row: JsonRow, margin: float) -> str:
 
 
 def _tally(rows: Sequence[JsonRow]) -> list[str]:
-    """The number and names of the other tasks with each word: forgot, kept, gained, can't tell."""
+    """The number and names of the other tasks with each word: forgot, kept, gained, can't tell, not decided."""
     named: dict[str, list[str]] = {}
     for row in rows:
         needed = f": about {counted(row['needed'], 'item')} needed" if row["needed"] else ""
         named.setdefault(row["word"], []).append(row["task"] + needed)
-    order = [word for word in ("forgot", "kept", "gained", "can't tell") if word in named]
+    order = [word for word in ("forgot", "kept", "gained", "can't tell", "not decided") if word in named]
     parts = [f"{word} {len(named[word])} ({', '.join(named[word])})" for word in order]
     return [f"of {counted(len(rows), 'other task')}, {', '.join(parts)}"] if parts else []
 
@@ -228,6 +229,7 @@ def notes(verdict: JsonRow) -> Iterator[str]:
         )
     if not verdict.get("gate"):  # a gate's own notes hold them
         yield from checkpoint_notes(verdict.get("checkpoints", {}))
+        yield from may_be_trained_on(verdict.get("heldout_loss", []))
     if caveats["gap_unmeasured"]:
         yield "The gap before training was not measured, because the seed is behind a server."
     if caveats.get("heldout_loss_unmeasured"):

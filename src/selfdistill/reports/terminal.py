@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from ..types.wording import counted, minus, per_cent
 from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import doubt, outcomes
-from .loss_sentences import loss_rows, nats
+from .loss_sentences import loss_name, loss_rows, nats
 from .sentences import shift_missing
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 from .think_traces import MEASURES, Measure, trace_rows
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 _MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
-_COLORS = {"gained": "green", "forgot": "red", "can't tell": "yellow", "lower": "green", "higher": "red"}
+_COLORS = {
+    "gained": "green",
+    "forgot": "red",
+    "can't tell": "yellow",
+    "not decided": "yellow",
+    "lower": "green",
+    "higher": "red",
+}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
@@ -36,15 +43,15 @@ def verdict_table(verdict: dict[str, Any]) -> Table:
     from rich.text import Text
 
     findings = Findings.of(visible_json(verdict))
-    wide = len(findings.arms) <= _MAX_COLUMNS
+    wide, gated = len(findings.arms) <= _MAX_COLUMNS, bool(verdict.get("gate"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=False, caption_justify="left")
-    if findings.comparisons:
-        table.caption = f"The words are about {findings.scope} of each arm."
+    table.caption = "\n".join(_caption(findings)) or None
     table.add_column("task", overflow="fold", max_width=18 if wide else 20)
     for name in findings.arms if wide else ("arm", "score", "change"):
         table.add_column(Text(shorten(name, 18)), no_wrap=name in ("score", "change"), overflow="fold")
     for task in findings.tasks:
         mark = ("\ntarget" if wide else " (target)") if task["role"] == "target" else ""
+        mark += f"{chr(10) if wide else ', '}n = {count(task['n'])}" if gated else ""
         title = Text.assemble(shorten(task["task"], 60), (mark, "dim"))
         if wide:
             table.add_row(title, *(Text("\n").join(_cell(findings, task, arm)) for arm in findings.arms))
@@ -55,6 +62,15 @@ def verdict_table(verdict: dict[str, Any]) -> Table:
                 title if not number else "", Text(shorten(arm, 24)), *_cell(findings, task, arm), end_section=last
             )
     return table
+
+
+def _caption(findings: Findings) -> Iterator[str]:
+    if findings.comparisons:
+        yield f"The words are about {findings.scope} of each arm."
+    if any(findings.score_items(task, arm) is not None for task in findings.tasks for arm in findings.arms):
+        yield "A score is over the n items that could be judged, a change over the n items judged for both arms."
+    if findings.ended_at and any(row["word"] == "not decided" for row in findings.comparisons):
+        yield f"Not decided: the gate ended at {findings.ended_at}."
 
 
 def degeneration_table(verdict: dict[str, Any]) -> Table | None:
@@ -124,7 +140,8 @@ def loss_table(verdict: dict[str, Any]) -> Table | None:
     findings = Findings.of(visible_json(verdict))
     if not findings.losses:
         return None
-    title = "Held-out loss in nats per token of the original responses (lower is better)"
+    name = loss_name(findings.losses)
+    title = Text(f"{name[0].upper()}{name[1:]} in nats per token of the original responses (lower is better)")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("arm", "loss", "against the seed", "its baseline arm", "n"):
         table.add_column(name, no_wrap=name != "arm", overflow="fold")
@@ -157,10 +174,14 @@ def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
         return Text("" if is_reference else "not yet", style="dim"), Text("")
     known = score["value"] is not None
     value = f"{percent(score['value'])} {bounds(score['low'], score['high'])}" if known else "unjudged"
+    items = findings.score_items(task, arm)
+    value += f" n={count(items)}" if known and items is not None else ""
     if change is None:
         return Text(value), Text("")
-    word = change["word"]
-    return Text(value), Text(f"{points(change['difference'])} {WORDS[word][0]} {word}", style=_COLORS.get(word, ""))
+    word, over = change["word"], "" if items is None else f" n={count(change['n'])}"
+    return Text(value), Text(
+        f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_COLORS.get(word, "")
+    )
 
 
 @dataclass(frozen=True)

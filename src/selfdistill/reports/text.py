@@ -28,9 +28,15 @@ WORDS = {
     "kept": ("≥", "not worse"),
     "forgot": ("↓", "worse"),
     "can't tell": ("?", "can't tell"),
+    "not decided": ("?", "not decided"),
     "lower": ("↓", "lower"),
     "higher": ("↑", "higher"),
 }
+
+
+def open_word(row: Mapping[str, Any]) -> str:
+    """The word of a comparison that shows neither a change nor its absence."""
+    return "not decided" if row["word"] == "not decided" else "can't tell"
 
 
 def scope(runs: int) -> str:
