@@ -79,7 +79,7 @@ def test_the_setting_that_check_names_takes_the_column_in(
 ) -> None:
     path = recipe(tmp_path, [{**row, "note": "A hint."}])
     assert (
-        f"note (1 of 1 rows); to read a column, name it in data.columns, as in data.columns={line}"
+        f"note (1 of 1 rows); to read a column, name it, as in data.columns={line}"
         in command("check", "--no-probe", path).said
     )
     done = command("check", "--no-probe", path, f"data.columns={line}")
@@ -97,7 +97,7 @@ def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
 
 def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> None:
     other = tmp_path / "other.jsonl"
-    rows = [qa(1, id=1), {"question": "q", "answer": "a", "images": ["x.png"]}]
+    rows = [qa(1, hint="one"), {"question": "q", "answer": "a", "images": ["x.png"]}]
     other.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     arms = {"mixed": {"data": "original", "replay": {"path": str(other), "share": 0.1}}}
     path = recipe(tmp_path, [qa(at) for at in range(10)], arms)
@@ -106,13 +106,9 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     assert done.code == 0
     assert "Rows that mixed replays: 1 row can't be used" in done.said
     assert "Rows that mixed replays: Not shown to the model" in done.said
-    assert "as in arms.mixed.replay.columns={context: id}" in done.said
-    assert (
-        "Not shown"
-        not in command(
-            "check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
-        ).said
-    )
+    assert "as in arms.mixed.replay.columns={context: hint}" in done.said
+    settings = "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: hint}"
+    assert "Not shown" not in command("check", "--no-probe", path, *settings).said
     tasks = f"evaluate.tasks=[{{task: heldout, path: {other}, on_bad_row: skip}}]"
     done = command("check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "rewrite.grader=exact", tasks)
     assert "Rows that mixed replays: 1 of them ask an item of heldout, so its score may be too high" in done.said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -11,7 +11,8 @@ from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation
 from .bad_rows import BadRow, OnBad, UnusableError, good_rows
-from .columns import resolve
+from .column_guesses import flow, free_column
+from .columns import column_names, refuse_missing, resolve
 from .conversion import read_conversation
 from .formats import FORMATS, Fields
 from .sources import read_rows
@@ -35,14 +36,21 @@ def recognise(records: Sequence[Mapping[str, Any]], config: DataConfig) -> str:
     return resolve(records, config)[0]
 
 
-def source_format(config: DataConfig) -> str | None:
-    """The name of the format that the first rows of a source have; None if they fit no format, or if the source is not
-    a data file, as that of a task that makes its rows."""
+def reading_setting(config: DataConfig, unused: Collection[str], key: str = "data.columns") -> str | None:
+    """The setting `key` that reads one of the `unused` columns in addition to those that are read. None if no column of
+    text is left or no field is free, if the rows fit no format, or if the source is not a data file, as that of a task
+    that makes its rows."""
+    if not unused:
+        return None
     try:
         records = [row for _, row in islice(read_rows(config), _HEAD) if not isinstance(row, BadRow)]
-        return recognise(records, config)
+        name, columns = resolve(records, config)
     except DataError:
         return None
+    form = FORMATS[name]
+    read = {field for field in form.optional if not {*column_names(records)}.isdisjoint(form.names(field))}
+    found = free_column(records, unused, {*columns} | read, name)
+    return f"{key}={flow(found)}" if found else None
 
 
 def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]]:
@@ -56,12 +64,19 @@ def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]
     form = FORMATS[name]
     if problem := form.problem(Fields(row, form, columns) for row in records):
         raise DataError(f"{config.path}: {problem}.")
+    lacking = {*config.columns.values()}.difference(*records)
+    if lacking and len(head) < _HEAD:
+        refuse_missing(config, column_names(records))
     for where, row in chain(head, rows):
         if isinstance(row, BadRow):
             yield where, row
             continue
+        lacking -= row.keys()
         try:
             yield where, read_conversation(form, row, columns)
         except UnusableError as reason:
             text = json.dumps(row, ensure_ascii=False, default=str)
             yield where, BadRow.of(where, str(reason), text)
+    if lacking:
+        found = {*config.columns.values()} - lacking
+        refuse_missing(config, list(dict.fromkeys([*column_names(records), *sorted(found)])))

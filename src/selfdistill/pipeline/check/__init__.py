@@ -104,7 +104,7 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
         found.warnings.append(
             "The held-out loss will not be measured, because the weights that answer are not on this machine."
         )
-    found.warnings += [*item_warnings(context), *arm_warnings(context), *shift_warnings(context)]
+    found.warnings += [*item_warnings(context, found.add), *arm_warnings(context), *shift_warnings(context)]
     found.warnings += name_warnings(context)
     found.plan += judge_lines(context)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...data import DataCounts, iter_conversations, prepare, source_format, unused_columns, unused_sentence
+from ...data import DataCounts, iter_conversations, prepare, reading_setting, unused_columns, unused_sentence
 from ...types import Progress
 from ..context import Context
 
@@ -19,8 +19,7 @@ def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[s
     held = f", {counts.heldout:,} held out" if counts.heldout else ""
     yield f"rows      {counts.train:,} to train on with {counts.examples:,} responses{held}"
     unused = unused_columns(iter_conversations(folder / "train.jsonl"), context.task.reads)
-    form = source_format(context.source) if unused else None
-    if sentence := unused_sentence(unused, counts.train, form):
+    if sentence := unused_sentence(unused, counts.train, reading_setting(context.source, unused)):
         yield f"unused    {sentence}"
 
 
