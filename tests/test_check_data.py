@@ -263,3 +263,34 @@ def test_a_file_for_a_task_that_makes_its_rows_is_refused(tmp_path: Path, comman
     done = command("check", "--no-probe", path, "task=demo-maths")
     assert done.code == 2
     assert "d.jsonl: the package makes the rows of demo-maths itself. Write `path: demo-maths` for them" in done.said
+
+
+def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, command: Command) -> None:
+    rows = [qa(at, answer="It was a fine day." if at % 2 else "We went to Rome in 1990.") for at in range(60)]
+    path = recipe(tmp_path, rows, heldout=20)
+    done = command("check", "--no-probe", path, "rewrite.grader=facts")
+    assert re.search(r"\d+ of the first 40 references add no fact that can be compared", done.said)
+    assert re.search(r"items of heldout \(the others of its 20 add no fact to compare\)", done.said)
+    assert "  not checked  nothing to compare in the reference" in done.out
+    done = command("check", "--no-probe", path, "rewrite.grader=none")
+    assert "add no fact" not in done.said
+    assert "with the 20 items of heldout" in done.said
+
+
+def test_the_prompt_that_is_shown_is_one_with_the_optional_fields(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at, context="A long hint." if at == 7 else None) for at in range(20)])
+    assert "Question 7?\nA long hint." in command("check", "--no-probe", path).out
+
+
+def test_unreadable_data_stands_below_no_prompts(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(3)])
+    asked = ["check", "--no-probe", path, "evaluate.tasks=[demo-lists]"]
+    assert "Prompt: evaluation of demo-lists" in command(*asked).said
+    done = command(*asked, "data.columns={context: hint}")
+    assert (done.code, "Prompt:" in done.said) == (2, False)
+    assert "has no column 'hint' for `context`" in done.said
+
+
+def test_a_recipe_that_compares_nothing_is_warned_of(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(3)])
+    assert "Nothing will be compared, as no task is evaluated" in command("check", "--no-probe", path).said

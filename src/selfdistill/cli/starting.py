@@ -100,6 +100,8 @@ def preview(
     with show_progress() as progress:
         rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
     show_previewed(rows)
+    if len(rows) < n:
+        say(f"\nThere are only {counted(len(rows), 'different training row')}, so all are shown; -n asked for {n:,}.")
     acceptance = Acceptance()
     for row in rows:
         acceptance.add(row.rewrite.grade)

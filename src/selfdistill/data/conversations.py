@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -13,9 +14,11 @@ from ..types import Conversation
 from .bad_rows import BadRow, OnBad, UnusableError, good_rows
 from .column_guesses import flow, free_column
 from .columns import column_names, refuse_missing, resolve
+from .contamination import prompt_key
 from .conversion import read_conversation
-from .formats import FORMATS, Fields
+from .formats import FORMATS, Fields, Format
 from .sources import read_rows
+from .values import is_filled
 
 _HEAD = 100
 
@@ -40,17 +43,38 @@ def reading_setting(config: DataConfig, unused: Collection[str], key: str = "dat
     """The setting `key` that reads one of the `unused` columns in addition to those that are read. None if no column of
     text is left or no field is free, if the rows fit no format, or if the source is not a data file, as that of a task
     that makes its rows."""
-    if not unused:
+    if not unused or (head := _head(config)) is None:
         return None
+    records, form, columns = head
+    read = {field for field in form.optional if not {*column_names(records)}.isdisjoint(form.names(field))}
+    found = free_column(records, unused, {*columns} | read, form.name)
+    return f"{key}={flow(found)}" if found else None
+
+
+def fullest_prompts(config: DataConfig) -> set[str]:
+    """The `prompt_key` of the first prompt of each row that fills the most optional fields, of the first rows of a
+    source. Empty if the rows fit no format, or if the source is not a data file."""
+    if (head := _head(config)) is None:
+        return set()
+    records, form, columns = head
+    found: dict[int, set[str]] = {}
+    for row in records:
+        fields = Fields(row, form, columns)
+        filled = sum(is_filled(fields.get(field)) for field in {*form.optional, *columns})
+        with suppress(UnusableError):
+            prompt = read_conversation(form, row, columns).examples()[0].prompt
+            found.setdefault(filled, set()).add(prompt_key(prompt))
+    return found[max(found)] if found else set()
+
+
+def _head(config: DataConfig) -> tuple[list[Mapping[str, Any]], Format, dict[str, str]] | None:
+    """The first readable rows, their format and its columns; None if there is no data file or no format fits."""
     try:
         records = [row for _, row in islice(read_rows(config), _HEAD) if not isinstance(row, BadRow)]
         name, columns = resolve(records, config)
     except DataError:
         return None
-    form = FORMATS[name]
-    read = {field for field in form.optional if not {*column_names(records)}.isdisjoint(form.names(field))}
-    found = free_column(records, unused, {*columns} | read, name)
-    return f"{key}={flow(found)}" if found else None
+    return list(records), FORMATS[name], columns
 
 
 def _converted(config: DataConfig) -> Iterator[tuple[str, Conversation | BadRow]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..grading import make_grader
@@ -71,8 +71,7 @@ def _labels(references: Sequence[str]) -> list[str]:
 
 def unchecked_sentence(examples: Sequence[Example]) -> str | None:
     """How many references the grader `facts` can't compare, and what to do about them. None if it compares all."""
-    grade = make_grader("facts")
-    unchecked = sum(not grade(example, example.reference).checked for example in examples)
+    unchecked = len(examples) - len(comparable(examples))
     if not unchecked:
         return None
     return (
@@ -80,3 +79,9 @@ def unchecked_sentence(examples: Sequence[Example]) -> str | None:
         "kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
         "(needs pip install 'selfdistill[shift]')"
     )
+
+
+def comparable(examples: Iterable[Example]) -> list[Example]:
+    """The examples whose references add a fact that the grader `facts` compares."""
+    grade = make_grader("facts")
+    return [example for example in examples if grade(example, example.reference).checked]

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...data import DataCounts, iter_conversations, prepare, reading_setting, unused_columns, unused_sentence
-from ...types import Progress
+from ...data import (
+    DataCounts,
+    fullest_prompts,
+    iter_conversations,
+    prepare,
+    prompt_key,
+    reading_setting,
+    unused_columns,
+    unused_sentence,
+)
+from ...types import Conversation, Example, Progress
 from ..context import Context
 
 
@@ -21,6 +30,13 @@ def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[s
     unused = unused_columns(iter_conversations(folder / "train.jsonl"), context.task.reads)
     if sentence := unused_sentence(unused, counts.train, reading_setting(context.source, unused)):
         yield f"unused    {sentence}"
+
+
+def first_example(context: Context, rows: Sequence[Conversation]) -> Example:
+    """The first example, of a row that fills the optional fields such as context and system if there is one."""
+    full = fullest_prompts(context.source)
+    chosen = (example for row in rows for example in row.examples()[:1] if prompt_key(example.prompt) in full)
+    return next(chosen, rows[0].examples()[0])
 
 
 def marked_rows(train: Path, marks: Sequence[str]) -> int:
