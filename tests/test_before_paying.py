@@ -314,6 +314,7 @@ def test_a_preview_of_more_rows_than_there_are_shows_all(model: Path, tmp_path: 
     done = command("preview", recipe(tmp_path, model, [*rows, *rows]), "-n", 500, "--dir", tmp_path / "run")
     assert done.code == 0, done.said
     assert "Row 20 of 20" in done.out
+    assert "only 20 different training rows, so all are shown; -n asked for 500." in done.said
     assert "rejected, so the original is trained on (" in done.out
 
 

@@ -79,7 +79,7 @@ def test_the_setting_that_check_names_takes_the_column_in(
 ) -> None:
     path = recipe(tmp_path, [{**row, "note": "A hint."}])
     assert (
-        f"note (1 of 1 rows); to read a column, name it in data.columns, as in data.columns={line}"
+        f"note (1 of 1 rows); to read a column, name it, as in data.columns={line}"
         in command("check", "--no-probe", path).said
     )
     done = command("check", "--no-probe", path, f"data.columns={line}")
@@ -97,7 +97,7 @@ def test_skipped_rows_are_counted(tmp_path: Path, command: Command) -> None:
 
 def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> None:
     other = tmp_path / "other.jsonl"
-    rows = [qa(1, id=1), {"question": "q", "answer": "a", "images": ["x.png"]}]
+    rows = [qa(1, hint="one"), {"question": "q", "answer": "a", "images": ["x.png"]}]
     other.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     arms = {"mixed": {"data": "original", "replay": {"path": str(other), "share": 0.1}}}
     path = recipe(tmp_path, [qa(at) for at in range(10)], arms)
@@ -106,13 +106,9 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     assert done.code == 0
     assert "Rows that mixed replays: 1 row can't be used" in done.said
     assert "Rows that mixed replays: Not shown to the model" in done.said
-    assert "as in arms.mixed.replay.columns={context: id}" in done.said
-    assert (
-        "Not shown"
-        not in command(
-            "check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: id}"
-        ).said
-    )
+    assert "as in arms.mixed.replay.columns={context: hint}" in done.said
+    settings = "arms.mixed.replay.on_bad_row=skip", "arms.mixed.replay.columns={context: hint}"
+    assert "Not shown" not in command("check", "--no-probe", path, *settings).said
     tasks = f"evaluate.tasks=[{{task: heldout, path: {other}, on_bad_row: skip}}]"
     done = command("check", "--no-probe", path, "arms.mixed.replay.on_bad_row=skip", "rewrite.grader=exact", tasks)
     assert "Rows that mixed replays: 1 of them ask an item of heldout, so its score may be too high" in done.said
@@ -267,3 +263,34 @@ def test_a_file_for_a_task_that_makes_its_rows_is_refused(tmp_path: Path, comman
     done = command("check", "--no-probe", path, "task=demo-maths")
     assert done.code == 2
     assert "d.jsonl: the package makes the rows of demo-maths itself. Write `path: demo-maths` for them" in done.said
+
+
+def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, command: Command) -> None:
+    rows = [qa(at, answer="It was a fine day." if at % 2 else "We went to Rome in 1990.") for at in range(60)]
+    path = recipe(tmp_path, rows, heldout=20)
+    done = command("check", "--no-probe", path, "rewrite.grader=facts")
+    assert re.search(r"\d+ of the first 40 references add no fact that can be compared", done.said)
+    assert re.search(r"items of heldout \(the others of its 20 add no fact to compare\)", done.said)
+    assert "  not checked  nothing to compare in the reference" in done.out
+    done = command("check", "--no-probe", path, "rewrite.grader=none")
+    assert "add no fact" not in done.said
+    assert "with the 20 items of heldout" in done.said
+
+
+def test_the_prompt_that_is_shown_is_one_with_the_optional_fields(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at, context="A long hint." if at == 7 else None) for at in range(20)])
+    assert "Question 7?\nA long hint." in command("check", "--no-probe", path).out
+
+
+def test_unreadable_data_stands_below_no_prompts(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(3)])
+    asked = ["check", "--no-probe", path, "evaluate.tasks=[demo-lists]"]
+    assert "Prompt: evaluation of demo-lists" in command(*asked).said
+    done = command(*asked, "data.columns={context: hint}")
+    assert (done.code, "Prompt:" in done.said) == (2, False)
+    assert "has no column 'hint' for `context`" in done.said
+
+
+def test_a_recipe_that_compares_nothing_is_warned_of(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(3)])
+    assert "Nothing will be compared, as no task is evaluated" in command("check", "--no-probe", path).said

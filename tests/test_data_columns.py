@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.data import prepare, read_conversations, unused_columns, unused_sentence
+from selfdistill.data import prepare, read_conversations, reading_setting, unused_columns, unused_sentence
 from selfdistill.data.columns import resolve, suggestion
 from selfdistill.data.lettered import ChoiceError, Choices
 from selfdistill.data.values import as_json, is_filled, number_text
@@ -160,14 +160,14 @@ def test_what_is_not_read_is_listed_with_its_rows_and_the_setting(tmp_path: Path
     rows = [{"question": "q", "answer": "a", "id": at, "source": "web" if at else None} for at in range(3)]
     conversations = read(tmp_path, *rows)
     assert unused_columns(conversations) == {"id": 3, "source": 2}
-    sentence = unused_sentence(unused_columns(conversations), 3, "question_answer")
+    sentence = unused_sentence(unused_columns(conversations), 3, "data.columns={context: source}")
     assert sentence is not None
     assert (
-        "not trained on: id (3 of 3 rows), source (2 of 3 rows); to read a column, name it in data.columns, as in "
-        "data.columns={context: id}" in sentence
+        "not trained on: id (3 of 3 rows), source (2 of 3 rows); to read a column, name it, as in "
+        "data.columns={context: source}" in sentence
     )
-    assert "columns" not in str(unused_sentence({"id": 3}, 3, None))
-    assert unused_sentence({}, 3, "messages") is None
+    assert "columns" not in str(unused_sentence({"id": 3}, 3))
+    assert unused_sentence({}, 3, "data.columns={context: source}") is None
     (conversation,) = read(tmp_path, chat({"content": "x", "name": "Ann", "weight": 1}, {"content": "y", "id": 4}))
     assert unused_columns([conversation]) == {
         "messages[].name": 1, "messages[].weight of user turns": 1, "messages[].id": 1,
@@ -203,13 +203,85 @@ def test_one_format_under_its_own_names_goes_before_others(tmp_path: Path) -> No
         ({"dialog": [{"role": "user", "content": "a"}]}, "{messages: dialog}"),
         ({"turns": [{"from": "human", "value": "a"}]}, "{conversations: turns}"),
         ({"text": "a"}, None),
+        (
+            {"kontext": "k", "frage": "a", "musterantwort": "b"},
+            "{question: frage, answer: musterantwort, context: kontext}",
+        ),
+        (
+            {"system_prompt": "s", "Aufgabe": "a", "Lösung": 4},
+            "{question: Aufgabe, answer: Lösung, system: system_prompt}",
+        ),
+        ({"instrução": "a", "resposta": "b"}, "{question: instrução, answer: resposta}"),
+        ({"userPrompt": "a", "Réponse": "b"}, "{question: userPrompt, answer: Réponse}"),
+        ({"问题": "a", "回答": "b"}, "{question: 问题, answer: 回答}"),
+        ({"x": "Who?", "y": "Ann", "z": "She is Ann."}, "{question: x, answer: z}"),
+        ({"__index_level_0__": 0, "x": "a", "score": 0.5}, None),
+        ({"user_id": "u1", "x": "a", "y": "b", "n": "5"}, None),
+        ({"article": "A long one.", "summary": "Short."}, "{question: article, answer: summary}"),
     ],
-)
+)  # fmt: skip
 def test_the_line_to_paste_can_be_pasted(tmp_path: Path, row: dict[str, Any], line: str | None) -> None:
     assert suggestion([row]) == line
     with pytest.raises(DataError) as told:
         read(tmp_path, row)
-    assert line is None or f"data.columns={line}\n" in str(told.value)
+    line = (
+        line or "{question: YOUR_COLUMN, answer: YOUR_COLUMN} (optional: context, choices, system). The first values: "
+    )
+    assert f"data.columns={line}" in str(told.value)
+
+
+def test_columns_that_are_empty_or_constant_are_not_suggested() -> None:
+    rows = [{"lang": "en", "note": "Hm?" if at == 1 else None, "x": f"{at}?", "y": f"a {at}"} for at in range(5)]
+    assert suggestion(rows) == "{question: x, answer: y}"
+    assert suggestion(rows, "alpaca") == "{instruction: x, output: y}"
+    assert suggestion(rows, "messages") is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"context": "Kontext"}, "has no column 'Kontext' for `context`; did you mean 'kontext'?"),
+        ({"question": "Frage"}, "has no column 'Frage' for `question`; did you mean 'frage'?"),
+        ({"system": "zzz"}, "has no column 'zzz' for `system`. Its columns are frage, kontext, answer;"),
+        ({"frage": "question"}, "you may have swapped them. Write {answer: answer, question: frage}."),
+        (
+            {"fragen": "frage"},
+            "data.columns names answer, question, fragen; write FIELD: COLUMN, with the ",
+        ),
+    ],
+)
+def test_a_column_that_no_row_has_is_refused(tmp_path: Path, columns: dict[str, str], said: str) -> None:
+    rows = [{"frage": "q", "kontext": "k", "answer": "a"}] * 2
+    named = {"answer": "answer", **({} if {"question", "frage"} & columns.keys() else {"question": "frage"})}
+    for times in (1, 100):
+        with pytest.raises(DataError) as told:
+            read(tmp_path, *rows * times, columns=named | columns)
+        assert said in str(told.value)
+
+
+def test_a_column_that_some_rows_lack_is_read(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "a"}] * 150
+    found = read(tmp_path, *rows, {"question": "q", "answer": "a", "note": "n"}, columns={"context": "note"})
+    assert [texts(found[0])[0], texts(found[-1])[0]] == ["q", "q\nn"]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "setting"),
+    [
+        ({"question": "q", "answer": "a", "id": 1, "note": "n"}, {}, "data.columns={context: note}"),
+        ({"question": "q", "answer": "a", "note": "n", "passage": "p"}, {}, "data.columns={context: passage}"),
+        ({"question": "q", "answer": "a", "context": "c", "persona": "p"}, {}, "data.columns={system: persona}"),
+        ({"question": "q", "answer": "a", "c": "c", "note": "n"}, {"context": "c"}, "data.columns={system: note}"),
+        ({"question": "q", "answer": "a", "c": "c", "s": "s", "x": "x"}, {"context": "c", "system": "s"}, None),
+        ({"question": "q", "answer": "a", "__index_level_0__": 0, "score": 0.5}, {}, None),
+        ({"instruction": "q", "output": "a", "hint": "h"}, {}, "data.columns={input: hint}"),
+    ],
+)
+def test_the_setting_for_an_unused_column_keeps_the_others(
+    tmp_path: Path, row: dict[str, Any], columns: dict[str, str], setting: str | None
+) -> None:
+    unused = unused_columns(read(tmp_path, row, columns=columns))
+    assert reading_setting(DataConfig(path=str(tmp_path / "d.jsonl"), columns=columns), unused) == setting
 
 
 json_numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)

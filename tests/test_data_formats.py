@@ -87,7 +87,7 @@ def test_every_assistant_turn_is_an_example(tmp_path: Path) -> None:
         ({"columns": {"question": "Problem"}}, {"Problem": "a", "answer": "b"}),
         (
             {"format": "alpaca", "columns": {"output": "response", "input": "context"}},
-            {"instruction": "a", "response": "b"},
+            {"instruction": "a", "response": "b", "context": None},
         ),
         ({"columns": {"messages": "dialog"}}, {"dialog": turns("a", "b")}),
         ({"format": "question_answer"}, {"question": "a", "answer": "b", "instruction": "x", "output": "y"}),
@@ -195,8 +195,10 @@ def test_columns_that_fit_no_format_are_refused(tmp_path: Path) -> None:
     assert "alpaca: instruction, output" in str(told.value)
     assert "data.columns={question: Problem, answer: Solution}" in str(told.value)
     with pytest.raises(DataError, match=r"needs the columns of one format \(alpaca: instruction, answer\)"):
+        read(tmp_path, [{"question": "a", "answer": "b"}], format="alpaca", columns={"output": "answer"})
+    with pytest.raises(DataError, match="has no column 'answer' for `output`"):
         read(tmp_path, [{"question": "a"}], format="alpaca", columns={"output": "answer"})
-    with pytest.raises(DataError, match="columns names prompt, answer; it can name these fields"):
+    with pytest.raises(DataError, match="columns names prompt, answer; write FIELD: COLUMN, with the fields of one"):
         read(tmp_path, [{"question": "a"}], columns={"prompt": "x", "answer": "y"})
 
 

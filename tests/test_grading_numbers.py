@@ -35,6 +35,11 @@ def test_each_spelling_passes_in_each_phrasing(kind: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("written", ["0.25416866041704156", "-12345.678901234567", "0.5", "3"])
+def test_a_decimal_is_shown_as_one(written: str) -> None:
+    assert judge("final_number", written, written).expected == written
+
+
 # The number stands at {}. None holds another number that could be taken for the answer.
 PHRASINGS = [
     "{}",

@@ -162,7 +162,37 @@ def test_columns_that_fit_no_format_are_left_to_the_user(tmp_path: Path) -> None
     assert "has the columns Problem, Solution" in said[0]
     assert recipe.data is not None
     assert recipe.data.format == "auto"
-    assert "# columns: {question: Problem, answer: Solution}" in text
+    (line,) = (line for line in text.splitlines() if "# columns: {question: Problem, answer: Solution}" in line)
+    assert len(line) < 160
+
+
+def test_settings_of_the_data_are_used_and_written(tmp_path: Path, command: Callable[..., Done]) -> None:
+    path, out = tmp_path / "d.jsonl", tmp_path / "r.yaml"
+    path.write_text(
+        "".join(f'{{"f": "Was ist {i}?", "a": "#### {i}", "k": "hm"}}\n' for i in range(30)), encoding="utf-8"
+    )
+    asked = ["init", "--model", "demo", "--data", path, "--to", out, "--force"]
+    columns = "data.columns={question: f, answer: a, context: k}"
+    done = command(*asked, columns, "data.heldout=7", "data.on_bad_row=skip")
+    assert done.code == 0, done.said
+    assert "data: question_answer, 30 rows, 7 held out" in done.said
+    recipe, text = load_recipe(out), out.read_text(encoding="utf-8")
+    assert recipe.data is not None
+    assert (recipe.data.columns, recipe.data.format) == (
+        {"question": "f", "answer": "a", "context": "k"},
+        "question_answer",
+    )
+    assert (recipe.data.heldout, recipe.data.on_bad_row, recipe.rewrite.grader) == (7, "skip", "final_number")
+    assert text.count("on_bad_row") == 1
+    for setting, said in {
+        "data.columns={question: F, answer: a}": "has no column 'F' for `question`; did you mean 'f'?",
+        "data.colums={}": "unknown key `data.colums` (did you mean `columns`?)",
+        "train.lr=1": "init takes settings of the data",
+        "data.path=x": "leave out data.path",
+    }.items():
+        done = command(*asked, setting)
+        assert done.code == 2
+        assert said in " ".join(done.said.split())
 
 
 def test_bad_rows_are_told(tmp_path: Path) -> None:

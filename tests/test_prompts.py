@@ -248,6 +248,8 @@ def test_a_rewriting_template_can_be_ones_own(tmp_path: Path) -> None:
     assert load_template(str(settings)).prefill == "So: "
     with pytest.raises(RecipeError, match=r"no slot \{reference\}"):
         load_template(str(bad))
+    with pytest.raises(RecipeError, match=r"There is no rewriting template 'usng'; did you mean 'using'\?"):
+        load_template("usng")
     with pytest.raises(RecipeError, match="There is no rewriting template 'none'"):
         load_template("none")
 

@@ -29,6 +29,10 @@ def test_a_result_holds_what_the_verdict_says(tmp_path: Path) -> None:
         if row["against"] == "seed":
             assert result.word(row["task"], row["arm"]) == row["word"]
     assert result.word("gsm8k", "seed") is None
+    with pytest.raises(ValueError, match=r"There is no arm 'sfdt'; choose one of seed, vanilla, sdft\."):
+        result.word("gsm8k", "sfdt")
+    with pytest.raises(ValueError, match=r"There is no task 'heldut'; choose one of .*gsm8k"):
+        result.word("heldut", "sdft")
     assert result.headline.startswith("In this training run, vanilla forgot")
     assert result.advice.endswith(f"Your model: {where}/arms/sdft/model.")
     assert result.to_json()["verdict"] == verdict
@@ -101,6 +105,8 @@ def test_an_experiment_without_a_verdict_says_what_to_do(tmp_path: Path) -> None
     verdict.unlink()
     with pytest.raises(ExperimentError, match=r"no verdict\.json; write it with `selfdistill report"):
         load_result(where)
+    with pytest.raises(ExperimentError, match=r"There is no directory .*nope; `selfdistill run RECIPE`"):
+        load_result(tmp_path / "nope")
 
 
 def test_the_example_notebook_runs(tmp_path: Path) -> None:

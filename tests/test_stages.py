@@ -30,6 +30,7 @@ from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
 from selfdistill.pipeline.train import train_stage
 from selfdistill.recipe import RECIPES
+from selfdistill.store.experiment import writing_problem
 from selfdistill.types import Completion
 
 # By the name alone they are the functions.
@@ -428,6 +429,23 @@ def test_check_shows_prompts_and_what_is_missing(
     done = command("check", "--no-probe", path)
     assert done.code == 2
     assert "none.jsonl" in done.out
+
+
+def test_a_directory_that_can_not_be_written_is_told_beforehand(
+    model: Path, rows: Path, tmp_path: Path, command: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe_file(tmp_path, recipe_of(model, rows))
+    for words in (["check", "--no-probe"], ["run"], ["preview"]):
+        for where in (rows, rows / "run"):
+            done = command(*words, path, "--dir", where)
+            assert done.code == 2
+            assert f"{rows.name} is a file; name a directory." in done.said
+    done_before = tmp_path / "done"
+    done_before.mkdir()
+    (done_before / "recipe.yaml").touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert str(writing_problem(tmp_path / "new" / "run")).endswith("name another directory with --dir.")
+    assert str(writing_problem(done_before)).endswith("make it writable, or work on a copy of it.")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -32,6 +32,8 @@ def test_every_task_is_whole(name: str) -> None:
 def test_an_unknown_task_is_named() -> None:
     with pytest.raises(RecipeError, match="gsm8k"):
         get_task("gsm")
+    with pytest.raises(RecipeError, match=r"no task 'demo-list'; did you mean demo-lists or"):
+        get_task("demo-list")
 
 
 def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ Target = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's dir
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings to change, for example train.lr=2e-5.")
 ]
+DataSettings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings of the data, for example 'data.columns={question: Problem}'."),
+]
 Directory = Annotated[
     Path | None, typer.Option("--dir", help="Directory of the experiment. [default: runs/NAME-OF-RECIPE]")
 ]

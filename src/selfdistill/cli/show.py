@@ -48,7 +48,8 @@ def show_checked(found: Checked) -> None:
             shown = " ".join(example.reference.split())
             shown = shown if len(shown) <= 60 else f"… {shown[-58:]}"
             read = verdict.expected or verdict.reason
-            say(f"  {verdict.outcome:8} {read:24.60} {shown}")
+            outcome = verdict.outcome if verdict.checked else "not checked"
+            say(f"  {outcome:12} {read:24.60} {shown}")
     unseen = "Not checked, since the hub can't be reached"
     for heading, lines in (("Warnings", found.warnings), (unseen, found.unseen), ("Missing", found.missing)):
         if lines:

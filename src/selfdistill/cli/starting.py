@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..types.wording import counted
-from .arguments import Directory, Model, Overrides, RecipePath, default_directory
+from .arguments import DataSettings, Directory, Model, Overrides, RecipePath, default_directory
 from .documents import Json, checked_document, only_json, print_json
 from .log_file import log_to
 from .progress import show_progress
@@ -24,13 +24,14 @@ def init(
     data: Annotated[str, typer.Option(help="A data file, a datasets folder, or a hub name.")],
     to: Annotated[Path, typer.Option("--to", help="File to write the recipe to.")] = Path("recipe.yaml"),
     force: Annotated[bool, typer.Option(help="Overwrite an existing recipe.")] = False,
+    overrides: DataSettings = None,
 ) -> None:
     """Write a commented recipe for a model and a dataset."""
     from ..pipeline.new_recipe import check_model_name, write_recipe
     from ..recipe.schema import SCHEMA_FILE
 
     check_model_name(model)
-    for line in write_recipe(model, data, to, force=force):
+    for line in write_recipe(model, data, to, force, overrides or []):
         say(line)
     say(f"Wrote {to}, and {SCHEMA_FILE} next to it, with which editors check and complete the keys.")
     say(f"Next: {shlex.join(['selfdistill', 'check', str(to)])}")
@@ -99,6 +100,8 @@ def preview(
     with show_progress() as progress:
         rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
     show_previewed(rows)
+    if len(rows) < n:
+        say(f"\nThere are only {counted(len(rows), 'different training row')}, so all are shown; -n asked for {n:,}.")
     acceptance = Acceptance()
     for row in rows:
         acceptance.add(row.rewrite.grade)

@@ -3,7 +3,7 @@
 from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
 from .contamination import asked_last, asks_any, near_duplicates, prompt_key
-from .conversations import read_conversations, recognise, source_format
+from .conversations import fullest_prompts, read_conversations, reading_setting, recognise
 from .counts import DataCounts, data_notes, item_notes, without_examples
 from .draw import draw, iter_conversations, prepare
 from .formats import FORMATS, check_format
@@ -21,6 +21,7 @@ __all__ = [
     "check_format",
     "data_notes",
     "draw",
+    "fullest_prompts",
     "good_rows",
     "is_hub_name",
     "item_notes",
@@ -31,8 +32,8 @@ __all__ = [
     "read_conversations",
     "read_records",
     "read_rows",
+    "reading_setting",
     "recognise",
-    "source_format",
     "unused_columns",
     "unused_sentence",
     "without_examples",

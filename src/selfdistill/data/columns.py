@@ -6,17 +6,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation
+from .column_guesses import flow, near_name, samples, suggestion
 from .formats import FORMATS, Format, check_format
 from .values import is_filled, known
-
-_ASKED = ("question", "problem", "query", "prompt", "instruction", "task", "input", "user", "request", "title", "text")
-_ANSWERED = ("answer", "solution", "response", "output", "completion", "reply", "chosen", "assistant", "target",
-             "label", "summary")  # fmt: skip
 
 
 def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[str, dict[str, str]]:
@@ -30,13 +25,13 @@ def resolve(records: Sequence[Mapping[str, Any]], config: DataConfig) -> tuple[s
     names = list(FORMATS) if config.format == "auto" else [config.format]
     candidates = [name for name in names if set(config.columns) <= set(FORMATS[name].fields)]
     if not candidates:
-        fields = "; ".join(f"{name}: {', '.join(FORMATS[name].fields)}" for name in names)
-        raise DataError(f"data.columns names {', '.join(config.columns)}; it can name these fields: {fields}.")
+        raise DataError(_no_such_fields(records, config, names))
     columns = {name: _columns(records, FORMATS[name], config.columns) for name in candidates}
     required = {name: {field: columns[name][field] for field in FORMATS[name].required} for name in candidates}
     fits = {name: _fit(records, required[name].values()) for name in candidates}
     most = max(fits.values())
     if most == (0, 0):
+        refuse_missing(config, column_names(records))
         raise DataError(_unrecognised(records, config, required))
     best = [name for name in candidates if fits[name] == most]
     others = {name: sum(field != column for field, column in required[name].items()) for name in best}
@@ -68,43 +63,59 @@ def _fit(records: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> tuple[
 def _unrecognised(
     records: Sequence[Mapping[str, Any]], config: DataConfig, required: Mapping[str, Mapping[str, str]]
 ) -> str:
-    there = ", ".join(dict.fromkeys(key for row in records for key in row))
+    there = ", ".join(column_names(records))
     wanted = "; ".join(f"{name}: {', '.join(columns.values())}" for name, columns in required.items())
-    line = suggestion(records)
-    paste = f" For example, paste this: data.columns={line}" if line else " Name your columns in data.columns."
+    line = suggestion(records, config.format)
+    if line:
+        paste = f"For example, paste this: data.columns={line}"
+    else:
+        form = FORMATS["question_answer" if config.format == "auto" else config.format]
+        fields = [field for field in form.fields if field not in form.required]
+        blank = flow(dict.fromkeys(form.required, "YOUR_COLUMN"))
+        paste = (
+            f"Name your columns, as in data.columns={blank} (optional: {', '.join(fields)}). "
+            f"The first values: {samples(records) or 'none'}."
+        )
     return (
-        f"{config.path} has the columns {there or '(none)'}, but needs the columns of one format ({wanted}).{paste}\n"
+        f"{config.path} has the columns {there or '(none)'}, but needs the columns of one format ({wanted}). {paste}\n"
         "In the recipe, write it under `data` as `columns: …`; on the command line, put it in single quotes."
     )
 
 
-def suggestion(records: Sequence[Mapping[str, Any]]) -> str | None:
-    """The likely value of `data.columns`, as YAML in one line. None if fewer than two columns hold text."""
-    first: dict[str, Any] = {}
-    for row in records:
-        for key, value in row.items():
-            if key not in first and is_filled(value):
-                first[key] = value
-    for name, value in first.items():
-        if isinstance(value, list) and isinstance(value[0], dict) and {"role", "from"} & value[0].keys():
-            return _flow({"messages" if "role" in value[0] else "conversations": name})
-    texts = [key for key, value in first.items() if isinstance(value, (str, int, float)) and key.isprintable()]
-    asked = _closest(texts, _ASKED) or next(iter(texts), None)
-    others = [name for name in texts if name != asked]
-    answered = _closest(others, _ANSWERED) or next(iter(others), None)
-    return _flow({"question": asked, "answer": answered}) if asked and answered else None
+def column_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The columns that at least one record has, in order."""
+    return list(dict.fromkeys(key for row in records for key in row))
 
 
-def _closest(columns: Sequence[str], words: Sequence[str]) -> str | None:
-    """A column whose name is one of the words, or else contains one of the words. Earlier words are preferred."""
-    same = (name for word in words for name in columns if name.casefold().strip() == word)
-    holding = (name for word in words for name in columns if word in name.casefold())
-    return next(same, None) or next(holding, None)
+def refuse_missing(config: DataConfig, there: Collection[str]) -> None:
+    """Raises DataError if `config.columns` names a column that is not `there`."""
+    missing = {field: column for field, column in config.columns.items() if column not in there}
+    if not missing:
+        return
+    named = ", ".join(f"'{column}' for `{field}`" for field, column in missing.items())
+    near = [name for column in missing.values() if (name := near_name(column, there))]
+    meant = f"; did you mean {' and '.join(map(repr, near))}?" if near else "."
+    raise DataError(
+        f"{config.path} has no column {named}{meant} Its columns are {', '.join(there) or '(none)'}; name one of them "
+        "in `columns`."
+    )
 
 
-def _flow(value: dict[str, str]) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
-    return text.strip()
+def _no_such_fields(records: Iterable[Mapping[str, Any]], config: DataConfig, names: Sequence[str]) -> str:
+    """The reason why no format has all fields that `config.columns` names."""
+    fields = {field for name in names for field in FORMATS[name].fields}
+    there = column_names(records)
+    turned = {
+        column: field
+        for field, column in config.columns.items()
+        if field not in fields and field in there and column in fields
+    }
+    if turned:
+        right = {field: column for field, column in config.columns.items() if field in fields} | turned
+        return f"data.columns is written FIELD: COLUMN; you may have swapped them. Write {flow(right)}."
+    choices = "; ".join(f"{name}: {', '.join(FORMATS[name].fields)}" for name in names)
+    named = ", ".join(config.columns)
+    return f"data.columns names {named}; write FIELD: COLUMN, with the fields of one format: {choices}."
 
 
 def unused_columns(conversations: Iterable[Conversation], read: Collection[str] = ()) -> Counter[str]:
@@ -114,15 +125,10 @@ def unused_columns(conversations: Iterable[Conversation], read: Collection[str] 
     return Counter(name for row in rows for name, value in row if is_filled(value) and name not in read)
 
 
-def unused_sentence(unused: Mapping[str, int], rows: int, form: str | None, key: str = "data.columns") -> str | None:
-    """The columns that are not read, and the setting `key` that reads one in the format `form`. None if all columns are
-    read. Without `form` no setting is named."""
+def unused_sentence(unused: Mapping[str, int], rows: int, setting: str | None = None) -> str | None:
+    """The columns that are not read, and the `setting` that reads one of them. None if all columns are read."""
     if not unused:
         return None
     names = ", ".join(f"{name} ({count:,} of {rows:,} rows)" for name, count in unused.items())
-    columns = [name for name in unused if "[]." not in name and " after the first" not in name]
-    how = ""
-    if form and columns:
-        field = next(name for name in ("input", "context", "system") if name in FORMATS[form].fields)
-        how = f"; to read a column, name it in {key}, as in {key}={_flow({field: columns[0]})}"
+    how = f"; to read a column, name it, as in {setting}" if setting else ""
     return f"not shown to the model and not trained on: {names}{how}"

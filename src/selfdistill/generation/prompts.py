@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def load_template(name: str) -> RewritingTemplate:
         return REWRITING[name]
     path = Path(name)
     if not is_file(path):
-        raise RecipeError(f"There is no rewriting template '{name}'; choose {', '.join(REWRITING)}, or name a file.")
+        near = difflib.get_close_matches(name, REWRITING, n=1)
+        meant = f"did you mean '{near[0]}'? The templates are" if near else "choose"
+        raise RecipeError(f"There is no rewriting template '{name}'; {meant} {', '.join(REWRITING)}, or name a file.")
     try:
         text = path.read_text(encoding="utf-8-sig")
         values: Any = as_written(parse_yaml(text)) if path.suffix in (".yaml", ".yml") else {"user": text}

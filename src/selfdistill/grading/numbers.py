@@ -190,7 +190,7 @@ def _show(value: Value) -> str:
         return value.latex
     if isinstance(value, int):
         return str(value)
-    if 10**12 % value.denominator == 0:
+    if 10**20 % value.denominator == 0:  # the digits of a float are among these
         return f"{Decimal(value.numerator) / value.denominator:f}"
     return str(value)
 

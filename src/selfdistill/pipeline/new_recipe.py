@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -19,34 +19,30 @@ from ..data import (
     is_hub_name,
     read_conversations,
     read_records,
+    reading_setting,
     recognise,
     unused_columns,
     unused_sentence,
 )
-from ..data.columns import suggestion
+from ..data.column_guesses import suggestion
 from ..demo import SEEDS
 from ..errors import DataError, ModelError, RecipeError
 from ..generation.prompts import template_for
-from ..grading import make_grader
-from ..grading.calls import read_call
-from ..grading.programs import python_blocks
 from ..models.gguf import gguf_file
 from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
+from ..recipe.load import make_recipe
 from ..recipe.schema import SCHEMA_FILE, schema_text
+from ..reports.text import shorten
 from ..sandbox import sandbox_works
 from ..store.rows import write_text
 from ..types import Conversation, Example
+from .grader_guess import Guess, guess_from, unchecked_sentence
 from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
 from .tools_recipe import tools_line, tools_problem
 
 _LOOK, _GRADED = 2000, 200
-_SURE = 0.95  # real data has a stray row in it
-_NUMBER = re.compile(
-    r"(####|\A|(?i:\banswer(?: is|:|\*\*:|:\*\*))|\\boxed\{)[\s:$*\\({]{0,9}(?:\b[dt]?frac\{)?-?[\d.,/}{]*\d\D{0,20}$"
-)
-_LETTER = re.compile(r"\(?[A-Z]\)?[.)]?|\(?[A-Z][.)]\s.+", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -63,32 +59,31 @@ class _Look:
     columns: str | None = None
 
 
-@dataclass(frozen=True)
-class _Guess:
-    grader: GraderSpec
-    template: str
-    what: str
-
-
-def write_recipe(model: str, data: str, out: Path | str, force: bool = False) -> list[str]:
+def write_recipe(
+    model: str, data: str, out: Path | str, force: bool = False, settings: Sequence[str] = ()
+) -> list[str]:
     """Writes a recipe for the model and the data (a file, a `datasets` folder or a hub name) to `out`, and the schema
-    that editors check it with next to it. Returns sentences that report what was recognised.
+    that editors check it with next to it. Returns sentences that report what was recognised. `settings` of the data,
+    such as `data.columns={question: Problem}`, are used for this and written into the recipe.
 
-    Raises RecipeError if `out` exists and `force` is off, DataError if a data file can't be read. The recipe is written
-    even if a folder or hub name can't be read or the columns fit no format; the user then completes it.
+    Raises RecipeError if `out` exists and `force` is off or a setting is not one of the data, DataError if a data file
+    can't be read or the columns that `settings` name don't fit it. The recipe is written even if a folder or hub name
+    can't be read or the columns fit no format; the user then completes it.
     """
     out = Path(out)
     if out.exists() and not force:
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
     thinking = thinks(model)
-    look = _look(data, thinking)
-    guess, tools = _guess_grader(look.examples), any(example.tools for example in look.examples)
+    chosen = _chosen(model, data, settings)
+    look = _look(chosen, thinking)
+    guess, tools = guess_from(look.examples), any(example.tools for example in look.examples)
     problem = tools_problem(model) if tools else None
-    heldout = min(200, look.rows // 10)
-    columns = ""
+    given = chosen.model_dump(mode="json", exclude_unset=True, exclude={"path"})
+    heldout = given.pop("heldout", min(200, look.rows // 10))
+    further = "".join(f"\n  {key}: {_flow_yaml([value])[1:-1]}" for key, value in given.items() if key != "format")
     if look.problem:
-        line = look.columns or "{question: Problem, answer: Solution}"
-        columns = f"\n  # columns: {_one_line(line)}   # {_one_line(look.problem)}"
+        line = look.columns or "{question: YOUR_COLUMN, answer: YOUR_COLUMN}"
+        further += f"\n  # columns: {_one_line(line)}   # FIELD: COLUMN; {shorten(_one_line(look.problem), 60)}"
     slots = {
         "schema": SCHEMA_FILE,
         "model": _scalar(_from(out, model)),
@@ -96,7 +91,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "tools_in": tools_line(problem) if tools else "",
         "path": _scalar(_from(out, data)),
         "format": look.format,
-        "columns": columns,
+        "further": further,
         "heldout": f"{heldout:<18}",
         "template": f"{template_for(model, guess.template):<17}",
         "grader": f"{_flow(guess.grader):<19} ",
@@ -106,7 +101,7 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
         "tasks": "\n    - heldout" * bool(heldout) + "\n    - tool_calls" * bool(heldout and tools),
     }
     try:
-        write_text(out, fill(_RECIPE, slots))
+        write_text(out, fill(_without_comments(_RECIPE, given), slots))
         write_text(out.with_name(SCHEMA_FILE), schema_text())
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
@@ -121,10 +116,10 @@ def write_recipe(model: str, data: str, out: Path | str, force: bool = False) ->
 def guess_grader(data: str) -> tuple[GraderSpec, str]:
     """The grader that fits a data file, and the file's format, from a look at its first rows. Raises DataError if the
     rows can't be read."""
-    look = _look(data)
+    look = _look(DataConfig(path=data))
     if look.problem:
         raise DataError(look.problem)
-    return _guess_grader(look.examples).grader, look.format
+    return guess_from(look.examples).grader, look.format
 
 
 def _from(recipe: Path, name: str) -> str:
@@ -152,8 +147,29 @@ def check_model_name(model: str) -> None:
     )
 
 
-def _look(data: str, thinking: bool = False) -> _Look:
-    config = DataConfig(path=data, on_bad_row="skip")
+def _chosen(model: str, data: str, settings: Sequence[str]) -> DataConfig:
+    """The settings of the data, checked. Raises RecipeError."""
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if not key.startswith("data."):
+            raise RecipeError(
+                f"init takes settings of the data alone, such as data.columns; write {key} in the recipe."
+            )
+        if key == "data.path":
+            raise RecipeError("init takes the path of the data from --data; leave out data.path.")
+    config = make_recipe({"model": {"path": model}, "data": {"path": data}}, settings, "init").data
+    assert config is not None
+    return config
+
+
+def _without_comments(template: str, given: Collection[str]) -> str:
+    """The template without the commented settings of the data that are `given`."""
+    lines = template.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(line.startswith(f"  # {key}: ") for key in given))
+
+
+def _look(chosen: DataConfig, thinking: bool = False) -> _Look:
+    data, config = chosen.path, chosen.model_copy(update={"on_bad_row": "skip"})
     bad: list[BadRow] = []
     try:
         records = [row for _, row in islice(read_records(config, bad.append), _GRADED)]
@@ -164,17 +180,24 @@ def _look(data: str, thinking: bool = False) -> _Look:
     try:
         name = recognise(records, config)
     except DataError as error:
-        return _Look(rows=len(records), problem=str(error), columns=suggestion(records))
+        if config.columns:
+            raise
+        return _Look(
+            rows=len(records),
+            problem=str(error),
+            columns=suggestion(records, "question_answer" if config.format == "auto" else config.format),
+        )
     bad.clear()
     rows = list(islice(read_conversations(config.model_copy(update={"format": name}), bad.append), _LOOK))
     examples = chain.from_iterable(row.examples() for row in rows)
-    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, name, thinking)))
+    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, chosen, thinking)))
 
 
-def _notes(rows: Sequence[Conversation], form: str, thinking: bool) -> Iterator[str]:
+def _notes(rows: Sequence[Conversation], config: DataConfig, thinking: bool) -> Iterator[str]:
     """Notes on content of the rows that is not shown to the model or not trained on."""
-    if unused := unused_sentence(unused_columns(rows), len(rows), form):
-        yield unused
+    unused = unused_columns(rows)
+    if sentence := unused_sentence(unused, len(rows), reading_setting(config, unused)):
+        yield sentence
     marks = [mark for row in rows if (mark := chat_markup(row))]
     yield from data_notes(
         {
@@ -187,73 +210,21 @@ def _notes(rows: Sequence[Conversation], form: str, thinking: bool) -> Iterator[
     )
 
 
-def _guess_grader(examples: Sequence[Example]) -> _Guess:
-    """The first grader whose mark nearly all references contain, and which passes each as a rewrite of itself. Turns
-    that call tools are left out: their calls are compared whatever the grader."""
-    calling = [example for example in examples if example.calls]
-    if calling and len(calling) == len(examples):
-        return _Guess("tool_calls", "own-words", "all responses call tools")
-    examples = [example for example in examples if not example.calls]
-    for spec, template, what, has_mark in _candidates(examples):
-        grade = make_grader(spec)
-        sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
-        if examples and sum(sure) >= _SURE * len(sure):
-            return _Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    why = "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too"
-    return _Guess("facts", "own-words", why)
-
-
-def _candidates(examples: Sequence[Example]) -> list[tuple[GraderSpec, str, str, Callable[[str], bool]]]:
-    candidates: list[tuple[GraderSpec, str, str, Callable[[str], bool]]] = [
-        ("function_call", "call", "are one function call", lambda text: read_call(text) is not None),
-        ("final_number", "math", "end in their answer as a number", lambda text: bool(_NUMBER.search(text.strip()))),
-        ("python_code", "refer", "hold Python code", lambda text: bool(python_blocks(text))),
-        ("json", "refer", "are JSON", lambda text: text.lstrip()[:1] in ("{", "[")),
-        ("choice", "using", "choose a letter", lambda text: bool(_LETTER.fullmatch(text.strip()))),
-    ]
-    if labels := _labels([example.reference for example in examples]):
-        spec = {"name": "choice", "labels": labels}
-        candidates.append((spec, "using", f"are one of {len(labels)} labels", lambda text: len(text) <= 40))
-    return candidates
-
-
-def _labels(references: Sequence[str]) -> list[str]:
-    """The labels, if the references are a few short texts that occur five times on average; else empty."""
-    found: dict[str, str] = {}
-    for text in references:
-        label = text.strip().rstrip(".")
-        found.setdefault(label.casefold(), label)
-    few = 2 <= len(found) <= min(20, len(references) // 5)
-    short = all(label and len(label) <= 30 and len(label.split()) <= 3 for label in found.values())
-    return sorted(found.values()) if few and short else []
-
-
-def _found(look: _Look, guess: _Guess, heldout: int) -> list[str]:
+def _found(look: _Look, guess: Guess, heldout: int) -> list[str]:
     if look.problem:
         return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
     rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
     name = guess.grader if isinstance(guess.grader, str) else guess.grader["name"]
     lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})"]
-    lines += [*_unchecked(look.examples, guess), *look.notes]
+    if guess.grader == "facts" and (unchecked := unchecked_sentence(look.examples)):
+        lines.append(unchecked)
+    lines += look.notes
     if look.bad:
         first = f"{look.bad[0].where}: {look.bad[0].reason}"
         lines.append(
             f"{len(look.bad)} rows can't be used, the first is {first}; fix them, or set data.on_bad_row to skip"
         )
     return lines
-
-
-def _unchecked(examples: Sequence[Example], guess: _Guess) -> Iterator[str]:
-    """How many references the grader `facts` can't compare, and what to do about them."""
-    if guess.grader != "facts" or not examples:
-        return
-    grade = make_grader("facts")
-    if unchecked := sum(not grade(example, example.reference).checked for example in examples):
-        yield (
-            f"{unchecked} of the first {len(examples)} references add no fact that can be compared: their rewrites are "
-            "kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
-            "(needs pip install 'selfdistill[shift]')"
-        )
 
 
 def _scalar(text: str) -> str:
@@ -290,7 +261,7 @@ model:
 
 data:
   path: {path}
-  format: {format}{columns}
+  format: {format}{further}
   heldout: {heldout} # rows set aside: never trained on, evaluated as the task `heldout`
   # n: 2000                   # train on a draw of that many rows; a smaller draw is part of a larger
   # on_bad_row: skip          # moves rows that can't be used to bad_rows.jsonl, in place of stopping

@@ -17,7 +17,7 @@ from ..data import (
     prepare,
     prompt_key,
     read_conversations,
-    source_format,
+    reading_setting,
     unused_columns,
     unused_sentence,
 )
@@ -51,8 +51,8 @@ def replayed_rows(context: Context, name: str, data: Path, rows: int) -> Iterato
         if asked := sum(asks_any(row, items) for row in compress(iter_conversations(path), drawn)):
             notes.append(f"{asked:,} of them ask an item of heldout, so its score may be too high for this arm.")
         unused = unused_columns(iter_conversations(path), task.reads if task else ())
-        form, key = source_format(source) if unused else None, f"arms.{name}.replay.columns"
-        if sentence := unused_sentence(unused, counts.train, form, key):
+        setting = reading_setting(source, unused, f"arms.{name}.replay.columns")
+        if sentence := unused_sentence(unused, counts.train, setting):
             notes.append(f"{sentence[0].upper()}{sentence[1:]}.")
         yield from ((True, f"Rows that {name} replays: {note}") for note in notes)
         lengths = measure_rows(context, path, lambda _done, _total: None, replayed=True)

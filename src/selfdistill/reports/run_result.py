@@ -47,7 +47,11 @@ class RunResult:
 
     def word(self, task: str, arm: str) -> Word | None:
         """Whether the arm gained, kept or forgot the task against the seed, or "can't tell"; None if the two were not
-        compared on it."""
+        compared on it. Raises ValueError with the names that there are if there is no such task or arm."""
+        tasks = dict.fromkeys([*self.scores, *(row.task for row in self.comparisons)])
+        for what, name, names in (("task", task, tasks), ("arm", arm, self.arms)):
+            if name not in names:
+                raise ValueError(f"There is no {what} '{name}'; choose one of {', '.join(names)}.")
         wanted = (task, arm, self.seed_arm)
         found = (row.word for row in self.comparisons if (row.task, row.arm, row.against) == wanted)
         return next(found, None)
@@ -72,6 +76,10 @@ def load_result(directory: Path | str) -> RunResult:
     """The results of an experiment that `run`, `evaluate` or `report` wrote. Raises ExperimentError if there is no
     verdict, or if it is damaged."""
     directory = Path(directory)
+    if not directory.is_dir():
+        raise ExperimentError(
+            f"There is no directory {directory}; `selfdistill run RECIPE` makes one and prints its name."
+        )
     verdict = read_verdict(directory)
     if not verdict:
         raise ExperimentError(f"{directory} holds no verdict.json; write it with `selfdistill report {directory}`.")

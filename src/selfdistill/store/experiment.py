@@ -6,6 +6,7 @@ import copy
 import datetime
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ class Experiment:
 
     def __init__(self, directory: Path | str, recipe: Recipe) -> None:
         self.directory = Path(directory)
+        if file := _file_in(self.directory):
+            raise ExperimentError(_is_a_file(file))
         self.recipe = recipe
         self.on_stage: Callable[[Stage, bool], None] = lambda _stage, _ended: None
         self._read_only = False
@@ -230,9 +233,7 @@ class Experiment:
             self.directory.mkdir(parents=True, exist_ok=True)
             file = self.path("lock").open("w")
         except OSError as error:
-            raise ExperimentError(
-                f"{self.directory} can't be written ({error.strerror}); name another directory with --dir."
-            ) from None
+            raise ExperimentError(_unwritable(self.directory, error.strerror)) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,3 +256,26 @@ class Experiment:
         stages = {**manifest["stages"], stage.name: {**old, **own, **values}}
         hardware = {**manifest["hardware"], "gpus": gpus() or manifest["hardware"].get("gpus", [])}
         self._manifest.write({**manifest, "hardware": hardware, "stages": stages})
+
+
+def writing_problem(directory: Path) -> str | None:
+    """A sentence if a run can't write into the directory or create it, else None."""
+    if file := _file_in(directory):
+        return _is_a_file(file)
+    there = next((path for path in (directory, *directory.absolute().parents) if os.path.exists(path)), directory)
+    return None if os.access(there, os.W_OK | os.X_OK) else _unwritable(directory, "Permission denied")
+
+
+def _file_in(directory: Path) -> Path | None:
+    """The file that is in the place of the directory or of a folder above it."""
+    return next((path for path in (directory, *directory.parents) if os.path.isfile(path)), None)
+
+
+def _is_a_file(path: Path) -> str:
+    return f"{path} is a file; name a directory."
+
+
+def _unwritable(directory: Path, reason: str | None) -> str:
+    there = os.path.isfile(directory / "recipe.yaml")
+    what = "make it writable, or work on a copy of it" if there else "name another directory with --dir"
+    return f"{directory} can't be written ({reason}); {what}."

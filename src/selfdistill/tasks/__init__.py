@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -161,7 +162,9 @@ TASKS: dict[str, str] = {
 def get_task(name: str) -> Task:
     """The task `name`. Raises RecipeError with the known names if there is none."""
     if name not in TASKS:
-        raise RecipeError(f"There is no task '{name}'; `selfdistill list` shows: {', '.join(sorted(TASKS))}.")
+        near = difflib.get_close_matches(name, TASKS, n=3)
+        known = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(TASKS))}."
+        raise RecipeError(f"There is no task '{name}'; {known} `selfdistill list` shows all with their skills.")
     module, attribute = TASKS[name].split(":")
     task: Task = getattr(importlib.import_module(module), attribute)
     return task

@@ -17,6 +17,8 @@ from ...errors import RenderError, SelfDistillError
 from ...models.loading import check_model_files, load_renderer, pick_device
 from ...models.renderer import Renderer
 from ...recipe import ModelConfig, Recipe
+from ...recipe.data import grader_names
+from ...store.experiment import writing_problem
 from ...types import Conversation, Example, Grade, Progress, silent
 from ...types.wording import counted
 from ..beforehand import unfit_rows
@@ -24,6 +26,7 @@ from ..context import Context, make_context
 from ..data import data_warnings
 from ..disk import disk_problem, disk_use
 from ..entries import HELDOUT, has_grader
+from ..grader_guess import unchecked_sentence
 from ..heldout_loss import has_likelihoods, loss_tasks
 from ..lengths import measure_rows
 from ..needs import missing_here
@@ -31,11 +34,20 @@ from ..preview import marked
 from ..rewrite import needs_rewrites, rewrites
 from ..stages import stages_of
 from .arm_settings import arm_lines, arm_warnings
-from .data import data_lines, marked_rows, read_data
+from .data import data_lines, first_example, marked_rows, read_data
 from .estimate import estimate
 from .evaluation import evaluation_prompts, item_warnings, judge_lines, shift_warnings
 from .names import name_warnings
-from .sizes import change_lines, disk_line, item_counts, rewriting_warnings, size_warnings, step_lines, token_lines
+from .sizes import (
+    change_lines,
+    comparable_counts,
+    disk_line,
+    item_counts,
+    rewriting_warnings,
+    size_warnings,
+    step_lines,
+    token_lines,
+)
 from .templates import template_warnings
 
 _ROWS = 200
@@ -84,6 +96,8 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
         rows = list(islice(iter_conversations(folder / "train.jsonl"), _ROWS)) if counts else []
         _prompts(context, rows, found, folder)
         found.missing += missing_here(context, context.runs.values())
+        if directory and (problem := writing_problem(directory)):
+            found.missing.append(problem)
         if counts:
             _amounts(context, counts, found, folder, directory or Path("runs"), probe, progress)
     examples = [example for row in rows for example in row.examples()]
@@ -94,17 +108,23 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
         )
+    if grader_names(recipe.rewrite.grader) == ["facts"] and (unchecked := unchecked_sentence(examples)):
+        found.warnings.append(f"{unchecked}.")
     measured = has_likelihoods(context) and bool(loss_tasks(context))
     if not has_grader(context.recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):
         found.warnings.append(
             "The task heldout can't be scored, as no grader is named: its answers are saved, unjudged. Name one in "
             f"rewrite.grader, or leave heldout out{'; its measure is the held-out loss' if measured else ''}."
         )
+    if not context.tasks and not measured:
+        found.warnings.append(
+            "Nothing will be compared, as no task is evaluated; name tasks in evaluate.tasks, or set data.heldout."
+        )
     if loss_tasks(context) and not measured:
         found.warnings.append(
             "The held-out loss will not be measured, because the weights that answer are not on this machine."
         )
-    found.warnings += [*item_warnings(context), *arm_warnings(context), *shift_warnings(context)]
+    found.warnings += [*item_warnings(context, found.add), *arm_warnings(context), *shift_warnings(context)]
     found.warnings += name_warnings(context)
     found.plan += judge_lines(context)
     return found
@@ -165,11 +185,12 @@ def _prompts(context: Context, rows: list[Conversation], found: Checked, folder:
         return
     found.warnings += template_warnings(context, renderer)
     if rows:
-        first = rows[0].examples()[0]
+        first = first_example(context, rows)
         _show(found, "rewriting", lambda: rewriting.text(rewrites(context).rewriter.prompt(first).messages))
         _show(found, "training, with what is trained in ⟦⟧", lambda: marked(renderer, first))
         _control_tokens(renderer, folder / "train.jsonl", found)
-    for kind, messages in asked:
+    # If the data can't be read, what is missing shall not stand below many prompts of the other tasks.
+    for kind, messages in asked if rows or context.recipe.evaluates_only else ():
         _show(found, kind, partial(renderer.text, messages))
 
 
@@ -187,7 +208,8 @@ def _amounts(
         found.add(error)
         return
     found.warnings += [*rewriting_warnings(context, lengths), *size_warnings(context, counts, items)]
-    found.plan += [*token_lines(lengths), *step_lines(context, runs, counts), *change_lines(context, items)]
+    found.plan += [*token_lines(lengths), *step_lines(context, runs, counts)]
+    found.plan += change_lines(context, items, comparable_counts(context, folder / "heldout.jsonl", items))
     use = disk_use(context, runs, folder, counts.to_json(), items, directory)
     found.plan.append(disk_line(use, directory))
     if problem := disk_problem(use, directory):

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...data import DataCounts, iter_conversations, prepare, source_format, unused_columns, unused_sentence
-from ...types import Progress
+from ...data import (
+    DataCounts,
+    fullest_prompts,
+    iter_conversations,
+    prepare,
+    prompt_key,
+    reading_setting,
+    unused_columns,
+    unused_sentence,
+)
+from ...types import Conversation, Example, Progress
 from ..context import Context
 
 
@@ -19,9 +28,15 @@ def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[s
     held = f", {counts.heldout:,} held out" if counts.heldout else ""
     yield f"rows      {counts.train:,} to train on with {counts.examples:,} responses{held}"
     unused = unused_columns(iter_conversations(folder / "train.jsonl"), context.task.reads)
-    form = source_format(context.source) if unused else None
-    if sentence := unused_sentence(unused, counts.train, form):
+    if sentence := unused_sentence(unused, counts.train, reading_setting(context.source, unused)):
         yield f"unused    {sentence}"
+
+
+def first_example(context: Context, rows: Sequence[Conversation]) -> Example:
+    """The first example, of a row that fills the optional fields such as context and system if there is one."""
+    full = fullest_prompts(context.source)
+    chosen = (example for row in rows for example in row.examples()[:1] if prompt_key(example.prompt) in full)
+    return next(chosen, rows[0].examples()[0])
 
 
 def marked_rows(train: Path, marks: Sequence[str]) -> int:

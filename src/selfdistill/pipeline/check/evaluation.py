@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from ...backends import answering_class
-from ...data import BadRow, item_notes, source_format, unused_columns, unused_sentence
+from ...data import BadRow, item_notes, reading_setting, unused_columns, unused_sentence
 from ...errors import SelfDistillError
 from ...measure.judge import judge_cost, token_counter
 from ...types import Conversation, Example, Messages
@@ -54,22 +54,22 @@ def items_of(task: EvaluatedTask, held: list[Conversation]) -> Iterator[Example]
     return (item for row in loaded for item in task.task.items(row))
 
 
-def item_warnings(context: Context) -> Iterator[str]:
+def item_warnings(context: Context, unread: Callable[[SelfDistillError], None]) -> Iterator[str]:
     """Warnings about items from a file: rows that can't be used, and the columns of the user's rows that are not
-    read."""
+    read. Passes errors to `unread`."""
     for task in context.tasks.values():
         if task.source is None or not task.asked:
             continue
         bad: list[BadRow] = []
         try:
             rows = list(islice(task.task.load(task.source, bad.append), MOST_ITEMS))
-        except SelfDistillError:
-            continue  # named among what is missing
+        except SelfDistillError as error:
+            unread(error)
+            continue
         if bad:
             yield from item_notes(task.name, {"bad": len(bad), "first_bad": f"{bad[0].where}: {bad[0].reason}"})
         unused = unused_columns(rows, task.task.reads) if task.task.own_rows else {}
-        form = source_format(task.source) if unused else None
-        if sentence := unused_sentence(unused, len(rows), form):
+        if sentence := unused_sentence(unused, len(rows), reading_setting(task.source, unused)):
             yield f"{task.name}: {sentence}."
 
 

@@ -13,9 +13,12 @@ from ...data import DataCounts, iter_conversations
 from ...errors import SelfDistillError
 from ...measure.comparisons import ASSUMED_DISAGREEMENT, smallest_change
 from ...measure.stats import LEVEL
+from ...recipe.data import grader_names
 from ...types.wording import counted
 from ..context import Context, Run
 from ..disk import DiskUse, run_steps, size
+from ..entries import HELDOUT
+from ..grader_guess import comparable
 from ..lengths import Ints, RowLengths
 from .evaluation import MOST_ITEMS, items_of
 
@@ -75,6 +78,19 @@ def item_counts(context: Context, heldout: Path, unread: Callable[[SelfDistillEr
     return found
 
 
+def comparable_counts(context: Context, heldout: Path, items: Mapping[str, int]) -> dict[str, int]:
+    """The items of each task in `items`, up to its n, that can be compared: of the target's items, those whose
+    reference adds a fact if the grader is facts."""
+    found = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
+    for name, n in found.items():
+        task = context.tasks[name]
+        if n and task.entry.task == HELDOUT and grader_names(context.recipe.rewrite.grader) == ["facts"]:
+            rows = list(iter_conversations(heldout)) if task.source is None else []
+            share = len(comparable(islice(items_of(task, rows), MOST_ITEMS))) / items[name]
+            found[name] = round(share * n)
+    return found
+
+
 def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]) -> Iterator[str]:
     """Warnings about an n that is larger than what there is."""
     for name, arm in context.recipe.arms.items():
@@ -86,17 +102,20 @@ def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]
             yield f"{name} asks for {counted(task.entry.n, 'item')}, and there are {there:,}; all of them are asked."
 
 
-def change_lines(context: Context, items: Mapping[str, int]) -> Iterator[str]:
-    """The smallest change that each task's items can show."""
+def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[str, int]) -> Iterator[str]:
+    """The smallest change that the `compared` items of each task can show."""
     tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
     sizes = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
     shown = []
-    for n in sorted({n for n in sizes.values() if n}):
+    for n in sorted({n for n in compared.values() if n}):
         change = smallest_change(n, tasks, runs)
         points = "no change" if change is None else f"{100 * change:.1f} points"
-        shown.append(
-            f"{points} with the {counted(n, 'item')} of {', '.join(name for name, own in sizes.items() if own == n)}"
-        )
+        named = [
+            name if n == sizes[name] else f"{name} (the others of its {sizes[name]:,} add no fact to compare)"
+            for name, own in compared.items()
+            if own == n
+        ]
+        shown.append(f"{points} with the {counted(n, 'item')} of {', '.join(named)}")
     if shown:
         corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
         several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
