@@ -20,8 +20,9 @@ class Stage:
     that it writes last, `other_outputs` are its other files and folders, all relative to the experiment's directory.
 
     `on_change`: with other settings a finished stage runs again ("rerun", for cheap work), or the run stops with an
-    error ("refuse"; "unread": only once a finished stage has read its files). `resumable`: the partial work of an unfinished stage is filed by content, so it stays usable when
-    settings change. Of the files in `row_files` only missing rows are made again; every other file is made as a whole.
+    error ("refuse"; "unread": only once a finished stage has read its files). `resumable`: the partial work of an
+    unfinished stage is filed by content, so it stays usable when settings change. Of the files in `row_files` only
+    missing rows are made again; every other file is made as a whole.
     """
 
     name: str
