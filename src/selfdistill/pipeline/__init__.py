@@ -21,6 +21,7 @@ from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
+from ..store.marks import read_marks
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
@@ -51,7 +52,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
         prepare_data(experiment, context, progress)
         prepare_items(experiment, context)
         stop_if_unfit(experiment, context, context.runs.values(), progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, list(context.runs.values()), progress)
         try:
@@ -77,9 +78,9 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
     rewrites are accepted."""
     with _working(experiment) as (_, context):
         _check_sandbox(context)
-        acceptance = _make_responses(experiment, context, progress, even_if_unused=True)
+        context = _make_responses(experiment, context, progress, even_if_unused=True)
         measure_gap(experiment, context, progress)
-        return acceptance
+        return experiment.counts("verify")
 
 
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
@@ -90,7 +91,7 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
         stop_if_unfit(experiment, context, runs, progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, runs, progress)
         folders = {run.name: experiment.path("arms", run.name, "model") for run in runs}
@@ -108,7 +109,7 @@ def train_commands(
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
         stop_if_unfit(experiment, context, runs, progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         return launch_commands(experiment, context, runs)
 
 
@@ -187,11 +188,12 @@ def report(experiment: Experiment) -> dict[str, Any]:
 
 def _make_responses(
     experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
-) -> dict[str, Any]:
-    """Rewrites, verifies and chooses. Returns the counts of the acceptance."""
-    acceptance = rewrite_data(experiment, context, progress, even_if_unused)
+) -> Context:
+    """Rewrites, verifies and chooses. Returns the context with the rows that were marked by hand until then."""
+    rewrite_data(experiment, context, progress, even_if_unused)
+    context = replace(context, marks=read_marks(experiment.directory))
     choose_responses(experiment, context, progress)
-    return acceptance
+    return context
 
 
 def _runs_named(context: Context, names: Sequence[str]) -> list[Run]:
@@ -228,6 +230,7 @@ def _working(
     design = read_design(experiment)
     context = make_context(recipe, experiment.date, experiment.manifest.get("sources"))
     context = replace(context, seed_form=seed_form, looks=design.looks if design else ())
+    context = replace(context, marks=read_marks(experiment.directory))
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
     if read_only and not experiment.manifest["stages"]:

@@ -12,6 +12,7 @@ from ..errors import ExperimentError
 from ..recipe import TrainConfig
 from ..recipe.sweep import file_name
 from ..store.experiment import Experiment
+from ..store.marks import MARKS
 from ..store.stage import Stage
 from .context import Context
 
@@ -24,6 +25,12 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
     if not found:
         return
     stage, changed = found[0]
+    if set(changed) == {"marks"}:
+        raise ExperimentError(
+            f"Rows were marked by hand, or marks were taken back, since {stage.name} began: the arm would have to be "
+            f"trained again. Copy {experiment.path(MARKS)} into the folder rewrite of a new directory and name that "
+            "with --dir; the answers of the seed are taken over. Or put the marks back as they were."
+        )
     keys = ", ".join(f"{key} ({old} → {new})" for key, (old, new) in changed.items())
     directory, arms = experiment.directory, _arms(context, found)
     instead = ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import fmean
+from typing import Any
 
 from ..store.experiment import Experiment
 from ..store.stage import Stage
@@ -18,29 +19,35 @@ _LONG = ("rewrite", "train", "answer", "judge")
 
 def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
     """Reports the steps of a run now, and whenever one of them begins or ends."""
-    planned = {stage.name: stage for stage in stages_of(context)}
-    if not needs_rewrites(context):
-        unused = rewrites(context)
-        for stage in (unused.generating, unused.verifying):
-            planned.pop(stage.name, None)
+    planned = planned_stages(context)
     left = [name for name, stage in planned.items() if not experiment.finished(stage)]
 
     def report(stage: Stage | None = None, ended: bool = False) -> None:
         if ended and stage and stage.name in left:
             left.remove(stage.name)
         after = [name for name in left if stage is None or name != stage.name]
-        seconds = _seconds(experiment, after)
+        seconds = expected_seconds(experiment.manifest, after)
         progress(WHOLE, len(planned) - len(left), len(planned), "" if seconds is None else f"{seconds:.0f}")
 
     experiment.on_stage = report
     report()
 
 
-def _seconds(experiment: Experiment, names: Iterable[str]) -> float | None:
+def planned_stages(context: Context) -> dict[str, Stage]:
+    """The stages of a whole run by name, in order."""
+    planned = {stage.name: stage for stage in stages_of(context)}
+    if not needs_rewrites(context):
+        unused = rewrites(context)
+        for stage in (unused.generating, unused.verifying):
+            planned.pop(stage.name, None)
+    return planned
+
+
+def expected_seconds(manifest: Mapping[str, Any], names: Iterable[str]) -> float | None:
     """What stages will take, from the finished ones of the same kind and task, else of the same kind. Stages of a kind
     without a finished one count as much as an answer stage; None if it is one of the long kinds."""
     took: dict[str, list[float]] = {}
-    for name, record in experiment.manifest["stages"].items():
+    for name, record in manifest["stages"].items():
         if "finished" in record:
             for key in _alike(name):
                 took.setdefault(key, []).append(record["seconds"])
