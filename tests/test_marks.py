@@ -54,4 +54,4 @@ def test_x(tmp_path: Path, command: Command) -> None:
     append_mark(where, rows[1]["id"], HandMark("none"))
     done = command("run", recipe, "--dir", where)
     print(done.out, done.err)
-    assert 0
+

@@ -48,9 +48,7 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = (), folder: Path |
     return recipes_of(_read_text(path), path, overrides, folder)
 
 
-def recipes_of(
-    text: str, path: Path, overrides: Sequence[str] = (), folder: Path | None = None
-) -> dict[str, Recipe]:
+def recipes_of(text: str, path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> dict[str, Recipe]:
     """The recipes of a text that is, or is going to be, the file `path`. Raises RecipeError as `load_recipe` does."""
     values = _parse(text, path)
     folder = folder or path.absolute().parent

@@ -55,7 +55,7 @@ def read_experiment(directory: Path) -> Saved:
         recipe=visible_json(recipe) if isinstance(recipe, dict) else {},
         manifest=_read_json(directory / "manifest.json"),
         verdict=verdict,
-        training={visible(path.parent.name): read_losses(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
+        training={visible(path.parent.name): _read_log(path) for path in sorted(directory.glob("arms/*/train.jsonl"))},
         gap=_read_gap(directory / GAP),
         # A file that the verdict does not list belongs to an arm that the recipe no longer has.
         shift={run: shift.get(run, row) for run, row in verdict.get("shift", shift).items()},
@@ -98,7 +98,7 @@ def _load_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_losses(path: Path) -> list[dict[str, Any]]:
+def _read_log(path: Path) -> list[dict[str, Any]]:
     """The last row of each step with a finite loss. A resumed run writes the steps since its checkpoint a second
     time."""
     rows = {

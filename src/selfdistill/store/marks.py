@@ -57,7 +57,8 @@ def _parse(line: str) -> tuple[str, HandMark]:
         raise ValueError("it is not JSON") from None
     if not (isinstance(row, dict) and isinstance(row.get("id"), str)):
         raise ValueError('it needs the key "id", the id of a row in rewrites.jsonl')  # noqa: TRY004
-    choice, text = row.get("mark"), row.get("text", "")
+    choice: Any = row.get("mark")
+    text = row.get("text", "")
     if choice not in get_args(Choice):
         raise ValueError(f'"mark" must be one of {", ".join(get_args(Choice))}')
     if choice == "edit" and not (isinstance(text, str) and text.strip()):
