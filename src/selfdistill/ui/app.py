@@ -169,8 +169,8 @@ def _progress(bench: Bench) -> dict[str, Any]:
         values["whole"] = progressed(bench.directory, context, manifest, running)
     except SelfDistillError as error:
         return values | {"problem": str(error)}
-    curves, arms = losses(bench.directory), arm_slots([*context.recipe.arms], context.seed_arm)
-    slots = {run: arms.get(context.runs[run].arm, 3) if run in context.runs else 3 for run in curves}
+    curves, arms = losses(bench.directory, context.runs), arm_slots([*context.recipe.arms], context.seed_arm)
+    slots = {run: arms[context.runs[run].arm] for run in curves}
     if verdict.get("comparisons"):
         values["said"] = headline(Findings.of(verdict))
     return values | {"curves": curves, "svg": loss_svg(curves, slots), "slots": slots}
@@ -249,6 +249,7 @@ def _report_routes(app: FastAPI, bench: Bench) -> None:
         verdict = headline_of(bench.directory)
         sentence, commands = next_steps(verdict, bench.directory) if verdict.get("arms") else ("", [])
         said = headline(Findings.of(verdict)) if verdict.get("comparisons") else ""
+        commands = [each for each in commands if each[0] != "open the report"]
         values: dict[str, Any] = {"there": there, "said": said, "sentence": sentence, "commands": commands}
         return respond("report.html.jinja", page="report", bench=bench, verdict=verdict, **values)
 

@@ -45,7 +45,7 @@ def _axes(last: float, top: float) -> list[Markup]:
         parts += [rule.format(_LEFT, _LEFT + _WIDTH, y, y)]
         parts += [text.format(_LEFT - 1.5, y, "0.35em", "end", f"{top * share:.3g}")]
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        label = f"step {last:.0f}" if share == 1 else f"{last * share:.0f}"
+        label = f"step {last:.0f}" if share == 1 else f"{last * share:g}"
         parts.append(text.format(_LEFT + _WIDTH * share, _TOP + _HEIGHT, "1.5em", anchor, label))
     return parts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -110,13 +110,13 @@ def _lines_of(path: Path) -> int:
     return count
 
 
-def losses(directory: Path) -> dict[str, list[tuple[float, float]]]:
-    """Steps and losses of each training that has begun, by run."""
+def losses(directory: Path, runs: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
+    """Steps and losses of each of the runs whose training has begun."""
     found = {}
-    for path in sorted(directory.glob("arms/*/train.jsonl")):
-        rows = {row["step"]: row["loss"] for row in read_log(path) if isfinite(row["loss"])}
-        if rows:
-            found[path.parent.name] = sorted(rows.items())
+    for run in runs:
+        rows = read_log(directory / "arms" / run / "train.jsonl")
+        if points := {row["step"]: row["loss"] for row in rows if isfinite(row["loss"])}:
+            found[run] = sorted(points.items())
     return found
 
 
