@@ -32,12 +32,12 @@ def read_marks(directory: Path) -> dict[str, HandMark]:
     ExperimentError that names a line which is not a mark."""
     path, found = directory / MARKS, dict[str, HandMark]()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="surrogatepass")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{path} can't be read ({error}); fix it and run the command again.") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 row_id, mark = _parse(line)
