@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -172,8 +173,9 @@ def test_a_run_in_a_terminal_is_shown_and_no_second_one_starts(bench: Bench) -> 
     assert "Not running." in page.get("/run").text
     with experiment.locked():  # as a command in a terminal does
         shown = page.get("/run").text
-        assert "Running, started in a terminal." in shown
+        assert "Running, started elsewhere." in shown
         assert 'hx-trigger="every 2s"' in shown
+        assert f"kill -INT {os.getpid()}" in shown
         for job in ("run", "rewrite"):
             refused = page.post("/run/start", data={"job": job})
             assert refused.status_code == 409

@@ -29,9 +29,13 @@ REASONS = {"good": "accepted by hand", "original": "original chosen by hand", "e
 
 
 def marks_for(context: Context, arm: ArmConfig) -> Mapping[str, HandMark]:
-    """The marks that an arm respects: all if it trains on the recipe's rewrites, else none."""
-    sets = answer_sets(context, arm) if context.marks else []
-    return context.marks if any(map(_is_marked, sets)) else {}
+    """The marks that hold for an arm: all or none."""
+    return context.marks if context.marks and respects_marks(context, arm) else {}
+
+
+def respects_marks(context: Context, arm: ArmConfig) -> bool:
+    """Whether an arm trains on the recipe's rewrites."""
+    return any(map(_is_marked, answer_sets(context, arm)))
 
 
 def _is_marked(answers: AnswerSet) -> bool:

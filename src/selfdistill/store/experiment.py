@@ -6,6 +6,7 @@ import copy
 import datetime
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -230,7 +231,7 @@ class Experiment:
         """Locks the directory for this process. The lock ends with the process, however it ends."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            file = self.path("lock").open("w")
+            file = self.path("lock").open("a+")
         except OSError as error:
             raise ExperimentError(
                 f"{self.directory} can't be written ({error.strerror}); name another directory with --dir."
@@ -240,6 +241,9 @@ class Experiment:
                 raise ExperimentError(
                     f"Another selfdistill process is working in {self.directory}; wait for it, or use another --dir."
                 )
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
             yield
 
     def _forget(self, stage: Stage) -> None:
@@ -278,3 +282,11 @@ def is_locked(directory: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def lock_owner(directory: Path) -> int | None:
+    """The number of the process that locked the directory last; None if the file does not hold it."""
+    try:
+        return int((directory / "lock").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

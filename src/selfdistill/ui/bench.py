@@ -21,11 +21,11 @@ from ..errors import ExperimentError
 from ..models.source import pinned
 from ..pipeline.context import Context, make_context
 from ..recipe import Recipe, load_recipe
-from ..store.experiment import Experiment, is_locked
+from ..store.experiment import Experiment, is_locked, lock_owner
 from ..store.manifest import read_manifest
 from ..store.marks import MARKS, read_marks
 from ..store.rows import write_text
-from .chat import Chat
+from .chat import ArmChat
 
 _LAST = 2_000  # bytes of a process's last words
 Job = Literal["run", "rewrite"]
@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(self, recipe: Path, directory: Path) -> None:
         self.recipe, self.directory = recipe, directory
-        self.chat = Chat(directory)
+        self.chat = ArmChat(directory)
         self._lock, self._contexts = Lock(), RLock()
         self._child: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
@@ -54,11 +54,16 @@ class Bench:
         """Whether any process works in the directory, or is about to."""
         return self.is_ours or is_locked(self.directory)
 
+    @property
+    def process(self) -> int | None:
+        """The number of the process that works in the directory, None if none does or it can't be known."""
+        return lock_owner(self.directory) if is_locked(self.directory) else None
+
     def start(self, job: Job) -> None:
         """Starts the command. Raises ExperimentError if a process works in the directory already."""
         with self._lock:
             if self.is_running:
-                where = "from this workbench" if self.is_ours else "in a terminal, or by another workbench"
+                where = "from this workbench" if self.is_ours else "elsewhere, in a terminal or from another workbench"
                 raise ExperimentError(
                     f"A run is going on in {self.directory}; it was started {where}. Two can't work in one directory: "
                     "wait for it, or stop it."
@@ -79,7 +84,7 @@ class Bench:
             if self._child is None or self._child.poll() is not None:
                 raise ExperimentError(
                     "This workbench started no run that is going on. A run that was started in a terminal is stopped "
-                    "there, with Ctrl-C."
+                    f"there, with Ctrl-C, or with kill -INT {self.process or 'PROCESS'}."
                 )
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGINT)
@@ -101,6 +106,8 @@ class Bench:
         """Goes on in a new directory, with a copy of the marks. Raises ExperimentError if it is there already."""
         with self._lock:
             where = Path(directory)
+            if self.is_running:
+                raise ExperimentError("A run is going on; wait for it, or stop it.")
             if not directory or where.exists():
                 raise ExperimentError(f"Name a directory that does not exist yet, not '{directory}'.")
             marks = self.directory / MARKS
@@ -110,7 +117,7 @@ class Bench:
             except OSError as error:
                 raise ExperimentError(f"{where} can't be written ({error.strerror}); name another one.") from None
             self.chat.close()
-            self.directory, self.chat = where, Chat(where)
+            self.directory, self.chat = where, ArmChat(where)
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Asked:
         return len(self.answers) == len(self.runs)
 
 
-class Chat:
+class ArmChat:
     """Asks one question at a time. The process is started by the first question, and ended by `close`."""
 
     def __init__(self, directory: Path) -> None:

@@ -36,7 +36,7 @@ def _environment() -> Environment:
 def respond(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """The template as a response with the workbench's content policy."""
     text = _environment().get_template(template).render(pages=PAGES, **values)
-    return HTMLResponse(text, status, {"content-security-policy": POLICY})
+    return HTMLResponse(text.encode("utf-8", "replace"), status, {"content-security-policy": POLICY})
 
 
 @cache

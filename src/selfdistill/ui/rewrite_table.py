@@ -11,7 +11,7 @@ from threading import RLock
 from typing import Any, Literal
 
 from ..errors import ExperimentError
-from ..pipeline.by_hand import mark_fault
+from ..pipeline.by_hand import mark_fault, respects_marks
 from ..pipeline.context import Context
 from ..pipeline.data import train_examples
 from ..pipeline.rewrite import AnswerSet, rewrites
@@ -113,7 +113,7 @@ class RewriteTable:
     def closed(self, context: Context) -> str | None:
         """Why rows can't be marked any more, None if they can."""
         stages = self._bench.manifest["stages"]
-        using = [run.name for run in context.runs.values() if context.recipe.trained_arm(run.config).answers]
+        using = [run.name for run in context.runs.values() if respects_marks(context, run.config)]
         trained = [run for run in using if f"train/{run}" in stages]
         if trained:
             return (

@@ -31,7 +31,12 @@ def serve(recipe: Path, directory: Path, port: int, announce: Callable[[str], No
         bench = Bench(recipe, directory)
         # An access log would hold the token.
         config = uvicorn.Config(
-            make_app(bench, token, port), log_level="warning", access_log=False, server_header=False, lifespan="off"
+            make_app(bench, token, port),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=3,
         )
         listening.listen(128)
         announce(f"http://127.0.0.1:{port}/?token={token}")
