@@ -28,7 +28,8 @@ def ui(
     if absent:
         raise RecipeError(f"The workbench needs {', '.join(absent)}: pip install 'selfdistill[ui]'")
     if target.is_dir():
-        target, directory = target / "recipe.yaml", directory or target
+        experiment = target if (target / "manifest.json").is_file() else None
+        target, directory = target / "recipe.yaml", directory or experiment
     from ..ui.serve import serve
 
     def announce(address: str) -> None:
