@@ -108,7 +108,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev,knowledge,shift,gguf]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIN) -e '.[dev,knowledge,shift,gguf,ui]'
 	@touch $@
 
 # Without dependencies: the file names all that is needed, and vLLM would take torchvision, torchaudio and others besides.

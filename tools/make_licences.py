@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
-EXTRAS = ("shift", "knowledge", "gguf")  # the extras that CI installs
+EXTRAS = ("shift", "knowledge", "gguf", "ui")  # the extras that CI installs
 
 # Other names of licences in package metadata, as patterns for the whole field.
 NAMES = {
@@ -53,6 +53,7 @@ selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). `make licences` writes this p
 | `src/selfdistill/tasks/lm_eval/` | settings for tasks of lm-evaluation-harness (MIT), not their data | Apache-2.0 |
 | `src/selfdistill/pipeline/paper.yaml` | figures that arXiv 2402.13669 reports | facts, with their source |
 | `src/selfdistill/recipes/` | settings | Apache-2.0 |
+| `src/selfdistill/ui/static/htmx.min.js` | htmx 2.0.11, unchanged but for a comment with its name | 0BSD |
 | `tests/data/` | rows of our own in the forms of public datasets | Apache-2.0 |
 
 Short texts by others name their source in the code: the lists of refusal phrases in `grading/refusals.py` (Zou et al.

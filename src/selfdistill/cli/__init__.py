@@ -20,6 +20,7 @@ from .sharing import push
 from .show import out, show_error
 from .signals import EXIT_CODE, stopping
 from .starting import check, gap, init, list_names, preview, schema
+from .workbench import ui
 from .writing import export, regrade, report
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "init": init, "check": check, "preview": preview, "gap": gap, "run": run, "reproduce": reproduce,
     "rewrite": rewrite, "train": train, "evaluate": evaluate, "shift": shift, "report": report, "regrade": regrade,
     "export": export, "push": push, "compare": compare, "gate": gate, "baseline": baseline, "list": list_names,
-    "schema": schema,
+    "schema": schema, "ui": ui,
 }  # fmt: skip
 EXAMPLES = {
     "demo": "'seeds=[0, 1, 2]'",
@@ -55,6 +56,7 @@ EXAMPLES = {
     "baseline": "org/model --to baseline.json.gz",
     "list": "--json",
     "schema": "> selfdistill.schema.json",
+    "ui": "recipe.yaml",
 }
 """The arguments in the example of each command's help."""
 for _name, _command in COMMANDS.items():

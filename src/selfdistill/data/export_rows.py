@@ -12,6 +12,8 @@ from ..models.loading import load_renderer
 from ..models.thinking import reasoning_names
 from ..models.tool_turns import in_plain_text
 from ..recipe import ModelConfig, Recipe, load_recipe
+from ..store.manifest import read_manifest
+from ..store.marks import marks_id, read_marks
 from ..store.rows import RowFile, read_lines
 from ..types import Messages, Rewrite, messages_from_json
 from . import iter_conversations
@@ -96,7 +98,22 @@ def _stored(directory: Path, arm: str) -> Iterator[ChosenRow]:
         )
     if not rewrites.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
-    return _from_rewrites(directory / "data" / "train.jsonl", rewrites)
+    return _from_rewrites(directory / "data" / "train.jsonl", _with_marks(directory) or rewrites)
+
+
+def _with_marks(directory: Path) -> Path | None:
+    """The rewrites in which rows that were marked by hand are decided; None if no row is marked. Raises ExperimentError
+    if they are not written yet."""
+    marks = read_marks(directory)
+    if not marks:
+        return None
+    stages = (read_manifest(directory / "manifest.json") or {}).get("stages", {})
+    record, path = stages.get("choose/marked-rewrites", {}), directory / "rewrite" / "marked-rewrites.jsonl"
+    if "finished" in record and record["settings"].get("marks") == marks_id(marks) and path.is_file():
+        return path
+    raise ExperimentError(
+        f"Rows were marked by hand since the rewriting; run `selfdistill rewrite {directory}`, which takes a moment."
+    )
 
 
 def _check_arm(directory: Path, name: str) -> None:
@@ -143,4 +160,4 @@ def _from_rewrites(train: Path, rewrites: Path) -> Iterator[ChosenRow]:
                         "The seed thinks, and which think traces the arm 'sdft' trains on is decided before training; "
                         f"run `selfdistill train {train.parents[1]}`, or export a trained arm."
                     )
-                yield ChosenRow(example.id, example.prompt, rewrite.response, rewrite.source)
+                yield ChosenRow(example.id, example.prompt, rewrite.response, row["source"])

@@ -21,6 +21,7 @@ from ..models.source import pinned
 from ..recipe import Recipe
 from ..sandbox import check_sandbox
 from ..store.experiment import Experiment
+from ..store.marks import read_marks
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
@@ -51,7 +52,7 @@ def run(recipe: Recipe, directory: Path | str, progress: Progress = silent) -> d
         prepare_data(experiment, context, progress)
         prepare_items(experiment, context)
         stop_if_unfit(experiment, context, context.runs.values(), progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, list(context.runs.values()), progress)
         try:
@@ -77,9 +78,9 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
     rewrites are accepted."""
     with _working(experiment) as (_, context):
         _check_sandbox(context)
-        acceptance = _make_responses(experiment, context, progress, even_if_unused=True)
+        context = _make_responses(experiment, context, progress, even_if_unused=True)
         measure_gap(experiment, context, progress)
-        return acceptance
+        return experiment.counts("verify")
 
 
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
@@ -90,7 +91,7 @@ def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[st
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
         stop_if_unfit(experiment, context, runs, progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         measure_gap(experiment, context, progress)
         train_runs(experiment, context, runs, progress)
         folders = {run.name: _weights(experiment.path("arms", run.name), run) for run in runs}
@@ -114,7 +115,7 @@ def train_commands(
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
         stop_if_unfit(experiment, context, runs, progress)
-        _make_responses(experiment, context, progress)
+        context = _make_responses(experiment, context, progress)
         return launch_commands(experiment, context, runs)
 
 
@@ -200,11 +201,12 @@ def unfinished_run(experiment: Experiment) -> Unfinished | None:
 
 def _make_responses(
     experiment: Experiment, context: Context, progress: Progress, even_if_unused: bool = False
-) -> dict[str, Any]:
-    """Rewrites, verifies and chooses. Returns the counts of the acceptance."""
-    acceptance = rewrite_data(experiment, context, progress, even_if_unused)
+) -> Context:
+    """Rewrites, verifies and chooses. Returns the context with the rows that were marked by hand until then."""
+    rewrite_data(experiment, context, progress, even_if_unused)
+    context = replace(context, marks=read_marks(experiment.directory))
     choose_responses(experiment, context, progress)
-    return acceptance
+    return context
 
 
 def _runs_named(context: Context, names: Sequence[str]) -> list[Run]:
@@ -243,6 +245,7 @@ def _working(
     design = read_design(experiment)
     context = make_context(recipe, experiment.date, experiment.manifest.get("sources"))
     context = replace(context, seed_form=seed_form, looks=design.looks if design else ())
+    context = replace(context, marks=read_marks(experiment.directory))
     experiment = experiment.read_only() if read_only else experiment
     stages = [] if read_only else stages_of(context)
     compared = [stage for stage in stages if not previewing or stage.name in PREVIEWED]

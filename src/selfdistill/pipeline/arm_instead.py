@@ -18,6 +18,7 @@ from ..recipe.changes import changed_keys, overrides_to, shown_changes
 from ..recipe.keys import recipe_keys
 from ..recipe.sweep import file_name
 from ..store.experiment import Experiment
+from ..store.marks import MARKS
 from ..store.stage import Stage
 from .context import Context
 
@@ -60,6 +61,12 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
     if not found:
         return
     stage, changed = found[0]
+    if set(changed) == {"marks"}:
+        raise ExperimentError(
+            f"Rows were marked by hand, or marks were taken back, since {stage.name} began: the arm would have to be "
+            f"trained again. Copy {experiment.path(MARKS)} into the folder rewrite of a new directory and name that "
+            "with --dir; the answers of the seed are taken over. Or put the marks back as they were."
+        )
     before = _saved_recipe(experiment)
     real = changed_keys(before, experiment.recipe) if before else {}
     named = ((_recipe_key(context, stage, key), values) for key, values in changed.items())

@@ -1,11 +1,12 @@
 """Step 3, choosing: the response to train on, for arms that choose among several answers of the seed.
 
-Reads the rewrites.jsonl of each answer set. Writes rewrite/cascade.jsonl, or rewrite/best-N.jsonl with the scores that
-it needs.
+Reads the rewrites.jsonl of each answer set, and rewrite/marks.jsonl if rows were marked by hand (see `by_hand`). Writes
+rewrite/cascade.jsonl, or rewrite/best-N.jsonl with the scores that it needs, or rewrite/marked-rewrites.jsonl.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,30 +20,32 @@ from ..measure.gap import responses
 from ..measure.likelihood import score_missing
 from ..recipe import ArmConfig
 from ..store.experiment import Experiment
+from ..store.marks import marks_id
 from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
 from ..types import Example, Grade, Progress, Report, Rewrite, content_id
+from .by_hand import AnswerRow, ByHand, marks_for
 from .context import Context
 from .reasoning import decided
 from .rewrite import answer_sets
 from .verify import verify_settings
 
-AnswerRow = dict[str, Any]
-"""A row of rewrites.jsonl. `source` says which answer it is; `original` if it failed."""
+_log = logging.getLogger(__name__)
 
 
 def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
     """The stage that writes the response to train on for each example; None if the arm trains on originals alone. With
     `reasoning: own` it also decides about the think traces."""
-    sets, own = answer_sets(context, arm), decided(context, arm) == "own"
+    sets, own, marks = answer_sets(context, arm), decided(context, arm) == "own", marks_for(context, arm)
     inputs = tuple(answers.verifying for answers in sets)
-    if len(sets) < 2 and not (sets and own):
+    if len(sets) < 2 and not (sets and own) and not marks:
         return inputs[0] if inputs else None
     how = f"best-{arm.best_of}" if arm.best_of else "cascade" if len(sets) > 1 else "rewrites"
-    parts = ["traces" if own else "", how if sets[-1].kind != "self" else "", sets[-1].kind]
+    parts = ["marked" if marks else "", "traces" if own else "", how if sets[-1].kind != "self" else "", sets[-1].kind]
     name = "-".join(filter(None, parts))
     # The settings of the inputs are repeated here, so that an error about a change can name them.
     settings = {**verify_settings(context), **(_scoring_settings(context, arm) if arm.best_of else {})}
+    settings |= {"marks": marks_id(marks)} if marks else {}
     output, scores = f"rewrite/{name}.jsonl", (f"rewrite/{name}-likelihoods.jsonl",) if arm.best_of else ()
     return Stage(f"choose/{name}", output, settings, inputs, on_change="rerun", other_outputs=scores, row_files=scores)
 
@@ -89,6 +92,7 @@ def _check_share(experiment: Experiment, context: Context, stage: Stage) -> None
 
 def _write_choices(experiment: Experiment, context: Context, arm: ArmConfig, stage: Stage, progress: Progress) -> None:
     sets, own = answer_sets(context, arm), decided(context, arm) == "own"
+    by_hand = ByHand(experiment, context, arm)
     sources: Counter[str] = Counter()
     samples: Counter[str] = Counter()
     faults: Counter[str] = Counter()
@@ -98,11 +102,11 @@ def _write_choices(experiment: Experiment, context: Context, arm: ArmConfig, sta
         choose: Callable[[Sequence[AnswerRow]], AnswerRow] = cascade
         if arm.best_of:
             scores = experiment.path(*stage.row_files)
-            choose = _best(context, arm, files, scores, partial(progress, stage.name), stack)
+            choose = _best(context, arm, lambda: _rows(files, by_hand), scores, partial(progress, stage.name), stack)
 
         def chosen() -> Iterator[AnswerRow]:
-            for rows in _rows(files):
-                row = choose([with_trace_checked(row) for row in rows] if own else rows)
+            for rows in _rows(files, by_hand):
+                row = by_hand.decide(choose([with_trace_checked(row) for row in rows] if own else rows))
                 sources[row["source"]] += 1
                 if row["source"] == "original":
                     faults[row["grade"]["reason"]] += 1
@@ -114,12 +118,16 @@ def _write_choices(experiment: Experiment, context: Context, arm: ArmConfig, sta
         run.counts = {"rows": sources.total(), "sources": dict(sources.most_common())}
         if own:
             run.counts["reasons"] = dict(faults.most_common())
+        if by_hand.marks:
+            run.counts["by_hand"] = dict(by_hand.counts)
+            _log.warning("%s.", by_hand.sentence)
         if arm.best_of:
             run.counts["samples"] = dict(sorted(samples.items()))
 
 
-def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
-    """The rows of each example, one per file. Raises ExperimentError if a file lacks one."""
+def _rows(files: Sequence[RowFile], by_hand: ByHand) -> Iterator[list[AnswerRow]]:
+    """The rows of each example, one per file, with rewrites accepted that are marked good. Raises ExperimentError if a
+    file lacks a row."""
     for example_id in (row["id"] for row in read_lines(files[0].path)):
         rows = []
         for file in files:
@@ -127,17 +135,22 @@ def _rows(files: Sequence[RowFile]) -> Iterator[list[AnswerRow]]:
             if row is None:
                 raise ExperimentError(f"{file.path} lacks the row {example_id}; delete it and run again.")
             rows.append(row)
-        yield rows
+        yield by_hand.accept(rows)
 
 
 def _best(
-    context: Context, arm: ArmConfig, files: Sequence[RowFile], path: Path, progress: Report, stack: ExitStack
+    context: Context,
+    arm: ArmConfig,
+    read: Callable[[], Iterator[list[AnswerRow]]],
+    path: Path,
+    progress: Report,
+    stack: ExitStack,
 ) -> Callable[[Sequence[AnswerRow]], AnswerRow]:
     """Scores the answers that have no score in `path` yet. Returns a function that chooses the likeliest."""
     model = content_id(_scoring_settings(context, arm))
 
     def examples() -> Iterator[Example]:
-        return (example for rows in _rows(files) for example in to_score(rows, model))
+        return (example for rows in read() for example in to_score(rows, model))
 
     with RowFile(path) as scores:
         score_missing(examples, context.model_of(arm), scores, progress, deciding=True)

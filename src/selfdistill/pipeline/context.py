@@ -26,6 +26,7 @@ from ..recipe.paths import grader_files
 from ..recipe.sweep import Point, expand
 from ..sandbox import Runner, lazy_runner
 from ..store.identity import chat_template_identity, file_identity, model_identity, path_identity
+from ..store.marks import HandMark
 from ..tasks import Task, get_task
 from ..types import content_id
 from .baseline_arms import Baseline, baselines_of
@@ -63,7 +64,8 @@ class Context:
     """A resolved recipe. `task` is the target; `source` is where the training rows are; `baselines` holds the
     arms that use answers of the seed. `points` are the arms' places on the curves of a sweep, and `swept` the arms that
     the sweep made. `date` is the experiment's date. `sources` are the identities of the files and folders that were
-    looked at, and `recorded` those of earlier runs, which stand for files that are gone."""
+    looked at, and `recorded` those of earlier runs, which stand for files that are gone. `marks` are the rows that a
+    person decided about, by id."""
 
     recipe: Recipe
     task: Task
@@ -76,6 +78,7 @@ class Context:
     date: datetime.date | None = None
     looks: tuple[float, ...] = ()
     seed_form: Mapping[str, str | None] | None = None
+    marks: Mapping[str, HandMark] = field(default_factory=dict, repr=False)
     recorded: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _read: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -87,6 +87,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         },
         "training": {run: counts for run in context.runs if "steps" in (counts := _training(experiment, run))},
         "trained_on": _trained_on(experiment, context),
+        "by_hand": _by_hand(experiment, context),
         "settings_left_out": {
             stage: counts["settings_left_out"] for stage, counts in _counted(experiment, "settings_left_out")
         },
@@ -171,6 +172,12 @@ def _trained_on(experiment: Experiment, context: Context) -> dict[str, dict[str,
         if ("self" in arm.answers or arm.best_of or arm.replay or arm.template)
         and (sources := experiment.counts(f"train/{context.runs_of(name)[0].name}").get("sources"))
     }
+
+
+def _by_hand(experiment: Experiment, context: Context) -> dict[str, int]:
+    """How many rows were decided by hand, by the decision, in the arms that train on rewrites; empty if none."""
+    counts = (experiment.counts(f"train/{run}").get("by_hand") for run in context.runs)
+    return next(filter(None, counts), {})
 
 
 def _shift(experiment: Experiment, context: Context) -> dict[str, Any]:

@@ -21,12 +21,14 @@ from ..errors import ExperimentError, RecipeError, StageError
 from ..recipe import DataConfig, ReplayConfig
 from ..store.experiment import Experiment
 from ..store.identity import source_identity
+from ..store.marks import marks_id
 from ..store.rows import RowFile, read_lines, write_json, write_lines
 from ..store.stage import Stage
 from ..tasks import Task, get_task
 from ..training.interpolate import interpolate
 from ..training.sequences import trained_example, trained_row
 from ..types import LOADING, Conversation, Example, Progress, Rewrite
+from .by_hand import marks_for
 from .choose import choice_stage
 from .context import Context, Run
 from .data import HELDOUT_ROWS, TRAIN, data_stage
@@ -54,6 +56,7 @@ def train_stage(context: Context, run: Run) -> Stage | None:
         "template": arm.template and Path(arm.template).name,
         **({"replay": _replay_settings(context, run.arm, arm.replay)} if arm.replay else {}),
         **run.train.deciding("train"),
+        **({"marks": marks_id(marks)} if (marks := marks_for(context, arm)) else {}),
     }
     choices = choice_stage(context, arm)
     inputs = (data_stage(context), *([choices] if choices else []))
@@ -124,10 +127,19 @@ def _train(experiment: Experiment, context: Context, run: Run, progress: Progres
             launch(path, model, settings, folder, report)
         result = train(examples, model, settings, folder, report)
         record.counts = {**result.to_json(), "sources": dict(sources.most_common())}
+        if by_hand := _by_hand(experiment, context, run):
+            record.counts["by_hand"] = by_hand
         if thoughts:
             record.counts["think_blocks"] = dict(thoughts.most_common())
         if replay:
             record.counts["replay"] = replay
+
+
+def _by_hand(experiment: Experiment, context: Context, run: Run) -> dict[str, int]:
+    """How many rows were decided by hand, by the decision; empty if none of the arm's."""
+    choices = choice_stage(context, run.config)
+    found: dict[str, int] = experiment.counts(choices.name).get("by_hand", {}) if choices else {}
+    return found if marks_for(context, run.config) else {}
 
 
 def launch_commands(experiment: Experiment, context: Context, runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ModelError, RenderError
 from ..generation.rewriter import Rewriter
+from ..grading.filters import leaks
+from ..grading.traces import split
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
-from ..recipe import ModelConfig
+from ..recipe import Filters, ModelConfig
 from ..store.rows import RowFile
 from ..types import Example, Grade, Rewrite, Thought, shown_turns
 from .context import Context
@@ -62,6 +64,35 @@ def _fitting(rewrites: Iterable[Rewrite], context: Context, renderer: Renderer) 
             elif _tokens(renderer, rewrite, Thought(rewrite.completion.reasoning)) > limit:
                 rewrite = replace(rewrite, trace_fault=f"over {limit:,} tokens with its prompt and think trace")
         yield rewrite
+
+
+def untrainable_by_hand(context: Context) -> Callable[[Rewrite], str | None]:
+    """A function that returns why the text of a rewrite can't be trained on, whatever a person thinks of its content;
+    None if it can. Without a local tokenizer only the text itself is looked at."""
+    seed, filters = context.recipe.model, Filters(reference_talk=False)
+    try:
+        renderer: Renderer | None = load_renderer(seed)
+    except ModelError:
+        renderer = None
+
+    def fault(rewrite: Rewrite) -> str | None:
+        example, completion = rewrite.example, rewrite.completion
+        if completion.finish == "error" or not completion.text.strip():
+            return "there is no text"
+        if completion.cut_off:
+            return "it was cut off"
+        if split(completion.text).answer != completion.text:
+            return "it holds a think trace"
+        if reason := leaks(completion.text, example, filters):
+            return reason
+        if renderer is None:
+            return None
+        if reason := renderer.untrainable(example.prompt, completion.text):
+            return reason
+        (fitted,) = _fitting([replace(rewrite, grade=Grade("pass", "by hand"))], context, renderer)
+        return None if fitted.grade.passed else fitted.grade.reason
+
+    return fault
 
 
 def _bytes(rewrite: Rewrite) -> int:

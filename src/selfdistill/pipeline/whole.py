@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from ..errors import SelfDistillError
 from ..store.experiment import Experiment
@@ -35,7 +36,7 @@ class Unfinished:
 def unfinished(experiment: Experiment, context: Context) -> Unfinished | None:
     """How much of a run is done; None if all of it is, or if its steps can't be told here."""
     try:
-        planned = _planned(context)
+        planned = planned_stages(context)
     except SelfDistillError:  # such as an engine that is not installed on this machine
         return None
     done = [name for name, stage in planned.items() if experiment.finished(stage)]
@@ -44,8 +45,24 @@ def unfinished(experiment: Experiment, context: Context) -> Unfinished | None:
     return Unfinished(len(done), len(planned), [run for run in context.runs if f"train/{run}" in done])
 
 
-def _planned(context: Context) -> dict[str, Stage]:
-    """The steps of a whole run by name, in order."""
+def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
+    """Reports the steps of a run now, and whenever one of them begins or ends."""
+    planned = planned_stages(context)
+    left = [name for name, stage in planned.items() if not experiment.finished(stage)]
+
+    def report(stage: Stage | None = None, ended: bool = False) -> None:
+        if ended and stage and stage.name in left:
+            left.remove(stage.name)
+        after = [name for name in left if stage is None or name != stage.name]
+        seconds = expected_seconds(experiment.manifest, after)
+        progress(WHOLE, len(planned) - len(left), len(planned), "" if seconds is None else f"{seconds:.0f}")
+
+    experiment.on_stage = report
+    report()
+
+
+def planned_stages(context: Context) -> dict[str, Stage]:
+    """The stages of a whole run by name, in order."""
     planned = {stage.name: stage for stage in stages_of(context)}
     if not needs_rewrites(context):
         unused = rewrites(context)
@@ -54,27 +71,11 @@ def _planned(context: Context) -> dict[str, Stage]:
     return planned
 
 
-def report_whole(experiment: Experiment, context: Context, progress: Progress) -> None:
-    """Reports the steps of a run now, and whenever one of them begins or ends."""
-    planned = _planned(context)
-    left = [name for name, stage in planned.items() if not experiment.finished(stage)]
-
-    def report(stage: Stage | None = None, ended: bool = False) -> None:
-        if ended and stage and stage.name in left:
-            left.remove(stage.name)
-        after = [name for name in left if stage is None or name != stage.name]
-        seconds = _seconds(experiment, after)
-        progress(WHOLE, len(planned) - len(left), len(planned), "" if seconds is None else f"{seconds:.0f}")
-
-    experiment.on_stage = report
-    report()
-
-
-def _seconds(experiment: Experiment, names: Iterable[str]) -> float | None:
+def expected_seconds(manifest: Mapping[str, Any], names: Iterable[str]) -> float | None:
     """What stages will take, from the finished ones of the same kind and task, else of the same kind. Stages of a kind
     without a finished one count as much as an answer stage; None if it is one of the long kinds."""
     took: dict[str, list[float]] = {}
-    for name, record in experiment.manifest["stages"].items():
+    for name, record in manifest["stages"].items():
         if "finished" in record:
             for key in _alike(name):
                 took.setdefault(key, []).append(record["seconds"])

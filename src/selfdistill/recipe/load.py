@@ -45,7 +45,13 @@ def load_recipes(path: Path | str, overrides: Sequence[str] = (), folder: Path |
     empty name. Raises RecipeError as `load_recipe` does."""
     path = recipe_file(path)
     folder = folder or (Path.cwd() if path.absolute().is_relative_to(RECIPES.parent) else path.absolute().parent)
-    values = _read_yaml(path)
+    return recipes_of(_read_text(path), path, overrides, folder)
+
+
+def recipes_of(text: str, path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> dict[str, Recipe]:
+    """The recipes of a text that is, or is going to be, the file `path`. Raises RecipeError as `load_recipe` does."""
+    values = _parse(text, path)
+    folder = folder or path.absolute().parent
     changes = values.pop("experiments", None)
     if changes is None:
         return {"": make_recipe(values, overrides, str(path), folder)}
@@ -90,9 +96,9 @@ def _say_which(path: Path, shipped: Path) -> None:
     _log.warning("`%s` is the %s %s, not the recipe of that name, which is %s.", path.name, kind, path, shipped)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_text(path: Path) -> str:
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}; `selfdistill init --model M --data D` writes one.") from None
     except IsADirectoryError:
@@ -101,11 +107,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.{also}") from None
     except OSError as error:
         raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
-    except ValueError as error:  # UnicodeDecodeError is one
-        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        raise RecipeError(
-            f"{path} is not readable as YAML ({why}); fix it, or let `selfdistill init` write one."
-        ) from None
+    except UnicodeDecodeError:
+        raise _not_yaml(path, "it is not UTF-8 text") from None
+
+
+def _not_yaml(path: Path, why: object) -> RecipeError:
+    return RecipeError(f"{path} is not readable as YAML ({why}); fix it, or let `selfdistill init` write one.")
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise _not_yaml(path, error) from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no recipe: expected `key: value` lines, such as `model: NAME`.")
     return values

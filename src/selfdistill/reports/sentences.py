@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data import data_notes, item_notes, without_examples
 from ..measure.scores import IN_ALL_RUNS, SAMPLES_UNANSWERED
+from ..store.marks import marks_counts
 from ..types.wording import counted, per_cent
 from .answer_ends import degeneration_sentences
 from .findings import Findings, JsonRow
@@ -28,6 +29,7 @@ _SOURCES = {
     "self": "own answers of the seed",
     "rewrite": "rewrites",
     "original": "originals",
+    "edit": "rows edited by hand",
     "replay": "rows of other data",
 }
 
@@ -230,6 +232,8 @@ def notes(verdict: JsonRow) -> Iterator[str]:
     if not verdict.get("gate"):  # a gate's own notes hold them
         yield from checkpoint_notes(verdict.get("checkpoints", {}))
         yield from may_be_trained_on(verdict.get("heldout_loss", []))
+    if by_hand := verdict.get("by_hand"):
+        yield f"{marks_counts(by_hand)}."
     if caveats["gap_unmeasured"]:
         yield "The gap before training was not measured, because the seed is behind a server."
     if caveats.get("heldout_loss_unmeasured"):

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import ExperimentError, SelfDistillError
 from ..recipe import Recipe, load_recipe, save_recipe
 from ..types import content_id
 from .manifest import Checksums, ManifestFile, gpus, new_manifest, now
+from .marks import MARKS
 from .rows import put_aside, write_text
 from .stage import Stage, StageRun, changed_settings, plain
 
 _log = logging.getLogger(__name__)
+_ATTEMPTS = 5
 CARD = "README.md"
 """The card of a folder. It is written again with the verdict, so it is no part of what a stage made."""
 
@@ -175,7 +177,8 @@ class Experiment:
             ours = {"lock", "log.txt"}
             ours |= {"recipe.yaml"} if self.path("manifest.json.damaged").exists() else set()
             if self.directory.exists() and any(
-                p.name not in ours and p.suffix not in (".partial", ".damaged") for p in self.directory.iterdir()
+                p.name not in ours and p.suffix not in (".partial", ".damaged") and not self._only_marks(p)
+                for p in self.directory.iterdir()
             ):
                 raise ExperimentError(f"{self.directory} holds other files; name a new directory with --dir.")
             self._manifest.write(new_manifest(self.date.isoformat()))
@@ -184,6 +187,10 @@ class Experiment:
             self._manifest.write({**self.manifest, "trusted": [*before, *trusted]})
         if not (self._read_only or keep_recipe):
             write_text(self.path("recipe.yaml"), save_recipe(self.recipe))
+
+    def _only_marks(self, folder: Path) -> bool:
+        """Whether a folder holds nothing but rows that were marked by hand, for a run that is still to begin."""
+        return folder.is_dir() and list(folder.iterdir()) == [self.path(MARKS)]
 
     def record_commits(self, commits: Mapping[str, str]) -> None:
         """Records the commits of hub models, for this run and later ones."""
@@ -231,16 +238,17 @@ class Experiment:
         """Locks the directory for this process. The lock ends with the process, however it ends."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            file = self.path("lock").open("w")
+            file = self.path("lock").open("a+")
         except OSError as error:
             raise ExperimentError(_unwritable(self.directory, error.strerror)) from None
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _lock(file):
                 raise ExperimentError(
                     f"Another selfdistill process is working in {self.directory}; wait for it, or use another --dir."
-                ) from None
+                )
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
             yield
 
     def _forget(self, stage: Stage) -> None:
@@ -279,3 +287,34 @@ def _unwritable(directory: Path, reason: str | None) -> str:
     there = os.path.isfile(directory / "recipe.yaml")
     what = "make it writable, or work on a copy of it" if there else "name another directory with --dir"
     return f"{directory} can't be written ({reason}); {what}."
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether the file could be locked. `is_locked` of another process holds a lock for a moment."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.02 if attempt < _ATTEMPTS - 1 else 0)
+    return False
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process is working in the directory."""
+    try:
+        with (directory / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def lock_owner(directory: Path) -> int | None:
+    """The number of the process that locked the directory last; None if the file does not hold it."""
+    try:
+        return int((directory / "lock").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
