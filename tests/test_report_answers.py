@@ -329,7 +329,10 @@ def wrong(bucket: str) -> bool:
 
 
 FILTERS = {
-    "lost:vanilla": ("forgotten by vanilla: seed right, vanilla wrong", lambda b: right(b["seed"]) and wrong(b["vanilla"])),
+    "lost:vanilla": (
+        "forgotten by vanilla: seed right, vanilla wrong",
+        lambda b: right(b["seed"]) and wrong(b["vanilla"]),
+    ),
     "lost:sdft": ("forgotten by sdft: seed right, sdft wrong", lambda b: right(b["seed"]) and wrong(b["sdft"])),
     "won:sdft": ("learnt by sdft: seed wrong, sdft right", lambda b: wrong(b["seed"]) and right(b["sdft"])),
     "differ:sdft:vanilla": (
