@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def test_a_model_against_itself_passes_and_is_named(command: Command) -> None:
     assert "passed" in Path("a.md").read_text()
     page = next(Path("runs").glob("gate-*/report.html")).read_text()
     assert "The gate: passed" in page
+    assert found["reused"] == {}
 
 
 def test_a_broken_adapter_has_forgotten_and_the_collapse_is_found_early(command: Command, broken: str) -> None:
@@ -218,6 +220,9 @@ def test_an_endpoint_that_dies_half_way_is_resumed(command: Command, server: Ser
     found = json.loads(done.out)
     assert done.code == 1, done.said
     assert "is behind an endpoint" in done.said
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    assert found["reused"] == {"candidate": today}
+    assert f"Answers of candidate from {today} are used again" in done.said
     answered = sum(row["n"] for row in found["skills"])
     assert len(server.bodies) - asked < answered
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -82,6 +83,27 @@ def test_an_error_is_logged_and_a_refused_start_leaves_nothing(
     with pytest.raises(ZeroDivisionError):
         command("run", recipe)
     assert lines_of(Path("runs/r/log.txt"))[-1] == "ZeroDivisionError: of nothing"
+
+
+@pytest.mark.parametrize(
+    ("asked", "last"),
+    [
+        (("compare", "demo", "demo"), "Report:"),
+        (("gate", "demo", "demo"), "The candidate answers all 8 items as the seed does, to the letter."),
+        (("baseline", "demo"), "Next: selfdistill gate demo CANDIDATE"),
+    ],
+)
+def test_comparisons_without_a_recipe_are_logged(
+    asked: tuple[str, ...], last: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ("evaluate.tasks=[{task: demo-lists, n: 8}]", "evaluate.sampling.max_new_tokens=24", "shift.task=null")
+    done = command(*asked, *settings, "--suite", "demo", "--dir", "made")
+    found = lines_of(Path("made/log.txt"))
+    assert f": selfdistill {shlex.join(asked)} " in found[0], done.said
+    assert any(last in line for line in found), found
+    assert command(*asked, *settings, "data.n=0", "--suite", "demo", "--dir", "refused").code == 2
+    assert not Path("refused/log.txt").exists()
 
 
 def test_warnings_of_libraries_are_logged_whatever_they_do_with_them(tmp_path: Path) -> None:

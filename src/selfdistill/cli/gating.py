@@ -14,7 +14,7 @@ import typer
 from ..errors import RecipeError, SelfDistillError, first_line
 from ..types.wording import counted
 from .documents import Json, only_json, print_json
-from .log_file import end_log
+from .log_file import end_log, log_to
 from .progress import show_progress
 from .show import say, say_heading, show_error, show_verdict
 
@@ -67,6 +67,7 @@ def compare(
     arms = model_names(named)
     recipe = comparison_recipe(seed, arms, suite, size, overrides, target=target, margin=margin, key_env=key_env)
     where = directory or default_folder("compare", recipe)
+    log_to(where)
     with show_progress() as progress:
         verdict = pipeline.run(recipe, where, progress)
     _say_models({"seed": seed, **arms})
@@ -171,6 +172,7 @@ def _run_gate(
         check_plan(content, design, baseline)
         recipe = with_baseline(recipe, content)
     where = directory or default_folder("gate", recipe, content and content["digest"])
+    log_to(where)
     with show_progress() as progress:
         return pipeline.gate(recipe, where, design, progress, content), where
 
@@ -211,6 +213,7 @@ def baseline(
     recipe = comparison_recipe(seed, {}, suite, size, overrides or [], target=target, key_env=key_env)
     design = gate_design(suite, size, False, None, target)
     where = directory or default_folder("baseline", recipe)
+    log_to(where)
     with show_progress() as progress:
         content = pipeline.make_baseline(recipe, where, design, progress)
     write_baseline(to, content)

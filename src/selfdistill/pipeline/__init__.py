@@ -33,7 +33,7 @@ from .context import Context, Run, make_context
 from .data import prepare_data
 from .evaluate import evaluate_runs, grade_again, prepare_items
 from .gap import measure_gap
-from .gate import Design, ask_in_looks, read_design
+from .gate import Design, ask_in_looks, read_design, reused_answers
 from .heldout_loss import measure_losses
 from .needs import with_known_backends
 from .preview import PREVIEWED, Previewed, preview_rows
@@ -150,6 +150,7 @@ def gate(
     code."""
     form = baseline["form"] if baseline else None
     with _working(Experiment(directory, recipe), seed_form=form) as (experiment, context):
+        design = replace(design, reused=reused_answers(experiment, context))
         stop_without_needs(experiment, context)
         prepare_items(experiment, context)
         if baseline:

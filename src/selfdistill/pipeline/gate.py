@@ -35,7 +35,7 @@ class Design:
     shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
     `target` is what the target is, as the user named it. `regraded` counts the answers of the baseline that the present
     graders grade in another way than those that made the file. `choosing` are the scores in it on the items that chose
-    the steps of the probes."""
+    the steps of the probes. `reused` is the day of the oldest answers of each arm that `reused_answers` found."""
 
     suite: str
     version: int
@@ -46,6 +46,7 @@ class Design:
     target: str | None = None
     regraded: int = 0
     choosing: Mapping[str, float] = field(default_factory=dict)
+    reused: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_design(experiment: Experiment) -> Design | None:
@@ -55,6 +56,21 @@ def read_design(experiment: Experiment) -> Design | None:
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     return Design(**{**values, "looks": tuple(values["looks"])})
+
+
+def reused_answers(experiment: Experiment, context: Context) -> dict[str, str]:
+    """For each arm behind an endpoint that earlier commands have asked in this directory: the day of its oldest
+    answers. They are used again, although another model may be behind the endpoint now."""
+    design, records = read_design(experiment), experiment.manifest["stages"]
+    found = dict(design.reused) if design else {}
+    for run in context.runs.values():
+        if context.model_of(run.config).server is None or (run.is_seed and context.seed_on_file):
+            continue
+        stages = [answer_stage(context, run, task).name for task in context.tasks.values() if task.asked]
+        days = [records[name]["started"][:10] for name in stages if name in records]
+        if days:
+            found[run.name] = min(found.get(run.name, days[0]), *days)
+    return found
 
 
 def ask_in_looks(
@@ -134,6 +150,7 @@ def gate_result(
         "candidate": context.model_of(run.config).path,
         "baseline": design.baseline,
         "regraded": design.regraded,
+        "reused": dict(design.reused),
         "looks": list(design.looks),
         "looks_planned": list(LOOKS),
         "mean": {**found.mean.to_json(), **({"needed": None} if early else {})} if found.mean else None,

@@ -168,6 +168,11 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
         )
     if gate["regraded"]:
         yield f"{count(gate['regraded'])} of its answers are graded in another way than when the file was made."
+    for name, day in gate["reused"].items():
+        yield (
+            f"Answers of {name} from {day} are used again, although another model may be behind its endpoint now; "
+            "after a change, give a new --dir."
+        )
     yield from checkpoint_notes(verdict.get("checkpoints", {}))
     yield from may_be_trained_on(verdict["heldout_loss"])
 
