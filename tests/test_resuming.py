@@ -74,10 +74,10 @@ def test_run_resumes_a_directory_with_its_own_recipe(
     assert command("run", "runs/recipe").code == 0
     assert "other settings" not in caplog.text
     assert "Unfinished" not in command("report", "runs/recipe").out
+    assert "Nothing to do" in command("run", "runs/recipe").out
     done = command("train", "runs/recipe", "--arm", "sdft", "train.merge=true")
     assert done.out == "sdft: runs/recipe/arms/sdft/merged\n"
     assert "The arm seed is not trained" in command("export", "runs/recipe", "--to", "trl", "--arm", "seed").err
-    assert "Nothing to do" in command("run", "runs/recipe").out
 
     saved = Path("runs/recipe/recipe.yaml").read_text()
     done = command("preview", "recipe.yaml", "data.n=8", "evaluate.tasks=[]", "train.lr=0.5", "-n", "2")
