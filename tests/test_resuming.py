@@ -67,17 +67,17 @@ def test_run_resumes_a_directory_with_its_own_recipe(
     assert command("rewrite", "recipe.yaml", "data.n=8", "evaluate.tasks=[]").code == 0
     caplog.set_level(logging.WARNING)
     shown = command("report", "runs/recipe")
-    left = "Unfinished: 3 of 6 steps done, no arm trained yet. To continue: selfdistill run runs/recipe"
+    left = "Unfinished: 4 of 12 steps done, no arm trained yet. To continue: selfdistill run runs/recipe"
     assert left in shown.out.splitlines()
     (document,) = json.loads(command("report", "runs/recipe", "--json").out)["experiments"]
-    assert document["unfinished"] == {"done": 3, "steps": 6, "trained": [], "command": "selfdistill run runs/recipe"}
+    assert document["unfinished"] == {"done": 4, "steps": 12, "trained": [], "command": "selfdistill run runs/recipe"}
     assert command("run", "runs/recipe").code == 0
     assert "other settings" not in caplog.text
     assert "Unfinished" not in command("report", "runs/recipe").out
+    assert "Nothing to do" in command("run", "runs/recipe").out
     done = command("train", "runs/recipe", "--arm", "sdft", "train.merge=true")
     assert done.out == "sdft: runs/recipe/arms/sdft/merged\n"
     assert "The arm seed is not trained" in command("export", "runs/recipe", "--to", "trl", "--arm", "seed").err
-    assert "Nothing to do" in command("run", "runs/recipe").out
 
     saved = Path("runs/recipe/recipe.yaml").read_text()
     done = command("preview", "recipe.yaml", "data.n=8", "evaluate.tasks=[]", "train.lr=0.5", "-n", "2")

@@ -70,7 +70,7 @@ def read(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (directory / "train.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("presses", "saved"), [(1, ["checkpoint-2"]), (2, [])])
+@pytest.mark.parametrize(("presses", "saved"), [(1, ["checkpoint-3"]), (2, [])])
 def test_ctrl_c_saves_its_step_and_a_second_one_stops_at_once(tmp_path, presses, saved):
     from selfdistill.recipe import ModelConfig, TrainConfig
     from selfdistill.training import train
@@ -90,7 +90,7 @@ def test_ctrl_c_saves_its_step_and_a_second_one_stops_at_once(tmp_path, presses,
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     folder = tmp_path / "stopped" / "checkpoints"
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == saved
-    assert train(rows, model, settings, tmp_path / "stopped").resumed_from == (2 if saved else 0)
+    assert train(rows, model, settings, tmp_path / "stopped").resumed_from == (3 if saved else 0)
 
 
 def test_sigterm_in_the_last_step_adds_none(tmp_path):
