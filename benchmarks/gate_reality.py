@@ -1,7 +1,7 @@
 """The gate on one model against itself: with other batches, another dtype, another engine, and trained a second time.
 
     python benchmarks/gate_reality.py OUT                                             # the demo's seed
-    python benchmarks/gate_reality.py OUT --model MODEL --rows dtype batches --probes probe-refusal --n 24   # a real model
+    python benchmarks/gate_reality.py OUT --model MODEL --rows dtype batches --probes probe-refusal
 
 The seed's answers are in a baseline file, made in float32 with the default batches by the backend hf. Every gate is
 `selfdistill gate MODEL MODEL --baseline FILE` with one change, on a real model with one look. `training` compares two
