@@ -27,8 +27,9 @@ from scipy.special import bdtr, ndtr, ndtri
 from selfdistill.measure import comparisons, noninferiority
 from selfdistill.measure.comparisons import Pair
 from selfdistill.measure.looks import _table
-from selfdistill.measure.noninferiority import FORGOT, LOOKS, gate
+from selfdistill.measure.noninferiority import FORGOT, LOOKS, Information, gate
 from selfdistill.measure.stats import quantile
+from selfdistill.pipeline.difficulty import uninformative
 
 MARGIN = THRESHOLD = 0.05
 SKILLS = 12
@@ -50,6 +51,7 @@ class Design:
     spread: float = 0.0
     template: int = 1
     clustered: float = 0.0
+    choosing: int = 0
     looks: tuple[float, ...] = LOOKS
 
 
@@ -87,14 +89,15 @@ def draw(rng: np.random.Generator, design: Design) -> tuple[np.ndarray, np.ndarr
 
 def simulate(design: Design, pairs: int, real: bool = False, seed: int = 0) -> Shares:
     """The shares over `pairs` drawn pairs of models. Raises AssertionError if a decision is not the gate's."""
-    rng, gates, counts, losses = np.random.default_rng(seed), [], [], []
+    rng, gates, counts, losses, told = np.random.default_rng(seed), [], [], [], []
     for number in range(pairs):
         mine, other = draw(rng, design)
+        told.append(_informative(rng, design))
         losses.append(other.mean(axis=1) - mine.mean(axis=1))
         counts.append(_counts(mine, other, design.looks))
         if real or number < _CHECKED:
-            gates.append(_gate(mine, other, design.looks))
-    found = _decisions(np.array(counts), design)
+            gates.append(_gate(mine, other, design.looks, told[-1]))
+    found = _decisions(np.array(counts), None if told[0] is None else np.array(told), design)
     assert found[: len(gates)] == gates, "the decisions computed at once are not the gate's"
     codes, lower = Counter(code for code, _, _ in found), np.array(losses)
     fixed = (lower >= THRESHOLD).any(axis=1).mean(), (lower.mean(axis=1) >= THRESHOLD).mean()
@@ -103,11 +106,18 @@ def simulate(design: Design, pairs: int, real: bool = False, seed: int = 0) -> S
     return Shares(*shares, *others, *map(float, fixed))
 
 
+def _informative(rng: np.random.Generator, design: Design) -> np.ndarray | None:
+    """Whether each skill is informative by the seed's answers to the choosing items, if there are some."""
+    if not design.choosing:
+        return None
+    return np.array([uninformative(right / design.choosing) is None for right in rng.binomial(design.choosing, RATES)])
+
+
 Decided = tuple[int, bool, float]
 """Exit code, whether a skill is shown to have lost, and the share of the items that was asked."""
 
 
-def _gate(mine: np.ndarray, other: np.ndarray, looks: tuple[float, ...]) -> Decided:
+def _gate(mine: np.ndarray, other: np.ndarray, looks: tuple[float, ...], told: np.ndarray | None) -> Decided:
     """The decision of the gate itself, without the numbers of items that would decide."""
     with patch.object(comparisons, "_needed", _unknown), patch.object(noninferiority, "_needed", _unknown):
         for number, count in enumerate(_sizes_of(mine.shape[1], looks), 1):
@@ -115,7 +125,10 @@ def _gate(mine: np.ndarray, other: np.ndarray, looks: tuple[float, ...]) -> Deci
                 Pair(f"skill {skill}", "candidate", "seed", [_values(own[:count])], [_values(others[:count])])
                 for skill, (own, others) in enumerate(zip(mine, other, strict=True))
             ]
-            _, decision = gate(pairs, MARGIN, looks[:number])
+            kinds: dict[str, Information] | None = None
+            if told is not None:
+                kinds = {pair.task: "informative" if on else "floor" for pair, on in zip(pairs, told, strict=True)}
+            _, decision = gate(pairs, MARGIN, looks[:number], kinds=kinds)
             if decision.clear:
                 break
     return decision.code, bool(decision.lost), looks[number - 1]
@@ -142,11 +155,12 @@ def _counts(mine: np.ndarray, other: np.ndarray, looks: tuple[float, ...]) -> li
     return [[(own & ~seed).sum(axis=1), (seed & ~own).sum(axis=1), seed.sum(axis=1)] for own, seed in parts]
 
 
-def _decisions(counts: np.ndarray, design: Design) -> list[Decided]:
-    """The decisions from the counts, of shape (pairs, looks, 3, skills)."""
+def _decisions(counts: np.ndarray, chosen: np.ndarray | None, design: Design) -> list[Decided]:
+    """The decisions from the counts, of shape (pairs, looks, 3, skills), and the informative skills if they were
+    chosen."""
     result: list[Decided | None] = [None] * len(counts)
     for number, n in enumerate(_sizes_of(design.n, design.looks)):
-        code, lost, clear = _look(counts[:, number], n, design.looks[: number + 1])
+        code, lost, clear = _look(counts[:, number], n, design.looks[: number + 1], chosen)
         last = number == len(design.looks) - 1
         for place in range(len(counts)):
             if result[place] is None and (clear[place] or last):
@@ -154,7 +168,9 @@ def _decisions(counts: np.ndarray, design: Design) -> list[Decided]:
     return [each for each in result if each is not None]
 
 
-def _look(counts: np.ndarray, n: int, looks: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _look(
+    counts: np.ndarray, n: int, looks: tuple[float, ...], chosen: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exit codes, whether a skill is shown to have lost, and whether the decision is clear, at one look."""
     gained, lost, right = (counts[:, part].astype(float) for part in range(3))
     change, centre = (gained - lost) / n, (gained - lost) / (n + 2)
@@ -173,6 +189,7 @@ def _look(counts: np.ndarray, n: int, looks: tuple[float, ...]) -> tuple[np.ndar
     middle, spread = (share + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n)
     wide = spread * np.sqrt(share * (1 - share) / n + z**2 / (4 * n * n))
     told = (middle + wide >= noninferiority.FLOOR) & (middle - wide <= noninferiority.CEILING)
+    told = told if chosen is None else chosen
     skills = told.sum(axis=1)
     mean = (centre * told).sum(axis=1) / np.maximum(skills, 1)
     error = np.sqrt((items * told).sum(axis=1)) / np.maximum(skills, 1)
@@ -220,6 +237,8 @@ CHANGED = {
     "each skill drops by 3 points": Design(0, all_drop=0.03),
     "each skill drops by 5 points, the margin": Design(0, all_drop=0.05),
     "each skill drops by 10 points": Design(0, all_drop=0.10),
+    "40 other items choose the informative skills: unchanged, sampled": Design(0, alike=0.6, choosing=40),
+    "40 other items choose: each skill drops by 5 points, the margin": Design(0, all_drop=0.05, choosing=40),
 }
 DROPS = (0.03, 0.05, 0.10)
 

@@ -159,8 +159,12 @@ def _needed(mean: Estimate, least: float, margin: float) -> int | None:
 
 
 def gate(
-    pairs: Sequence[Pair], margin: float, looks: tuple[float, ...] = (), strict: bool = False
+    pairs: Sequence[Pair],
+    margin: float,
+    looks: tuple[float, ...] = (),
+    strict: bool = False,
+    kinds: Mapping[str, Information] | None = None,
 ) -> tuple[list[Comparison], Decision]:
     """The comparisons of the skills, and the decision."""
     rows = compare(pairs, margin, looks)
-    return rows, decide(pairs, rows, margin, looks, strict)
+    return rows, decide(pairs, rows, margin, looks, strict, kinds)
