@@ -143,7 +143,7 @@ def test_other_settings_in_a_used_directory_are_named(model: Path, rows: Path, t
     before = tree(where)
     changed = recipe_of(model, rows)
     changed["rewrite"] = {**changed["rewrite"], "sampling": {"preset": "paper", "top_k": 5}}
-    with pytest.raises(ExperimentError, match=r"rewrite: sampling.top_k \(50 → 5\)"):
+    with pytest.raises(ExperimentError, match=r"rewrite: rewrite.sampling.top_k \(50 → 5\)"):
         run(make_recipe(changed), where)
     rows.write_text(rows.read_text() + '{"question": "What?", "answer": "#### 1"}\n')
     with pytest.raises(ExperimentError, match="data: source"):
@@ -212,7 +212,7 @@ def test_another_grader_chooses_again_from_the_same_completions(model: Path, row
     assert (where / "rewrite" / "completions.jsonl").stat().st_mtime_ns == completions
     run(make_recipe(values), where)
     # Once an arm is trained on what a grader chose, another grader would make the directory contradict itself.
-    with pytest.raises(ExperimentError, match=r"train/sdft: grader\.grader"):
+    with pytest.raises(ExperimentError, match=r"train/sdft: rewrite\.grader"):
         run(hard, where)
 
 

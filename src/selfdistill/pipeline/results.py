@@ -80,11 +80,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "gap": experiment.counts("gap") or None,
         "shift": _shift(experiment, context),
         "data": {**experiment.counts("data"), **reasoning_use(context)},
-        "items": {
-            task.name: experiment.counts(items_stage(context, task).name)
-            for task in context.tasks.values()
-            if task.asked
-        },
+        "items": _items(experiment, context),
         "training": {run: counts for run in context.runs if "steps" in (counts := _training(experiment, run))},
         "trained_on": _trained_on(experiment, context),
         "by_hand": _by_hand(experiment, context),
@@ -96,6 +92,12 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         },
         "caveats": _caveats(experiment, context),
     }
+
+
+def _items(experiment: Experiment, context: Context) -> dict[str, dict[str, Any]]:
+    """The counts of each task's items."""
+    asked = [task for task in context.tasks.values() if task.asked]
+    return {task.name: experiment.counts(items_stage(context, task).name) for task in asked}
 
 
 def _counted(experiment: Experiment, name: str) -> Iterator[tuple[str, dict[str, Any]]]:

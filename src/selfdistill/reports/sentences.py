@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from ..data import data_notes, item_notes, without_examples
@@ -18,6 +17,7 @@ from .gate_files import checkpoint_notes
 from .kept import doubt, kept_sentence
 from .loss_sentences import loss_headline, loss_notes, loss_summary, may_be_trained_on
 from .probe_sentences import probe_notes
+from .sweep_sentences import curve_sentences
 from .text import change_size, during, open_word, percent, points, scope
 from .think_traces import block_notes, trace_sentences
 
@@ -109,33 +109,11 @@ def summary(verdict: JsonRow) -> list[str]:
     sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
     sentences += trace_sentences(findings, verdict.get("thinking"))
     sentences += loss_summary(findings, arms)
-    sentences += _curves(findings, verdict["sweeps"])
+    sentences += curve_sentences(findings, verdict["sweeps"])
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):
             sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
-
-
-def _curves(findings: Findings, sweeps: Sequence[JsonRow]) -> list[str]:
-    """A sentence for each series of a sweep: at each value the mean change on the targets and on the other tasks."""
-
-    def mean(role: str, arm: str) -> str:
-        tasks = [task for task in findings.tasks if task["role"] == role]
-        changes = [row["difference"] for task in tasks if (row := findings.change(task, arm))]
-        return points(fmean(changes)) if changes and len(changes) == len(tasks) else "–"
-
-    lines: dict[str, list[str]] = {}
-    for point in sweeps:
-        same = point["parameter"] == point["series"]
-        line = point["parameter"] if same else f"{point['parameter']}, {point['series']}"
-        said = f"{mean('target', point['arm'])} / {mean('other', point['arm'])}"
-        if said != "– / –":
-            lines.setdefault(line, []).append(f"{said} at {point['value']}")
-    return [
-        f"Sweep of {line}: change against the seed in points (target / mean of the other tasks), "
-        f"{during(findings.runs)} per value: {', '.join(said)}."
-        for line, said in lines.items()
-    ]
 
 
 def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
