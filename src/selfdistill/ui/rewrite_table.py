@@ -118,7 +118,8 @@ class RewriteTable:
         if trained:
             return (
                 f"{', '.join(trained)} {'was' if len(trained) == 1 else 'were'} trained with the rows as they are, "
-                "so a mark would need another training. Go on in a new directory: the answers of the seed model and the marks are taken over."
+                "so a mark would need another training. Go on in a new directory: the answers of the seed "
+                "model and the marks are taken over."
             )
         if self._bench.is_running and "finished" in stages.get("verify", {}):
             return "The run has read the marks and goes on to the training. Stop it to mark more rows."
