@@ -232,11 +232,11 @@ def test_a_second_run_does_nothing_and_a_changed_arm_is_named(
     assert run(make_recipe(recipe_of(model, rows, arms=arms)), where) == done[1]
     assert {path: path.stat().st_mtime_ns for path in made} == made
     for arm, change, message in (
-        ("best", {"best_of": 2}, r"train/best: best_of \(3 → 2\)"),
-        ("half-way", {"alpha": 0.25}, r"train/half-way: alpha \(0.5 → 0.25\)"),
-        ("half-way", {"of": "vanilla"}, r"train/half-way: of \(sdft → vanilla\)"),
-        ("masked", {"train": {"mask_above": 4.0}}, r"train/masked: mask_above \(5.0 → 4.0\)"),
-        ("dft", {"train": {}}, r"train/dft: extra.loss_type \(dft → unset\)"),
+        ("best", {"best_of": 2}, r"train/best: arms\.best\.best_of \(3 → 2\)"),
+        ("half-way", {"alpha": 0.25}, r"train/half-way: arms\.half-way\.alpha \(0.5 → 0.25\)"),
+        ("half-way", {"of": "vanilla"}, r"train/half-way: arms\.half-way\.of \(sdft → vanilla\)"),
+        ("masked", {"train": {"mask_above": 4.0}}, r"train/masked: .*mask_above \(5.0 → 4.0\)"),
+        ("dft", {"train": {}}, r"train/dft: .*extra\.loss_type \(dft → "),
         ("replayed", {"replay": {"path": str(general), "share": 0.5}}, r"replay.share \(0.25 → 0.5\)"),
     ):
         changed = {**arms, arm: {**arms[arm], **change}}

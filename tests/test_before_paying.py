@@ -338,7 +338,7 @@ def test_other_rows_may_be_drawn_until_work_was_done_on_them(model: Path, tmp_pa
     assert len(read_rows(tmp_path / "run/data/train.jsonl")) == 20
     again = command("rewrite", path, "data.n=10", "--dir", tmp_path / "run")
     assert again.code == 2
-    assert "made with other settings for data: n (20 → 10)" in again.said
+    assert "made with other settings for data: data.n (20 → 10)" in again.said
 
 
 @pytest.mark.parametrize("backend", ["hf", "openai"])

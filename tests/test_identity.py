@@ -270,7 +270,7 @@ def test_code_that_is_trusted_later_makes_another_model(folder: Path, tmp_path: 
         "gap": False,
     }
     run(make_recipe(values), tmp_path / "run")
-    with pytest.raises(ExperimentError, match=r"trust_remote_code \(unset → True\)"):
+    with pytest.raises(ExperimentError, match=r"trust_remote_code \(false → true\)"):
         run(make_recipe({**values, "model": {"path": str(folder), "trust_remote_code": True}}), tmp_path / "run")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.command import Done
 
+from selfdistill.demo import SEEDS
 from selfdistill.errors import RecipeError
 from selfdistill.pipeline.check import check
 from selfdistill.pipeline.context import make_context
@@ -80,7 +81,7 @@ def test_check_passes_without_model_and_network(path: Path, tmp_path: Path, monk
     recipe = next(iter(load_recipes(path).values()))
     found = check(recipe)
     assert [line for line in found.missing if "bubblewrap" not in line and "knowledge" not in line] == []
-    assert any("tokenizer" in line for line in found.unseen) or recipe.model.path == "demo"
+    assert any("tokenizer" in line for line in found.unseen) or recipe.model.path in SEEDS
 
 
 def test_check_names_the_file_of_openfunctions_and_looks_at_every_experiment(

@@ -146,7 +146,7 @@ def test_other_settings_in_a_used_directory_are_named(model: Path, rows: Path, t
     with pytest.raises(ExperimentError, match=r"rewrite: rewrite.sampling.top_k \(50 → 5\)"):
         run(make_recipe(changed), where)
     rows.write_text(rows.read_text() + '{"question": "What?", "answer": "#### 1"}\n')
-    with pytest.raises(ExperimentError, match="data: source"):
+    with pytest.raises(ExperimentError, match=r"data: data\.path"):
         run(make_recipe(recipe_of(model, rows)), where)
     assert tree(where) == before
     assert load_recipe(where / "recipe.yaml") == make_recipe(recipe_of(model, rows))

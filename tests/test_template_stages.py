@@ -126,7 +126,7 @@ def test_all_stages_and_later_runs_see_the_experiments_date(
         assert text.startswith("Today is 03 Feb 2026."), "not the clock's"
     changed = command("run", recipe, "model.date=2026-11-28", "--dir", where)
     assert changed.code == 2
-    assert "date (unset → 2026-11-28)" in changed.said
+    assert "model.date (null → 2026-11-28)" in changed.said
 
 
 def test_a_recipe_names_the_date_and_launched_workers_get_it(tmp_path: Path, command: Callable[..., Done]) -> None:

@@ -274,7 +274,7 @@ def test_ones_own_grader_is_given_the_answer(tmp_path: Path) -> None:
     assert texts == ["4"]
 
 
-@pytest.mark.parametrize("grader", ["refusal", "not_refused", "exact", "contains", "final_number", "none"])
+@pytest.mark.parametrize("grader", ["refusal", "not_refused", "exact", "contains", "final_number"])
 @pytest.mark.parametrize("finish", ["length", "stop"])
 def test_a_reply_that_ends_in_its_trace_is_no_answer(grader: str, finish: str, tmp_path: Path) -> None:
     reply = Completion(ITEM.id, "<think>\nI'm sorry, this is illegal. It may be 4, or", finish)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from selfdistill.grading import GRADERS, filters, make_grader
 from selfdistill.grading.functions import complete_function
 from selfdistill.grading.judged import read_pairwise, read_safety
 from selfdistill.models.slots import fill
-from selfdistill.pipeline.new_recipe import _LETTER, _NUMBER
+from selfdistill.pipeline.grader_guess import _LETTER, _NUMBER
 from selfdistill.recipe import Filters
 from selfdistill.tasks import demo_skills as demo
 from selfdistill.tasks import gsm8k

@@ -107,8 +107,9 @@ def _read_text(path: Path) -> str:
         raise RecipeError(f"{path} is a folder, not a recipe; name a YAML file.{also}") from None
     except OSError as error:
         raise RecipeError(f"The recipe {path} can't be read ({error.strerror}); check its name and rights.") from None
-    except UnicodeDecodeError:
-        raise _not_yaml(path, "it is not UTF-8 text") from None
+    except ValueError as error:  # a name with a null byte, or a UnicodeDecodeError
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise _not_yaml(path, why) from None
 
 
 def _not_yaml(path: Path, why: object) -> RecipeError:
