@@ -235,8 +235,8 @@ def test_a_second_run_does_nothing_and_a_changed_arm_is_named(
         ("best", {"best_of": 2}, r"train/best: arms\.best\.best_of \(3 → 2\)"),
         ("half-way", {"alpha": 0.25}, r"train/half-way: arms\.half-way\.alpha \(0.5 → 0.25\)"),
         ("half-way", {"of": "vanilla"}, r"train/half-way: arms\.half-way\.of \(sdft → vanilla\)"),
-        ("masked", {"train": {"mask_above": 4.0}}, r"train/masked: .*mask_above \(5.0 → 4.0\)"),
-        ("dft", {"train": {}}, r"train/dft: .*extra\.loss_type \(dft → "),
+        ("masked", {"train": {"mask_above": 4.0}}, r"train/masked: arms\.masked\.train\.mask_above \(5.0 → 4.0\)"),
+        ("dft", {"train": {}}, r"train/dft: train\.extra\.loss_type \(dft → unset\)"),
         ("replayed", {"replay": {"path": str(general), "share": 0.5}}, r"replay.share \(0.25 → 0.5\)"),
     ):
         changed = {**arms, arm: {**arms[arm], **change}}

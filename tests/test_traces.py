@@ -289,6 +289,13 @@ def test_a_reply_that_ends_in_its_trace_is_no_answer(grader: str, finish: str, t
     assert score.reasons == {"no answer: the reply ends inside its think trace": 1}
 
 
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_without_a_grader_a_reply_that_ends_in_its_trace_is_unjudged_too(finish: str, tmp_path: Path) -> None:
+    reply = Completion(ITEM.id, "<think>\nIt may be 4, or", finish)  # type: ignore[arg-type]
+    row = graded_row(Task("own", "safety", grade=make_grader("none")), ITEM, reply, tmp_path)
+    assert (row["bucket"], row["grade"]["reason"]) == ("unjudged", "nothing to compare in the reference")
+
+
 def test_of_several_samples_those_without_an_answer_are_counted(tmp_path: Path) -> None:
     items = [Example.of((Message("user", f"What is {n} + {n}?"),), str(2 * n)) for n in (1, 2)]
     with RowFile(tmp_path / "answers.jsonl") as rows:

@@ -72,12 +72,12 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
     named = ((_recipe_key(context, stage, key), values) for key, values in changed.items())
     said = shown_changes({key: real.get(key, values) for key, values in named})
     lines = [f"{experiment.directory} was made with other settings for {stage.name}: {said}."]
-    raise ExperimentError("\n".join([*lines, *_ways_on(experiment, _arms(context, found))]))
+    raise ExperimentError("\n".join([*lines, *_ways_on(experiment, before, _arms(context, found))]))
 
 
-def _ways_on(experiment: Experiment, arms: Sequence[str]) -> Iterator[str]:
+def _ways_on(experiment: Experiment, before: Recipe | None, arms: Sequence[str]) -> Iterator[str]:
     """What to do, with commands to copy."""
-    directory, before = experiment.directory, _saved_recipe(experiment)
+    directory = experiment.directory
     run = ["selfdistill", "run"]
     own = [*run, str(experiment.path("recipe.yaml")), "--dir"]
     if arms:

@@ -43,7 +43,7 @@ def read_recipe(path: Path) -> RecipeText:
 
 
 def problem_of(text: str, path: Path) -> Problem | None:
-    """What is wrong with a text that is to become the file `path`; None if it can be run."""
+    """The error of a text that is to become the file `path`; None if it can be run."""
     try:
         recipes = recipes_of(text, path)
         for recipe in recipes.values():

@@ -30,11 +30,8 @@ def arm_lines(context: Context) -> Iterator[str]:
             yield f"arm       {name}: {arm.alpha:g} of the way from the seed to {arm.of}, untrained"
             continue
         train = recipe.arm_train(arm)
-        length = (
-            f"{train.max_steps} steps"
-            if train.max_steps
-            else f"{train.epochs:g} {'epoch' if train.epochs == 1 else 'epochs'}"
-        )
+        epochs = f"{train.epochs:g} {'epoch' if train.epochs == 1 else 'epochs'}"
+        length = f"{train.max_steps} steps" if train.max_steps else epochs
         loss = f", {train.extra['loss_type']} loss" if "loss_type" in train.extra else ""
         seeds = f", seeds {', '.join(map(str, recipe.seeds))}" if recipe.seeds else ""
         yield (
