@@ -261,7 +261,8 @@ class Chaos:
         """A copy that was made while files were written goes on elsewhere, and the original where it is."""
         for _ in range(times):
             name, where = self.place()
-            copy = where.with_name(where.name + "-copy")
+            copy = where.parent / "copy" / where.name  # cards are named after the directory
+            copy.parent.mkdir(parents=True)
             child = Child(self.recipes[name], where)
             time.sleep(self.moment(name))
             while child.running() and not (where / "manifest.json").exists():
