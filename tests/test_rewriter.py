@@ -61,6 +61,23 @@ def test_rewrites_in_memory_are_those_through_files(tmp_path: Path) -> None:
         assert rewrite.response == chosen
 
 
+def test_progress_counts_no_more_than_the_rows_that_are_asked_for(tmp_path: Path) -> None:
+    """A file may hold more: a baseline has the answers of later looks, and data.n may have been lowered."""
+    reports: list[tuple[int, int | None]] = []
+
+    def report(done: int, total: int | None, _note: str = "") -> None:
+        reports.append((done, total))
+
+    for rows in (examples(30), examples(30)[:10]):
+        reports.clear()
+        with (
+            LazyBackend(lambda: FakeBackend(ModelConfig(path="fake"))) as lazy,
+            RowFile(tmp_path / "rows.jsonl") as file,
+        ):
+            REWRITER.generate(rows, len(rows), lazy, file, report)
+    assert reports == [(10, 10)]
+
+
 def test_equal_examples_are_asked_once_and_answers_may_come_in_any_order() -> None:
     backend = Counts()
     rewrites = REWRITER.rewrite([*examples(5), *examples(5)], backend)

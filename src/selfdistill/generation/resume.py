@@ -68,7 +68,7 @@ def complete(
     Failures are appended last: an interrupted run asks for them again, and ends with the same file as an uninterrupted
     run. Raises StageError if every completion is a failure.
     """
-    done = len(rows)
+    done = min(len(rows), total)  # a baseline's file holds the answers of later looks too
     progress(done, total)
     # Finished windows are skipped whole, so that a backend forms the same batches as before the interruption. The
     # number of rows doesn't show which: the file may hold rows of other settings, from work that was never finished.
