@@ -7,16 +7,18 @@ An item has a difficulty that all models share. The seed answers it once, and ea
 once. In the latent normal scale the seed and a run correlate by 0.9, two runs of an arm by 0.95: at an accuracy of one
 half about 14 % and 10 % of items then differ. The true score of a run varies around the arm's by the spread.
 
-The words of the held-out loss (`selfdistill.measure.row_losses`) are simulated too (`--only losses`).
+The words of the mean change over the tasks (`selfdistill.measure.means`) and of the held-out loss
+(`selfdistill.measure.row_losses`) are simulated too (`--only means`, `--only losses`).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -24,6 +26,7 @@ from scipy.special import ndtri
 
 from selfdistill.measure import row_losses
 from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.means import compare_means
 from selfdistill.measure.row_losses import Losses, LossPair, compare_losses
 from selfdistill.measure.stats import Values
 
@@ -114,6 +117,14 @@ def simulate(design: Design, families: int, seed: int = 0) -> Shares:
 
 def _share(families: Sequence[Sequence[Comparison]], words: tuple[str, ...]) -> float:
     return sum(any(row.word in words for row in family) for family in families) / len(families)
+
+
+def simulate_means(design: Design, families: int, seed: int = 0) -> Shares:
+    """The same for the mean change over the tasks: with `all_drop` each task drops, else none does."""
+    rng = np.random.default_rng(seed)
+    words = [compare_means(draw(rng, design), MARGIN)[0].word for _ in range(families)]
+    found, kept, gained = (words.count(word) / families for word in ("forgot", "kept", "gained"))
+    return Shares(0.0 if design.all_drop else found + gained, found, kept)
 
 
 def decided_at_needed(
@@ -237,6 +248,17 @@ DROPS = {
     "5 runs": Design(5, n=1000),
     "3 runs, seed at 99 %, 200 items": Design(3, baseline=0.99),
 }
+MEANS = {
+    "1 run": Design(1, shared=0.5),
+    "2 runs": Design(2, shared=0.5),
+    "3 runs": Design(3, shared=0.5),
+    "5 runs": Design(5, shared=0.5),
+    "3 runs, all of the spread shared": Design(3, shared=1.0),
+    "2 runs, all of the spread shared": Design(2, shared=1.0),
+    "3 runs, nothing shared": Design(3),
+    "3 runs against 3 of another arm": Design(3, other_runs=3, shared=0.5),
+    "3 runs against 1 of another arm": Design(3, other_runs=1, shared=0.5),
+}
 PLANNED = ((6, 14, 200, 1), (6, 14, 200, 8), (10, 12, 200, 1), (10, 12, 200, 8), (12, 30, 300, 8), (16, 10, 100, 8))
 
 
@@ -256,14 +278,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="an eighth of the families: to see that it works")
     parser.add_argument("--families", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", choices=["scores", "losses"])
+    parser.add_argument("--only", choices=["scores", "means", "losses"])
     args = parser.parse_args()
     families, started = args.families // (8 if args.quick else 1), time.monotonic()
     with ProcessPoolExecutor(args.workers) as pool:
-        if args.only != "losses":
-            _score_tables(pool, families)
-        if args.only != "scores":
-            _loss_tables(pool, families)
+        for name, tables in (("scores", _score_tables), ("means", _mean_tables), ("losses", _loss_tables)):
+            if args.only in (None, name):
+                tables(pool, families)
     seconds = time.monotonic() - started
     print(f"\n{families} families per figure (half at 1,000 items, four times as many for N), {seconds:.0f} s")
 
@@ -282,6 +303,18 @@ def _score_tables(pool: ProcessPoolExecutor, families: int) -> None:
     for (gained, lost, n, tasks), job in zip(PLANNED, jobs, strict=True):
         needed, share = job.result()
         print(f"| {n}, {gained} and {lost} | {tasks} | {needed} | {share:.0%} |", flush=True)
+
+
+def _mean_tables(pool: ProcessPoolExecutor, families: int) -> None:
+    """Eight tasks of 200 items."""
+    tables: list[tuple[str, str, dict[str, Any]]] = [
+        ("The mean over 8 tasks: wrong forgot or gained", "false_alarm", {}),
+        ("The mean is found if all tasks drop by 3 points", "found", {"drop": 0.03, "all_drop": True}),
+        ("The mean is wrongly kept, all tasks drop by the margin", "wrongly_kept", {"drop": MARGIN, "all_drop": True}),
+    ]
+    for title, share, change in tables:
+        designs = {name: replace(design, **change) for name, design in MEANS.items()}
+        _table(pool, title, designs, families, share, simulated=simulate_means)
 
 
 def _loss_tables(pool: ProcessPoolExecutor, families: int) -> None:
@@ -311,11 +344,12 @@ def _table(
     families: int,
     share: str,
     spreads: Sequence[float] = SPREADS,
+    simulated: Callable[[Design, int], Shares] = simulate,
 ) -> None:
     print(f"\n| {title}; spread | " + " | ".join(f"{100 * spread:.0f} points" for spread in spreads) + " |")
     print("|---" * (1 + len(spreads)) + "|")
     jobs = {
-        name: [pool.submit(simulate, replace(design, spread=spread), families) for spread in spreads]
+        name: [pool.submit(simulated, replace(design, spread=spread), families) for spread in spreads]
         for name, design in designs.items()
     }
     for name, row in jobs.items():

@@ -69,9 +69,9 @@ def test_the_headline_reports_good_and_bad_results(demo: Path, tmp_path: Path) -
     write_report(write_experiment(tmp_path, swapped))
     good, bad = headline(demo), headline(tmp_path)
     assert good == (
-        "In this training run, vanilla forgot 4 of 5 other tasks (can't tell for 1, −46.0 points on average) and sdft "
-        "forgot 1 (can't tell for 3, −1.7 points on average). On gsm8k, vanilla lost 34.5 points and sdft gained 8.5 "
-        "points in this training run."
+        "In this training run, vanilla forgot 4 of 5 other tasks (can't tell for 1, −46.0 points on average [−48.4, "
+        "−42.7]) and sdft forgot 1 (can't tell for 3, −1.7 points on average [−3.6, +0.2]). On gsm8k, vanilla lost "
+        "34.5 points and sdft gained 8.5 points in this training run."
     )
     assert re.match(
         r"In this .*, vanilla forgot 1 of 5 other tasks .* and sdft forgot 4 \(.*−.*\)\. On .* sdft lost .*\.", bad

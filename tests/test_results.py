@@ -13,6 +13,7 @@ from tools.kept_results import join, keep, read, show, summary
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 KEPT = sorted(RESULTS.glob("*.json.xz"))
 EXPERIMENTS = {name: list(files) for name, files in groupby(KEPT, lambda file: file.name.split(".")[0].split("-")[0])}
+OTHERS = ("lists", "benign")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -44,7 +45,7 @@ def kept_run(folder: Path, seeds: list[int], items: int = 12) -> Any:
             "arms": {"seed": {"data": "none"}, "vanilla": {"data": "original"}},
             "evaluate": {
                 "heldout_loss": True,
-                "tasks": [{"task": "demo-maths", "n": items}, {"task": "demo-lists", "n": 12}],
+                "tasks": [{"task": "demo-maths", "n": items}, *({"task": f"demo-{name}", "n": 12} for name in OTHERS)],
             },
             "shift": {"kl_prompts": 0},
             "gap": False,
@@ -60,11 +61,11 @@ def test_what_is_kept_of_a_run_gives_its_comparisons_at_once_or_in_parts(tmp_pat
     assert {*whole.values} == {"seed", "vanilla", "vanilla@1"}
     shown = show(whole)
     assert "| vanilla | seed | 12 |" in shown
-    assert "| mean change on the other tasks (1) | against | points | 95 % |" in shown
+    assert "| mean change on the other tasks (2) | against | points | 95 % |" in shown
     assert "| vanilla | 2 |" in summary(whole)
 
     parts = join([kept_run(tmp_path / "first", [0]), kept_run(tmp_path / "second", [1])])
-    assert show(parts) == shown + "\n\nseed was measured again: 0 of 24 values differ."
+    assert show(parts) == shown + "\n\nseed was measured again: 0 of 36 values differ."
 
     with pytest.raises(ValueError, match="two parts differ in their items"):
         join([kept, kept_run(tmp_path / "others", [1], items=10)])

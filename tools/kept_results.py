@@ -19,15 +19,14 @@ import lzma
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare
+from selfdistill.measure.means import MeanComparison, compare_means
 from selfdistill.measure.row_losses import Losses, LossPair, compare_losses, mean_loss
 from selfdistill.measure.scores import values
-from selfdistill.measure.stats import Values, mean_interval, quantile, run_spread, shared_items, table_of
+from selfdistill.measure.stats import Values, mean_interval, run_spread, shared_items, table_of
 from selfdistill.reports.loss_sentences import nats
 from selfdistill.reports.text import count, percent, points
 from selfdistill.store.rows import read_lines
@@ -203,25 +202,16 @@ def scores(found: Experiment, arm: str) -> dict[str, tuple[float, float, float]]
     return rows
 
 
-def mean_change(found: Experiment, arm: str, against: str) -> tuple[float, float, float]:
-    """The mean over the other tasks of an arm's change against another, with its 95 % interval. Items are the sample,
-    and the runs too where both arms have several (Student's t)."""
-    sides = [[found.of(each, task) for task in found.others] for each in (arm, against)]
-    changes, variance = [], 0.0
-    for mine, other in zip(*sides, strict=True):
-        keys = shared_items([*mine, *other])
-        a, b = table_of(mine, keys), table_of(other, keys)
-        change = a.mean(axis=0) - b.mean(axis=0)
-        changes.append(a.mean() - b.mean())
-        variance += float(change.var(ddof=1)) / len(keys) / len(found.others) ** 2
-    freedom = 0
-    for side in sides:
-        means = [fmean(fmean(runs[number].values()) for runs in side) for number in range(len(side[0]))]
-        if len(means) > 1:
-            variance, freedom = variance + stdev(means) ** 2 / len(means), freedom + len(means) - 1
-    half = (quantile(0.975, freedom) if freedom else 1.96) * sqrt(variance)
-    mean = fmean(changes)
-    return mean, mean - half, mean + half
+def mean_changes(found: Experiment) -> dict[tuple[str, str], MeanComparison]:
+    """The mean over the other tasks of each arm's change against each arm before it."""
+    arms = found.arms
+    pairs = [
+        Pair(task, arm, other, found.of(arm, task), found.of(other, task), other != found.seed_arm)
+        for place, arm in enumerate(arms)
+        for other in arms[:place]
+        for task in found.others
+    ]
+    return {(row.arm, row.against): row for row in compare_means(pairs, found.margin)}
 
 
 def loss_changes(found: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
@@ -257,10 +247,11 @@ def show(found: Experiment) -> str:
         f"| {points(row.low)} to {points(row.high)} | {row.p_holm:.3f} | {row.word} |"
         for row in comparisons(found)
     ]
-    lines += ["", *_heads(f"mean change on the other tasks ({len(found.others)})", "against", "points", "95 %")]
-    for arm, against in ((arm, other) for place, arm in enumerate(arms) for other in arms[:place]):
-        mean, low, high = map(points, mean_change(found, arm, against))
-        lines.append(f"| {arm} | {against} | {mean} | {low} to {high} |")
+    lines += ["", *_heads(f"mean change on the other tasks ({len(found.others)})", "against", "points", "95 %", "word")]
+    lines += [
+        _row(mean.arm, mean.against, points(mean.difference), f"{points(mean.low)} to {points(mean.high)}", mean.word)
+        for mean in mean_changes(found).values()
+    ]
     lines += ["", *_heads("held-out loss, nats per token", "value", "against", "difference", "95 %")]
     lines += [f"| {arm} | {mean_loss(runs)['value']:.3f} | | | |" for arm, runs in _losses(found).items()]
     lines += [
@@ -275,7 +266,7 @@ def summary(found: Experiment) -> str:
     and the tasks that the verdict calls forgotten and gained. The second: the change on each task. Changes are against
     the seed model, with 95 % intervals; percentages and points; the loss in nats per token."""
     rows = {(row.task, row.arm): row for row in comparisons(found) if row.against == found.seed_arm}
-    losses, changed = _losses(found), loss_changes(found)
+    losses, changed, means = _losses(found), loss_changes(found), mean_changes(found)
     own = scores(found, found.seed_arm)
     heads = [
         "arm",
@@ -289,10 +280,10 @@ def summary(found: Experiment) -> str:
     tasks = [*_heads("arm", *found.tasks), _row(found.seed_arm, *(percent(own[task][0]) for task in found.tasks))]
     for arm in found.arms[1:]:
         loss = f"{mean_loss(losses[arm])['value']:.3f} ({_change(changed[arm, found.seed_arm], nats)})"
-        mean, low, high = map(points, mean_change(found, arm, found.seed_arm))
+        mean = means[arm, found.seed_arm]
         named = {word: ", ".join(task for task in found.others if rows[task, arm].word == word) for word in MARKED}
         runs = str(len(found.runs(arm)))
-        lines.append(_row(arm, runs, loss, f"{mean} ({low} to {high})", *(named[word] or "–" for word in MARKED)))
+        lines.append(_row(arm, runs, loss, _change_in_points(mean), *(named[word] or "–" for word in MARKED)))
         tasks.append(_row(arm, *(_cell(rows[task, arm]) for task in found.tasks)))
     return "\n".join([*lines, "", *tasks, *_repeated(found)])
 
@@ -303,7 +294,11 @@ MARKED = ("forgot", "gained")
 def _cell(row: Comparison) -> str:
     """A change with its interval; the words that claim a change are in bold."""
     mark = f" **{row.word}**" if row.word in MARKED else ""
-    return f"{points(row.difference)} ({points(row.low)} to {points(row.high)}){mark}"
+    return f"{_change_in_points(row)}{mark}"
+
+
+def _change_in_points(row: Comparison | MeanComparison) -> str:
+    return f"{points(row.difference)} ({points(row.low)} to {points(row.high)})"
 
 
 def _change(row: Mapping[str, Any], written: Callable[[float], str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from selfdistill.measure.comparisons import Pair, compare
+from selfdistill.measure.means import compare_means
 from selfdistill.measure.stats import wilson
 from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.store.manifest import ManifestFile
@@ -154,13 +155,15 @@ def made_verdict(
             for arm, other in pairs
         ]
     comparisons = [row.to_json() for row in compare(compared, 0.05)]
+    others = {task for task, _, role in tasks if role == "other"}
+    means = compare_means([pair for pair in compared if pair.task in others], 0.05)
     accepted = sum(rewrite.grade.passed for rewrite in rewrites)
     refused = [rewrite.grade.reason for rewrite in rewrites if not rewrite.grade.passed]
     reasons = {reason: refused.count(reason) for reason in dict.fromkeys(refused)}
     return {
         "model": "demo", "task": "gsm8k", "arms": arms, "seed_arm": "seed", "margin": 0.05, "tasks": scored,
         "baseline_arms": {arm: {"against": "vanilla", "equal": True} for arm in arms[2:]},
-        "comparisons": comparisons,
+        "comparisons": comparisons, "mean_changes": [row.to_json() for row in means],
         "acceptance": {"rows": len(rewrites), "accepted": accepted, "rate": accepted / max(len(rewrites), 1),
                        "duplicates": 12, "reasons": reasons},
         "summary": ["vanilla forgot 4 of 5 other tasks; sdft none.", "On gsm8k sdft reaches more than vanilla does."],

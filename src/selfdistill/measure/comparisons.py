@@ -59,6 +59,13 @@ class Pair:
     both_trained: bool = False
     given: bool = False
 
+    @property
+    def runs(self) -> int:
+        """The smaller number of training runs; 0 for a checkpoint."""
+        if self.given:
+            return 0
+        return min(len(self.mine), len(self.other)) if self.both_trained else len(self.mine)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -169,7 +176,7 @@ def _row(pair: Pair, tables: tuple[Any, Any], estimate: Estimate) -> Comparison:
         high=max(high, difference),
         p_value=mcnemar(gained, lost) if estimate.exact else estimate.p_zero(),
         test="mcnemar" if estimate.exact else "t over items and runs" if estimate.trained else "t over items",
-        runs=0 if pair.given else min(len(pair.mine), len(pair.other)) if pair.both_trained else len(pair.mine),
+        runs=pair.runs,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from .comparisons import MOST_ITEMS, POWER, Comparison, Pair, compare
 from .looks import adjusted
-from .stats import LEVEL, Estimate, difference_estimate, quantile, shared_items, table_of, wilson
+from .means import task_mean
+from .stats import LEVEL, Estimate, quantile, shared_items, wilson
 
 LOOKS = (0.25, 0.5, 1.0)
 """The shares of each skill's items after which the gate looks at the results."""
@@ -123,30 +124,13 @@ def mean_change(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...] =
     are different, so the variances add up."""
     if not pairs:
         return None
-    estimates, raw = [], 0.0
-    for pair in pairs:
-        keys = shared_items([*pair.mine, *pair.other])
-        mine, other = table_of(pair.mine, keys), table_of(pair.other, keys)
-        estimates.append(difference_estimate(mine, other))
-        raw += float(mine.mean() - other.mean()) / len(pairs)
-    mean = _joined(estimates)
-    low, high = mean.interval(-1.0, 1.0)
+    mean = task_mean(pairs)
     # As for a single skill, the variance is at least that of a drop by the margin without any gain.
-    least = sum(margin * (1 - margin) / each.n for each in estimates) / len(estimates) ** 2
-    within = adjusted(mean.p_below(-margin, least), looks)
-    beyond = adjusted(replace(mean, centre=-mean.centre).p_below(margin), looks)
-    change = MeanChange(len(pairs), raw, min(low, raw), max(high, raw), within, beyond)
-    return change if change.within or change.beyond else replace(change, needed=_needed(mean, least, margin))
-
-
-def _joined(estimates: Sequence[Estimate]) -> Estimate:
-    count = len(estimates)
-    return Estimate(
-        centre=sum(each.centre for each in estimates) / count,
-        items=sum(each.items for each in estimates) / count**2,
-        n=min(each.n for each in estimates),
-        exact=True,
-    )
+    estimate, least = mean.estimate, mean.least(margin)
+    within = adjusted(estimate.p_below(-margin, least), looks)
+    beyond = adjusted(replace(estimate, centre=-estimate.centre).p_below(margin), looks)
+    change = MeanChange(len(pairs), mean.difference, *mean.interval(), within, beyond)
+    return change if change.within or change.beyond else replace(change, needed=_needed(estimate, least, margin))
 
 
 def _needed(mean: Estimate, least: float, margin: float) -> int | None:

@@ -90,9 +90,14 @@ def run_spread(tables: Sequence[Table], prior_spread: float = PRIOR_SPREAD) -> R
     weight = sum(runs for runs, _, _ in parts)
     between = sum(runs * square for runs, square, _ in parts) / weight
     noise = sum(runs * square for runs, _, square in parts) / weight
-    own = pooled_freedom(weight, len(parts))
-    freedom, prior = own + PRIOR_FREEDOM, PRIOR_FREEDOM * prior_spread**2
-    return RunSpread((own * max(0.0, between - noise) + prior) / freedom, (own * between + prior) / freedom, freedom)
+    return with_prior(between, noise, pooled_freedom(weight, len(parts)), prior_spread**2)
+
+
+def with_prior(between: float, noise: float, own: float, prior: float) -> RunSpread:
+    """The spread from the variance `between` run means with `own` degrees of freedom, of which the answers' noise
+    explains `noise`, and from a prior variance."""
+    freedom, added = own + PRIOR_FREEDOM, PRIOR_FREEDOM * prior
+    return RunSpread((own * max(0.0, between - noise) + added) / freedom, (own * between + added) / freedom, freedom)
 
 
 def pooled_freedom(freedom: float, tasks: int) -> float:
@@ -102,12 +107,16 @@ def pooled_freedom(freedom: float, tasks: int) -> float:
 
 
 def _mean_squares(table: Table) -> tuple[float, float]:
-    """The variance of the run means, and the part of it that the noise of single answers explains (σ̂ₑ²/n)."""
+    """The variance of the run means, and the part of it that the noise of single answers explains."""
+    return float(table.mean(axis=1).var(ddof=1)), noise_of_means(table)
+
+
+def noise_of_means(table: Table) -> float:
+    """The variance of a run's mean that the noise of single answers explains: σ̂ₑ²/n, from the residuals of several
+    runs."""
     runs, n = table.shape
-    means = table.mean(axis=1)
-    residuals = table - table.mean(axis=0) - means[:, None] + means.mean()
-    noise = float((residuals**2).sum()) / ((runs - 1) * (n - 1)) / n if n > 1 else 0.0
-    return float(means.var(ddof=1)), noise
+    residuals = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
+    return float((residuals**2).sum()) / ((runs - 1) * (n - 1)) / n if n > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

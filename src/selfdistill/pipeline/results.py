@@ -11,6 +11,7 @@ from typing import Any
 from ..backends import answering_class
 from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
 from ..measure.degeneration import degeneration, of_degenerate, sound
+from ..measure.means import compare_means
 from ..measure.scores import GradeRow, errors_fail, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
 from ..measure.trace_measures import trace_results
@@ -48,6 +49,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     margin = recipe.evaluate.margin / 100
     pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
     comparisons = compared(pairs, margin, design)
+    averaged = [pair for task in measured if task.role == "other" for pair in task.pairs(context, with_all=True)]
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     gate = gate_result(experiment, context, pairs, comparisons, design) if design else None
@@ -62,6 +64,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "baseline_arms": _baseline_arms(experiment, context),
         "tasks": [task.to_json(experiment, context, spreads) for task in measured],
         "comparisons": changes_json(comparisons, gate),
+        "mean_changes": [row.to_json() for row in compare_means(averaged, margin)] if gate is None else [],
         "gate": gate,
         "checkpoints": checkpoints(experiment, context),
         "items_changed": items_changed(experiment, context, _rows_of(measured), comparisons),
@@ -298,32 +301,38 @@ class _TaskResults:
             return self.scores[arm][0]
         return summarise(self.task, self.rows[arm], spread)
 
-    def pairs(self, context: Context) -> list[Pair]:
-        """The pairs to compare: each arm with the seed and with its baseline arm, which trains on the originals."""
+    def pairs(self, context: Context, with_all: bool = False) -> list[Pair]:
+        """The pairs to compare, as `_compared` names them."""
         judged = {arm: self.judged(arm) for arm in self.rows}
         if self.task.judge and self.task.judge.against == "seed":
             # The seed against itself is a tie on every item.
             shared = {key for runs in judged.values() for run in runs for key in run}
             judged[context.seed_arm] = [dict.fromkeys(shared, 0.5)]
-        return self._pairs(context, judged)
+        return self._pairs(context, judged, with_all)
 
     def ending_pairs(self, context: Context) -> list[Pair]:
         """The same pairs, by the answers that do not degenerate."""
         return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
 
-    def _pairs(self, context: Context, judged: Mapping[str, list[Values]]) -> list[Pair]:
+    def _pairs(self, context: Context, judged: Mapping[str, list[Values]], with_all: bool = False) -> list[Pair]:
         return [
             Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in context.given_arms)
-            for arm, other, both_trained in _compared(context, judged)
+            for arm, other, both_trained in _compared(context, judged, with_all)
             if other in judged
         ]
 
 
-def _compared(context: Context, arms: Collection[str]) -> list[tuple[str, str, bool]]:
-    """Each of `arms` with the seed and with its baseline arm, and whether both are trained."""
-    trained = {name for name, arm in context.recipe.arms.items() if arm.kind.weights not in ("seed", "given")}
+def _compared(context: Context, arms: Collection[str], with_all: bool = False) -> list[tuple[str, str, bool]]:
+    """Each of `arms` with the seed and with its baseline arm, which trains on the originals, and whether both are
+    trained. `with_all`: with every other arm on the originals too, such as one at a low learning rate."""
+    own = context.recipe.arms
+    trained = {name for name, arm in own.items() if arm.kind.weights not in ("seed", "given")}
     pairs = [(arm, context.seed_arm) for arm in arms if arm != context.seed_arm]
     pairs += [(arm, context.baselines[arm].arm) for arm in arms if arm in context.baselines]
+    if with_all:
+        originals = [name for name in own if own[name].data == "original" and name not in context.swept]
+        distilled = [arm for arm in arms if arm in context.baselines and arm not in context.swept]
+        pairs += [(arm, other) for arm in distilled for other in originals if other != context.baselines[arm].arm]
     return [(arm, other, {arm, other} <= trained) for arm, other in pairs]
 
 

@@ -18,8 +18,8 @@ JsonRow = dict[str, Any]
 
 @dataclass(frozen=True)
 class Findings:
-    """`tasks`, `comparisons` and `losses` (held-out loss) are rows of verdict.json; `margin` is the smallest drop that
-    matters."""
+    """`tasks`, `comparisons`, `mean_changes` and `losses` (held-out loss) are rows of verdict.json; `margin` is the
+    smallest drop that matters."""
 
     arms: list[str]
     seed_arm: str
@@ -28,6 +28,7 @@ class Findings:
     baseline_arms: dict[str, JsonRow]
     margin: float
     losses: list[JsonRow]
+    mean_changes: list[JsonRow]
     ended_at: str = ""
     """The look of a gate that ended early, such as "look 1 of 3"."""
 
@@ -43,6 +44,7 @@ class Findings:
             baseline_arms=dict(verdict.get("baseline_arms", {})),
             margin=verdict.get("margin", 0.05),
             losses=list(verdict.get("heldout_loss", [])),
+            mean_changes=list(verdict.get("mean_changes", [])),
             ended_at=f"look {len(gate['looks'])} of {len(gate['looks_planned'])}" if gate.get("ended_early") else "",
         )
 
@@ -62,6 +64,10 @@ class Findings:
         wanted = (task["task"], arm, self.seed_arm)
         found = (row for row in self.comparisons if (row["task"], row["arm"], row["against"]) == wanted)
         return next(found, None)
+
+    def mean_change(self, arm: str, against: str) -> JsonRow | None:
+        """The mean change of an arm against another over the other tasks."""
+        return next((row for row in self.mean_changes if (row["arm"], row["against"]) == (arm, against)), None)
 
     def score_items(self, task: JsonRow, arm: str) -> int | None:
         """The items of an arm's score; None if all scores and changes against the seed on the task are over equally
@@ -134,7 +140,11 @@ class Findings:
                 targets = [row for task, row in changes if task["role"] == "target"]
                 others = {word: names for word, names in named.items() if names}
                 mean = fmean(row["difference"] for row in rest) if rest else None
-                rows.append({"arm": arm, "targets": targets, "others": others, "total": len(rest), "mean": mean})
+                found = self.mean_change(arm, self.seed_arm)
+                span = [found["low"], found["high"]] if found and found["tasks"] == len(rest) else None
+                rows.append(
+                    {"arm": arm, "targets": targets, "others": others, "total": len(rest), "mean": mean, "span": span}
+                )
         return rows
 
     def is_partial(self, arms: Sequence[str]) -> bool:

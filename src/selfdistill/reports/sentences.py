@@ -18,7 +18,7 @@ from .kept import doubt, kept_sentence
 from .loss_sentences import loss_headline, loss_notes, loss_summary, may_be_trained_on
 from .probe_sentences import probe_notes
 from .sweep_sentences import curve_sentences
-from .text import change_size, during, open_word, percent, points, scope
+from .text import change_size, during, open_word, percent, point_bounds, points, scope
 from .think_traces import block_notes, trace_sentences
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -70,8 +70,27 @@ def _forgotten(row: JsonRow, of: str) -> str:
         return f"may have forgotten some{of} or none (too few items to tell, {points(row['mean'])} points on average)"
     details = [f"{unshown} for {unclear}"] if unclear else []
     if row["mean"] is not None:
-        details.append(f"{points(row['mean'])} points on average")
+        span = f" {point_bounds(*row['span'])}" if row["span"] else ""
+        details.append(f"{points(row['mean'])} points on average{span}")
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
+
+
+def _on_average(findings: Findings, arm: str, others: Sequence[str]) -> list[str]:
+    """A sentence that compares an arm's mean over the other tasks with that of other arms; none without the means."""
+    rows = [row for other in others if (row := findings.mean_change(arm, other))]
+    if not rows:
+        return []
+    said = [_level(row, findings.margin) for row in rows]
+    return [f"On average over {counted(rows[0]['tasks'], 'other task')}, {arm} is {' and '.join(said)}."]
+
+
+def _level(row: JsonRow, margin: float) -> str:
+    size, span = points(row["difference"])[1:], f"95 % interval {points(row['low'])} to {points(row['high'])}"
+    return {
+        "gained": f"{size} points above {row['against']} ({span})",
+        "forgot": f"{size} points below {row['against']} ({span})",
+        "kept": f"not {percent(margin).removesuffix('.0')} points or more below {row['against']} ({change_size(row)})",
+    }.get(row["word"], f"not shown to be above or below {row['against']} ({change_size(row)})")
 
 
 def _moved(change: JsonRow, margin: float) -> str:
@@ -101,6 +120,9 @@ def summary(verdict: JsonRow) -> list[str]:
             runs = min(row["runs"] for _, row in changes)
             subject = f"{scope(runs).capitalize()} of {arm}" if runs else f"The checkpoint {arm}"
             sentences.append(f"{subject}: {'; '.join([*said, *_tally(rest)])}.")
+    for arm in arms:
+        others = [row["against"] for row in findings.mean_changes if row["arm"] == arm]
+        sentences += _on_average(findings, arm, [other for other in others if other != findings.seed_arm])
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
     if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
         sentences.append(
