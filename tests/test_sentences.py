@@ -16,8 +16,9 @@ from selfdistill.measure.stats import Values
 from selfdistill.pipeline.results import needed_runs
 from selfdistill.reports import verdict_table, write_comparison, write_report
 from selfdistill.reports.findings import Findings
+from selfdistill.reports.notes import notes
 from selfdistill.reports.sentences import headline as headline_of
-from selfdistill.reports.sentences import notes, summary
+from selfdistill.reports.sentences import summary
 from selfdistill.reports.text import during
 from selfdistill.types import Score
 

@@ -19,7 +19,7 @@ from ..tasks import get_task
 from .findings import Findings, JsonRow
 from .kept import kept_sentence
 from .loss_sentences import loss_rows
-from .sentences import notes_without_rows
+from .notes import notes_without_rows
 from .text import bounds, count, percent, points, visible
 
 _SOURCES = {"rewrite": "rewrites", "original": "original responses", "self": "the seed model's own answers",

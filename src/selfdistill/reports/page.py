@@ -19,9 +19,10 @@ from .html import render
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows
 from .next_steps import Command, next_steps
+from .notes import shift_missing
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .sentences import headline, shift_missing
+from .sentences import headline
 from .svg import marker_icon
 from .text import BUCKETS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows

@@ -12,7 +12,7 @@ from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows, nats
-from .sentences import shift_missing
+from .notes import shift_missing
 from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
 from .think_traces import MEASURES, Measure, trace_rows
 
