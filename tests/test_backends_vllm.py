@@ -228,6 +228,19 @@ def test_guessing_from_the_prompt_changes_no_greedy_answer(
 
 @needs_vllm
 @slow_start
+def test_a_model_that_thinks_answers_as_with_hf(prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    thinking = DEMO.model_copy(update={"path": "demo-thinking"})
+    long = GREEDY.model_copy(update={"max_thinking_tokens": 100})
+    own = answers("hf", prompts, long, model=thinking)
+    assert equal(answers("vllm", prompts, long, model=thinking), own) >= NEARLY_ALL
+    thoughts = [each for each in own.values() if "</think>" in each.text]
+    assert len(thoughts) > ROWS / 2
+    assert all(each.thinking_tokens for each in thoughts)
+
+
+@needs_vllm
+@slow_start
 def test_an_engine_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
     greedy_for_memory = DEMO.model_copy(update={"engine": EngineConfig(memory_fraction=1)})
