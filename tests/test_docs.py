@@ -208,6 +208,22 @@ def test_numbers_of_the_code_are_those_of_the_pages(page: str) -> None:
     assert [number for number in NUMBERS[page] if number not in text] == []
 
 
+def test_the_readme_has_the_figures_of_the_demo_that_the_log_has() -> None:
+    log = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").split("## The demo\n")[1].split("\n## ")[0]
+    rows = {}  # a later table, of three runs, replaces the rows of an earlier one
+    for name, cells in re.findall(r"^\| ([a-zA-Z][^|]*) \|((?: [\d.]+ \|){9})$", log, re.M):
+        target, *others = map(float, cells.split("|")[:-1])
+        rows[name] = target, sum(others) / len(others)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"seed model ([\d.]+) / ([\d.]+), .*?([\d.]+) / ([\d.]+), .*?([\d.]+) / ([\d.]+), SDFT (\S+) / (\S+)\. ", readme
+    )
+    assert said
+    figures = [float(figure) for figure in said.groups()]
+    wanted = [figure for name in ("seed", "vanilla, 8e-3", "vanilla, 2e-3", "SDFT, 8e-3") for figure in rows[name]]
+    assert figures == pytest.approx(wanted, abs=0.1)  # means of rounded figures
+
+
 def test_the_quick_start_begins_with_its_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Done]
 ) -> None:
