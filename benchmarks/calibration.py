@@ -1,6 +1,6 @@
 """Simulates experiments with a known truth, and counts how often the verdict's words are wrong or missing.
 
-`python benchmarks/calibration.py` prints the figures of docs/evaluation.md and more; `--quick` draws an eighth of the
+`python benchmarks/calibration.py` prints the figures of docs/calibration.md and more; `--quick` draws an eighth of the
 families. Every family goes through `selfdistill.measure.comparisons.compare`, which also makes the verdict.
 
 An item has a difficulty that all models share. The seed answers it once, and each training run of an arm answers it

@@ -3,7 +3,7 @@
     python examples/sdft_in_100_lines.py --rows 300
 
 The seed model is fine-tuned twice on maths problems: "vanilla" trains on the original responses, "sdft" trains on the
-seed's own rewrites of them. In this toy vanilla forgets the other skill, tool use, and sdft keeps it. It prints:
+seed model's own rewrites of them. In this toy vanilla forgets the other skill, tool use, and sdft keeps it. It prints:
 
     arm               demo-maths   demo-tool-other
     seed                     46%               98%
@@ -53,7 +53,7 @@ examples = [example for conversation in task.load(task.train) for example in con
 examples = list(compress(examples, draw(len(examples), options.rows, seed=0)))
 
 
-# 2. Rewrite: the seed sees instruction and original response, and answers in its own words (eq. 3 of the paper).
+# 2. Rewrite: the seed model sees instruction and original response, and answers in its own words (eq. 3).
 #    Verify and choose: a rewrite with the same final number replaces the original (eq. 4).
 
 rewriter = Rewriter(template=load_template("using"), grade=make_grader("final_number"), sampling=GREEDY)
@@ -78,7 +78,7 @@ for arm, rows in arms.items():
     adapters[arm] = folder / "model"
 
 
-# 4. Evaluate the seed and both adapters on the target task and on another skill, and print the table.
+# 4. Evaluate the seed model and both adapters on the target task and on another skill, and print the table.
 
 
 def accuracy(name: str, adapter: Path | None) -> float:

@@ -1,8 +1,12 @@
 """The README and docs/: links resolve, commands and recipes in the pages are valid, generated pages are current."""
 
+import ast
+import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,16 @@ import pytest
 import typer
 from support.command import Done
 
+from selfdistill.backends import loops
 from selfdistill.cli import EXAMPLES, app
+from selfdistill.measure import noninferiority
+from selfdistill.pipeline import difficulty
 from selfdistill.recipe import Recipe, make_recipe
+from selfdistill.recipe.model import ServerConfig
 from selfdistill.recipe.plain_yaml import parse_yaml
+from selfdistill.recipe.suites import SUITES, suite_tasks
+from selfdistill.sandbox import Limits
+from selfdistill.tasks.probes.items import CHOOSING, REPORTED
 from tools import make_keys
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +124,104 @@ def test_python_in_pages_compiles(page: Path) -> None:
     for language, text in blocks(page):
         if language == "python":
             compile(text, page.name, "exec")
+
+
+@per_page
+def test_python_in_pages_imports_names_that_exist(page: Path) -> None:
+    trees = [ast.parse(text) for language, text in blocks(page) if language == "python" and page.name != "adding.md"]
+    for node in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)):
+        if (node.module or "").partition(".")[0] == "selfdistill":
+            module = importlib.import_module(str(node.module))
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+@per_page
+def test_headings_stand_between_blank_lines(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    joined = [(one, other) for one, other in pairwise(text.splitlines()) if one and other]
+    assert [pair for pair in joined if any(re.match("#+ ", line) for line in pair)] == []
+
+
+@pytest.mark.parametrize("page", PAGES[3:], ids=lambda page: page.name)
+def test_pages_start_with_the_use_of_them(page: Path) -> None:
+    assert re.match(r"# .+\n\nAfter this page (you|your) ", page.read_text(encoding="utf-8"))
+
+
+REPOSITORY = re.compile(
+    r"(?<![\w./-])((?:src|tests|tools|benchmarks|examples|pipeline|grading|models|backends|generation|measure|store"
+    r"|training|recipe|reports|sandbox|tasks|docs)/[\w/.-]*\w\.(?:py|yaml|jsonl?|png|svg|ipynb|md))"
+)
+SCRIPT = re.compile(r"python3? (?:-m )?((?:benchmarks|tools|tests|examples)[\w/.]*\w)([^`\n]*)")
+
+
+@per_page
+def test_files_scripts_targets_and_extras_in_pages_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    new = set(re.findall(r"^```\w+ file=(\S+)$", text, re.M))  # the steps of docs/adding.md
+    roots = (ROOT, ROOT / "src" / "selfdistill")
+    paths = set(REPOSITORY.findall(text)) - new
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+    for name, arguments in SCRIPT.findall(text):
+        module = ROOT / (name if name.endswith(".py") else name.replace(".", "/"))
+        script = next(path for path in (module, module.with_suffix(".py"), module / "__main__.py") if path.is_file())
+        flags = re.findall(r"(?<!\S)(--?[a-z][\w-]*)", arguments)
+        assert [flag for flag in flags if f'"{flag}"' not in script.read_text("utf-8")] == [], script
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.M)) - targets == set()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = {extra for found in re.findall(r"selfdistill\[([\w,]+)\]", text) for extra in found.split(",")}
+    assert extras - project["optional-dependencies"].keys() == set()
+
+
+PROBES = [entry for entry in SUITES["probes"].tasks if entry["task"].startswith("probe-")]
+LIMITS = sorted(entry["max_new_tokens"] for entry in PROBES)
+NUMBERS = {
+    "probes.md": (
+        f"({LIMITS[0]} to {LIMITS[-1]} tokens)",
+        f"{len(PROBES) * 3 * (CHOOSING + REPORTED):,} items",
+        f"answers {CHOOSING} items of the medium step",
+        f"under {100 * difficulty.FLOOR:.0f} % (floor",
+        f"over {100 * difficulty.CEILING:.0f} % (ceiling",
+        f"asks {PROBES[0]['n']} items each",
+        f"{suite_tasks('probes')[0]['n']} items each",
+    ),
+    "gate.md": (
+        f"{CHOOSING} items that chose the step is below {100 * difficulty.FLOOR:.0f} % or above "
+        f"{100 * difficulty.CEILING:.0f} %",
+        f"is below {100 * noninferiority.FLOOR:.0f} % or above {100 * noninferiority.CEILING:.0f} %",
+    ),
+    "engines.md": (
+        f"one pattern of {loops.SHORTEST} to {loops.LONGEST} tokens, four times in a row",
+        f"requests at a time; default {ServerConfig(url='http://x').concurrency}",
+    ),
+    "sandbox.md": (
+        f"{Limits().cpu} s of CPU, {Limits().wall:g} s of clock, {Limits().memory >> 20} MB of address space, "
+        f"{Limits().disk >> 20} MB per file",
+        f"up to {Limits().threads} threads",
+    ),
+}
+
+
+@pytest.mark.parametrize("page", NUMBERS)
+def test_numbers_of_the_code_are_those_of_the_pages(page: str) -> None:
+    text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+    assert [number for number in NUMBERS[page] if number not in text] == []
+
+
+def test_the_readme_has_the_figures_of_the_demo_that_the_log_has() -> None:
+    log = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").split("## The demo\n")[1].split("\n## ")[0]
+    rows = {}  # a later table, of three runs, replaces the rows of an earlier one
+    for name, cells in re.findall(r"^\| ([a-zA-Z][^|]*) \|((?: [\d.]+ \|){9})$", log, re.M):
+        target, *others = map(float, cells.split("|")[:-1])
+        rows[name] = target, sum(others) / len(others)
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"seed model ([\d.]+) / ([\d.]+), .*?([\d.]+) / ([\d.]+), .*?([\d.]+) / ([\d.]+), SDFT (\S+) / (\S+)\. ", readme
+    )
+    assert said
+    figures = [float(figure) for figure in said.groups()]
+    wanted = [figure for name in ("seed", "vanilla, 8e-3", "vanilla, 2e-3", "SDFT, 8e-3") for figure in rows[name]]
+    assert figures == pytest.approx(wanted, abs=0.1)  # means of rounded figures
 
 
 def test_the_quick_start_begins_with_its_own_file(

@@ -34,6 +34,10 @@ too: `verify` and `choose` decide what is trained on, so `rewrite.grader` affect
 rewriting, training or answer that is finished would change, the run stops, and prints commands that keep the work. The
 keys of `judge.model` are the keys of `model`. An unknown key is an error that names the key that was probably meant.
 Values are read as in [reliability.md](reliability.md#values-in-a-recipe).
+
+Two short forms stand for several keys: `preset: paper` or `preset: greedy` in a `sampling` section, and
+`{suite: probes, size: quick}` in `evaluate.tasks` ([suites](probes.md)). A model or a task may be a bare name
+(`model: demo`, `tasks: [gsm8k]`).
 """
 
 

@@ -39,6 +39,7 @@ WEAK = {"LGPL-2.1-or-later", "LGPL-3.0-only"}  # may be imported in an extra; ne
 HEAD = """
 # Licences
 
+After this page you know the licences of selfdistill, of the data in it, and of the packages that it needs.
 selfdistill is Apache-2.0 ([LICENSE](../LICENSE)). `make licences` writes this page.
 
 ## Data in the package and in the tests
@@ -64,8 +65,8 @@ of a model, and the model's licence may restrict their use.
 ## Packages
 
 Packages are installed next to selfdistill and are not part of its files. The CUDA build of torch installs NVIDIA's
-libraries, which are under NVIDIA's own terms. The tables leave out the extras `vllm` and `qlora`. In the extra
-`knowledge`, two packages of the table writer of lm-evaluation-harness are under the LGPL.
+libraries, which are under NVIDIA's own terms. The tables hold the extras `shift`, `knowledge`, `gguf` and `ui`, and
+no others. In the extra `knowledge`, two packages of the table writer of lm-evaluation-harness are under the LGPL.
 """
 
 

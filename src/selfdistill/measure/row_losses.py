@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .stats import Table
 
 # Nats: the prior of the run-to-run spread. The smallest of 0.01, 0.02, 0.03 and 0.04 with which about 5 % of simulated
-# families at most hold a false word, for true spreads of 0 to 0.03 nats and few or many rows (docs/evaluation.md).
+# families at most hold a false word, for true spreads of 0 to 0.03 nats and few or many rows (docs/calibration.md).
 PRIOR_SPREAD = 0.03
 
 Losses = Mapping[str, GapRow]

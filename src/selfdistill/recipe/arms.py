@@ -80,9 +80,10 @@ class ArmConfig(Settings):
     """What an arm trains on, and how; or a model made elsewhere, as in `{checkpoint: PATH}`."""
 
     data: str | float
-    """none (the seed), original, rewrites (SDFT), self (the seed's own answers that pass, else the original), cascade
-    (its own answer, else the rewrite, else the original), interpolate (weights between the seed and the arm `of`),
-    checkpoint (a model made elsewhere), or a number from 0 to 1: the share of rows that use the rewrite."""
+    """none (the seed model), original, rewrites (SDFT), self (the seed model's own answers that pass, else the
+    original), cascade (its own answer, else the rewrite, else the original), interpolate (weights between the seed
+    model and the arm `of`), checkpoint (a model made elsewhere), or a number from 0 to 1: the share of rows that use
+    the rewrite."""
     n: int | None = Field(default=None, gt=0)
     """Rows to train on; null for all."""
     template: Annotated[str | None, IsPath(TEMPLATES), Mark(resolved=True)] = None
@@ -91,17 +92,17 @@ class ArmConfig(Settings):
     """Think blocks of this arm, in place of model.reasoning. `empty` trains an empty block before each answer, as
     fine-tuning on rows without reasoning does by mistake."""
     best_of: int | None = Field(default=None, gt=1)
-    """Rewrites to draw per row; the likeliest under the seed of those that pass is used."""
+    """Rewrites to draw per row; the likeliest under the seed model of those that pass is used."""
     of: Annotated[str | None, Mark(resolved=True)] = None
     """For interpolate: the arm to go towards."""
     alpha: float | None = Field(default=None, ge=0, le=1)
-    """For interpolate: how far to go, from 0 (the seed) to 1."""
+    """For interpolate: how far to go, from 0 (the seed model) to 1."""
     replay: ReplayConfig | None = None
     train: Annotated[dict[str, Any], Mark(resolved=True)] = {}
     """Keys of `train` that differ for this arm."""
     checkpoint: Annotated[str | dict[str, Any] | None, IsPath(("demo",)), _GIVEN] = None
     """A model made elsewhere, as a path or hub name, or with keys of `model` that differ: weights, a LoRA adapter of
-    the seed, or with `server` a model behind an endpoint."""
+    the seed model, or with `server` a model behind an endpoint."""
     sampling: Annotated[dict[str, Any], _GIVEN] = {}
     """For a checkpoint: keys of evaluate.sampling that differ for it."""
 

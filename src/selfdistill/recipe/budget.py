@@ -14,9 +14,10 @@ class Budget(Settings):
     """A limit on forgetting, measured while training (docs/training.md). It enters the fingerprint of the training."""
 
     kl: float | None = Field(default=None, gt=0)
-    """Most KL(seed ‖ tuned) in nats per token on the seed's own answers: of its upper 95 % bound over the prompts."""
+    """Most KL(seed ‖ tuned) in nats per token on the seed model's own answers: of its upper 95 % bound over the
+    prompts."""
     probes: float | None = Field(default=None, ge=0, lt=1)
-    """Most that the mean score on the probes may fall below the seed's."""
+    """Most that the mean score on the probes may fall below the seed model's."""
     every: int = Field(default=50, gt=0)
     """Optimiser steps between checks. Before the first one, steps 1, 3, 9 and 27 are checked too, and at the end the
     last step."""

@@ -45,9 +45,9 @@ class DataConfig(Settings):
     columns: dict[str, str] = {}
     """Column of each field of the format, such as `prompt: question`."""
     n: Annotated[int | None, _DRAWN, Field(gt=0)] = None
-    """Rows to draw; null for all. A larger draw contains each smaller draw of the same seed."""
+    """Rows to draw; null for all. A larger draw contains each smaller draw of the same data.seed."""
     seed: Annotated[int, _DRAWN, Field(ge=0, lt=2**32 - 1)] = 0
-    """Seed of the draw."""
+    """Random seed of the draw."""
     heldout: Annotated[int, _DRAWN, Field(ge=0)] = 0
     """Rows set aside before the draw; they are never trained on."""
     on_bad_row: Literal["stop", "skip"] = "stop"
@@ -109,11 +109,11 @@ class RewriteConfig(Settings):
     graders, or file.py:function; null is the grader of the task."""
     filters: Annotated[Filters, reruns("verify", "choose")] = Filters()
     own_unchecked: Annotated[bool, reruns("verify", "choose", resolved=True)] = False
-    """For `reasoning: own`: also train on the seed's own traces and answers that no grader compared with the
-    reference."""
+    """For `reasoning: own`: also train on the seed model's own traces and answers that no grader compared with
+    the reference."""
     min_accepted: Annotated[float, keeps(), Field(ge=0, le=1)] = 0.05
     """Stop if a smaller share of the rewrites is accepted, or kept without a check of the content. With `reasoning:
-    own`, the share of the rows that train on an answer of the seed."""
+    own`, the share of the rows that train on an answer of the seed model."""
 
     @field_validator("sampling", mode="before")
     @classmethod

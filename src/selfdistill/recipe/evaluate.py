@@ -1,4 +1,4 @@
-"""The measurements of every arm: tasks, the judge, the shift against the seed."""
+"""The measurements of every arm: tasks, the judge, the shift against the seed model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TaskEntry(Settings):
     n: Annotated[int | None, reruns("items"), Field(gt=0)] = None
     """Items to draw; null for all."""
     seed: Annotated[int, reruns("items"), Field(ge=0, lt=2**32 - 1)] = 0
-    """Seed of the draw."""
+    """Random seed of the draw."""
     max_new_tokens: Annotated[int | None, reruns("answer"), Field(gt=0)] = None
     """Limit of an answer, in place of evaluate.sampling.max_new_tokens."""
     system: Annotated[str | None, reruns("answer", "loss")] = None
@@ -117,11 +117,11 @@ class JudgeConfig(Settings):
 
 
 class ShiftConfig(Settings):
-    """How far the tuned models moved from the seed."""
+    """How far the tuned models moved from the seed model."""
 
     task: Annotated[str | None, reruns("shift", resolved=True)] = None
     """Task whose answers are compared; null is AdvBench as in the paper if it is evaluated, else the target."""
     embedding: Annotated[str, IsPath(), Mark(resolved=True)] = "sentence-transformers/all-MiniLM-L6-v2"
     """sentence-transformers model of the cosine and of the grader similar: a folder or a hub name."""
     kl_prompts: Annotated[int, reruns("shift"), Field(ge=0)] = 128
-    """Prompts whose seed answers the KL divergence is estimated on; 0 turns it off."""
+    """Prompts on whose answers by the seed model the KL divergence is estimated; 0 turns it off."""

@@ -88,11 +88,11 @@ def reserved_arguments(arguments: dict[str, Any]) -> list[str]:
 
 
 class ModelConfig(Settings):
-    """A chat model: the seed, or the judge."""
+    """A chat model: the seed model, or the judge."""
 
     path: Annotated[str, IsPath(("demo", "demo-thinking")), Mark(resolved=True)]
-    """Model folder, GGUF file, hub name such as org/name, or `demo` or `demo-thinking` for the seeds that ship with the
-    package."""
+    """Model folder, GGUF file, hub name such as org/name, or `demo` or `demo-thinking` for the seed models that ship
+    with the package."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], _NOT_TRAINING] = "auto"
@@ -108,9 +108,9 @@ class ModelConfig(Settings):
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, such as `enable_thinking: false`."""
     reasoning: Annotated[Literal["own", "mask", "off"] | None, Mark(resolved=True)] = None
-    """For a model that thinks before it answers. `own`: train on the seed's own think traces. `mask`: train on answers
-    after a think block that is present, but not trained on. `off`: thinking is turned off everywhere. null is own; a
-    model that does not think ignores the key (docs/thinking.md)."""
+    """For a model that thinks before it answers. `own`: train on the seed model's own think traces. `mask`: train on
+    answers after a think block that is present, but not trained on. `off`: thinking is turned off everywhere. null is
+    own; a model that does not think ignores the key (docs/thinking.md)."""
     tools_in: Annotated[Literal["template", "system"], Mark(resolved=True)] = "template"
     """Where a row's tools are shown: by the chat template, or written into the system turn, for templates that ignore
     tools."""
@@ -164,8 +164,8 @@ class Sampling(Settings):
     stop_loops: bool = True
     """End an answer that repeats the same tokens without end, as `loop`, before it reaches the limit."""
     seed: int = Field(default=0, ge=0)
-    """Each row draws with a seed made from this number and the row's content, so an answer depends neither on its batch
-    nor on the order of the rows."""
+    """Each row draws with a random seed made from this number and the row's content, so an answer depends neither on
+    its batch nor on the order of the rows."""
 
     @model_validator(mode="before")
     @classmethod

@@ -27,14 +27,14 @@ class Recipe(Settings):
     train: Annotated[TrainConfig, reruns("train", "masking")] = TrainConfig()
     arms: Annotated[dict[str, ArmConfig], reruns("train", "masking")] = DEFAULT_ARMS
     seeds: Annotated[list[int], keeps()] = []
-    """Every arm is trained once with each of these seeds."""
+    """Every arm is trained once with each of these random seeds."""
     sweep: Annotated[dict[str, list[Any]], keeps()] = {}
     """Lists of values, each made into arms: for n, mix, template or a key of train (docs/sweeps.md)."""
     evaluate: EvaluateConfig = EvaluateConfig()
     shift: Annotated[ShiftConfig, reruns("verify", "choose", "grade", "shift")] = ShiftConfig()
     judge: Annotated[JudgeConfig | None, reruns("judge")] = None
     gap: Annotated[bool, keeps()] = True
-    """Score originals and rewrites under the seed before training."""
+    """Score originals and rewrites under the seed model before training."""
     sandbox: Annotated[Literal["bubblewrap", "none"], reruns("verify", "choose", "grade", resolved=True)] = "bubblewrap"
     """Where programs that a model wrote are run."""
     note: Annotated[str | None, keeps()] = None

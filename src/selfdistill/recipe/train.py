@@ -74,7 +74,7 @@ class TrainConfig(Settings):
     allow_unusable_rows: bool = False
     """Cut rows that are longer than max_length and leave out rows that can't be rendered, in place of an error."""
     mask_above: float | None = Field(default=None, gt=0)
-    """No loss on tokens whose negative log-likelihood under the seed is above this many nats."""
+    """No loss on tokens whose negative log-likelihood under the seed model is above this many nats."""
     router_loss: float = Field(default=0.0, ge=0)
     """Weight of the load-balancing loss of a mixture of experts; at 0 the loss is on response tokens alone."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -91,7 +91,7 @@ class TrainConfig(Settings):
     """Also write the adapter merged into the weights."""
     launch: Annotated[Launch | None, keeps(unless=_DROPOUT)] = None
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the order of the rows and of the adapter's first weights."""
+    """Random seed of the order of the rows and of the adapter's first weights."""
     report_to: Annotated[list[TrackerName], keeps()] = []
     """Trackers that get the training's log, the scores and the verdict (docs/sharing.md)."""
     budget: Budget | None = None
