@@ -276,7 +276,9 @@ class Forgetting:
         backend = HFBackend.on(self._config, self._watched.tuned, self._renderer)
         answers = list(backend.continue_rows(list(rows.values()), Sampling()))
         if failed := [answer.error for answer in answers if answer.finish == "error"]:
-            _log.warning("%d of %d asked probes got no answer (%s), and are left out.", len(failed), len(rows), failed[0])
+            _log.warning(
+                "%d of %d asked probes got no answer (%s), and are left out.", len(failed), len(rows), failed[0]
+            )
         return {answer.id: answer for answer in answers if answer.finish != "error"}
 
     def _graded(self, answers: Mapping[str, Completion]) -> dict[str, float]:
