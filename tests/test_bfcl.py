@@ -89,6 +89,7 @@ ASKED = {"city": "Lima", "days": 3}
         ({"city": "Lima", "days": True}, "arguments differ"),
         ({**ASKED, "hours": [18.5, 6.0]}, "arguments differ"),
         ({**ASKED, "hours": [6, 18]}, "arguments differ"),
+        ({**ASKED, "above": 10**400}, "arguments differ"),
         ({**ASKED, "place": {"door": 7}}, "arguments differ"),
         ({**ASKED, "place": {"street": "Av. 1", "floor": 1}}, "arguments differ"),
         ({**ASKED, "stops": [{"name": "Ica"}]}, "arguments differ"),

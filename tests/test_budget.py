@@ -13,7 +13,8 @@ from support.tiny import tiny_model
 
 from selfdistill import ForgettingCallback
 from selfdistill.backends import open_backend
-from selfdistill.errors import RecipeError
+from selfdistill.demo import SEEDS
+from selfdistill.errors import RecipeError, StageError
 from selfdistill.measure.shift import Compared, Sample
 from selfdistill.measure.shift.kl import kl
 from selfdistill.recipe import ModelConfig, Sampling, TrainConfig
@@ -173,6 +174,42 @@ def test_what_does_not_fit_is_refused(seed: ModelConfig, tmp_path: Path) -> None
     trainer.is_fsdp_enabled = True
     with pytest.raises(RecipeError, match="train with DDP"):
         ForgettingCallback(trainer, kl=0.05)
+
+
+def without_memory_to_answer(from_step: int, trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selfdistill.backends import hf
+
+    decode = hf.decode
+
+    def limited(*arguments: Any) -> list[list[int]]:
+        if trainer.state.global_step >= from_step:
+            raise MemoryError
+        return decode(*arguments)
+
+    monkeypatch.setattr(hf, "decode", limited)
+
+
+def test_a_seed_without_an_answer_stops_the_training_at_its_start(
+    seed: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trl_trainer(seed, tmp_path / "run", full=False)
+    trainer.add_callback(ForgettingCallback(trainer, **NEVER))
+    without_memory_to_answer(0, trainer, monkeypatch)
+    with pytest.raises(StageError, match=r"The seed answered none of the 4 probes; .* leave the budget out"):
+        trainer.train()
+
+
+def test_probes_without_an_answer_are_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    demo = ModelConfig(path=str(SEEDS["demo"]), device="cpu", dtype="float32")
+    trainer = trl_trainer(demo, tmp_path / "run", full=False)
+    callback = ForgettingCallback(trainer, probes=0.01, every=6, **{**SMALL, "items": 8})
+    trainer.add_callback(callback)
+    without_memory_to_answer(1, trainer, monkeypatch)
+    trainer.train()
+    assert callback.checks[-1].changed > 0
+    assert "asked probes got no answer (out of memory" in caplog.text
 
 
 def test_no_probe_is_one_that_an_evaluation_reports() -> None:

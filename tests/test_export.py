@@ -14,7 +14,7 @@ from selfdistill.errors import ExperimentError
 from selfdistill.recipe import DataConfig
 from selfdistill.store.manifest import ManifestFile
 from selfdistill.store.rows import write_lines
-from selfdistill.types import Completion, Grade, Rewrite
+from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 DIALOGUE = {
     "messages": [
@@ -228,6 +228,17 @@ def test_an_export_of_unfinished_stages_names_the_next_command(experiment: Path,
     (tmp_path / "file").touch()
     with pytest.raises(ExperimentError, match=r"can't be written .*; name another folder with --out"):
         export(experiment, "trl", tmp_path / "file")
+
+
+def test_answers_that_can_not_be_written_name_another_folder(tmp_path: Path) -> None:
+    item = Example.of((Message("user", "Name a fruit."),), "An apple.")
+    write_lines(tmp_path / "items" / "alpacaeval.jsonl", [item.to_json()])
+    answers = tmp_path / "arms" / "sdft" / "evaluate" / "alpacaeval" / "answers.jsonl"
+    write_lines(answers, [Completion(item.id, "A pear.", "stop").to_json()])
+    assert export(tmp_path, "alpaca_eval").rows == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(ExperimentError, match=r"can't be written .*; name another folder with --out"):
+        export(tmp_path, "alpaca_eval", tmp_path / "file")
 
 
 def test_a_missing_rewrite_stops_the_export(experiment: Path) -> None:

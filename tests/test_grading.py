@@ -189,6 +189,8 @@ def test_json_is_checked_against_a_schema() -> None:
     assert judge("json", "", '{"a": 5}', schema=schema).passed
     verdict = judge("json", "", '{"a": "5"}', schema=schema)
     assert (verdict.outcome, verdict.reason, verdict.expected) == ("fail", "not valid against the schema", "$.a")
+    huge = judge("json", "", f"1{'0' * 400}", schema={"multipleOf": 0.01})
+    assert (huge.outcome, huge.reason) == ("fail", "not valid against the schema")
 
 
 @given(LITERALS)

@@ -368,6 +368,7 @@ BAD = [
     ("winogrande", "sentence", "No blank.", "must have one blank"),
     ("winogrande", "option2", None, "`option2` is missing"),
     ("truthfulqa-mc1", "mc1_targets", {"Yes.": 0}, "`mc1_targets` needs true choices"),
+    ("truthfulqa-mc1", "mc1_targets", {"choices": ["a", "b"], "labels": [1]}, "not as many labels as choices"),
     ("truthfulqa-mc2", "mc2_targets", None, "`mc2_targets` is missing"),
 ]
 

@@ -13,6 +13,7 @@ from support.tiny import tiny_model
 from selfdistill.errors import ModelError
 from selfdistill.models.loading import load_context_length, load_model, load_renderer, weights_problem
 from selfdistill.recipe import ModelConfig
+from selfdistill.training.footprint import weight_shapes
 from selfdistill.types import Message
 
 
@@ -109,6 +110,21 @@ def test_a_download_that_lacks_files_is_one_sentence(tmp_path: Path) -> None:
     assert f"(2 of {len(others) + 1} files are missing)" in str(weights_problem(config(folder)))
     (folder / "model.safetensors.index.json").write_text("{")
     assert "index.json is damaged" in str(weights_problem(config(folder)))
+
+
+def test_only_the_files_that_loading_reads_are_the_weights(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tiny_model(tmp_path / "m")
+    shapes = weight_shapes(config(folder))
+    assert shapes
+    # Some models on the hub have the same weights again under other names.
+    save_file({"tok_embeddings.weight": torch.zeros(8, 8)}, folder / "consolidated.safetensors")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    assert weights_problem(config(folder)) is None
+    assert weight_shapes(config(folder)) == shapes
+    load_model(config(folder))
 
 
 def test_a_corrupted_tokenizer_is_one_sentence(tmp_path: Path) -> None:

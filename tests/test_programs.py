@@ -263,6 +263,7 @@ def block(code: str) -> str:
         ("No code.", ASSERTS, "unjudged", "no python code in the reference"),
         (block("import numpy\ndef up(x): return x\nassert up(1) == 1"), ASSERTS, "unjudged",
          "the reference fails its own asserts: raised ModuleNotFoundError"),
+        (block(f"assert {' + '.join('1' * 600)} == 600"), ASSERTS, "unjudged", "the reference's code is nested too deeply"),
         (block("def up(x): return x"), block("def down(x): return missing"), "pass", "python code"),
         (block("class Pile:\n    def __init__(self): self.x = []\n    def put(self, x): self.x.append(x)\np = Pile()\np.put(3)\n"
                "assert p.x == [3]"), block("class Pile:\n    x = [7]\n    def put(self, x): pass"), "fail", "raised AssertionError"),

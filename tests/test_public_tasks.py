@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from support.rows import write_rows
 
+from selfdistill.errors import DataError
 from selfdistill.recipe import DataConfig
 from selfdistill.sandbox import open_runner
 from selfdistill.tasks import get_task
 from selfdistill.types import Example
+
+CALLED = {"api_call": "find", "description": "Finds it.", "parameters": {}}
 
 
 def examples(name: str, rows: list[dict[str, Any]], folder: Path, **settings: Any) -> list[Example]:
@@ -95,6 +98,20 @@ def test_mbpp_plus(tmp_path: Path, bubblewrap: str) -> None:
     assert grade(example, example.reference).passed
     assert not grade(example, "```python\ndef halves(numbers):\n    return numbers\n```").passed
     assert grade(example, "I don't know.").reason == "no function found"
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "reason"),
+    [
+        ("mbpp-plus", {"prompt": "Add.", "code": "x", "test_list": [], "test": "x"}, "a field has too few entries"),
+        ("jsonschemabench", {"json_schema": "[" * 5000}, "`json_schema` can't be used: maximum recursion depth"),
+        ("everyday-facts", {"kind": "facts", "prompt": 5, "keys": ["x"]}, "a field has a wrong type"),
+        ("openfunctions", {"question": "Q", "function": CALLED, "model_answer": 5}, "a field has a wrong type"),
+    ],
+)
+def test_a_row_that_can_not_be_used_is_a_bad_row(name: str, row: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{name}.jsonl line 1: {reason}"):
+        examples(name, [row], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gsm8k-platinum", "mgsm", "jsonschemabench", "xstest", "strongreject", "mbpp-plus"])

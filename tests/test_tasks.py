@@ -36,6 +36,14 @@ def test_an_unknown_task_is_named() -> None:
         get_task("demo-list")
 
 
+@pytest.mark.parametrize("name", ["demo-maths", "demo-calls", "reading"])
+def test_an_unknown_split_of_the_packages_own_rows_is_named(name: str) -> None:
+    task = get_task(name)
+    assert task.test is not None
+    with pytest.raises(DataError, match=rf"{name} has no split 'validation'; choose .*train.*\btest"):
+        list(task.load(task.test.model_copy(update={"split": "validation"})))
+
+
 def test_gsm8k_takes_both_forms(tmp_path: Path) -> None:
     question, answer = "How many?", "He has 48/2 = <<48/2=24>>24.\nThat is 24+1=<<24+1=25>>25.\n#### 25"
     row = {"question": question, "answer": answer}

@@ -54,6 +54,22 @@ def test_calls_are_compared_by_value(reference: str, text: str, reason: str | No
     assert grade.checked
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        *(({"multipleOf": 0.01}, value) for value in ("Infinity", "1e999", "NaN", "1" + "0" * 400)),
+        *(({"uniqueItems": True}, value) for value in ("[Infinity]", "[1e999, 1]", "[NaN]")),
+        ({}, "[" * 600 + "]" * 600),
+    ],
+)
+def test_a_call_with_a_value_that_can_not_be_compared_fails(schema: dict[str, Any], value: str) -> None:
+    parameters = {"type": "object", "properties": {"days": schema}}
+    tools = ({"type": "function", "function": {"name": "weather", "parameters": parameters}},)
+    example = Example.of((Message("user", "How warm is it?", tools=tools),), calls({"days": 3}))
+    text = f'<tool_call>\n{{"name": "weather", "arguments": {{"days": {value}}}}}\n</tool_call>'
+    assert make_grader("tool_calls")(example, text).outcome == "fail"
+
+
 def test_the_recipes_grader_sees_turns_without_calls() -> None:
     example = Example.of(PROMPT, "It is 19.")
     assert make_grader("exact")(example, "It is 19.").reason == "same text"

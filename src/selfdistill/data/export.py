@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
@@ -58,6 +59,17 @@ def export(directory: Path | str, to: str, out: Path | str | None = None, arm: s
     if (old := before.get(written.path)) is None:
         return written
     return replace(written, change="unchanged" if old == file_checksum(written.path) else "replaced")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise ExperimentError if a file can't be written in the block."""
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(
+            f"{folder} can't be written ({error.strerror}); name another folder with --out."
+        ) from error
 
 
 Masks = Literal["none", "empty", "all"]
@@ -121,13 +133,9 @@ def _training_data(
         rows = _Counted(chosen_rows(directory, arm), masks)
         # LLaMA-Factory calls the dataset by this name and splits names at commas and spaces.
         name = re.sub(r"[^\w.-]+", "_", f"{directory.resolve().name}_{arm}")
-        try:
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             path = write(rows, folder, name)
-        except OSError as error:
-            raise ExperimentError(
-                f"{folder} can't be written ({error.strerror}); name another folder with --out."
-            ) from error
         notes = [*left_out(directory, rows.thinks), *([to_set] if to_set and rows.several else [])]
         notes += [_MASKED[masks].format(counted(rows.masked, "row"))] if rows.masked else []
         notes += [_ARGUMENTS.format(json.dumps(rows.arguments))] if rows.arguments and not arguments else []
@@ -284,13 +292,13 @@ def _alpaca_eval(directory: Path, arm: str, folder: Path) -> Exported:
         )
     path = folder / f"{arm}_outputs.json"
     examples = map(Example.from_json, read_lines(items))
-    with RowFile(answers, reading=True) as rows:
-        written, left_out = write_outputs(path, examples, rows, f"{directory.resolve().name}-{arm}")
+    with RowFile(answers, reading=True) as rows, _writing(folder):
+        written, failed = write_outputs(path, examples, rows, f"{directory.resolve().name}-{arm}")
     lost = (
-        f"Left out: {counted(left_out, 'item')} without an answer; the errors are in {answers}. `selfdistill evaluate` "
+        f"Left out: {counted(failed, 'item')} without an answer; the errors are in {answers}. `selfdistill evaluate` "
         "asks for the missing answers again."
     )
-    return Exported(path, written, [lost] if left_out else [], f"alpaca_eval --model_outputs {quote(str(path))}")
+    return Exported(path, written, [lost] if failed else [], f"alpaca_eval --model_outputs {quote(str(path))}")
 
 
 FORMATS: dict[str, Export] = {

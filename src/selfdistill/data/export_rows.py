@@ -11,7 +11,7 @@ from ..errors import ExperimentError, ModelError, RecipeError
 from ..models.loading import load_renderer
 from ..models.thinking import reasoning_names
 from ..models.tool_turns import in_plain_text
-from ..recipe import ModelConfig, Recipe, load_recipe
+from ..recipe import ArmConfig, ModelConfig, Recipe, load_recipe
 from ..store.manifest import read_manifest
 from ..store.marks import marks_id, read_marks
 from ..store.rows import RowFile, read_lines
@@ -43,7 +43,9 @@ class ChosenRow:
 def chosen_rows(directory: Path, arm: str) -> Iterator[ChosenRow]:
     """The rows of an arm; with model.tools_in=system, tools are text in them as they are in training. Raises
     ExperimentError if there are none yet."""
-    recipe, rows = _recipe(directory), _stored(directory, arm)
+    path = directory / "recipe.yaml"
+    recipe = load_recipe(path, folder=Path.cwd()) if path.is_file() else None
+    rows = _stored(directory, arm, recipe)
     return _as_trained(rows, _model_of(recipe, arm)) if recipe else rows
 
 
@@ -78,7 +80,7 @@ def _reasoning_names(model: ModelConfig) -> Sequence[str]:
         return usual
 
 
-def _stored(directory: Path, arm: str) -> Iterator[ChosenRow]:
+def _stored(directory: Path, arm: str, recipe: Recipe | None) -> Iterator[ChosenRow]:
     trained = directory / "arms" / arm / "data.jsonl"
     rewrites = directory / "rewrite" / "rewrites.jsonl"
     if trained.is_file():
@@ -87,11 +89,11 @@ def _stored(directory: Path, arm: str) -> Iterator[ChosenRow]:
             for row in read_lines(trained)
         )
     if arm != "sdft":
-        _check_arm(directory, arm)
-        if _is_untrained(directory, arm):
+        known = recipe and _arm(directory, arm, recipe)
+        if known and not known.trained:
             raise ExperimentError(f"The arm {arm} is not trained, so it has no training data; export another arm.")
         raise ExperimentError(f"{directory} has no data of an arm '{arm}' yet; run `selfdistill train {directory}`.")
-    if not _all_rewrites(directory):
+    if recipe and not _all_rewrites(recipe):
         raise ExperimentError(
             f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
             f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
@@ -116,31 +118,19 @@ def _with_marks(directory: Path) -> Path | None:
     )
 
 
-def _check_arm(directory: Path, name: str) -> None:
-    """Raises ExperimentError that lists the arms if there is none of this name."""
-    if recipe := _recipe(directory):
-        made = (path.name for path in (directory / "arms").glob("*"))
-        known = {*recipe.arms, *made}
-        if name.partition("@")[0] not in known and not recipe.sweep:
-            raise ExperimentError(f"There is no arm {name}; {directory} has {', '.join(sorted(known))}.")
+def _arm(directory: Path, run: str, recipe: Recipe) -> ArmConfig | None:
+    """The arm of a run; None if the recipe no longer has it. Raises ExperimentError that lists the arms if there is
+    none of this name."""
+    name = run.partition("@")[0]
+    known = {*recipe.arms, *(path.name for path in (directory / "arms").glob("*"))}
+    if name not in known and not recipe.sweep:
+        raise ExperimentError(f"There is no arm {run}; {directory} has {', '.join(sorted(known))}.")
+    return recipe.arms.get(name)
 
 
-def _is_untrained(directory: Path, name: str) -> bool:
-    """Whether the arm is the seed, or another model that is not trained on data here."""
-    arm = recipe.arms.get(name.partition("@")[0]) if (recipe := _recipe(directory)) else None
-    return arm is not None and not arm.trained
-
-
-def _recipe(directory: Path) -> Recipe | None:
-    """The recipe of a directory; None if it has none."""
-    path = directory / "recipe.yaml"
-    return load_recipe(path, folder=Path.cwd()) if path.is_file() else None
-
-
-def _all_rewrites(directory: Path) -> bool:
+def _all_rewrites(recipe: Recipe) -> bool:
     """Whether the arm `sdft`, if there is one, trains on all rows, each with its rewrite if that was accepted."""
-    recipe = _recipe(directory)
-    arm = recipe.arms.get("sdft") if recipe else None
+    arm = recipe.arms.get("sdft")
     others = arm.model_dump(exclude={"data", "train"}, exclude_defaults=True) if arm else {}
     return arm is None or (arm.data in ("rewrites", 1.0) and not others)
 

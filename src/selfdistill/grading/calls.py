@@ -70,7 +70,7 @@ def _counted(calls: Sequence[FunctionCall]) -> Counter[tuple[str, str]]:
 def _spelled(arguments: Mapping[str, Any]) -> str:
     try:
         return canonical(arguments)
-    except ValueError:  # an infinite number
+    except (ValueError, RecursionError):  # an infinite number, or lists in lists
         return repr(arguments)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..types import FunctionCall, Grade, read_reply, write_reply
@@ -91,7 +92,8 @@ def _allowed(value: Any, values: Sequence[Any], schema: Mapping[str, Any]) -> bo
     """Whether a value has the parameter's type and is one of `values`. A value that has the type of `values` and not
     the parameter's stands for a variable, and is compared as it is."""
     kind, inner = _type(schema), _type(schema.get("items", {})) if schema.get("type") == "array" else None
-    value = float(value) if kind is float and type(value) is int else value
+    with suppress(OverflowError):  # an integer that is larger than any float stays one
+        value = float(value) if kind is float and type(value) is int else value
     usual = next((type(each) for each in values if each != ""), None)
     own: type = type(value)
     if own is not kind or (usual is not None and usual is not kind):

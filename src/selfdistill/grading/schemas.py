@@ -34,12 +34,21 @@ def validator(schema: Any) -> Any:
     )  # an empty registry: a $ref never fetches anything
 
 
+def first_problem(valid: Any, value: Any) -> Any:
+    """The first `ValidationError` of a value, None if it is valid. Raises TimeoutError, MemoryError, RecursionError and
+    referencing's Unresolvable."""
+    try:
+        return next(valid.iter_errors(value), None)
+    except (ValueError, ArithmeticError):  # infinite, not a number, or too large for a float
+        return _error("holds a number that can't be compared")
+
+
 def invalid_arguments(schema: Any, arguments: Any) -> str | None:
     """Why the arguments of a tool call are not valid against the tool's schema, None if they are."""
     from referencing.exceptions import Unresolvable
 
     try:
-        error = next(validator(schema).iter_errors(arguments), None)
+        error = first_problem(validator(schema), arguments)
     except (TimeoutError, MemoryError):
         return "the schema's patterns take too long"
     except (RecursionError, Unresolvable):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..types import Grade
 from . import patterns
-from .schemas import canonical, validator
+from .schemas import canonical, first_problem, validator
 
 if TYPE_CHECKING:
     import regex
@@ -92,7 +92,7 @@ def _against(valid: Any, value: Any, shown: str) -> Grade:
     from referencing.exceptions import Unresolvable
 
     try:
-        problem = next(valid.iter_errors(value), None)
+        problem = first_problem(valid, value)
     except RecursionError:
         return Grade("fail", "json nested too deeply")
     except (TimeoutError, MemoryError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelError, RecipeError, first_line
 from ..recipe import ModelConfig
 from .renderer import Renderer
-from .source import asked_source, model_source
+from .source import asked_source, is_on_hub, model_source, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,6 @@ def check_model_files(model: ModelConfig) -> None:
     """Raises ModelError if a local folder can't be a model. A hub name is not looked up."""
     source = model_source(model)
     folder = Path(source)
-    looks_local = source.startswith((".", "/", "~")) or source.count("/") != 1
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(
@@ -41,7 +40,7 @@ def check_model_files(model: ModelConfig) -> None:
             raise ModelError(
                 f"{folder} holds no safetensors weights{pickled}; download or convert them and run the command again."
             )
-    elif looks_local:
+    elif not is_on_hub(model):
         raise ModelError(f"There is no model folder {source}; check model.path, or give a hub name such as org/name.")
 
 
@@ -54,19 +53,14 @@ def weights_problem(model: ModelConfig) -> str | None:
 
 def _damage(folder: Path) -> str | None:
     """The parts of a folder's weights that are missing, by the index and the header of each file; None if none is."""
-    index = folder / "model.safetensors.index.json"
-    names = [path.name for path in folder.glob("*.safetensors")]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{index.name} is damaged"
-    elif "model.safetensors" in names:
-        names = ["model.safetensors"]
-    missing = [name for name in names if not (folder / name).is_file()]
+    try:
+        files = weight_files(folder)
+    except ValueError as error:
+        return str(error)
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
-        return f"{missing[0]} is missing" if len(missing) == 1 else f"{len(missing)} of {len(names)} files are missing"
-    return next((f"{name} is not whole" for name in names if not _is_whole(folder / name)), None)
+        return f"{missing[0]} is missing" if len(missing) == 1 else f"{len(missing)} of {len(files)} files are missing"
+    return next((f"{path.name} is not whole" for path in files if not _is_whole(path)), None)
 
 
 def _is_whole(path: Path) -> bool:

@@ -56,20 +56,31 @@ def weights_folder(model: ModelConfig) -> Path:
         ) from None
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files in a folder that loading reads, as transformers chooses them: model.safetensors, else the
+    files of an index, else all. Raises ValueError if the index is damaged."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index.name} is damaged") from None
+    return [folder / name for name in sorted(names)]
+
+
 def open_weights(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """A lazy slice of each weight in a folder, by name, readable until `stack` closes. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
-    index = folder / "model.safetensors.index.json"
     slices: dict[str, Any] = {}
     try:
-        names = {"model.safetensors"}
-        if index.is_file():
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        for name in sorted(names):
-            file = stack.enter_context(safe_open(folder / name, framework="pt"))
+        for path in weight_files(folder) or [folder / "model.safetensors"]:
+            file = stack.enter_context(safe_open(path, framework="pt"))
             slices |= {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The weights in {folder} can't be read ({error}); save the model again.") from error
     return slices
 

@@ -13,7 +13,7 @@ from ..data import BadRow, OnBad, good_rows, read_records, read_rows
 from ..data.bad_rows import UnusableError
 from ..errors import RecipeError
 from ..grading import make_grader
-from ..grading.judged import Judging as Judging
+from ..grading.judged import Judging
 from ..recipe import DataConfig
 from ..recipe.data import GraderSpec
 from ..types import Conversation, Example, Grade, Messages
@@ -60,9 +60,8 @@ class Task:
     the rows that the recipe sets aside.
 
     `reads` are the columns in `Example.extra` that `grade` reads. If `needs` holds "sandbox", `grade` also takes `run`,
-    a `sandbox.Runner`. With `judge`, the recipe's judge model
-    grades the answers. `answers_of` names another task whose answers are graded. With `harness`, lm-eval does
-    everything, and `load`, `ask` and `grade` are left out.
+    a `sandbox.Runner`. With `judge`, the recipe's judge model grades the answers. `answers_of` names another task whose
+    answers are graded. With `harness`, lm-eval does everything, and `load`, `ask` and `grade` are left out.
 
     `steps` are the difficulty steps of a probe, and `version` is that of its items, which the package generates.
     """
@@ -184,11 +183,26 @@ def load_rows(
     def converted() -> Iterator[tuple[str, T | BadRow]]:
         for where, row in read_rows(source):
             try:
-                yield where, row if isinstance(row, BadRow) else convert(row)
-            except UnusableError as error:
-                yield where, BadRow.of(where, str(error), json.dumps(row, ensure_ascii=False, default=str))
-            except (KeyError, TypeError, AttributeError) as error:
-                reason = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else "a field has a wrong type"
-                yield where, BadRow.of(where, reason, json.dumps(row, ensure_ascii=False, default=str))
+                yield where, row if isinstance(row, BadRow) else _checked(convert(row))
+            except (UnusableError, LookupError, TypeError, AttributeError) as error:
+                yield where, BadRow.of(where, _reason(error), json.dumps(row, ensure_ascii=False, default=str))
 
     return (made for _, made in good_rows(converted(), source, on_bad))
+
+
+def _checked(made: T) -> T:
+    """The converted row. Raises TypeError if a turn of a conversation is not text."""
+    if isinstance(made, Conversation) and not all(isinstance(message.content, str) for message in made.messages):
+        raise TypeError
+    return made
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case UnusableError():
+            return str(error)
+        case KeyError():
+            return f"`{error.args[0]}` is missing"
+        case IndexError():
+            return "a field has too few entries"
+    return "a field has a wrong type"

@@ -45,11 +45,8 @@ def _local(source: DataConfig) -> DataConfig:
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:
-    instruction, output = row["instruction"], row["output"]
-    if not isinstance(instruction, str) or not isinstance(output, str):
-        raise TypeError
     extra = {"dataset": row["dataset"]} if "dataset" in row else {}
-    return Conversation((Message("user", instruction), Message("assistant", output)), extra)
+    return Conversation((Message("user", row["instruction"]), Message("assistant", row["output"])), extra)
 
 
 TASK = Task(

@@ -35,8 +35,7 @@ Grader = Callable[[Example, str], Grade]
 
 def _load(name: str, skill: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """The rows of a split. None of them is bad. Raises DataError for another source than the package's own rows."""
-    _own_rows(name, source)
-    for row in examples(skill, source.split, _ROWS[source.split]):
+    for row in examples(skill, source.split, _count(name, source)):
         messages = (Message("user", row["prompt"]), Message("assistant", row["response"]))
         yield Conversation(messages, {"answer": row["answer"]})
 
@@ -45,18 +44,21 @@ def _load_chats(
     name: str, kinds: tuple[str, ...], source: DataConfig, on_bad: OnBad | None = None
 ) -> Iterator[Conversation]:
     """The chats with tools of a split. None of them is bad. Raises DataError as `_load` does."""
-    _own_rows(name, source)
-    for messages, answer in chats(kinds, source.split, _ROWS[source.split]):
+    for messages, answer in chats(kinds, source.split, _count(name, source)):
         content, calls = read_reply(answer)
         yield Conversation((*messages, Message("assistant", content, tool_calls=calls)))
 
 
-def _own_rows(name: str, source: DataConfig) -> None:
+def _count(name: str, source: DataConfig) -> int:
+    """The number of rows of a split."""
     if source.path != name:
         raise DataError(
             f"{source.path}: the package makes the rows of {name} itself. Write `path: {name}` for them; for rows of "
             "your own, leave out the task or name another one."
         )
+    if source.split not in _ROWS:
+        raise DataError(f"{name} has no split '{source.split}'; choose one of {', '.join(_ROWS)}.")
+    return _ROWS[source.split]
 
 
 def _last_words(example: Example, text: str) -> Grade:

@@ -33,9 +33,8 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:
     extra = {name: row[name] for name in ("task_id", "entry_point", "test")}
-    for value in (*extra.values(), row["prompt"], row["canonical_solution"]):
-        if not isinstance(value, str):
-            raise TypeError
+    if not all(isinstance(value, str) for value in extra.values()):
+        raise TypeError
     return Conversation((Message("user", row["prompt"]), Message("assistant", row["canonical_solution"])), extra)
 
 

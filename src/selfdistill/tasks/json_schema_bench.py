@@ -34,7 +34,7 @@ def _conversation(row: Mapping[str, Any]) -> Conversation:
     try:
         schema = json.loads(text) if isinstance(text, str) else text
         validator(schema)
-    except (ValueError, RecipeError) as error:
+    except (ValueError, RecursionError, RecipeError) as error:
         raise UnusableError(f"`json_schema` can't be used: {error}") from None
     prompt = _PROMPT.format(schema=text if isinstance(text, str) else json.dumps(text))
     return Conversation((Message("user", prompt), Message("assistant", "")), {"schema": schema})

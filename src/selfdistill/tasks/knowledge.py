@@ -142,6 +142,8 @@ def _targets(row: Mapping[str, Any], name: str) -> Document:
     """Choices with their labels, true ones first: lm-eval takes the first choice of mc1 as the right one."""
     targets = row[name]
     if "choices" in targets and "labels" in targets:
+        if len(targets["choices"]) != len(targets["labels"]):
+            raise UnusableError(f"`{name}` has not as many labels as choices")
         targets = dict(zip(_texts(targets, "choices"), targets["labels"], strict=True))
     if set(targets.values()) != {0, 1}:
         raise UnusableError(f"`{name}` needs true choices (1) and false choices (0), and no other label")

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..data import OnBad, read_conversations, read_rows
-from ..data.bad_rows import BadRow
+from ..data import OnBad, read_conversations, read_records
+from ..errors import DataError
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message
 from . import Task
@@ -27,13 +27,14 @@ _PROMPT = "Read the text and answer the question in one or two sentences.\n\n{te
 
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """A conversation per question of the split's texts. Another file is read in any data format."""
+    """A conversation per question of the split's texts. Another file is read in any data format. Raises DataError."""
     if source.path != str(ROWS):
         yield from read_conversations(source, on_bad)
         return
-    for _, row in read_rows(source):
-        if isinstance(row, BadRow) or row["split"] != source.split:
-            continue
+    rows = [row for _, row in read_records(source) if row["split"] == source.split]
+    if not rows:
+        raise DataError(f"reading has no split '{source.split}'; choose train or test.")
+    for row in rows:
         for asked in row["questions"]:
             prompt = _PROMPT.format(text=row["text"], question=asked["question"])
             messages = (Message("user", prompt), Message("assistant", asked["answer"]))

@@ -227,6 +227,11 @@ class Forgetting:
         if saved is None:
             with self._watched.seed():
                 self._answers = self._answer(self._rows)
+            if not self._answers:
+                raise StageError(
+                    f"The seed answered none of the {len(self._rows)} probes; lower train.micro_batch_size or "
+                    "model.batch_tokens, or leave the budget out."
+                )
         else:
             read = map(Completion.from_json, saved["answers"])
             self._answers, self._watched.cached = {answer.id: answer for answer in read}, saved["logits"]
@@ -258,18 +263,22 @@ class Forgetting:
         at_risk = sum(self._scores.get(key, 0.0) for key in changed)
         if at_risk <= self.budget.probes * len(self._scores):
             return check
-        answers = self._answers | self._answer(changed)
-        scores = self._graded(answers)
+        answers = {key: answer for key, answer in self._answers.items() if key not in changed}
+        scores = self._graded(answers | self._answer(changed))
         shared = scores.keys() & self._scores.keys()
         lost = sum(self._scores[key] - scores[key] for key in shared) / max(len(shared), 1)
         return replace(check, probes=lost)
 
     def _answer(self, rows: Mapping[str, TokenRow]) -> dict[str, Completion]:
-        """The model's greedy answers."""
+        """The model's greedy answers. A probe whose answer fails is left out, with a warning."""
         if not rows:
             return {}
         backend = HFBackend.on(self._config, self._watched.tuned, self._renderer)
-        answers = backend.continue_rows(list(rows.values()), Sampling())
+        answers = list(backend.continue_rows(list(rows.values()), Sampling()))
+        if failed := [answer.error for answer in answers if answer.finish == "error"]:
+            _log.warning(
+                "%d of %d asked probes got no answer (%s), and are left out.", len(failed), len(rows), failed[0]
+            )
         return {answer.id: answer for answer in answers if answer.finish != "error"}
 
     def _graded(self, answers: Mapping[str, Completion]) -> dict[str, float]:

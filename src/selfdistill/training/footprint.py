@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
 
-from ..models.source import model_source
+from ..models.source import model_source, weight_files
 from ..recipe import ModelConfig, TrainConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -82,15 +81,10 @@ def _weight_files(model: ModelConfig) -> list[Path]:
     """The safetensors files of a folder, or of a hub model that was downloaded before."""
     source = model_source(model)
     if Path(source).is_dir():
-        return sorted(Path(source).glob("*.safetensors"))
+        return weight_files(Path(source))
     from huggingface_hub import try_to_load_from_cache
 
-    def cached(name: str) -> Path | None:
-        found = try_to_load_from_cache(source, name, revision=model.revision)
-        return Path(found) if isinstance(found, str) else None
-
-    if single := cached("model.safetensors"):
-        return [single]
-    index = cached("model.safetensors.index.json")
-    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else set()
-    return [path for name in sorted(names) if (path := cached(name))]
+    names = ("model.safetensors", "model.safetensors.index.json")
+    found = (try_to_load_from_cache(source, name, revision=model.revision) for name in names)
+    first = next((Path(path) for path in found if isinstance(path, str)), None)
+    return [path for path in weight_files(first.parent) if path.is_file()] if first else []

@@ -71,11 +71,12 @@ def _kl(compared: Compared, samples: Sequence[Sample]) -> Measured:
 
 
 def standard_error(totals: Sequence[float], tokens: Sequence[float]) -> float | None:
-    """The linearised standard error of Σ totals / Σ tokens over prompts (Cochran 1977, eq. 6.13); None for a single
-    prompt."""
-    n, mean = len(totals), sum(totals) / sum(tokens)
+    """The linearised standard error of Σ totals / Σ tokens over prompts (Cochran 1977, eq. 6.13); None for fewer than
+    two prompts."""
+    n = len(totals)
     if n < 2:
         return None
+    mean = sum(totals) / sum(tokens)
     squares = sum((total - mean * count) ** 2 for total, count in zip(totals, tokens, strict=True))
     return float((squares * n / (n - 1)) ** 0.5 / sum(tokens))
 
