@@ -101,3 +101,20 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "Error: runs/other holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`.\n"
     )
     assert "There is no recipe at other.yaml" in command("run", "other.yaml").err
+
+
+def test_check_reads_the_saved_recipe_of_a_directory(project: Path, command: Command) -> None:
+    assert command("rewrite", "recipe.yaml", "data.n=8").code == 0
+    Path("recipe.yaml").unlink()
+    done = command("check", "--no-probe", "runs/recipe", "train.lr=8e-3")
+    assert done.code == 0, done.err
+    assert "(8 rows drawn with seed 0, 4 held out)" in done.out
+    assert done.out.endswith("Nothing is missing. Next: selfdistill run runs/recipe train.lr=8e-3\n")
+    found = json.loads(command("check", "--no-probe", "--json", "runs/recipe").out)
+    assert (found["ready"], found["next"]) == (True, "selfdistill run runs/recipe")
+    for words, said in (
+        (["runs/other"], "runs/other holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`."),
+        (["runs/recipe", "--dir", "x"], "runs/recipe is a directory, and --dir goes with a recipe; leave out --dir."),
+    ):
+        done = command("check", "--no-probe", *words)
+        assert (done.code, done.err) == (2, f"Error: {said}\n")
