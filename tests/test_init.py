@@ -79,6 +79,7 @@ def test_references_without_facts_are_counted(tmp_path: Path) -> None:
     assert recipe.rewrite.grader == "facts"
     assert said[2].startswith("10 of the first 20 references add no fact that can be compared")
     assert "write grader: {all_of: [facts, similar]}" in said[2]
+    assert "and the embedding model that shift.embedding names" in said[2]
     assert "{all_of: [facts, similar]}" in text
     assert not any("add no fact" in line for line in init(tmp_path, rows(["We went to Rome."] * 20))[1])
 
