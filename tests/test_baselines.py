@@ -14,7 +14,7 @@ from support.tiny import tiny_model
 from selfdistill import make_recipe, run
 from selfdistill.errors import ExperimentError, ModelError, RecipeError, StageError
 from selfdistill.models.loading import load_model, load_renderer
-from selfdistill.pipeline.check import check
+from selfdistill.pipeline.check import check, evaluation
 from selfdistill.pipeline.choose import best
 from selfdistill.pipeline.context import make_context
 from selfdistill.pipeline.stages import stages_of
@@ -335,6 +335,31 @@ def test_check_warns_where_no_grader_tells_right_from_wrong_and_of_an_embedding_
     assert f"there is no folder {tmp_path / 'no'}" in warned
     values["rewrite"] = {"backend": "fake"}
     assert "right or wrong, and own would train on it" in " ".join(check(make_recipe(values)).warnings)
+
+
+def test_check_names_what_the_shift_will_lack(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(**changes: Any) -> list[str]:
+        found = check(make_recipe(recipe_of(model, rows, **changes)))
+        return [line for line in found.warnings if line.startswith("The shift will lack")]
+
+    monkeypatch.setattr(evaluation, "find_spec", lambda _: True)
+    (line,) = told(shift={"embedding": "org/nowhere"})
+    assert line.startswith(
+        "The shift will lack the cosine of embeddings. The embedding model org/nowhere can't be loaded"
+    )
+    assert "was not downloaded before, and can't be looked up on the hub); set shift.embedding to a folder" in line
+    (line,) = told(shift={"embedding": str(tmp_path)})
+    assert "the folder holds no modules.json" in line
+    (tmp_path / "modules.json").write_text("[]")
+    assert told(shift={"embedding": str(tmp_path)}) == []
+    assert told(arms=SEED, shift={"embedding": "org/nowhere"}) == []
+    monkeypatch.setattr(evaluation, "find_spec", lambda _: None)
+    assert told(shift={"embedding": str(tmp_path)}) == [
+        "The shift will lack BLEU, ROUGE, the cosine of embeddings; pip install 'selfdistill[shift]' installs the "
+        "packages."
+    ]
 
 
 def examples(count: int = 6) -> list[Example]:

@@ -270,11 +270,14 @@ def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, c
     path = recipe(tmp_path, rows, heldout=20)
     done = command("check", "--no-probe", path, "rewrite.grader=facts")
     assert re.search(r"\d+ of the first 40 references add no fact that can be compared", done.said)
-    assert re.search(r"items of heldout \(the others of its 20 add no fact to compare\)", done.said)
+    assert re.search(r" heldout \(the others of its 20 add no fact to compare\)\n", done.out)
     assert "  not checked  nothing to compare in the reference" in done.out
     done = command("check", "--no-probe", path, "rewrite.grader=none")
     assert "add no fact" not in done.said
-    assert "with the 20 items of heldout" in done.said
+    assert re.search(r" 20 +\d+\.\d  heldout\n", done.out)
+    unread = command("check", "--no-probe", path, "evaluate.tasks=[heldout, {task: gsm8k, n: 500}, ifeval]")
+    assert re.search(r" 500 +\d+\.\d  gsm8k\n", unread.out), "its n is known, although its items can't be read"
+    assert "ifeval\n" not in unread.out.partition("detects")[2].partition("points:")[0]
 
 
 def test_the_prompt_that_is_shown_is_one_with_the_optional_fields(tmp_path: Path, command: Command) -> None:

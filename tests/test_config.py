@@ -1,6 +1,7 @@
 """Recipes: one model for file, overrides and saved copy; every mistake named with the key that was meant."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from selfdistill.errors import RecipeError
 from selfdistill.recipe import Recipe, load_recipe, make_recipe, save_recipe
 from selfdistill.recipe.plain_yaml import dump_yaml, parse_yaml, plain
+
+ROOT = Path(__file__).parents[1]
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -51,6 +54,38 @@ def test_an_override_changes_one_value_of_what_a_preset_or_shorthand_stands_for(
     assert make_recipe(base, ["model.chat_template=alpaca"]).model.path == "m"
     assert list(make_recipe(base, ["arms.sdft.n=5"]).arms) == ["seed", "vanilla", "sdft"]
     assert make_recipe({**base, "train": None, "arms": None}) == make_recipe(base)
+
+
+def test_a_mapping_on_the_command_line_replaces_arms_sweeps_and_graders_and_changes_sections() -> None:
+    """As docs/keys.md says."""
+    arms = {"seed": {"data": "none"}, "vanilla": {"data": "original", "n": 3}, "mix": {"data": 0.5}}
+    for values in ({"model": "m", "data": "d"}, {"model": "m", "data": "d", "arms": arms}):
+        few = make_recipe(values, ["arms={seed: {data: none}, vanilla: {data: original}}"])
+        assert (list(few.arms), few.arms["vanilla"].n) == (["seed", "vanilla"], None)
+        more = make_recipe(values, ["arms={seed: {data: none}}", "arms.half={data: 0.5}"])
+        assert list(more.arms) == ["seed", "half"]
+        assert list(make_recipe(values, ["arms.half={data: 0.5}"]).arms)[-1] == "half"
+    assert (
+        make_recipe({"model": "m", "data": "d", "arms": arms}, ["arms.vanilla={data: original}"]).arms["vanilla"].n == 3
+    )
+    swept = {"model": "m", "data": "d", "sweep": {"n": [1, 2]}}
+    assert make_recipe(swept, ["sweep={train.lr: [1]}"]).sweep == {"train.lr": [1]}
+    assert make_recipe(swept, ["sweep.train.lr=[1]"]).sweep == {"n": [1, 2], "train.lr": [1]}
+    assert make_recipe(swept, ["sweep=null"]).sweep == {}
+    graded = {
+        "model": "m",
+        "data": "d",
+        "rewrite": {"grader": {"name": "similar", "threshold": 0.9}, "min_accepted": 0.5},
+    }
+    both = make_recipe(graded, ["rewrite.grader={all_of: [facts, similar]}"]).rewrite
+    assert (both.grader, both.min_accepted) == ({"all_of": ["facts", "similar"]}, 0.5)
+    assert make_recipe(graded, ["train={lr: 1.0}", "train={epochs: 1}"]).train.lr == 1
+
+
+def test_the_command_in_the_docs_runs_the_three_arms_of_the_results() -> None:
+    page = (ROOT / "docs/results/README.md").read_text(encoding="utf-8")
+    (arms,) = re.findall(r"'(arms=.*)'", page)
+    assert list(load_recipe(ROOT / "docs/results/dolly.yaml", [arms]).arms) == ["seed", "vanilla", "sdft"]
 
 
 def test_a_preset_fills_in_what_is_not_written() -> None:

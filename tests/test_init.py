@@ -79,6 +79,7 @@ def test_references_without_facts_are_counted(tmp_path: Path) -> None:
     assert recipe.rewrite.grader == "facts"
     assert said[2].startswith("10 of the first 20 references add no fact that can be compared")
     assert "write grader: {all_of: [facts, similar]}" in said[2]
+    assert "and the embedding model that shift.embedding names" in said[2]
     assert "{all_of: [facts, similar]}" in text
     assert not any("add no fact" in line for line in init(tmp_path, rows(["We went to Rome."] * 20))[1])
 
@@ -195,11 +196,16 @@ def test_settings_of_the_data_are_used_and_written(tmp_path: Path, command: Call
         assert said in " ".join(done.said.split())
 
 
-def test_bad_rows_are_told(tmp_path: Path) -> None:
+def test_bad_rows_are_told(tmp_path: Path, command: Callable[..., Done]) -> None:
     recipe, said, _ = init(tmp_path, [*rows(["word"] * 10), {"instruction": "x"}])
     assert "1 rows can't be used, the first is d.jsonl line 11: `output` is missing" in said[-1]
+    assert said[-1].endswith("; fix them, or leave them out with data.on_bad_row=skip")
     assert recipe.data is not None
     assert recipe.data.on_bad_row == "stop"
+    path, out = tmp_path / "d.jsonl", tmp_path / "r.yaml"
+    done = command("init", "--model", "demo", "--data", path, "--to", out, said[-1].rpartition(" ")[2])
+    assert "line 11: `output` is missing; they are left out" in done.said
+    assert "1 rows can't be used" not in command("check", "--no-probe", out).said
 
 
 def test_a_file_that_can_not_be_read_writes_no_recipe(tmp_path: Path) -> None:

@@ -113,4 +113,5 @@ def test_an_embedding_model_that_is_not_there_is_missing_before_the_run(model: P
 
     values = recipe_of(model, tmp_path, {"all_of": ["facts", "similar"]}, shift={"embedding": str(tmp_path)})
     (missing,) = missing_here(make_context(make_recipe(values)), [])
+    assert missing.startswith("The grader similar: The ")
     assert "set shift.embedding to a folder" in missing or "pip install 'selfdistill[shift]'" in missing

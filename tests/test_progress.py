@@ -76,6 +76,36 @@ def test_the_time_left_is_that_of_what_is_left(
     assert ends(lines) == pytest.approx([true] * len(ends(lines)), rel=0.02, abs=every)
 
 
+def slow_items(items: int, last: int, clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines while `items` of five items take a minute each, and the next one takes `last` seconds or more."""
+    with show_progress() as progress:
+        for item in range(items + 1):
+            progress("rewrite", item, 5)
+            for _ in range(60 if item < items else last):
+                clock.now += 1
+                progress.repeat()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_the_time_left_of_slow_items_is_never_nothing(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last item takes longer than the others: two minutes, then more."""
+    lines = slow_items(4, 180, clock, capsys)
+    assert lines[12:29] == [
+        f"rewrite: {(took - 1) // 60}/5 ({took} s, {300 - took} s left)" for took in range(130, 300, 10)
+    ]
+    assert lines[29:35] == [f"rewrite: 4/5 ({took} s, less than a minute left)" for took in range(300, 360, 10)]
+    assert lines[35:] == [f"rewrite: 4/5 ({took} s)" for took in range(360, 430, 10)], "it was not true"
+
+
+def test_an_item_that_is_late_does_not_use_up_the_time_of_the_others(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = slow_items(2, 300, clock, capsys)
+    assert lines[17:] == [f"rewrite: 2/5 ({took} s, 120 s left)" for took in range(180, 430, 10)]
+
+
 def test_nothing_is_said_of_the_time_left_before_there_is_a_pace(
     clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

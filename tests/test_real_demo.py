@@ -136,6 +136,7 @@ def test_a_users_rows_are_read_as_init_reads_them(tmp_path: Path) -> None:
     assert recipe.task is None
     assert recipe.data is not None
     assert (recipe.data.path, recipe.data.n, recipe.data.heldout) == (str(tmp_path / "rows.jsonl"), 300, 60)
+    assert recipe.data.on_bad_row == "skip"
     assert recipe.rewrite.grader == "final_number"
     assert [entry.name for entry in recipe.evaluate.tasks][:2] == ["heldout", "overrefusal"]
     assert (recipe.model.path, recipe.train.lr) == ("org/model", 1e-5)

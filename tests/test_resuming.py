@@ -75,8 +75,13 @@ def test_run_resumes_a_directory_with_its_own_recipe(
     assert "other settings" not in caplog.text
     assert "Unfinished" not in command("report", "runs/recipe").out
     assert "Nothing to do" in command("run", "runs/recipe").out
+    before = [Path("runs/recipe", name).read_bytes() for name in ("recipe.yaml", "arms/sdft/train.json")]
     done = command("train", "runs/recipe", "--arm", "sdft", "train.merge=true")
     assert done.out == "sdft: runs/recipe/arms/sdft/merged\n"
+    assert "Nothing to do" in command("run", "runs/recipe").out
+    assert [str(path) for path in Path("runs/recipe/arms").glob("*/merged")] == ["runs/recipe/arms/sdft/merged"]
+    assert "other settings" not in caplog.text
+    assert before == [Path("runs/recipe", name).read_bytes() for name in ("recipe.yaml", "arms/sdft/train.json")]
     assert "The arm seed is not trained" in command("export", "runs/recipe", "--to", "trl", "--arm", "seed").err
 
     saved = Path("runs/recipe/recipe.yaml").read_text()
@@ -86,7 +91,7 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "Error: runs/recipe was made with other settings for data: data.n (8 → null).",
         "To go on with the earlier settings: selfdistill run runs/recipe",
         "To use the new settings in a new directory: selfdistill run runs/recipe/recipe.yaml --dir runs/recipe-2 "
-        'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\' train.merge=false',
+        'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\'',
     ]
     done = command("run", "runs/recipe", "rewrite.grader=none")
     assert done.code == 2
@@ -101,3 +106,20 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "Error: runs/other holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`.\n"
     )
     assert "There is no recipe at other.yaml" in command("run", "other.yaml").err
+
+
+def test_check_reads_the_saved_recipe_of_a_directory(project: Path, command: Command) -> None:
+    assert command("rewrite", "recipe.yaml", "data.n=8").code == 0
+    Path("recipe.yaml").unlink()
+    done = command("check", "--no-probe", "runs/recipe", "train.lr=8e-3")
+    assert done.code == 0, done.err
+    assert "(8 rows drawn with seed 0, 4 held out)" in done.out
+    assert done.out.endswith("Nothing is missing. Next: selfdistill run runs/recipe train.lr=8e-3\n")
+    found = json.loads(command("check", "--no-probe", "--json", "runs/recipe").out)
+    assert (found["ready"], found["next"]) == (True, "selfdistill run runs/recipe")
+    for words, said in (
+        (["runs/other"], "runs/other holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`."),
+        (["runs/recipe", "--dir", "x"], "runs/recipe is a directory, and --dir goes with a recipe; leave out --dir."),
+    ):
+        done = command("check", "--no-probe", *words)
+        assert (done.code, done.err) == (2, f"Error: {said}\n")

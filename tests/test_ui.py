@@ -25,6 +25,7 @@ from fastapi.testclient import TestClient
 from selfdistill.cli import workbench
 from selfdistill.store.experiment import Experiment
 from selfdistill.store.marks import HandMark, read_marks
+from selfdistill.ui import live
 from selfdistill.ui.app import make_app
 from selfdistill.ui.bench import Bench
 from selfdistill.ui.chat_worker import answers
@@ -186,6 +187,15 @@ def test_a_run_in_a_terminal_is_shown_and_no_second_one_starts(bench: Bench) -> 
         assert "has read the marks" in page.get("/rewrites").text
     assert "every 2s" not in page.get("/run").text
     assert page.post("/run/start", data={"job": "nonsense"}).status_code == 409
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, ", less than a minute left."), (90.0, ", about 2 min left.")])
+def test_the_time_left_of_a_run_is_never_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
+) -> None:
+    monkeypatch.setattr(live, "expected_seconds", lambda *_: seconds)
+    with bench.experiment().locked():
+        assert said in client(bench).get("/run").text
 
 
 def test_a_look_at_the_lock_does_not_stop_a_run(bench: Bench) -> None:

@@ -28,6 +28,10 @@ models.
 selfdistill run recipe.yaml data.n=2000 train.adapter.r=16 'seeds=[0, 1, 2]'
 ```
 
+On the command line a section changes the keys that it names, as in `'train={lr: 2e-5, epochs: 1}'`. A mapping for
+`arms`, `sweep` or `rewrite.grader` replaces the recipe's: `'arms={seed: {data: none}, sdft: {data: rewrites}}'` runs
+these two arms alone, and `'arms.mix={data: 0.5}'` adds an arm to those of the recipe.
+
 `NAME` is the name of an arm, `[]` an entry of a list. The last column names the steps that run again if the key changes
 in a used directory; `masking` is training with train.mask_above. Steps that use the results of such a step are affected
 too: `verify` and `choose` decide what is trained on, so `rewrite.grader` affects `train` for arms on rewrites. If a

@@ -50,7 +50,7 @@ HANDLES = THREADS = 4  # more in the second half than in the first: stages diffe
 LOG_AN_HOUR = 64 << 10
 WRONG = 0.2  # of the true time of a label, in the median
 
-LINE = re.compile(r"^(.+): (\d+)/(\d+) \((\d+) s(?:, (\d+) s left)?\)$", re.MULTILINE)
+LINE = re.compile(r"^(.+): (\d+)/(\d+) \((\d+) s(?:, (?:(\d+) s|less than a minute) left)?\)$", re.MULTILINE)
 BAR = re.compile(r"(\S.*?) +(\d+)/(\d+) +(\d+:\d\d:\d\d)(?: [\d.]+/s, (\d+:\d\d:\d\d) left)?")
 DRAWN = re.compile(r"\x1b\[[\d;?]*[A-Za-z]|[━╸╺]")
 

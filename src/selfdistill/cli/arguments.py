@@ -12,6 +12,7 @@ import typer
 from ..errors import ExperimentError
 
 if TYPE_CHECKING:
+    from ..recipe import Recipe
     from ..store.experiment import Experiment
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")]
@@ -58,6 +59,19 @@ def open_experiment(target: Path, overrides: list[str] | None = None, directory:
     if directory is not None:
         raise ExperimentError(f"{target} is a directory, and --dir goes with a recipe; leave out --dir.")
     return Experiment.open(target, overrides or [])
+
+
+def named_recipes(
+    target: Path, overrides: list[str] | None = None, directory: Path | None = None
+) -> tuple[dict[str, Recipe], Path]:
+    """The recipes of the file `target` by name (see `load_recipes`) with the directory of their run, or the saved
+    recipe of the experiment in the directory `target` with that directory."""
+    from ..recipe import load_recipes, recipe_file
+
+    if _is_recipe(recipe_file(target)):
+        return load_recipes(target, overrides or []), directory or default_directory(target)
+    experiment = open_experiment(target, overrides, directory)
+    return {"": experiment.recipe}, experiment.directory
 
 
 def _is_recipe(path: Path) -> bool:

@@ -24,6 +24,7 @@ _SETTLED = 5.0  # seconds of work before the first estimate of the time left
 # Seconds between two lines of one stage, and after `_LONG` seconds. With these a run of a week writes half a megabyte.
 _OFTEN, _SELDOM, _LONG = 10.0, 60.0, 600.0
 _BAR = 24  # characters
+_SOON, _MINUTE = 10.0, 60.0  # a time left below `_SOON` is "less than a minute"
 
 
 @contextmanager
@@ -47,9 +48,9 @@ class _Pace:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._first: tuple[float, int] | None = None
-        self._looked = 0.0
+        self._looked = self._due = 0.0  # when the rate was last measured, and seconds between two measurements
         self.rate = 0.0  # items per second
-        self._end: float | None = None  # when it will be done
+        self._rest: tuple[float, float] | None = None  # when the last report came, and seconds left then
 
     def report(self, done: int, total: int) -> None:
         now = time.monotonic()
@@ -60,9 +61,9 @@ class _Pace:
         # An engine returns a batch of answers at once. The rows between the first of one batch and the first of another
         # are the rows computed in the time between them, so later rows of a batch are not measured.
         if now - self._looked >= 1 and done > before:
-            self._looked, self.rate = now, (done - before) / (now - since)
+            self._looked, self._due, self.rate = now, now - self._looked, (done - before) / (now - since)
         if total and self.rate and now - since >= _SETTLED:
-            self._end = now + (total - done) / self.rate
+            self._rest = now, (total - done) / self.rate
 
     @property
     def took(self) -> float:
@@ -71,8 +72,19 @@ class _Pace:
 
     @property
     def left(self) -> float | None:
-        """Seconds to the end, None if there is no estimate yet."""
-        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+        """Seconds to the end. It falls until the next report is due, and then waits for it. None if there is no
+        estimate yet, and if the last minute has lasted longer than a minute."""
+        if self._rest is None:
+            return None
+        reported, rest = self._rest
+        waited = time.monotonic() - reported
+        left = max(rest - min(waited, self._due), 0.0)
+        return None if left < _SOON and waited - self._due >= _MINUTE else left
+
+
+def _said_left(seconds: float, number: str) -> str:
+    """The time left in words; `number` is how it is written unless the end is near."""
+    return f"{number} left" if seconds >= _SOON else "less than a minute left"
 
 
 class _Active:
@@ -98,7 +110,7 @@ class _Active:
         count = "" if not self.done else f"{self.done}/{self.total}" if self.total else str(self.done)
         said = ", ".join(filter(None, (count, "" if self.finished else self.note)))
         left = self.pace.left
-        rest = f", {left:.0f} s left" if left is not None and not self.finished else ""
+        rest = f", {_said_left(left, f'{left:.0f} s')}" if left is not None and not self.finished else ""
         return f"{self.label}{': ' if said else ''}{said} ({self.pace.took:.0f} s{rest})"
 
 
@@ -185,7 +197,7 @@ class Display:
         pace, left = active.pace, active.pace.left
         count = f"{active.done}/{active.total} " if active.total else f"{active.done} " if active.done else ""
         speed = f" {pace.rate:.1f}/s" if pace.rate else ""
-        speed += f", {timedelta(seconds=round(left))} left" if speed and left is not None else ""
+        speed += f", {_said_left(left, str(timedelta(seconds=round(left))))}" if speed and left is not None else ""
         said = f"{count}{timedelta(seconds=int(pace.took))}{speed}"
         room = min(_BAR, width - len(active.label) - len(said) - 2)
         bar = Text()

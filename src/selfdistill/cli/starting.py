@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..types.wording import counted
-from .arguments import DataSettings, Directory, Model, Overrides, RecipePath, default_directory
+from .arguments import DataSettings, Directory, Model, Overrides, RecipePath, default_directory, named_recipes
 from .documents import Json, checked_document, only_json, print_json
 from .log_file import log_to
 from .progress import show_progress
@@ -38,7 +38,7 @@ def init(
 
 
 def check(
-    recipe: RecipePath,
+    target: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A YAML recipe, or an experiment's directory.")],
     overrides: Overrides = None,
     directory: Directory = None,
     probe: Annotated[
@@ -50,22 +50,20 @@ def check(
     and what is missing."""
     from ..pipeline.check import check as check_recipe
     from ..pipeline.reproduce import folder
-    from ..recipe import load_recipes
 
-    recipes = load_recipes(recipe, overrides or [])
+    recipes, where = named_recipes(target, overrides, directory)
     found = {}
     for name, its in recipes.items():
         if name and not as_json:
             say_heading(f"———— {name}")
         with only_json(as_json), show_progress() as progress:
-            where = directory or default_directory(recipe)
             found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
         if not as_json:
             show_checked(found[name])
     unseen = len({line for checked in found.values() for line in checked.unseen})
     ready = not unseen and not any(checked.missing for checked in found.values())
     command = "reproduce" if list(recipes) != [""] else "run"
-    following = shlex.join(["selfdistill", command, str(recipe), *(overrides or []), *_in(directory)])
+    following = shlex.join(["selfdistill", command, str(target), *(overrides or []), *_in(directory)])
     if as_json:
         documents = [checked_document(name, checked) for name, checked in found.items()]
         print_json({"ready": ready, "next": following if ready else None, "experiments": documents})

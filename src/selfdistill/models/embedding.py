@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, first_line
+from ..recipe import ModelConfig
 from .hub import ask_hub
 from .loading import pick_device
-from .source import embedding_name
+from .source import embedding_name, hub_commit, is_on_hub
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,8 +57,23 @@ def load_encoder(name: str, device: str) -> SentenceTransformer | str:
     except MemoryError:
         raise
     except Exception as error:  # hub, transformers and own errors share no base class
-        why = first_line(error).rstrip(".:")
-        return (
-            f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
-            "and run the command again."
-        )
+        return _not_loaded(name, first_line(error).rstrip(".:"))
+
+
+def missing_encoder(name: str) -> str | None:
+    """A sentence if the embedding model is not there, else None. Loads and downloads nothing."""
+    folder, (source, _, commit) = Path(name), embedding_name(name).partition("@")
+    if folder.is_dir():
+        there = any((folder / file).is_file() for file in ("modules.json", "config.json"))
+        return None if there else _not_loaded(name, "the folder holds no modules.json")
+    if not is_on_hub(ModelConfig(path=source)):
+        return _not_loaded(name, f"there is no folder {name}")
+    there = hub_commit(source, commit or None) is not None
+    return None if there else _not_loaded(name, "it was not downloaded before, and can't be looked up on the hub")
+
+
+def _not_loaded(name: str, why: str) -> str:
+    return (
+        f"The embedding model {name} can't be loaded ({why}); set shift.embedding to a folder with such a model "
+        "and run the command again."
+    )

@@ -25,7 +25,7 @@ from ..store.marks import read_marks
 from ..store.rows import write_json
 from ..training.guard import short_of_memory
 from ..types import Progress, silent
-from .arm_instead import stop_if_changed, warn_of_changes
+from .arm_instead import only_merges, stop_if_changed, warn_of_changes
 from .baseline import baseline_of, choosing_scores, record_regraded, take_answers
 from .beforehand import stop_if_unfit, stop_without_needs, stop_without_training_needs
 from .choose import choose_responses
@@ -85,8 +85,9 @@ def rewrite(experiment: Experiment, progress: Progress = silent) -> dict[str, An
 
 def train(experiment: Experiment, progress: Progress = silent, arms: Sequence[str] = ()) -> dict[str, Path]:
     """Trains the arms that aren't trained yet (all arms, or those named), and rewrites first if one needs rewrites.
-    Returns the folder of each of their runs' weights by name: `merged` with train.merge, else `model`."""
-    with _working(experiment, arms) as (_, context):
+    Returns the folder of each of their runs' weights by name: `merged` with train.merge, else `model`. If nothing but
+    train.merge differs from the saved recipe, that recipe is kept: a later run would merge the other arms too."""
+    with _working(experiment, arms, keep_recipe=only_merges(experiment)) as (_, context):
         runs = _runs_named(context, arms) or list(context.runs.values())
         stop_without_training_needs(experiment, context, runs)
         prepare_data(experiment, context, progress)
@@ -231,11 +232,12 @@ def _working(
     read_only: bool = False,
     seed_form: Mapping[str, str | None] | None = None,
     previewing: bool = False,
+    keep_recipe: bool = False,
 ) -> Iterator[tuple[Experiment, Context]]:
     """Locks the experiment, compares its settings with those of the finished stages, and turns errors of disk and
     memory into sentences. With `read_only` nothing is compared: finished stages count as finished. The names of `arms`
     are checked before anything else. `seed_form` is that of `Context`. With `previewing` only the settings of data and
-    rewrites are compared, and the recipe of a run that has begun is kept."""
+    rewrites are compared, and the recipe of a run that has begun is kept; with `keep_recipe` the saved recipe is."""
     if arms:
         _runs_named(make_context(experiment.recipe), arms)
     recipe = with_known_backends(experiment.recipe, experiment.manifest) if read_only else experiment.recipe
@@ -257,9 +259,10 @@ def _working(
     with experiment.locked():
         try:
             stop_if_changed(experiment, context, compared)
-            if not (read_only or previewing):
+            if not (read_only or previewing or keep_recipe):
                 warn_of_changes(experiment)
-            experiment.begin(keep_recipe=previewing and not experiment.manifest["stages"].keys() <= PREVIEWED)
+            begun = not experiment.manifest["stages"].keys() <= PREVIEWED
+            experiment.begin(keep_recipe=keep_recipe or (previewing and begun))
             experiment.record_commits(commits)
             experiment.record_sources(context.sources)
             if not all(map(experiment.finished, stages)):

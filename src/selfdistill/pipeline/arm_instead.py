@@ -47,6 +47,12 @@ def warn_of_changes(experiment: Experiment) -> None:
     )
 
 
+def only_merges(experiment: Experiment) -> bool:
+    """Whether the recipe differs from the one in the directory in train.merge alone."""
+    before = _saved_recipe(experiment)
+    return before is not None and changed_keys(before, experiment.recipe).keys() == {"train.merge"}
+
+
 def _saved_recipe(experiment: Experiment) -> Recipe | None:
     """The recipe of the last command in the directory; None if there is none that can be read."""
     try:

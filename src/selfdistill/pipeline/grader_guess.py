@@ -40,7 +40,7 @@ def guess_from(examples: Sequence[Example]) -> Guess:
         sure = [has_mark(example.reference) and grade(example, example.reference).passed for example in examples]
         if examples and sum(sure) >= _SURE * len(sure):
             return Guess(spec, template, f"{sum(sure)} of {len(sure)} references {what}")
-    why = "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings too"
+    why = "numbers, names, quotations; {all_of: [facts, similar]} compares embeddings, see shift.embedding"
     return Guess("facts", "own-words", why)
 
 
@@ -77,7 +77,7 @@ def unchecked_sentence(examples: Sequence[Example]) -> str | None:
     return (
         f"{unchecked} of the first {len(examples)} references add no fact that can be compared: their rewrites are "
         "kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
-        "(needs pip install 'selfdistill[shift]')"
+        "(needs pip install 'selfdistill[shift]', and the embedding model that shift.embedding names)"
     )
 
 

@@ -45,7 +45,7 @@ def missing_here(context: Context, runs: Iterable[Run]) -> list[str]:
         missing += _judge_missing(judge.model, judge.backend)
     if grader and compares_embeddings(grader):
         encoder = load_encoder(context.recipe.shift.embedding, pick_device(context.recipe.model.device))
-        missing += [encoder] if isinstance(encoder, str) else []
+        missing += [f"The grader similar: {encoder}"] if isinstance(encoder, str) else []
     return list(dict.fromkeys(missing))
 
 

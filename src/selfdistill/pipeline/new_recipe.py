@@ -105,7 +105,7 @@ def write_recipe(
         write_text(out.with_name(SCHEMA_FILE), schema_text())
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    said = [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
+    said = [*_found(look, guess, heldout, chosen.on_bad_row == "skip"), *([THINKS] if thinking else [])]
     if problem:
         said.append(f"tools: {problem}; so tools_in: system is set")
     if not sandbox_works():
@@ -210,7 +210,8 @@ def _notes(rows: Sequence[Conversation], config: DataConfig, thinking: bool) -> 
     )
 
 
-def _found(look: _Look, guess: Guess, heldout: int) -> list[str]:
+def _found(look: _Look, guess: Guess, heldout: int, skips: bool) -> list[str]:
+    """Sentences about the rows. `skips`: rows that can't be used are left out."""
     if look.problem:
         return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
     rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
@@ -221,9 +222,8 @@ def _found(look: _Look, guess: Guess, heldout: int) -> list[str]:
     lines += look.notes
     if look.bad:
         first = f"{look.bad[0].where}: {look.bad[0].reason}"
-        lines.append(
-            f"{len(look.bad)} rows can't be used, the first is {first}; fix them, or set data.on_bad_row to skip"
-        )
+        said = "they are left out" if skips else "fix them, or leave them out with data.on_bad_row=skip"
+        lines.append(f"{len(look.bad)} rows can't be used, the first is {first}; {said}")
     return lines
 
 

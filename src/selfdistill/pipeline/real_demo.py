@@ -48,14 +48,14 @@ def _of_data(data: str) -> tuple[list[str], dict[str, Any]]:
     """What `selfdistill init` says about the data, and its settings for the recipe."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
-        said = write_recipe("demo", data, path)
+        # A row that can't be read, or is too long, is counted on the page and does not stop the demo.
+        said = write_recipe("demo", data, path, settings=["data.on_bad_row=skip"])
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     held = min(_HELDOUT, found["data"]["heldout"])
     tasks = yaml.safe_load(REAL_RECIPE.read_text(encoding="utf-8"))["evaluate"]["tasks"][1:]
     return said, {
         "task": None,
-        # A row that can't be read, or is too long, is counted on the page and does not stop the demo.
-        "data": {**found["data"], "path": data, "n": _ROWS, "heldout": held, "on_bad_row": "skip"},
+        "data": {**found["data"], "path": data, "n": _ROWS, "heldout": held},
         "train.allow_unusable_rows": True,
         "rewrite.template": found["rewrite"]["template"],
         "rewrite.grader": found["rewrite"]["grader"],

@@ -130,13 +130,17 @@ def make_recipe(
     values: dict[str, Any], overrides: Sequence[str] = (), source: str = "the recipe", folder: Path | None = None
 ) -> Recipe:
     """A checked recipe from plain values. With `folder`, paths become absolute: those in `values` start at `folder`,
-    those in `overrides` at the current folder. Raises RecipeError."""
+    those in `overrides` at the current folder. An override of a section changes the keys that it names, and one of
+    `REPLACED` puts its value in place of the recipe's. Raises RecipeError."""
     values = _written_out(values)
     values = located(values, folder) if folder else values
     for override in overrides:
-        changes = _written_out(_nested(override))
+        key, nested = _nested(override)
+        changes = _written_out(nested)
         changes = located(changes, Path.cwd()) if folder else changes
-        if "arms" in changes and not values.get("arms"):
+        if key in REPLACED:
+            values = _without(values, key.split("."))
+        elif "arms" in changes and not values.get("arms"):
             values["arms"] = {name: arm.model_dump() for name, arm in DEFAULT_ARMS.items()}
         values = merge(values, changes)
     try:
@@ -144,6 +148,14 @@ def make_recipe(
     except ValidationError as error:
         problems = [problem(detail, Recipe) for detail in error.errors()]
         raise RecipeError(f"{source}: " + "; ".join(dict.fromkeys(problems)) + ".") from None
+
+
+def _without(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    head, *rest = path
+    if not rest:
+        return {key: value for key, value in values.items() if key != head}
+    inner = values.get(head)
+    return {**values, head: _without(inner, rest)} if isinstance(inner, dict) else values
 
 
 def save_recipe(recipe: Recipe) -> str:
@@ -183,10 +195,13 @@ def _fitting(value: Any, kind: Any) -> Any:
 
 SHORT_FORMS = ("model", "data")
 """The sections that may be written as their path alone."""
+REPLACED = ("arms", "sweep", "rewrite.grader")
+"""The keys whose mapping is one value: on the command line it replaces the recipe's mapping."""
 _SECTIONS = ("data", "rewrite", "train", "arms", "sweep", "evaluate", "shift", "judge", "seeds")
 
 
-def _nested(override: str) -> dict[str, Any]:
+def _nested(override: str) -> tuple[str, dict[str, Any]]:
+    """The key of an override, and the override as nested mappings."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"'{override}' is not an override; write key=value, for example train.lr=2e-5.")
@@ -196,8 +211,8 @@ def _nested(override: str) -> dict[str, Any]:
             raise ValueError("it is more than one value")
     except ValueError:
         raise RecipeError(f"The value in '{override}' is not readable as YAML; put it in quotes.") from None
-    value = values["value"]
-    for part in reversed(key.strip().split(".")):
+    key, value = key.strip(), values["value"]
+    for part in reversed(key.split(".")):
         value = {part: value}
     nested: dict[str, Any] = value
-    return nested
+    return key, nested

@@ -16,6 +16,8 @@ from ...models.embedding import lazy_embed
 from .compared import AnswerPair, Compared, Measured, UnmeasuredError, averaged, ratio
 
 _INSTALL = "pip install 'selfdistill[shift]'"
+PACKAGES = {"sacrebleu": "BLEU", "rouge_score": "ROUGE", "sentence_transformers": "the cosine of embeddings"}
+"""Each package of the extra `shift`, with the metric that needs it."""
 
 
 def bleu4(compared: Compared) -> Measured:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 
 from ...backends import answering_class
 from ...data import BadRow, item_notes, reading_setting, unused_columns, unused_sentence
 from ...errors import SelfDistillError
 from ...measure.judge import judge_cost, token_counter
+from ...measure.shift.similarity import PACKAGES
+from ...models.embedding import missing_encoder
 from ...types import Conversation, Example, Messages
 from ..context import Context
 from ..entries import EvaluatedTask
 from ..evaluate import judge_stage
-from ..shift import shift_source
+from ..shift import shift_stage
 
 _SAMPLE = 50
 MOST_ITEMS = 100_000  # rows of a task that are read
@@ -74,13 +76,14 @@ def item_warnings(context: Context, unread: Callable[[SelfDistillError], None]) 
 
 
 def shift_warnings(context: Context) -> Iterator[str]:
-    name = context.recipe.shift.embedding
-    path_like = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if shift_source(context) and path_like and not Path(name).is_dir():
-        yield (
-            f"shift.embedding: there is no folder {name}, so the shift will lack the cosine of embeddings; name one "
-            "that holds a sentence-transformers model."
-        )
+    """Warnings about the metrics of the shift that can't be measured here."""
+    if not any(shift_stage(context, run) for run in context.runs.values()):
+        return
+    lacking = [metric for package, metric in PACKAGES.items() if find_spec(package) is None]
+    if lacking:
+        yield f"The shift will lack {', '.join(lacking)}; pip install 'selfdistill[shift]' installs the packages."
+    if problem := missing_encoder(context.recipe.shift.embedding):
+        yield f"The shift will lack the cosine of embeddings. {problem}"
 
 
 def judge_lines(context: Context) -> list[str]:

@@ -62,8 +62,8 @@ def step_lines(context: Context, runs: Sequence[Run], counts: DataCounts) -> Ite
 
 
 def item_counts(context: Context, heldout: Path, unread: Callable[[SelfDistillError], None]) -> dict[str, int]:
-    """The items of each task, up to its n. Without the tasks that can't be read or that lm-eval asks in full. `heldout`
-    holds the rows that are set aside."""
+    """The items of each task; its n if the items can't be read or are asked by lm-eval, and nothing without an n.
+    `heldout` holds the rows that are set aside."""
     found: dict[str, int] = {}
     for task in context.tasks.values():
         if not task.asked or (task.task.harness and not task.entry.n):
@@ -73,6 +73,8 @@ def item_counts(context: Context, heldout: Path, unread: Callable[[SelfDistillEr
             there = sum(1 for _ in islice(items_of(task, rows), MOST_ITEMS))
         except SelfDistillError as error:
             unread(error)
+            if task.entry.n and task.entry.task != HELDOUT:
+                found[task.name] = task.entry.n
             continue
         found[task.name] = task.entry.n or 0 if task.task.harness else there
     return found
@@ -103,26 +105,28 @@ def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]
 
 
 def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[str, int]) -> Iterator[str]:
-    """The smallest change that the `compared` items of each task can show."""
+    """A table of the smallest change that the `compared` items of each task can show."""
     tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
     sizes = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
-    shown = []
-    for n in sorted({n for n in compared.values() if n}):
+    counts = sorted({n for n in compared.values() if n})
+    if not counts:
+        return
+    yield "detects   items  points  task"
+    for n in counts:
         change = smallest_change(n, tasks, runs)
-        points = "no change" if change is None else f"{100 * change:.1f} points"
+        points = "none" if change is None else f"{100 * change:.1f}"
         named = [
             name if n == sizes[name] else f"{name} (the others of its {sizes[name]:,} add no fact to compare)"
             for name, own in compared.items()
             if own == n
         ]
-        shown.append(f"{points} with the {counted(n, 'item')} of {', '.join(named)}")
-    if shown:
-        corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
-        several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
-        yield (
-            f"detects   {'; '.join(shown)}: the smallest change that the paired test finds in 80 % of cases (level "
-            f"{LEVEL:g}{corrected}; {several}; assuming that {ASSUMED_DISAGREEMENT * 100:g} % of items change anyway)"
-        )
+        yield f"          {n:5,}  {points:>6}  {', '.join(named)}"
+    corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
+    several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
+    yield (
+        "          points: the smallest change that the paired test finds in 80 % of cases (level "
+        f"{LEVEL:g}{corrected}; {several}; assuming that {ASSUMED_DISAGREEMENT * 100:g} % of items change anyway)"
+    )
 
 
 def disk_line(use: DiskUse, where: Path) -> str:
