@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -94,6 +95,68 @@ def test_a_run_trains_on_what_the_marks_say(rewritten: Path, where: Path, comman
     for arm in ("vanilla", "other"):  # they don't train on the rewrites that a person sees
         assert EDIT not in {row["response"] for row in trained(where, arm).values()}
     assert Counter(row["source"] for row in trained(where, "sdft").values())["edit"] == 1
+
+
+def page_rows(where: Path) -> dict[str, dict[str, Any]]:
+    """The rows of rewrites.html by id."""
+    page = (where / "rewrites.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return {row["id"]: row for row in json.loads(data)}
+
+
+@pytest.mark.parametrize("arm", ["sdft", "cascade"])
+def test_the_page_the_card_and_a_push_hold_what_was_trained(
+    rewritten: Path, where: Path, command: Command, arm: str
+) -> None:
+    from selfdistill.pipeline.push import plan_uploads
+    from selfdistill.store.experiment import Experiment
+
+    kept = [row for row in rewrites(where) if row["source"] == "rewrite"]
+    edited, original, other = kept[0]["id"], kept[1]["id"], kept[2]["id"]
+    append_mark(where, edited, HandMark("edit", EDIT))
+    append_mark(where, original, HandMark("original"))
+    recipe = json.loads((rewritten / "short.yaml").read_text(encoding="utf-8"))
+    recipe["arms"] = {"seed": ARMS["seed"], arm: ARMS[arm]}
+    (where.parent / "recipe.yaml").write_text(json.dumps({**recipe, "gap": True}), encoding="utf-8")
+    done = command("run", where.parent / "recipe.yaml", "--dir", where)
+    assert done.code == 0, done.err
+
+    shown = page_rows(where)
+    assert [shown[row]["trained"] for row in (edited, original, other)] == ["edit", "original", "rewrite"]
+    assert [shown[row]["mark"] for row in (edited, original, other)] == ["edit", "original", None]
+    assert shown[edited]["edit"] == EDIT
+    assert shown[edited]["rewrite"] == kept[0]["completion"]["text"]
+    assert "2 rows by hand: 1 original, 1 edit" in (where / "rewrites.html").read_text(encoding="utf-8")
+
+    (upload,) = [each for each in plan_uploads(Experiment.open(where), arm, "org/m", "org/d") if each.kind == "dataset"]
+    (name,) = {*upload.files} - {"README.md"}
+    sent = {row["id"]: row for row in read_rows(upload.folder / name)}
+    assert (sent[edited]["completion"]["text"], sent[edited]["source"], sent[edited]["mark"]) == (EDIT, "edit", "edit")
+    assert (sent[original]["source"], sent[other]["source"], sent[other]["mark"]) == ("original", "rewrite", None)
+    for card in (upload.card, (where / "rewrite" / "README.md").read_text(encoding="utf-8")):
+        assert f"data_files: {name}" in card
+        assert "A person then decided about 2 rows by hand: 1 original, 1 edit." in card
+
+    gap = {row["id"]: row for row in read_rows(where / "rewrite" / "gap.jsonl")}
+    assert [gap[row]["chosen"] for row in (edited, original, other)] == ["rewrite", "original", "rewrite"]
+
+    append_mark(where, other, HandMark("original"))  # after the training: the page goes on to show what was trained
+    assert command("report", where).code == 0
+    assert {row: each["mark"] for row, each in page_rows(where).items()} == {
+        row: each["mark"] for row, each in shown.items()
+    }
+    assert "Marks were given or taken back since" in (where / "rewrites.html").read_text(encoding="utf-8")
+
+
+def test_a_preview_shows_the_marks(rewritten: Path, where: Path, command: Command) -> None:
+    append_mark(where, rewrites(where)[0]["id"], HandMark("edit", EDIT))
+    append_mark(where, rewrites(where)[1]["id"], HandMark("original"))
+    done = command("preview", rewritten / "short.yaml", "--dir", where, "-n", 2)
+    assert done.code == 0, done.err
+    first, second = done.said.split("Row 2 of 2")
+    assert "edited by hand" in first
+    assert "⟦Nine and nine make eighteen. #### 18" in first
+    assert "original chosen by hand" in second
 
 
 def test_a_mark_after_the_training_is_refused_and_a_new_directory_takes_it(

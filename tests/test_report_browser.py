@@ -20,6 +20,7 @@ from support.report_experiment import (
     write_analysis,
     write_experiment,
     write_json,
+    write_marked,
 )
 
 from selfdistill.reports import write_report
@@ -163,6 +164,22 @@ def test_a_pair_too_long_for_a_diff_is_shown_without(visit: Any, tmp_path: Path)
     assert page.locator("del, ins").count() == 0
     assert "too long to mark" in (page.text_content(".sides") or "")
     assert page.locator(".sides pre").all_text_contents() == [original[:8000], rewrite[:8000]]
+
+
+def test_a_row_that_was_decided_by_hand_shows_the_text_that_is_trained_on(visit: Any, tmp_path: Path) -> None:
+    write_report(write_marked(write_experiment(tmp_path), {1: "my own words", 2: None}))
+    page = visit(tmp_path / "rewrites.html")
+    page.select_option("#source", "hand")
+    count_becomes(page, "1–2 of 2 rows")
+    edited, original = page.locator("article").all()
+    assert edited.locator(".side.chosen").all_text_contents() == ["edit · trained onmy own words"]
+    assert edited.locator(".side").count() == 3
+    assert (original.locator(".side.chosen h3").text_content(), original.locator(".side").count()) == (
+        "original · trained on", 2,
+    )  # fmt: skip
+    assert "by hand: an edit" in edited.text_content()
+    page.fill("#q", "my own words")
+    count_becomes(page, "1–1 of 1 row")
 
 
 def test_a_page_of_five_thousand_rows_opens(visit: Any, tmp_path: Path) -> None:

@@ -79,6 +79,13 @@ def test_imports_point_down() -> None:
     assert not up, show(up)
 
 
+def test_the_figure_of_the_architecture_names_every_package() -> None:
+    figure = SOURCE.parents[1].joinpath("docs", "architecture.svg").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    missing = [name for name in sorted(packages) if not re.search(rf">(.*\W)?{name}(\W.*)?<", figure)]
+    assert not missing, show(missing)
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     reached = {module: set(imports(module)) & set(MODULES) - {module} for module in MODULES}
     changed = True

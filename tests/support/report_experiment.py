@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import yaml
 from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.means import compare_means
 from selfdistill.measure.stats import wilson
+from selfdistill.pipeline.by_hand import by_mark
 from selfdistill.recipe import make_recipe, save_recipe
 from selfdistill.store.manifest import ManifestFile
+from selfdistill.store.marks import MARKED, HandMark, append_mark, marks_id
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite, Score
-from support.rows import write_rows
+from support.rows import read_rows, write_rows
 
 # Each has an effect if it reaches the page as markup or code, or the terminal as a control sequence.
 HOSTILE = (
@@ -77,6 +80,30 @@ def write_rewrites(directory: Path, rewrites: Iterable[Rewrite]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(rewrite.to_json()) + "\n" for rewrite in rewrites)
+
+
+def write_marked(directory: Path, decided: dict[int, str | None]) -> Path:
+    """Marks rows by hand and writes what a run makes of them: by number from 1, an edit, or None for the original."""
+    rows = read_rows(directory / "rewrite" / "rewrites.jsonl")
+    marks = {
+        rows[number - 1]["id"]: HandMark("original" if text is None else "edit", text or "")
+        for number, text in decided.items()
+    }
+    for row_id, mark in marks.items():
+        append_mark(directory, row_id, mark)
+    written = []
+    for row in rows:
+        mark, rewrite = marks.get(row["id"]), Rewrite.from_json(row)
+        changed = by_mark(rewrite, mark) if mark else rewrite
+        source = "edit" if mark and mark.choice == "edit" else changed.source
+        written.append({**changed.to_json(), "source": source, "mark": mark.choice if mark else None})
+    write_rows(directory / MARKED, written)
+    manifest = ManifestFile(directory)
+    counts = {"rows": len(rows), "by_hand": dict(Counter(mark.choice for mark in marks.values()))}
+    record = {"finished": "2026-01-01T00:00:00", "settings": {"marks": marks_id(marks)}, "counts": counts}
+    known = manifest.read()
+    manifest.write({**known, "stages": {**known["stages"], "choose/marked-rewrites": record}})
+    return directory
 
 
 def write_training(directory: Path, seed: int, steps: int = 188) -> None:

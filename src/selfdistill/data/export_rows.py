@@ -12,8 +12,7 @@ from ..models.loading import load_renderer
 from ..models.thinking import reasoning_names
 from ..models.tool_turns import in_plain_text
 from ..recipe import ArmConfig, ModelConfig, Recipe, load_recipe
-from ..store.manifest import read_manifest
-from ..store.marks import marks_id, read_marks
+from ..store.marks import marked_rewrites
 from ..store.rows import RowFile, read_lines
 from ..types import Messages, Rewrite, messages_from_json
 from . import iter_conversations
@@ -82,7 +81,6 @@ def _reasoning_names(model: ModelConfig) -> Sequence[str]:
 
 def _stored(directory: Path, arm: str, recipe: Recipe | None) -> Iterator[ChosenRow]:
     trained = directory / "arms" / arm / "data.jsonl"
-    rewrites = directory / "rewrite" / "rewrites.jsonl"
     if trained.is_file():
         return (
             ChosenRow(row["id"], messages_from_json(row["prompt"]), row["response"], row["source"], row.get("thought"))
@@ -98,24 +96,21 @@ def _stored(directory: Path, arm: str, recipe: Recipe | None) -> Iterator[Chosen
             f"{directory} has no data of the arm 'sdft' yet. With this recipe (data, n, template, best_of or replay) "
             f"the arm does not train on all rows with their rewrites; run `selfdistill train {directory}`."
         )
-    if not rewrites.is_file():
+    return _from_rewrites(directory / "data" / "train.jsonl", _rewrites(directory))
+
+
+def _rewrites(directory: Path) -> Path:
+    """The rewrites, in which rows that were marked by hand are decided. Raises ExperimentError if there are none, or if
+    rows were marked since."""
+    rewrites = marked_rewrites(directory)
+    if not rewrites.path.is_file():
         raise ExperimentError(f"{directory} has no rewrites yet; run `selfdistill rewrite {directory}`.")
-    return _from_rewrites(directory / "data" / "train.jsonl", _with_marks(directory) or rewrites)
-
-
-def _with_marks(directory: Path) -> Path | None:
-    """The rewrites in which rows that were marked by hand are decided; None if no row is marked. Raises ExperimentError
-    if they are not written yet."""
-    marks = read_marks(directory)
-    if not marks:
-        return None
-    stages = (read_manifest(directory / "manifest.json") or {}).get("stages", {})
-    record, path = stages.get("choose/marked-rewrites", {}), directory / "rewrite" / "marked-rewrites.jsonl"
-    if "finished" in record and record["settings"].get("marks") == marks_id(marks) and path.is_file():
-        return path
-    raise ExperimentError(
-        f"Rows were marked by hand since the rewriting; run `selfdistill rewrite {directory}`, which takes a moment."
-    )
+    if rewrites.outdated:
+        raise ExperimentError(
+            f"Rows were marked by hand since the rewriting; run `selfdistill rewrite {directory}`, which takes a "
+            "moment."
+        )
+    return rewrites.path
 
 
 def _arm(directory: Path, run: str, recipe: Recipe) -> ArmConfig | None:

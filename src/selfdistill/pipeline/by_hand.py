@@ -1,7 +1,8 @@
 """Rows that a person decided about: how a mark changes the response that an arm trains on.
 
 Marks are about the recipe's rewrites, so they hold for each arm that trains on them. `good` accepts the rewrite, as if
-its grade had been a pass; `original` and `edit` decide the response, whatever else the arm could choose.
+its grade had been a pass; `original` and `edit` decide the response, whatever else the arm could choose. Marks are
+applied here alone; the page of the rewrites, the card and exports read the result (`store.marks.marked_rewrites`).
 """
 
 from __future__ import annotations
@@ -60,25 +61,27 @@ class ByHand:
         row, mark = rows[self._place], self.marks.get(rows[0]["id"])
         if mark is None or mark.choice != "good" or row["source"] != "original":
             return [*rows]
-        accepted = self._passed(Rewrite.from_json(row), mark)
+        accepted = self._by_mark(Rewrite.from_json(row), mark)
         return [*rows[: self._place], {**accepted.to_json(), "source": "rewrite"}, *rows[self._place + 1 :]]
 
     def decide(self, row: AnswerRow) -> AnswerRow:
         """The response to train on, from the one that the arm chose. Raises StageError if an edit can't be trained
         on."""
+        if not self.marks:
+            return row
         mark = self.marks.get(row["id"])
+        row = {**row, "mark": mark.choice if mark else None}
         if mark is None:
             return row
         self.counts[mark.choice] += 1
-        if mark.choice == "original":
-            return {**row, "source": "original", "grade": Grade("fail", REASONS["original"]).to_json()}
-        if mark.choice == "edit":
-            return {**self._passed(Rewrite.from_json(row), mark).to_json(), "source": "edit"}
-        return row
+        if mark.choice == "good":  # accepted before the arm chose
+            return row
+        marked = self._by_mark(Rewrite.from_json(row), mark).to_json()
+        return {**row, **marked} if mark.choice == "original" else {**marked, "source": "edit", "mark": "edit"}
 
-    def _passed(self, rewrite: Rewrite, mark: HandMark) -> Rewrite:
+    def _by_mark(self, rewrite: Rewrite, mark: HandMark) -> Rewrite:
         rewrite = by_mark(rewrite, mark)
-        if fault := self._fault(rewrite):
+        if rewrite.grade.passed and (fault := self._fault(rewrite)):
             raise StageError(
                 f"{self._file} marks the row {rewrite.example.id} as {mark.choice}, but the text can't be trained on: "
                 f"{fault}. Append a line that marks the row as original, edit or none, and run the command again."
@@ -94,12 +97,15 @@ class ByHand:
 
 
 def by_mark(rewrite: Rewrite, mark: HandMark) -> Rewrite:
-    """The rewrite as a mark wants it, accepted. A think trace is dropped: nobody has checked it, or it led to another
-    answer."""
-    grade = Grade("pass", REASONS[mark.choice])
-    if mark.choice == "edit":
-        return Rewrite(rewrite.example, Completion(rewrite.completion.id, mark.text, "stop"), grade)
-    return Rewrite(rewrite.example, replace(rewrite.completion, reasoning=""), grade)
+    """The rewrite as a mark wants it, graded by hand; one that passed and is marked good stays as it is. A think trace
+    is dropped: nobody has checked it, or it led to another answer."""
+    if mark.choice == "original":
+        return replace(rewrite, grade=Grade("fail", REASONS["original"]))
+    if mark.choice == "good" and rewrite.grade.passed:
+        return rewrite
+    edited = Completion(rewrite.completion.id, mark.text, "stop") if mark.choice == "edit" else None
+    completion = edited or replace(rewrite.completion, reasoning="")
+    return Rewrite(rewrite.example, completion, Grade("pass", REASONS[mark.choice]))
 
 
 def mark_fault(context: Context, rewrite: Rewrite, mark: HandMark) -> str | None:

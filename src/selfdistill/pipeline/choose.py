@@ -27,10 +27,11 @@ from ..types import Example, Grade, Progress, Report, Rewrite, content_id
 from .by_hand import AnswerRow, ByHand, marks_for
 from .context import Context
 from .reasoning import decided
-from .rewrite import answer_sets
+from .rewrite import answer_sets, needs_rewrites
 from .verify import verify_settings
 
 _log = logging.getLogger(__name__)
+_REWRITES = ArmConfig(data="rewrites", reasoning="mask")  # think traces stay as they were answered
 
 
 def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
@@ -50,8 +51,19 @@ def choice_stage(context: Context, arm: ArmConfig) -> Stage | None:
     return Stage(f"choose/{name}", output, settings, inputs, on_change="rerun", other_outputs=scores, row_files=scores)
 
 
+def marked_stage(context: Context) -> Stage | None:
+    """The stage that writes the recipe's rewrites with the marks applied, whatever the arms choose among; None without
+    marks."""
+    return choice_stage(context, _REWRITES) if context.marks and needs_rewrites(context) else None
+
+
+def _choosing(context: Context) -> list[ArmConfig]:
+    """The arms, and one that stands for the recipe's rewrites if rows are marked."""
+    return [*context.recipe.arms.values(), *([_REWRITES] if marked_stage(context) else [])]
+
+
 def choice_stages(context: Context) -> list[Stage]:
-    stages = (choice_stage(context, arm) for arm in context.recipe.arms.values())
+    stages = (choice_stage(context, arm) for arm in _choosing(context))
     chosen = (stage for stage in stages if stage and stage.name.startswith("choose/"))
     return list({(stage.name, stage.fingerprint): stage for stage in chosen}.values())
 
@@ -62,7 +74,7 @@ def _scoring_settings(context: Context, arm: ArmConfig) -> dict[str, Any]:
 
 
 def choose_responses(experiment: Experiment, context: Context, progress: Progress) -> None:
-    for arm in context.recipe.arms.values():
+    for arm in _choosing(context):
         _choose(experiment, context, arm, progress)
 
 

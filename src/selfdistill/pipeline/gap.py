@@ -1,6 +1,7 @@
 """Step 4, the gap before training: how likely the seed finds the originals and the accepted rewrites.
 
-Reads rewrite/rewrites.jsonl. Writes rewrite/likelihoods.jsonl (a score per response) and rewrite/gap.jsonl.
+Reads rewrite/rewrites.jsonl, or rewrite/marked-rewrites.jsonl if rows were marked by hand. Writes
+rewrite/likelihoods.jsonl (a score per response) and rewrite/gap.jsonl.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..store.rows import RowFile, first_occurrences, read_lines, write_lines
 from ..store.stage import Stage
 from ..tasks import TASKS
 from ..types import Example, Progress, Rewrite, content_id, silent
+from .choose import marked_stage
 from .context import Context, make_context
 from .rewrite import check_templates, rewrites
 
@@ -38,7 +40,7 @@ def gap_stage(context: Context) -> Stage | None:
         "gap",
         "rewrite/gap.jsonl",
         context.model_settings(recipe.model, "gap"),
-        (rewrites(context).verifying,),
+        (marked_stage(context) or rewrites(context).verifying,),
         on_change="rerun",
         other_outputs=scores,
         row_files=scores,

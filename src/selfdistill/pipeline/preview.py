@@ -16,6 +16,7 @@ from ..models.renderer import Renderer
 from ..store.experiment import Experiment
 from ..store.rows import RowFile, first_occurrences
 from ..types import Example, Progress, Rewrite
+from .by_hand import by_mark
 from .context import Context
 from .data import prepare_data, train_examples
 from .reasoning import thought_of
@@ -53,7 +54,8 @@ def preview_rows(experiment: Experiment, context: Context, n: int, progress: Pro
             count = min(n, int(first.sum()))
             answers.rewriter.generate(examples(), count, backend, rows, partial(progress, "preview"))
     with RowFile(path, reading=True) as rows:
-        shown = list(graded(answers.rewriter, context, answers.model, examples(), rows))
+        found = graded(answers.rewriter, context, answers.model, examples(), rows)
+        shown = [by_mark(each, mark) if (mark := context.marks.get(each.example.id)) else each for each in found]
     try:
         renderer = load_renderer(context.recipe.model)
     except ModelError:

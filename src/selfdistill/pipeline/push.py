@@ -52,8 +52,8 @@ def plan_uploads(experiment: Experiment, arm: str, repo: str, dataset: str | Non
     card = shared.model_card(run.name, repo)
     uploads = [Upload("model", repo, model, _files(model, card), card, tuple(_hard_to_load(context, model)))]
     if dataset:
-        rewrites = experiment.path("rewrite", "rewrites.jsonl")
-        if not (verdict.get("acceptance") and rewrites.is_file()):
+        rewrites = shared.rewrites
+        if rewrites is None:
             raise ExperimentError(f"{experiment.directory} holds no rewrites; leave out --dataset.")
         said = "It holds the prompts and the original responses of your data, as well as the rewrites."
         text = shared.dataset_card(dataset)

@@ -1,7 +1,5 @@
-"""The cards for sharing: README.md in each run's model folder, and README.md next to the rewrites.
-
-Every number is one of verdict.json or of a finished stage's counts. The cards name no folder of this machine.
-"""
+"""The cards for sharing: README.md in each run's model folder, and README.md next to the rewrites. Every number is one
+of verdict.json or of a finished stage's counts. The cards name no folder of this machine."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from typing import Any
 
 from ..recipe import Recipe
 from ..store.experiment import CARD
+from ..store.marks import marked_rewrites, marks_counts
 from ..store.rows import write_text
 from ..tasks import get_task
 from .findings import Findings, JsonRow
@@ -23,7 +22,7 @@ from .notes import notes_without_rows
 from .text import bounds, count, percent, points, visible
 
 _SOURCES = {"rewrite": "rewrites", "original": "original responses", "self": "the seed model's own answers",
-            "replay": "rows of other data"}  # fmt: skip
+            "replay": "rows of other data", "edit": "texts written by hand"}  # fmt: skip
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # Characters that Markdown and HTML read as markup.
 _MARKUP = re.compile(r"([\\`*_\[\]<>|])")
@@ -49,8 +48,14 @@ class Shared:
         return self._without_paths(_model_card(self, run, arm, repo))
 
     def dataset_card(self, repo: str = "") -> str:
-        """The card of rewrite/rewrites.jsonl; `repo` is its name on the hub, if it has one."""
+        """The card of the file `rewrites`; `repo` is its name on the hub, if it has one."""
         return self._without_paths(_dataset_card(self, repo))
+
+    @property
+    def rewrites(self) -> Path | None:
+        """The file of the rewrites, with the marks that the arms were trained with; None if nothing was rewritten."""
+        path = marked_rewrites(self.directory).path
+        return path if self.verdict.get("acceptance") and path.is_file() else None
 
     def _without_paths(self, text: str) -> str:
         """The text with the names of the recipe's files and folders in place of their paths."""
@@ -74,8 +79,8 @@ def write_cards(shared: Shared) -> list[Path]:
     """Writes the card of each model folder, and of the rewrites if there are any; one that says the same is left alone.
     Returns their paths. A card is in no identity or checksum of its folder."""
     written = {shared.directory / "arms" / run / "model" / CARD: shared.model_card(run) for run in shared.runs()}
-    if shared.verdict.get("acceptance") and (shared.directory / "rewrite" / "rewrites.jsonl").is_file():
-        written[shared.directory / "rewrite" / CARD] = shared.dataset_card()
+    if rewrites := shared.rewrites:
+        written[rewrites.with_name(CARD)] = shared.dataset_card()
     for path, text in written.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
@@ -122,7 +127,7 @@ def _model_card(shared: Shared, run: str, arm: str, repo: str) -> str:
         loss_table=_loss_table(findings, arm),
         forgotten=list(_forgotten(findings, arm)),
         sentences=[*shared.verdict.get("summary", []), *notes_without_rows(shared.verdict)],
-        licence=_model_licence(recipe),
+        licence=_licence(recipe.card.license, "model") + " The licence of the base model applies to it too.",
         versions=_versions(shared),
     )
     return f"---\n{data}\n---\n\n{body}"
@@ -247,24 +252,26 @@ def _dataset_card(shared: Shared, repo: str) -> str:
     from huggingface_hub import DatasetCardData
 
     recipe, acceptance = shared.recipe, shared.verdict["acceptance"]
-    path = _data_path(recipe)
+    path, marked = _data_path(recipe), marked_rewrites(shared.directory)
+    title = repo.partition("/")[2] or f"{shared.directory.resolve().name}, rewrites"
     data = DatasetCardData(
         license=recipe.card.data_license,
         task_categories=["text-generation"],
-        pretty_name=repo.partition("/")[2] or f"{shared.directory.resolve().name}, rewrites",
+        pretty_name=title,
         source_datasets=[path] if on_hub(path) else None,
         tags=["selfdistill", "self-distillation", "synthetic"],
-        configs=[{"config_name": "default", "data_files": "rewrites.jsonl"}],
+        configs=[{"config_name": "default", "data_files": marked.path.name}],
     )
     body = _render(
         "dataset_card.md.jinja",
-        title=repo.partition("/")[2] or f"{shared.directory.resolve().name}, rewrites",
-        model=_base_text(shared)[0].lower() + _base_text(shared)[1:],
-        repo=f'"{repo}"' if repo else '"json", data_files="rewrites.jsonl"',
+        title=title,
+        model=(base := _base_text(shared))[0].lower() + base[1:],
+        repo=f'"{repo}"' if repo else f'"json", data_files="{marked.path.name}"',
         acceptance=_accepted(shared.verdict),
+        by_hand=marks_counts(marked.counts) if marked.counts else "",
         reasons=sorted(acceptance["reasons"].items(), key=lambda each: (-each[1], each[0])),
         data=f"The prompts and the original responses are those of {_data_text(recipe)}.",
-        licence=_data_licence(recipe),
+        licence=_licence(recipe.card.data_license, "data"),
         versions=_versions(shared),
     )
     return f"---\n{data}\n---\n\n{body}"
@@ -307,17 +314,8 @@ def _accepted(verdict: JsonRow) -> str:
     return kept_sentence(acceptance) if acceptance and acceptance["rows"] else ""
 
 
-def _model_licence(recipe: Recipe) -> str:
-    base = " The licence of the base model applies to it too."
-    if recipe.card.license:
-        return recipe.card.license + "." + base
-    return "No licence is given: who made this model has not said under which terms it may be used." + base
-
-
-def _data_licence(recipe: Recipe) -> str:
-    if recipe.card.data_license:
-        return recipe.card.data_license
-    return "No licence is given: who made this data has not said under which terms it may be used."
+def _licence(given: str | None, what: str) -> str:
+    return f"{given or f'No licence is given: who made this {what} has not said under which terms it may be used'}."
 
 
 def _versions(shared: Shared) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..grading.traces import split
+from ..store.marks import REWRITES, marked_rewrites, marks_counts
 from ..store.rows import parse_line
 from ..types import Rewrite
 from .html import render
 from .kept import outcomes
-from .saved import REWRITES, read_lines
+from .saved import read_lines
 from .text import MAX_TEXT, cut, page_turns, shorten, visible
 
 MAX_ROWS = 5_000
@@ -30,7 +31,8 @@ _Place = tuple[int, int, int, int]  # rank (the highest ranks are drawn), line n
 class Survey:
     """The result of one pass over rewrites.jsonl. `places` are the (line number, byte offset) of the rows to show, in
     the file's order. `unchecked` rewrites are kept without a check of the content; `reasons` counts the rows whose
-    original was kept."""
+    original was kept. `by_hand` holds the rows that a person decided about as they are trained on, by id; `outdated`:
+    whether rows were marked since."""
 
     rows: int = 0
     accepted: int = 0
@@ -38,6 +40,13 @@ class Survey:
     damaged: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     places: list[tuple[int, int]] = field(default_factory=list)
+    by_hand: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outdated: bool = False
+
+    @property
+    def marks(self) -> str:
+        """For example "3 rows by hand: 2 originals, 1 edit"; empty without marks."""
+        return marks_counts(Counter(row["mark"] for row in self.by_hand.values())) if self.by_hand else ""
 
     def acceptance(self) -> dict[str, Any]:
         """The counts of `acceptance` in verdict.json, for an experiment without that file."""
@@ -48,12 +57,13 @@ class Survey:
 
 def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) -> Survey | None:
     """Counts the rewrites and draws `limit` of them: half kept and half not, if there are enough of each, starting
-    with the ids in `first`. The draw depends on the ids of the rows alone. Returns None if nothing was rewritten
-    yet."""
+    with the ids in `first` and the rows that were marked by hand. The draw depends on the ids of the rows alone.
+    Returns None if nothing was rewritten yet."""
     path = directory / REWRITES
     if not path.is_file():
         return None
     found = Survey()
+    _read_marks(directory, found)
     draws: dict[str, list[_Place]] = {"rewrite": [], "original": []}
     for number, offset, size, row in read_lines(path):
         try:
@@ -68,11 +78,19 @@ def survey(directory: Path, limit: int = MAX_ROWS, first: Sequence[str] = ()) ->
             found.reasons[_reason(rewrite, found.reasons)] += 1
         digest = hashlib.blake2b(rewrite.example.id.encode(errors="replace"), digest_size=7).digest()
         draw = draws[rewrite.source]
-        rank = 1 if visible(rewrite.example.id) in first else -int.from_bytes(digest, "big")
+        wanted = visible(rewrite.example.id) in first or rewrite.example.id in found.by_hand
+        rank = 1 if wanted else -int.from_bytes(digest, "big")
         place = (rank, number, offset, size)
         (heapq.heappush if len(draw) < limit else heapq.heappushpop)(draw, place)
     found.places = _choose(draws["rewrite"], draws["original"], limit)
     return found
+
+
+def _read_marks(directory: Path, found: Survey) -> None:
+    marked = marked_rewrites(directory)
+    rows = read_lines(marked.path) if marked.counts else ()
+    found.by_hand = {row["id"]: row for *_, row in rows if row and row.get("mark")}
+    found.outdated = marked.outdated
 
 
 def browser_page(directory: Path, name: str, found: Survey) -> str:
@@ -117,11 +135,14 @@ def _rows(path: Path, found: Survey) -> Iterator[dict[str, Any]]:
             file.seek(offset)
             rewrite = Rewrite.from_json(parse_line(file.readline()))
             example, completion, grade = rewrite.example, rewrite.completion, rewrite.grade
-            reply = split(completion.text)
+            reply, hand = split(completion.text), found.by_hand.get(example.id, {})
             yield {
                 "row": number,
                 "id": cut(example.id),
                 "source": "unchecked" if grade.passed and not grade.checked else rewrite.source,
+                "trained": hand.get("source", rewrite.source),
+                "mark": hand.get("mark"),
+                "edit": cut(hand["completion"]["text"]) if hand.get("mark") == "edit" else None,
                 "prompt": page_turns(example.prompt),
                 "original": cut(example.reference),
                 "rewrite": cut(reply.answer),

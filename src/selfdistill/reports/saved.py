@@ -11,10 +11,10 @@ from typing import Any
 
 from ..errors import ExperimentError
 from ..recipe.plain_yaml import parse_yaml, plain
+from ..store.marks import REWRITES
 from ..store.rows import parse_line
 from .text import visible, visible_json
 
-REWRITES = Path("rewrite", "rewrites.jsonl")
 GAP = Path("rewrite", "gap.jsonl")
 
 

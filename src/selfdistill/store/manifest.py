@@ -131,11 +131,11 @@ def _lines(manifest: Mapping[str, Any]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest at `path`, None if it is damaged. Changes nothing."""
+    """The manifest at `path`, None if it is damaged or missing. Changes nothing."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         right = manifest["stages"] is not None and manifest["checksum"] == _checksum(manifest)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return manifest if right else None
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import ExperimentError
 from ..types import content_id
 from ..types.wording import counted
+from .manifest import read_manifest
 
 MARKS = "rewrite/marks.jsonl"
+REWRITES = "rewrite/rewrites.jsonl"
+MARKED = "rewrite/marked-rewrites.jsonl"
 Choice = Literal["good", "original", "edit", "none"]
 
 
@@ -47,6 +49,30 @@ def read_marks(directory: Path) -> dict[str, HandMark]:
                 ) from None
             found[row_id] = mark
     return {row_id: mark for row_id, mark in found.items() if mark.choice != "none"}
+
+
+@dataclass(frozen=True)
+class MarkedRewrites:
+    """The rewrites of an experiment as a run decided them. `path`: their file, with the marks applied if any were used.
+    `counts`: the rows that were decided by hand, by decision. `outdated`: whether marks were given or taken back
+    since."""
+
+    path: Path
+    counts: Mapping[str, int] = field(default_factory=dict)
+    outdated: bool = False
+
+
+def marked_rewrites(directory: Path) -> MarkedRewrites:
+    """The rewrites with the marks that the arms were trained with, or will be if none is trained. Raises
+    ExperimentError if the marks can't be read."""
+    stages = (read_manifest(directory / "manifest.json") or {}).get("stages", {})
+    record, marks = stages.get("choose/marked-rewrites", {}), read_marks(directory)
+    latest = marks_id(marks) if marks else None
+    written = record["settings"].get("marks") if "finished" in record and (directory / MARKED).is_file() else None
+    trained = {own["settings"].get("marks") for name, own in stages.items() if name.startswith("train/")}
+    if written is None or written not in {latest, *trained}:
+        return MarkedRewrites(directory / REWRITES, outdated=latest is not None)
+    return MarkedRewrites(directory / MARKED, record["counts"].get("by_hand", {}), written != latest)
 
 
 def _parse(line: str) -> tuple[str, HandMark]:
@@ -89,7 +115,3 @@ def marks_counts(choices: Mapping[str, int]) -> str:
     words = {"original": "original", "edit": "edit", "good": "rewrite"}
     parts = [counted(choices[name], word) for name, word in words.items() if choices.get(name)]
     return f"{counted(sum(choices.get(name, 0) for name in words), 'row')} by hand: {', '.join(parts)}"
-
-
-def count_marks(marks: Mapping[str, HandMark]) -> dict[str, int]:
-    return dict(Counter(mark.choice for mark in marks.values()))

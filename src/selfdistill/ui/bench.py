@@ -122,8 +122,7 @@ class Bench:
     @property
     def manifest(self) -> dict[str, Any]:
         """The manifest, with no stages before the first run."""
-        path = self.directory / "manifest.json"
-        return (read_manifest(path) if path.is_file() else None) or {"stages": {}}
+        return read_manifest(self.directory / "manifest.json") or {"stages": {}}
 
     @property
     def has_begun(self) -> bool:

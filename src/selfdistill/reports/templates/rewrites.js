@@ -73,11 +73,14 @@ function pair(row) {
   if (!row.rewrite) rewrite = [row.error ? "" : row.rewrite === null ? "(no answer: the reply ends inside its think trace)" : "(empty)"];
   if (row.error) rewrite = [`(error: ${row.error})`];
   const text = (shown, calls) => calls.length ? shown.filter((part) => part !== "") : shown;
-  return element("div", { className: "sides" },
-    side("original", row.source === "original", null, null, text(original, had), had.map((each) => call(each, has, marks && "del"))),
+  return element("div", { className: "sides", style: `--sides: ${row.edit === null ? 2 : 3}` },
+    side("original", row.trained === "original", null, null, text(original, had), had.map((each) => call(each, has, marks && "del"))),
     side("rewrite" + (row.finish === "length" ? " · cut off" : row.finish === "loop" ? " · stopped in a loop" : "") + note,
-      row.source !== "original", row.trace, row.fault, text(rewrite, has), has.map((each) => call(each, had, marks && "ins"))));
+      row.trained === "rewrite", row.trace, row.fault, text(rewrite, has), has.map((each) => call(each, had, marks && "ins"))),
+    row.edit === null ? null : side("edit", true, null, null, [row.edit], []));
 }
+
+const DECISIONS = { good: "by hand: accepted", original: "by hand: the original", edit: "by hand: an edit" };
 
 const OUTCOMES = {
   rewrite: ["good", "✓ accepted"], unchecked: ["", "○ kept, content not checked"], original: ["bad", "✗ rejected"],
@@ -89,32 +92,37 @@ function card(row) {
     element("div", { className: "head" },
       element("span", { className: "number", title: row.id }, `row ${row.row}`),
       element("span", { className: `tag ${look}` }, outcome),
+      row.mark ? element("span", { className: "tag" }, DECISIONS[row.mark]) : null,
       element("span", { className: "reason", dir: "auto" }, row.reason + (row.outcome === "unjudged" ? " (could not be judged)" : "")),
       values(row, hasTools(row))),
     folded("prompt", asked(row.prompt), ...turns(row.prompt)), pair(row));
 }
 
 function texts(row) {
-  return [...row.prompt.map(([, content]) => content), row.original, row.rewrite, row.trace, row.fault, row.reason, row.expected, row.found,
+  return [...row.prompt.map(([, content]) => content), row.original, row.rewrite, row.edit, row.trace, row.fault, row.reason, row.expected, row.found,
     row.error, row.id, `row ${row.row}`];
 }
 
+const inSource = (row, source) => !source || (source === "hand" ? row.mark : row.source === source);
+
 function find(state) {
-  return data.filter((row) => (!state.source || row.source === state.source)
+  return data.filter((row) => inSource(row, state.source)
     && (!state.reason || row.reason === state.reason) && holds(row, state.q, texts));
 }
 
 function refill(state) {
   const rows = (source) => number(data.filter((row) => row.source === source).length);
   const unchecked = data.some((row) => row.source === "unchecked");
+  const byHand = data.filter((row) => row.mark).length;
   const accepted = !unchecked || data.some((row) => row.source === "rewrite");
   fill(at("source"), state.source, ["", unchecked ? "kept or not" : "accepted or not"],
     ...(accepted ? [["rewrite", `accepted (${rows("rewrite")})`]] : []),
     ...(unchecked ? [["unchecked", `kept, content not checked (${rows("unchecked")})`]] : []),
-    ["original", `${unchecked ? "rejected" : "not accepted"} (${rows("original")})`]);
+    ["original", `${unchecked ? "rejected" : "not accepted"} (${rows("original")})`],
+    ...(byHand ? [["hand", `decided by hand (${number(byHand)})`]] : []));
   const counts = new Map();
   for (const row of data)
-    if (!state.source || row.source === state.source) counts.set(row.reason, (counts.get(row.reason) || 0) + 1);
+    if (inSource(row, state.source)) counts.set(row.reason, (counts.get(row.reason) || 0) + 1);
   fillReasons(counts, state.reason);
 }
 
