@@ -41,6 +41,25 @@ def test_a_run_ends_with_what_happened_and_what_to_do(
     assert sentence in write_report(where).read_text()
 
 
+def test_a_target_whose_score_says_nothing_is_judged_by_the_heldout_loss_too(tmp_path: Path) -> None:
+    """A grader that hardly any answer passes, as `facts` with a small model, shows no gain of an arm that learnt."""
+    rates = {"seed": (0.02, 0.95, 0.95), "sdft": (0.02, 0.95, 0.95)}
+    where = write_experiment(tmp_path / "run", rates, TASKS, n=3000)
+    verdict = json.loads((where / "verdict.json").read_text())
+    lower = {
+        "arm": "sdft",
+        "against": "seed",
+        "difference": -0.2,
+        "low": -0.22,
+        "high": -0.18,
+        "word": "lower",
+        "runs": 1,
+    }
+    assert "sdft did not measurably gain on its target" in next_steps(verdict, where)[0]
+    found, _ = next_steps({**verdict, "heldout_loss": [{"task": "heldout", "comparisons": [lower]}]}, where)
+    assert "sdft learnt from your data by its held-out loss (−0.200 nats per token), but its score" in found
+
+
 def test_the_commands_are_those_of_the_model_that_is_there(tmp_path: Path) -> None:
     where = write_experiment(tmp_path / "my run", {"seed": SEED, "sdft": (0.7, 0.95, 0.95)}, TASKS)
     verdict = json.loads((where / "verdict.json").read_text())

@@ -35,7 +35,9 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     if used:
         kinds = _kinds(directory)
         trust = _trust(verdict["acceptance"]) if kinds.get(used["arm"]) in _REWRITES else ""
-        sentence = f"{_happened(findings, rows, kinds)} {trust}{_advice(used)}{model}"
+        sentence = (
+            f"{_happened(findings, rows, kinds)} {trust}{_advice(used, findings.loss_change(used['arm']))}{model}"
+        )
     elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
         sentence = f"{_only_loss(findings, losses)}{model}"
     return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
@@ -113,14 +115,19 @@ def _trust(acceptance: dict[str, Any] | None) -> str:
     return f"First look at rewrites.html, since {kept_sentence(acceptance)}. "
 
 
-def _advice(used: JsonRow) -> str:
-    """What to do with the better arm."""
+def _advice(used: JsonRow, loss: JsonRow | None) -> str:
+    """What to do with the better arm. `loss` is the change of its held-out loss, None if that was not measured."""
     arm, lost = used["arm"], used["others"].get("forgot", [])
     words = [each["word"] for each in used["targets"]]
     if words and "gained" not in words and len(lost) > used["total"] / 2:
         return (
             f"{arm} did not measurably gain on its target and got worse on {', '.join(lost)}: lower train.lr, or keep "
             "the seed model."
+        )
+    if words and "gained" not in words and loss and loss["word"] == "lower":
+        return (
+            f"{arm} learnt from your data by its held-out loss ({nats(loss['difference'])} nats per token), but its "
+            "score on the target does not show a gain: read its answers before you use it."
         )
     if words and set(words) == {"can't tell"}:
         n = min(each["n"] for each in used["targets"])
