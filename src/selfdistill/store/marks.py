@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,3 @@ def marks_counts(choices: Mapping[str, int]) -> str:
     words = {"original": "original", "edit": "edit", "good": "rewrite"}
     parts = [counted(choices[name], word) for name, word in words.items() if choices.get(name)]
     return f"{counted(sum(choices.get(name, 0) for name in words), 'row')} by hand: {', '.join(parts)}"
-
-
-def count_marks(marks: Mapping[str, HandMark]) -> dict[str, int]:
-    return dict(Counter(mark.choice for mark in marks.values()))
