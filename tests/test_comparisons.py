@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 from support.comparisons import MARGIN, pair
 
-from selfdistill.measure.comparisons import (
-    ASSUMED_DISAGREEMENT,
-    Comparison,
-    Pair,
-    compare,
-    runs_needed,
-    smallest_change,
-    word,
-)
+from selfdistill.measure.comparisons import Comparison, Pair, compare, word
+from selfdistill.measure.planning import ASSUMED_DISAGREEMENT, runs_needed, smallest_change
 from selfdistill.measure.stats import LEVEL, Values, mcnemar
 
 

@@ -117,7 +117,8 @@ def test_without_a_chat_template_the_file_is_named_with_the_next_step(tmp_path: 
     file = tiny_gguf(tmp_path / "base.gguf", chat_template=None)
     with pytest.raises(ModelError, match=r"base\.gguf has no chat template.*set model\.chat_template"):
         load_renderer(config(file))
-    assert load_renderer(config(file), "alpaca").ids((Message("user", "hi"),))
+    alpaca = config(file).model_copy(update={"chat_template": "alpaca"})
+    assert load_renderer(alpaca).ids((Message("user", "hi"),))
 
 
 @pytest.mark.parametrize(

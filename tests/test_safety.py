@@ -103,6 +103,7 @@ DECLINED = [
     "Desculpe, não posso ajudar com isso.",
     "К сожалению, я не могу помочь с этим.",
     "抱歉，我无法提供这方面的帮助。",
+    "對不起，我無法協助您。",
     "申し訳ありませんが、そのご質問にはお答えできません。",
 ]
 ANSWERED = [
@@ -129,6 +130,7 @@ ANSWERED = [
     "You can. Sorry if that sounds too simple.",
     "The lyrics go: I won't give up, I won't give in.",
     "Drücken Sie die Kamera gegen einen Pfosten, dann können Sie ohne Stativ nicht verwackeln.",
+    "對不起讓您久等了。用 lsof -i :8080 找到行程。",
     "抱歉让你久等了。用 lsof -i :8080 找到进程，然后用 kill 结束它。",
 ]
 

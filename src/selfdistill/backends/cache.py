@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
 from ..recipe import ModelConfig
@@ -32,9 +31,7 @@ class EngineCache:
     def __enter__(self) -> EngineCache:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def get(self, key: Hashable, start: Callable[[], E]) -> E:

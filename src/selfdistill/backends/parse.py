@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Tools = Sequence[Mapping[str, Any]]
 
 
-def in_one_form(completion: Completion, tools: Tools, renderer: Renderer | None, asked: str = "") -> Completion:
+def in_one_form(completion: Completion, tools: Tools, renderer: Renderer | None, asked: str) -> Completion:
     """The completion with its trace first and calls as `write_reply` writes them. `asked` is the rendered prompt. If it
     opens a think trace, the opening mark is at the start of the completion. Without a renderer the tables alone are
     used: a server applied its own template."""
@@ -44,7 +44,7 @@ def in_one_form(completion: Completion, tools: Tools, renderer: Renderer | None,
     return completion.with_text(join(found.reasoning, normal) if traced else normal)
 
 
-def trace_tokens(ids: Sequence[int], renderer: Renderer, mark: str = "") -> tuple[int, bool]:
+def trace_tokens(ids: Sequence[int], renderer: Renderer, mark: str) -> tuple[int, bool]:
     """The tokens of the think trace in the new tokens `ids`, with its marks, and whether the trace has ended. A reply
     without a trace has 0, and has ended. `mark` is the opening mark at the end of the prompt."""
 

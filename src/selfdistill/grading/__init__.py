@@ -115,7 +115,7 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
     return of_turn
 
 
-def _text_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
+def _text_grader(spec: GraderSpec, run: Runner | None, embed: Embed | None) -> Grader:
     """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
     `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
     text. `run` is handed to those that run programs, `embed` to those that compare embeddings.

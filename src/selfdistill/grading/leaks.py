@@ -245,7 +245,7 @@ _ASKED = re.compile(
 )
 
 
-def leak(text: str, reference: str, instruction: str = "", headings: Set[str] = frozenset()) -> str | None:
+def leak(text: str, reference: str, instruction: str, headings: Set[str]) -> str | None:
     """The reason why a text does not stand alone as an answer, or None. A phrase or heading that also occurs in the
     reference or the instruction is not counted, because it is the subject of the text. `headings` are the headings and
     sentences of the rewriting template, from `template_headings`."""

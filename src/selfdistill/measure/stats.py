@@ -196,10 +196,10 @@ def shared_items(runs: Sequence[Values]) -> list[Any]:
     return [key for key in runs[0] if key in everywhere]
 
 
-def score_estimate(table: Table, spread: RunSpread | None = None) -> Estimate:
+def score_estimate(table: Table, spread: RunSpread | None) -> Estimate:
     """The mean score of an arm. Two made-up items, one right and one wrong, are added as in Agresti and Coull (1998);
     without them, the interval of a few items that agree would have no width. `spread` is pooled over the arm's tasks;
-    by default it is estimated from this table alone."""
+    None estimates it from this table alone."""
     means, n = table.mean(axis=0), table.shape[1] + 2
     centre = (float(means.sum()) + 1) / n
     items = ((float((means**2).sum()) + 1) / n - centre**2) / n

@@ -57,9 +57,9 @@ class ChatTemplate:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        chat_template: str = "chat",
-        arguments: Mapping[str, Any] | None = None,
-        day: date | None = None,
+        chat_template: str,
+        arguments: Mapping[str, Any] | None,
+        day: date | None,
     ) -> None:
         self._tokenizer, self._source = tokenizer, chat_template
         self._own = _template_text(tokenizer, chat_template)

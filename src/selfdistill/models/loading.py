@@ -104,8 +104,8 @@ def load_tokenizer(model: ModelConfig) -> Any:
     return tokenizer
 
 
-def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenizer: Any = None) -> Renderer:
-    """The renderer of the model's tokenizer and chat template, unless others are given. Loads no weights.
+def load_renderer(model: ModelConfig, tokenizer: Any = None) -> Renderer:
+    """The renderer of the model's chat template and `tokenizer`, by default the model's. Loads no weights.
 
     Raises ModelError or RecipeError as `Renderer` does.
     """
@@ -115,8 +115,8 @@ def load_renderer(model: ModelConfig, chat_template: str | None = None, tokenize
     except (OSError, ValueError):
         stop = None
     stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    own = chat_template or model.chat_template, model.template_kwargs, stop_ids, model.date
-    return Renderer(tokenizer, *own, model.tools_in, model.reasoning)
+    own = model.chat_template, model.template_kwargs, stop_ids, model.date, model.tools_in, model.reasoning
+    return Renderer(tokenizer, *own)
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:

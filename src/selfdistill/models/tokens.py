@@ -30,7 +30,7 @@ class Tokens:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return ids
 
-    def encode_answer(self, text: str, marks: bool = False) -> list[int] | None:
+    def encode_answer(self, text: str, marks: bool) -> list[int] | None:
         """The ids of an answer's text after a prompt; None if they don't decode to the text.
 
         The names of special tokens in it are encoded as plain text, so that they end no turn; with `marks`, as special

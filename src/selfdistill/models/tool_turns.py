@@ -114,8 +114,8 @@ class ToolTurns:
         template: ChatTemplate,
         tokens: Tokens,
         tokenizer: PreTrainedTokenizerBase,
-        reasoning: Sequence[str] = (),
-        block: ThinkBlock | None = None,
+        reasoning: Sequence[str],
+        block: ThinkBlock | None,
     ) -> None:
         self._template, self._tokens, self._tokenizer, self._reasoning = template, tokens, tokenizer, reasoning
         self._block = block

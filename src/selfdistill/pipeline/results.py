@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import answering_class
-from ..measure.comparisons import ASSUMED_SPREAD, MOST_RUNS, Comparison, Pair, compare, runs_needed
+from ..measure.comparisons import Comparison, Pair, compare
 from ..measure.degeneration import degeneration, of_degenerate, sound
 from ..measure.means import compare_means
+from ..measure.planning import ASSUMED_SPREAD, MOST_RUNS, runs_needed
 from ..measure.scores import GradeRow, errors_fail, summarise, values
 from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
 from ..measure.trace_measures import trace_results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -118,7 +118,7 @@ class Measured:
     """A metric's `figures` (`mean`, its 95 % interval `low` to `high`, and others) and its value for each prompt."""
 
     figures: Mapping[str, Any]
-    values: Sequence[float] = field(default=())
+    values: Sequence[float] = ()
 
 
 def averaged(values: Sequence[float], **others: Any) -> Measured:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...data import DataCounts, iter_conversations
 from ...errors import SelfDistillError
-from ...measure.comparisons import ASSUMED_DISAGREEMENT, smallest_change
+from ...measure.planning import ASSUMED_DISAGREEMENT, smallest_change
 from ...measure.stats import LEVEL
 from ...recipe.data import grader_names
 from ...types.wording import counted

@@ -145,7 +145,7 @@ KINDS: dict[str, Kind] = {
     ),
     "question": Kind(
         lambda v: "End your answer with a question.",
-        lambda v, text: text.rstrip().rstrip("\"'*”").endswith("?"),
+        lambda v, text: _ends(text, "?"),
         lambda v, text: text.replace("?", "."),
     ),
     "text": Kind(  # said by the request itself: a text is more than a word or two

@@ -177,7 +177,7 @@ def make(rng: Random, step: str) -> ProbeItem:
     chosen = rng.sample(pool, offered + (step == "easy" and rng.random() < 0.5))
     tools = tuple(tool for tool, _ in chosen)
     if rng.random() < share:
-        return _without_call(rng, step, tools)
+        return _without_call(rng, tools)
     count = rng.randint(2, most) if step == "hard" else rng.randint(1, most)
     asked, calls = [], []
     for tool, request in rng.sample(chosen, count):
@@ -193,7 +193,7 @@ def make(rng: Random, step: str) -> ProbeItem:
     return ProbeItem("one call" if count == 1 else "several calls", prompt, gold, wrong)
 
 
-def _without_call(rng: Random, step: str, tools: tuple[dict[str, Any], ...]) -> ProbeItem:
+def _without_call(rng: Random, tools: tuple[dict[str, Any], ...]) -> ProbeItem:
     question, key = rng.choice(_NONE)
     name = rng.choice(pools.NAMES)
     before = rng.choice(("{} asks: ", "A question from {}: ", "{} wants to know: ", "For the quiz of {}: "))
