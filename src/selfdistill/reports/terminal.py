@@ -13,7 +13,7 @@ from .findings import Findings, JsonRow
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows, nats
 from .sentences import shift_missing
-from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
+from .text import LOOKS, WORDS, bounds, count, percent, points, shorten, visible, visible_json
 from .think_traces import MEASURES, Measure, trace_rows
 
 if TYPE_CHECKING:
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
-_COLORS = {
-    "gained": "green",
-    "forgot": "red",
-    "can't tell": "yellow",
-    "not decided": "yellow",
-    "lower": "green",
-    "higher": "red",
-}
+_COLORS = {"better": "green", "worse": "red", "kept": ""}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
@@ -128,7 +121,12 @@ def _sized(measure: Measure) -> Text:
     assert measure.change is not None
     word = measure.change["word"]
     sign = WORDS[word][0]
-    return Text(f"{measure.sized(measure.change['difference'])} {sign}", style=_COLORS.get(word, ""))
+    color = "" if word in ("lower", "higher") else _color(word)
+    return Text(f"{measure.sized(measure.change['difference'])} {sign}", style=color)
+
+
+def _color(word: str) -> str:
+    return _COLORS[LOOKS[word]] if word in LOOKS else "yellow"
 
 
 def loss_table(verdict: dict[str, Any]) -> Table | None:
@@ -149,7 +147,7 @@ def loss_table(verdict: dict[str, Any]) -> Table | None:
         table.add_row(Text(shorten(task, 20), style="dim"))
         for row in rows:
             changes = [
-                Text(f"{nats(change['difference'])} {change['word']}", _COLORS[change["word"]]) if change else ""
+                Text(f"{nats(change['difference'])} {change['word']}", _color(change["word"])) if change else ""
                 for change in (row.seed, row.baseline)
             ]
             table.add_row(Text(shorten(row.arm, 14)), f"{row.loss} {row.interval}", *changes, count(row.of["n"]))
@@ -162,7 +160,7 @@ def _moved(change: JsonRow | None) -> Text:
     if change is None:
         return Text("")
     sign, word = WORDS[change["word"]]
-    return Text(f"{points(change['difference'])} {sign} {word}", style=_COLORS.get(change["word"], ""))
+    return Text(f"{points(change['difference'])} {sign} {word}", style=_color(change["word"]))
 
 
 def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
@@ -179,9 +177,7 @@ def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
     if change is None:
         return Text(value), Text("")
     word, over = change["word"], "" if items is None else f" n={count(change['n'])}"
-    return Text(value), Text(
-        f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_COLORS.get(word, "")
-    )
+    return Text(value), Text(f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_color(word))
 
 
 @dataclass(frozen=True)
