@@ -8,8 +8,11 @@ import pytest
 from support.command import Done
 from support.report_experiment import write_experiment
 
+from selfdistill.cli.show import show_verdict
 from selfdistill.reports import write_report
+from selfdistill.reports.findings import Findings
 from selfdistill.reports.next_steps import next_steps
+from selfdistill.reports.sentences import beyond_tables, headline, summary
 
 Command = Callable[..., Done]
 TASKS = [("gsm8k", "maths", "target"), ("tools", "calls", "other"), ("code", "code", "other")]
@@ -58,6 +61,28 @@ def test_a_target_whose_score_says_nothing_is_judged_by_the_heldout_loss_too(tmp
     assert "sdft did not measurably gain on its target" in next_steps(verdict, where)[0]
     found, _ = next_steps({**verdict, "heldout_loss": [{"task": "heldout", "comparisons": [lower]}]}, where)
     assert "sdft learnt from your data by its held-out loss (−0.200 nats per token), but its score" in found
+
+
+def joined(text: str) -> str:
+    """Without spaces, since a terminal breaks lines, and paths too."""
+    return "".join(text.split())
+
+
+def test_the_end_of_a_run_says_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rates = {"seed": SEED, "vanilla": (0.6, 0.2, 0.2), "sdft": (0.7, 0.95, 0.95)}
+    where = write_experiment(tmp_path / "run", rates, TASKS, n=3000)
+    (where / "arms" / "sdft" / "model").mkdir()
+    verdict = {"swept": [], "sweeps": [], "gap": None, **json.loads((where / "verdict.json").read_text())}
+    verdict |= {"notes": ["The first note.", "Another note."]}
+    show_verdict(verdict, where)
+    shown = joined(capsys.readouterr().out)
+    sentence, commands = next_steps(verdict, where)
+    once = [sentence, *(command for _, command in commands), *beyond_tables(verdict), *verdict["notes"]]
+    assert [shown.count(joined(each)) for each in once] == [1] * len(once)
+    assert shown.count("report.html") == shown.count("Rewritesaccepted") == 1
+    in_tables = [each for each in summary(verdict) if each not in beyond_tables(verdict)]
+    assert len(in_tables) == 3
+    assert not any(joined(each) in shown for each in [headline(Findings.of(verdict)), *in_tables])
 
 
 def test_the_commands_are_those_of_the_model_that_is_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -30,7 +31,9 @@ from selfdistill.errors import ExperimentError
 from selfdistill.reports import acceptance_lines, verdict_table, write_report
 from selfdistill.reports.html import embed_json
 from selfdistill.reports.rewrites import survey
+from selfdistill.reports.terminal import loss_table, trace_table
 from selfdistill.reports.text import duration, p_value, points, visible
+from selfdistill.reports.think_traces import MEASURES
 from selfdistill.types import Completion, Example, Grade, Message, Rewrite
 
 
@@ -343,3 +346,33 @@ def test_numbers_are_written_one_way() -> None:
         "1 min 12 s",
         "3 h 01 min",
     ]
+
+
+def test_a_lower_loss_is_better_and_a_longer_trace_neither_on_page_and_terminal(tmp_path: Path) -> None:
+    def compared(arm: str, word: str, difference: float, against: str = "seed") -> dict[str, Any]:
+        return {"task": "gsm8k", "arm": arm, "against": against, "n": 9, "difference": difference, "low": difference,
+                "high": difference, "word": word, "runs": 1}  # fmt: skip
+
+    own = {"value": 2.5, "low": 2.4, "high": 2.6, "n": 9, "tokens": 90, "unscored": {}}
+    losses = [compared("vanilla", "lower", -0.26), compared("sdft", "higher", 0.11),
+              compared("sdft", "can't tell", 0.37, "vanilla")]  # fmt: skip
+    shown = {"n": 9, "states": {}, **dict.fromkeys(MEASURES, own)}
+    longer = {name: [compared("sdft", "higher", 7.0)] if name == "tokens" else [] for name in MEASURES}
+    verdict = verdict_of(write_experiment(tmp_path)) | {
+        "heldout_loss": [{"task": "gsm8k", "arms": dict.fromkeys(RATES, own), "comparisons": losses}],
+        "thinking": {"tasks": [{"task": "gsm8k", "arms": {"sdft": shown}}], "comparisons": longer, "arms": {}},
+    }
+    write_json(tmp_path / "verdict.json", verdict)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    section = page[page.index('id="held-out-loss"') :]
+    words = re.findall(r'<span class="word (\w+)">. ([\w\' ]+)</span>', html.unescape(section))
+    assert words[:3] == [("better", "lower"), ("worse", "higher"), ("unclear", "can't tell")]
+    traces = page[page.index('id="think-traces"') : page.index('id="held-out-loss"')]
+    assert re.findall(r'<span class="word (\w+)">. higher</span>', traces) == ["kept"]
+
+    console = Console(width=100, force_terminal=True, color_system="standard", file=io.StringIO())
+    console.print(loss_table(verdict), trace_table(verdict))
+    printed_text = console.file.getvalue()
+    for color, said in ((32, "−0.260 lower"), (31, "+0.110 higher"), (33, "+0.370 can't tell")):
+        assert f"\x1b[{color}m{said}" in printed_text
+    assert re.search(r"(\x1b\[\d+m)?\+7 ↑", printed_text)[1] is None

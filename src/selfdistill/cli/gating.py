@@ -16,7 +16,7 @@ from ..types.wording import counted
 from .documents import Json, only_json, print_json
 from .log_file import end_log, log_to
 from .progress import show_progress
-from .show import say, say_heading, show_error, show_verdict
+from .show import say, show_error, show_verdict
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -116,9 +116,6 @@ def gate(
         assert document is not None
         _say_models({"seed": seed, "candidate": candidate})
         show_verdict(verdict, where)
-        say_heading(document["sentence"])
-        for note in document["notes"]:
-            say("- " + note)
         for path in _write(document, files):
             say(f"Wrote {path}")
     if as_json:

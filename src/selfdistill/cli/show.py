@@ -80,9 +80,12 @@ def show_previewed(rows: list[Previewed]) -> None:
 
 
 def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
+    """The tables, what they don't show, and last the sentence on what happened with the commands to copy. The page has
+    every result in sentences."""
     from ..reports.findings import Findings
+    from ..reports.gate_files import gate_document
     from ..reports.next_steps import next_steps
-    from ..reports.sentences import headline
+    from ..reports.sentences import beyond_tables, headline
     from ..reports.terminal import acceptance_lines, degeneration_table, loss_table, trace_table, verdict_table
 
     if verdict["acceptance"]:
@@ -93,17 +96,17 @@ def show_verdict(verdict: dict[str, Any], directory: Path) -> None:
     for table in (degeneration_table(verdict), trace_table(verdict), loss_table(verdict)):
         if table:
             out.print(table)
-    if said := headline(Findings.of(verdict)):
-        say_heading(said)
-    for sentence in [*verdict["summary"], *verdict["notes"]]:
+    gate = gate_document(verdict) or {"sentence": "", "notes": []}
+    for sentence in [*beyond_tables(verdict), *verdict["notes"], *gate["notes"]]:
         say("- " + sentence)
-    sentence, commands = next_steps(verdict, directory)
-    if sentence:
-        say_heading(sentence)
+    advice, commands = next_steps(verdict, directory)
+    if said := gate["sentence"] or advice or headline(Findings.of(verdict)):
+        say_heading(said)
     for title, command in commands:
         say(f"# {title}")
         out.print(visible(command), markup=False, soft_wrap=True)  # so that it can be copied
-    say(f"Report: {directory / 'report.html'}")
+    if not commands:
+        say(f"Report: {directory / 'report.html'}")
 
 
 def say_gap(counts: dict[str, Any] | None) -> None:

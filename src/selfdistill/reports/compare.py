@@ -22,7 +22,7 @@ from .html import render
 from .saved import read_experiment, read_lines
 from .sentences import headline
 from .svg import arm_slots, marker_icon
-from .text import WORDS, count, visible
+from .text import LOOKS, WORDS, count, visible
 
 _Cell = tuple[JsonRow, JsonRow | None, bool] | None  # score, change, whether the task is the target
 _Items = frozenset[tuple[str, int]]  # each item id with its number of occurrences
@@ -77,6 +77,7 @@ def write_comparison(directories: Sequence[Path], path: Path) -> list[str]:
         figure=_figure(columns, rows, slots),
         icons={arm: marker_icon(slot) for arm, slot in slots.items()},
         words=WORDS,
+        looks_of=LOOKS,
         refused=refused,
     )
     write_text(path, page)

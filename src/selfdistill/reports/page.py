@@ -24,7 +24,7 @@ from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
 from .sentences import headline
 from .svg import marker_icon
-from .text import BUCKETS, WORDS, figure
+from .text import BUCKETS, LOOKS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows
 
 _MAX_REASONS = 25
@@ -103,6 +103,7 @@ def _report(
         missing=_missing(saved, findings, found),
         icons={arm: marker_icon(slot) for arm, slot in looks.items()},
         words=WORDS,
+        looks_of=LOOKS,
         figures=page_figures(material),
         endings=list(ENDINGS.values()),
         degeneration=degeneration_rows(findings, saved.verdict.get("degeneration", {})),

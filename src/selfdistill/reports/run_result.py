@@ -24,7 +24,8 @@ class RunResult:
 
     `scores` maps each task to the score of each arm, a share in [0, 1] with its interval. `comparisons` are those of
     each arm with the seed and with its baseline arm. `models` maps each training run to the folder of its weights.
-    `headline` and `advice` are the sentences with which a run ends, empty if no arm was compared with the seed;
+    `headline` is the verdict in one or two sentences, `advice` the sentence with which a run ends; both are empty if no
+    arm was compared with the seed.
     `commands` are the commands to copy, by what they do. `verdict` is all of verdict.json. A notebook shows the result
     as a table.
     """

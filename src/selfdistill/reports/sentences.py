@@ -105,20 +105,27 @@ def summary(verdict: JsonRow) -> list[str]:
             runs = min(row["runs"] for _, row in changes)
             subject = f"{scope(runs).capitalize()} of {arm}" if runs else f"The checkpoint {arm}"
             sentences.append(f"{subject}: {'; '.join([*said, *_tally(rest)])}.")
-    for arm in arms:
-        others = [row["against"] for row in findings.mean_changes if row["arm"] == arm]
-        sentences += _on_average(findings, arm, [other for other in others if other != findings.seed_arm])
+    sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
+    sentences += trace_sentences(findings, verdict.get("thinking"))
+    sentences += loss_summary(findings, arms)
+    return [*sentences, *beyond_tables(verdict)]
+
+
+def beyond_tables(verdict: JsonRow) -> list[str]:
+    """The sentences of the summary that the terminal's tables don't show: tasks that the seed can't do, curves of a
+    sweep, and comparisons with baseline arms."""
+    findings, sentences = Findings.of(verdict), []
     seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
     if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
         sentences.append(
             f"The seed itself scores below {per_cent(_FLOOR, 0)} on {_list(low)}, so there is little to forget there."
         )
-    sentences += degeneration_sentences(findings, verdict.get("degeneration", {}))
-    sentences += trace_sentences(findings, verdict.get("thinking"))
-    sentences += loss_summary(findings, arms)
     sentences += curve_sentences(findings, verdict["sweeps"])
-    for arm in arms:
-        if baseline := findings.baseline_arms.get(arm):
+    for arm in findings.arms:
+        others = [row["against"] for row in findings.mean_changes if row["arm"] == arm]
+        sentences += _on_average(findings, arm, [other for other in others if other != findings.seed_arm])
+    for arm in findings.arms:
+        if arm not in verdict["swept"] and (baseline := findings.baseline_arms.get(arm)):
             sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
 

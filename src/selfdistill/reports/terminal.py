@@ -13,7 +13,7 @@ from .findings import Findings, JsonRow
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows, nats
 from .notes import shift_missing
-from .text import WORDS, bounds, count, percent, points, shorten, visible, visible_json
+from .text import LOOKS, WORDS, bounds, count, percent, point_bounds, points, shorten, visible, visible_json
 from .think_traces import MEASURES, Measure, trace_rows
 
 if TYPE_CHECKING:
@@ -22,18 +22,12 @@ if TYPE_CHECKING:
 
 _MAX_COLUMNS = 3  # arms that fit side by side in 80 columns
 _MAX_REASONS = 12
-_COLORS = {
-    "gained": "green",
-    "forgot": "red",
-    "can't tell": "yellow",
-    "not decided": "yellow",
-    "lower": "green",
-    "higher": "red",
-}
+_COLORS = {"better": "green", "worse": "red", "kept": ""}
 
 
 def verdict_table(verdict: dict[str, Any]) -> Table:
-    """Scores in per cent with 95 % intervals, and whether each arm gained, kept or forgot each task.
+    """Scores in per cent with 95 % intervals, whether each arm gained, kept or forgot each task, and its mean change on
+    the other tasks.
 
     Up to three arms are columns; with more arms, each arm has its own line under its task. The caption names the
     training runs that the words are about.
@@ -49,19 +43,38 @@ def verdict_table(verdict: dict[str, Any]) -> Table:
     table.add_column("task", overflow="fold", max_width=18 if wide else 20)
     for name in findings.arms if wide else ("arm", "score", "change"):
         table.add_column(Text(shorten(name, 18)), no_wrap=name in ("score", "change"), overflow="fold")
+    for title, cells in _lines(findings, wide, gated):
+        if wide:
+            table.add_row(title, *(Text("\n").join(filter(None, cells[arm])) for arm in findings.arms))
+            continue
+        for arm in findings.arms:
+            last = arm == findings.arms[-1]
+            named = title if arm == findings.arms[0] else ""
+            table.add_row(named, Text(shorten(arm, 24)), *cells[arm], end_section=last)
+    return table
+
+
+def _lines(findings: Findings, wide: bool, gated: bool) -> Iterator[tuple[Text, dict[str, tuple[Text, Text]]]]:
+    """The title and the cells of each task, by arm, and those of the mean change on the other tasks."""
+    from rich.text import Text
+
     for task in findings.tasks:
         mark = ("\ntarget" if wide else " (target)") if task["role"] == "target" else ""
         mark += f"{chr(10) if wide else ', '}n = {count(task['n'])}" if gated else ""
         title = Text.assemble(shorten(task["task"], 60), (mark, "dim"))
-        if wide:
-            table.add_row(title, *(Text("\n").join(_cell(findings, task, arm)) for arm in findings.arms))
-            continue
-        for number, arm in enumerate(findings.arms):
-            last = number == len(findings.arms) - 1
-            table.add_row(
-                title if not number else "", Text(shorten(arm, 24)), *_cell(findings, task, arm), end_section=last
-            )
-    return table
+        yield title, {arm: _cell(findings, task, arm) for arm in findings.arms}
+    means = {arm: findings.mean_change(arm, findings.seed_arm) for arm in findings.arms}
+    if any(means.values()):
+        yield Text("mean of the others", style="bold"), {arm: _mean_cell(row) for arm, row in means.items()}
+
+
+def _mean_cell(row: JsonRow | None) -> tuple[Text, Text]:
+    from rich.text import Text
+
+    if row is None:
+        return Text(""), Text("")
+    said = f"{points(row['difference'])} {WORDS[row['word']][0]} {row['word']}"
+    return Text(""), Text.assemble((said, _color(row["word"])), "\n", point_bounds(row["low"], row["high"]))
 
 
 def _caption(findings: Findings) -> Iterator[str]:
@@ -128,7 +141,12 @@ def _sized(measure: Measure) -> Text:
     assert measure.change is not None
     word = measure.change["word"]
     sign = WORDS[word][0]
-    return Text(f"{measure.sized(measure.change['difference'])} {sign}", style=_COLORS.get(word, ""))
+    color = "" if word in ("lower", "higher") else _color(word)
+    return Text(f"{measure.sized(measure.change['difference'])} {sign}", style=color)
+
+
+def _color(word: str) -> str:
+    return _COLORS[LOOKS[word]] if word in LOOKS else "yellow"
 
 
 def loss_table(verdict: dict[str, Any]) -> Table | None:
@@ -149,7 +167,7 @@ def loss_table(verdict: dict[str, Any]) -> Table | None:
         table.add_row(Text(shorten(task, 20), style="dim"))
         for row in rows:
             changes = [
-                Text(f"{nats(change['difference'])} {change['word']}", _COLORS[change["word"]]) if change else ""
+                Text(f"{nats(change['difference'])} {change['word']}", _color(change["word"])) if change else ""
                 for change in (row.seed, row.baseline)
             ]
             table.add_row(Text(shorten(row.arm, 14)), f"{row.loss} {row.interval}", *changes, count(row.of["n"]))
@@ -162,7 +180,7 @@ def _moved(change: JsonRow | None) -> Text:
     if change is None:
         return Text("")
     sign, word = WORDS[change["word"]]
-    return Text(f"{points(change['difference'])} {sign} {word}", style=_COLORS.get(change["word"], ""))
+    return Text(f"{points(change['difference'])} {sign} {word}", style=_color(change["word"]))
 
 
 def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
@@ -179,9 +197,7 @@ def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
     if change is None:
         return Text(value), Text("")
     word, over = change["word"], "" if items is None else f" n={count(change['n'])}"
-    return Text(value), Text(
-        f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_COLORS.get(word, "")
-    )
+    return Text(value), Text(f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_color(word))
 
 
 @dataclass(frozen=True)

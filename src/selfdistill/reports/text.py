@@ -33,6 +33,10 @@ WORDS = {
     "higher": ("↑", "higher"),
 }
 
+LOOKS = {"gained": "better", "lower": "better", "forgot": "worse", "higher": "worse", "kept": "kept"}
+"""How a word is coloured, on the page and in the terminal; all other words are open. Lower and higher are those of a
+loss: where neither is better, as for the length of think traces, they have no colour."""
+
 
 def open_word(row: Mapping[str, Any]) -> str:
     """The word of a comparison that shows neither a change nor its absence."""
