@@ -185,8 +185,9 @@ class Solver:
         return Completion(prompt.id, self.easy.get(prompt.messages, "no idea"), "stop", 3)
 
 
+@pytest.mark.parametrize(("n", "choosing"), [(20, 12), (50, 25), (90, CHOOSING)])
 def test_the_seed_chooses_the_step_on_items_that_are_not_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, choosing: int
 ) -> None:
     from selfdistill.backends.fake import FakeBackend
 
@@ -202,23 +203,25 @@ def test_the_seed_chooses_the_step_on_items_that_are_not_reported(
         {
             "model": {"path": "demo", "dtype": "float32"},
             "task": "demo-maths",
+            "data": {"path": "demo-maths", "n": 4},
+            "rewrite": {"min_accepted": 0},
             "arms": {"seed": {"data": "none"}},
             "gap": False,
-            "evaluate": {"backend": "fake", "tasks": [{"task": "probe-lists", "n": 20}]},
+            "evaluate": {"backend": "fake", "tasks": [{"task": "probe-lists", "n": n}]},
         }
     )
     verdict = run(recipe, tmp_path)
     (task,) = verdict["tasks"]
     assert (task["step"], task["step_scores"]) == ("easy", {"medium": 0.0, "easy": 1.0})
     assert (task["uninformative"], task["seed_score"], task["version"]) == ("ceiling", 1.0, 1)
-    assert len(solver.asked) == len({*solver.asked}) == 2 * CHOOSING + 20
+    assert len(solver.asked) == len({*solver.asked}) == 2 * choosing + n
     items = [json.loads(line) for line in (tmp_path / "items" / "probe-lists.jsonl").read_text().splitlines()]
     assert {item["extra"]["step"] for item in items} == {"easy"}
     assert any("easy: probe-lists" in note for note in verdict["notes"])
     assert any("at the ceiling" in note and "probe-lists (easy, 100.0 %)" in note for note in verdict["notes"])
     assert "at the ceiling" in (tmp_path / "report.html").read_text()
     run(recipe, tmp_path)
-    assert len(solver.asked) == 2 * CHOOSING + 20
+    assert len(solver.asked) == 2 * choosing + n
 
 
 def test_bounds_and_notes() -> None:

@@ -28,10 +28,12 @@ FLOOR, CEILING = 0.15, 0.85
 """A probe whose seed scores outside these, in the step chosen, is uninformative."""
 _TOO_HARD, _TOO_EASY = 0.3, 0.8
 _FIRST = "medium"
+_FEWEST = 12  # choosing items per step, also of a task with few items
 
 
 def step_stage(context: Context, task: EvaluatedTask) -> Stage | None:
-    """The stage that chooses a task's step; None if the task has no steps, or its entry names one."""
+    """The stage that chooses a task's step; None if the task has no steps, or its entry names one. The task's n is a
+    setting of the items, which read this stage."""
     if not task.task.steps or task.source is None or task.sampling is None:
         return None
     if task.source.split.partition(".")[0] != AUTO:
@@ -53,7 +55,8 @@ def choose_steps(
     experiment: Experiment, context: Context, open_seed: Callable[[], Backend], progress: Progress
 ) -> None:
     """Chooses the steps that are still open. The seed answers 40 items in the medium step, and, if these are too hard
-    or too easy for it, 40 in the next one; the step nearest to a score of one half is chosen."""
+    or too easy for it, 40 in the next one; the step nearest to a score of one half is chosen. With an n below 80 these
+    are n / 2 items, and at least 12."""
     tasks = [task for task in context.tasks.values() if is_open(experiment, context, task)]
     with LazyBackend(open_seed) as backend:
         for task in tasks:
@@ -74,6 +77,7 @@ def _score(task: EvaluatedTask, step: str, backend: LazyBackend, path: Path, rep
     assert task.sampling is not None
     source = task.source.model_copy(update={"split": f"{step}.choosing"})
     items = [item for row in task.task.load(source, None) for item in task.task.items(row)]
+    items = items[: max(_FEWEST, task.entry.n // 2)] if task.entry.n else items
     with RowFile(path) as rows:
         answer(task.task, items, backend, task.sampling, rows, report)
     with RowFile(path, reading=True) as rows:  # which holds the rows that were there when it was opened
