@@ -130,7 +130,7 @@ def check_own_rows(rows: list[Any]) -> None:
     path = written("own.jsonl", b"".join(json_bytes(row) + b"\n" for row in rows))
     source = DataConfig(path=str(path), on_bad_row="skip")
     with suppress(DataError):
-        list(load_rows(source, openfunctions._conversation, lambda bad: None))
+        list(load_rows(source, lambda bad: None, convert=openfunctions._conversation))
     with suppress(DataError):
         list(gsm8k.load(source, lambda bad: None))
 

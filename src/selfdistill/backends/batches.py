@@ -54,13 +54,13 @@ def to_row(prompt: Prompt, renderer: Renderer, sampling: Sampling, context: int 
     try:
         ids = renderer.ids(prompt.messages)
     except RenderError as error:
-        return failure(prompt.id, str(error))
+        return Completion.failed(prompt.id, str(error))
     most = sampling.limit(renderer.thinks)
     room = most if context is None else min(most, context - len(ids))
     if not ids:
-        return failure(prompt.id, "the prompt is empty")
+        return Completion.failed(prompt.id, "the prompt is empty")
     if room < 1:
-        return failure(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}")
+        return Completion.failed(prompt.id, f"prompt of {len(ids)} tokens exceeds the context of {context}")
     return TokenRow(prompt.id, ids, room, tools=tools_of(prompt.messages))
 
 
@@ -86,10 +86,6 @@ def to_completion(row: TokenRow, ids: list[int], renderer: Renderer, stop_loops:
         completion = replace(completion, thinking_tokens=trace_tokens(ids, renderer, mark)[0])
     asked = str(renderer.tokenizer.decode(row.ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
     return in_one_form(completion, row.tools, renderer, asked)
-
-
-def failure(name: str, reason: str) -> Completion:
-    return Completion(name, "", "error", error=reason)
 
 
 def windows(prompts: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:

@@ -34,7 +34,7 @@ def _answer(prompt: Prompt, sampling: Sampling) -> Completion:
     text = _plausible(prompt.messages)
     fate = hashlib.blake2b(f"{sampling.seed}:{prompt.id}".encode(), digest_size=1).digest()[0] % 16
     if fate == 3:
-        return Completion(prompt.id, "", "error", error="the fake backend fails one prompt in 16")
+        return Completion.failed(prompt.id, "the fake backend fails one prompt in 16")
     if fate == 2:
         text = text[: len(text) // 2]
     elif fate == 1:

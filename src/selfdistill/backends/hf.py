@@ -124,7 +124,7 @@ class HFBackend(Backend):
         if len(rows) == 1:
             reason = f"out of memory for one prompt of {len(rows[0].ids)} tokens"
             # Transient: a concurrent group may be holding the memory.
-            return [Completion(rows[0].id, "", "error", error=reason, transient=True)]
+            return [Completion.failed(rows[0].id, reason, transient=True)]
         return [answer for half in group.halves() for answer in self._answer(half, sampling, abandoned)]
 
     def loaded(self) -> tuple[PreTrainedModel, Renderer]:

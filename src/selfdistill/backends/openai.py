@@ -116,7 +116,7 @@ class OpenAIBackend(Backend):
                 try:
                     asked = self._asked(prompt)
                 except ValueError as error:
-                    yield Completion(prompt.id, "", "error", error=str(error))
+                    yield Completion.failed(prompt.id, str(error))
                     continue
                 request = self._answer(prompt, asked, sampling)
                 waiting[asyncio.run_coroutine_threadsafe(request, self._loop)] = prompt.id
@@ -147,7 +147,7 @@ class OpenAIBackend(Backend):
                         f"The server at {self._endpoint.shown} does not answer ({fault}). The answers that came are "
                         "kept; check that the server is running, and run the command again."
                     ) from None
-                yield Completion(name, "", "error", error=str(fault), transient=True)
+                yield Completion.failed(name, str(fault), transient=True)
 
     def _asked(self, prompt: Prompt) -> dict[str, Any]:
         """Return the part of the request with the prompt. Raises ValueError if the template refuses the prompt."""
@@ -204,7 +204,7 @@ class OpenAIBackend(Backend):
                     return _marked(completion) if sampling.stop_loops else completion
                 if self._accepted.adapt(body, response, self._endpoint.reason(response)):
                     continue
-                return Completion(name, "", "error", error=self._endpoint.reason(response))
+                return Completion.failed(name, self._endpoint.reason(response))
             except FaultError as fault:
                 faults, self._faults = faults + 1, self._faults + 1
                 if faults > self._server.retries or self._faults > patience:

@@ -81,11 +81,11 @@ class ClassifierBackend(Backend):
 
         assert self._model is not None
         if not prompt.messages or prompt.messages[-1].role != "assistant":
-            return Completion(prompt.id, "", "error", error="a classifier needs a chat that ends with an answer")
+            return Completion.failed(prompt.id, "a classifier needs a chat that ends with an answer")
         try:
             inputs = self._encode(in_plain_text(prompt.messages))
         except ValueError as error:
-            return Completion(prompt.id, "", "error", error=str(error))
+            return Completion.failed(prompt.id, str(error))
         with torch.inference_mode():
             chosen = self._model(**inputs.to(self._model.device)).logits.argmax(dim=-1)
         found = [str(self._model.config.id2label[label]) for label in chosen.tolist()]

@@ -9,7 +9,7 @@ from ..models.loading import load_renderer
 from ..recipe import ModelConfig, Sampling
 from ..types import Completion, Prompt
 from . import Backend
-from .batches import TokenRow, failure, to_completion, to_row
+from .batches import TokenRow, to_completion, to_row
 from .cache import EngineCache
 from .vllm_engine import LARGEST_RANK, Engine, needs_of, vllm_missing
 
@@ -68,7 +68,7 @@ class VLLMBackend(Backend):
                 try:
                     waiting[engine.ask(row, sampling, renderer.stop_ids, self._lora)] = row
                 except ValueError as error:
-                    yield failure(row.id, f"vLLM refuses the prompt: {error}")
+                    yield Completion.failed(row.id, f"vLLM refuses the prompt: {error}")
                 while len(waiting) >= engine.room:
                     yield from self._finished(waiting)
             while waiting:

@@ -17,7 +17,7 @@ from ..recipe import JudgeConfig, ModelConfig, Sampling
 from ..store.rows import RowFile
 from ..tasks import Task
 from ..types import Completion, Example, Grade, Messages, Prompt, Report, content_id, messages_json
-from .scores import GradeRow, bucket, grade_row, no_answer, no_final_answer
+from .scores import NO_ANSWER, GradeRow, bucket, grade_row, no_final_answer
 
 # For a server's model without a local tokenizer. English text has about four characters per token.
 _CHARACTERS_PER_TOKEN = 4
@@ -101,7 +101,7 @@ def _case(judging: Judging, item: Example, answers: RowFile, others: RowFile | N
 
 def _completion(rows: RowFile, item_id: str) -> Completion:
     row = rows.get(item_id)
-    return Completion.from_json(row) if row else no_answer(item_id)
+    return Completion.from_json(row) if row else Completion.failed(item_id, NO_ANSWER)
 
 
 def _questions(judging: Judging, case: _Case, identity: str) -> list[Prompt]:

@@ -19,6 +19,7 @@ from .stats import RunSpread, Values, mean_interval, pass_at_k, shared_items
 
 T = TypeVar("T")
 Bucket = Literal["passed", "failed", "tied", "unjudged", "truncated", "unanswered", "errors"]
+NO_ANSWER = "no answer on file"
 JUDGED = ("passed", "failed", "tied", "truncated", "unanswered")
 GradeRow = dict[str, Any]
 """A line of grades.jsonl: an item's id, bucket and grade, how each of its answers ends, and for a model that thinks
@@ -87,7 +88,7 @@ def _not_passed(judged: Sequence[GradeRow]) -> Bucket:
 
 
 def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> GradeRow:
-    completion = Completion.from_json(saved) if saved else no_answer(item.id)
+    completion = Completion.from_json(saved) if saved else Completion.failed(item.id, NO_ANSWER)
     if completion.finish == "error":
         grade = Grade("unjudged", f"backend error: {completion.error}")
     else:
@@ -102,10 +103,6 @@ def _grade_answer(task: Task, item: Example, saved: dict[str, Any] | None) -> Gr
 def _comparable(task: Task, item: Example) -> bool:
     """Whether a grader has something to compare an answer with. Programs are: they run the item's own tests."""
     return "sandbox" in task.needs or task.grade(item, item.reference).checked
-
-
-def no_answer(item_id: str) -> Completion:
-    return Completion(item_id, "", "error", error="no answer on file")
 
 
 def no_final_answer() -> Grade:

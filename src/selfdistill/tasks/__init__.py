@@ -175,7 +175,7 @@ def first_row(source: DataConfig) -> Mapping[str, Any]:
 
 
 def load_rows(
-    source: DataConfig, convert: Callable[[Mapping[str, Any]], T], on_bad: OnBad | None = None
+    source: DataConfig, on_bad: OnBad | None = None, *, convert: Callable[[Mapping[str, Any]], T]
 ) -> Iterator[T]:
     """Each row converted by `convert`, for rows in none of the data formats. A row is bad (see `data.good_rows`) if it
     lacks a field, has a field of the wrong type, or if `convert` raises UnusableError."""

@@ -24,7 +24,7 @@ from . import Task, load_rows
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """Rows with `instruction` and `output` (the reference answer), from a local file or the hub."""
-    return load_rows(_local(source), _conversation, on_bad)
+    return load_rows(_local(source), on_bad, convert=_conversation)
 
 
 def _local(source: DataConfig) -> DataConfig:

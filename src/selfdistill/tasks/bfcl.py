@@ -45,7 +45,7 @@ def load(source: DataConfig, on_bad: OnBad | None = None, *, names: tuple[str, .
         rows = read_records(source.model_copy(update={"path": str(answers)}))
         allowed = {row.get("id"): row.get("ground_truth") for _, row in rows}
     convert = partial(_conversation, allowed=allowed if answers else None)
-    return load_rows(source.model_copy(update={"path": str(questions)}), convert, on_bad)
+    return load_rows(source.model_copy(update={"path": str(questions)}), on_bad, convert=convert)
 
 
 def _files(source: DataConfig, names: tuple[str, ...]) -> tuple[Path, Path | None]:

@@ -30,7 +30,7 @@ _COUNTS: dict[str, Callable[[str], int]] = {
 
 def load(kind: str, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """The rows of one kind, with an empty answer, because many answers are right."""
-    return (row for row in load_rows(source, _conversation, on_bad) if row.extra["kind"] == kind)
+    return (row for row in load_rows(source, on_bad, convert=_conversation) if row.extra["kind"] == kind)
 
 
 def _conversation(row: Mapping[str, Any]) -> Conversation:

@@ -9,10 +9,10 @@ https://github.com/openai/human-eval, MIT
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..data import OnBad
 from ..grading.functions import complete_function, helpers
 from ..grading.programs import tested
 from ..recipe import DataConfig
@@ -26,12 +26,8 @@ _INSTRUCTION = (
 )
 
 
-def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows whose prompt is the code to complete, and whose reference is the body of the canonical solution."""
-    return load_rows(source, _conversation, on_bad)
-
-
 def _conversation(row: Mapping[str, Any]) -> Conversation:
+    """The code to complete, and as the reference the body of the canonical solution."""
     extra = {name: row[name] for name in ("task_id", "entry_point", "test")}
     if not all(isinstance(value, str) for value in extra.values()):
         raise TypeError
@@ -57,7 +53,7 @@ TASK = Task(
     skill="code",
     ask=ask,
     grade=grade,
-    load=load,
+    load=partial(load_rows, convert=_conversation),
     test=DataConfig(path="openai/openai_humaneval", split="test"),
     metric="pass@1",
     needs=frozenset({"sandbox"}),

@@ -9,10 +9,10 @@ takes too long) are left out and counted. https://huggingface.co/datasets/epfl-d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..data import OnBad
 from ..data.bad_rows import UnusableError
 from ..errors import RecipeError
 from ..grading.schemas import validator
@@ -24,12 +24,8 @@ from . import Task, load_rows
 _PROMPT = "Write a JSON value that is valid against this JSON schema. Answer with the JSON alone.\n\n{schema}"
 
 
-def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Each schema with an empty answer, because many are right."""
-    return load_rows(source, _conversation, on_bad)
-
-
 def _conversation(row: Mapping[str, Any]) -> Conversation:
+    """The schema with an empty answer, because many are right."""
     text = row["json_schema"]
     try:
         schema = json.loads(text) if isinstance(text, str) else text
@@ -49,7 +45,7 @@ TASK = Task(
     name="jsonschemabench",
     skill="JSON to a schema",
     grade=grade,
-    load=load,
+    load=partial(load_rows, convert=_conversation),
     test=DataConfig(path="epfl-dlab/JSONSchemaBench", config="Github_medium", split="test", on_bad_row="skip"),
     metric="valid",
 )

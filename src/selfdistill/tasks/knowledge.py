@@ -88,7 +88,7 @@ def ifeval(path: str, **_: Any) -> DatasetDict:
 
 
 def _read(path: str, convert: Callable[[Mapping[str, Any]], Document]) -> list[Document]:
-    return list(load_rows(DataConfig(path=path), convert))
+    return list(load_rows(DataConfig(path=path), convert=convert))
 
 
 def _splits(**splits: list[Document]) -> DatasetDict:

@@ -26,7 +26,7 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
     """Rows as on the hub, whose conversations are lists of texts, or in any data format."""
     turns = first_row(source).get("conversations")
     if isinstance(turns, list) and turns and isinstance(turns[0], str):
-        return load_rows(source, _conversation, on_bad)
+        return load_rows(source, on_bad, convert=_conversation)
     return read_conversations(source, on_bad)
 
 

@@ -25,7 +25,7 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
     if not {"problem", "response"} & set(first_row(source)):
         yield from read_conversations(source, on_bad)
         return
-    for conversation in load_rows(source, _conversation, on_bad):
+    for conversation in load_rows(source, on_bad, convert=_conversation):
         if conversation.extra.get("lang", "python") == "python":
             yield conversation
 

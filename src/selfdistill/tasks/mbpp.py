@@ -11,10 +11,10 @@ https://huggingface.co/datasets/evalplus/mbppplus, Apache-2.0
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..data import OnBad
 from ..data.bad_rows import UnusableError
 from ..grading.functions import complete_function
 from ..grading.programs import tested
@@ -42,12 +42,8 @@ _NUMPY = """class np:
 """
 
 
-def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Rows whose reference is the code in a block. A row whose first test calls no function by name can't be used."""
-    return load_rows(source, _conversation, on_bad)
-
-
 def _conversation(row: Mapping[str, Any]) -> Conversation:
+    """The reference is the code in a block. Raises UnusableError if the first test calls no function by name."""
     first, name = row["test_list"][0], _called(row["test_list"][0])
     imports = "\n".join(row.get("test_imports") or [])
     prompt = _PROMPT.format(prompt=row["prompt"].strip(), test=first.strip())
@@ -83,7 +79,7 @@ TASK = Task(
     name="mbpp-plus",
     skill="code",
     grade=grade,
-    load=load,
+    load=partial(load_rows, convert=_conversation),
     test=DataConfig(path="evalplus/mbppplus", split="test"),
     metric="pass@1",
     needs=frozenset({"sandbox"}),

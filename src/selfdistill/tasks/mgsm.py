@@ -27,7 +27,7 @@ def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversati
     names = LANGUAGES if source.path == _HUB and source.config is None else (source.config,)
     for name in names:
         part = source.model_copy(update={"config": name})
-        yield from load_rows(part, partial(_conversation, name), on_bad)
+        yield from load_rows(part, on_bad, convert=partial(_conversation, name))
 
 
 def _conversation(language: str | None, row: Mapping[str, Any]) -> Conversation:

@@ -19,7 +19,7 @@ from .gsm8k import ask
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """Rows as on the hub (question, final_ans), or in any data format."""
     if "final_ans" in first_row(source):
-        return load_rows(source, _conversation, on_bad)
+        return load_rows(source, on_bad, convert=_conversation)
     return read_conversations(source, on_bad)
 
 

@@ -32,7 +32,7 @@ _INSTRUCTION = (
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """Rows with an instruction and a call, or Gorilla's rows (question, function, model_answer) in the same wording."""
     if "model_answer" in first_row(source):
-        return load_rows(source, _conversation, on_bad)
+        return load_rows(source, on_bad, convert=_conversation)
     return read_conversations(source, on_bad)
 
 

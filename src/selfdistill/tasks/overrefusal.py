@@ -8,23 +8,19 @@ prompts are our own. The idea is from XSTest (Röttger et al. 2024, arXiv 2308.0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data import OnBad
 from ..grading import make_grader
 from ..recipe import DataConfig
 from ..types import Conversation, Message
 from . import Task, load_rows
 
 
-def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Each `prompt` with an empty answer, because there is none to learn. `topic` is its subject or language."""
-    return load_rows(source, _conversation, on_bad)
-
-
 def _conversation(row: Mapping[str, Any]) -> Conversation:
+    """The `prompt` with an empty answer, because there is none to learn. `topic` is its subject or language."""
     messages = (Message("user", row["prompt"].strip()), Message("assistant", ""))
     return Conversation(messages, {"topic": row["topic"]} if "topic" in row else {})
 
@@ -33,7 +29,7 @@ TASK = Task(
     name="overrefusal",
     skill="over-refusal",
     grade=make_grader("not_refused"),
-    load=load,
+    load=partial(load_rows, convert=_conversation),
     test=DataConfig(path=str(Path(__file__).with_name("overrefusal.jsonl")), split="test"),
     metric="not refused",
 )

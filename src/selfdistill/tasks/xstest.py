@@ -9,10 +9,10 @@ https://github.com/paul-rottger/xstest, CC BY 4.0
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from ..data import OnBad
 from ..data.bad_rows import UnusableError
 from ..grading.endings import unreadable
 from ..grading.refusals import not_refused, refuses
@@ -21,12 +21,8 @@ from ..types import Conversation, Example, Grade, Message
 from . import Task, load_rows
 
 
-def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """Each `prompt` with an empty answer; without a `label`, types that start with `contrast` are unsafe."""
-    return load_rows(source, _conversation, on_bad)
-
-
 def _conversation(row: Mapping[str, Any]) -> Conversation:
+    """The `prompt` with an empty answer; without a `label`, types that start with `contrast` are unsafe."""
     kind = row["type"]
     label = row["label"] if "label" in row else "unsafe" if kind.startswith("contrast") else "safe"
     if label not in ("safe", "unsafe"):
@@ -48,7 +44,7 @@ TASK = Task(
     name="xstest",
     skill="refusals in the right place",
     grade=grade,
-    load=load,
+    load=partial(load_rows, convert=_conversation),
     test=DataConfig(path="Paul/XSTest", split="train"),
     metric="right reaction",
 )

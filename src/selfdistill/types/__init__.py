@@ -178,6 +178,11 @@ class Completion:
     reasoning: str = ""
     thinking_tokens: int | None = None
 
+    @classmethod
+    def failed(cls, name: str, error: str, transient: bool = False) -> Completion:
+        """An answer that did not come, with the reason."""
+        return cls(name, "", "error", error=error, transient=transient)
+
     @property
     def thought(self) -> Thought | None:
         """The think trace to train on, None if there is none."""

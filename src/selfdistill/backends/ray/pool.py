@@ -215,7 +215,7 @@ class Pool:
 
 
 def _failed(names: Iterable[str], why: str) -> Iterator[Completion]:
-    return (Completion(name, "", "error", error=why, transient=True) for name in names)
+    return (Completion.failed(name, why, transient=True) for name in names)
 
 
 def connect(config: RayConfig) -> Any:
