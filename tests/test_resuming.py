@@ -123,3 +123,24 @@ def test_check_reads_the_saved_recipe_of_a_directory(project: Path, command: Com
     ):
         done = command("check", "--no-probe", *words)
         assert (done.code, done.err) == (2, f"Error: {said}\n")
+
+
+def test_another_token_limit_of_a_task_stops_a_probes_step_as_it_stops_answers(project: Path, command: Command) -> None:
+    def tasks(**limits: int) -> str:
+        limits = {"probe-lists": 16, "demo-lists": 16, **limits}
+        entries = [{"task": task, "n": 4, "max_new_tokens": limit} for task, limit in limits.items()]
+        return f"evaluate.tasks={json.dumps(entries)}"
+
+    assert command("run", "recipe.yaml", "arms={seed: {data: none}}", "gap=false", tasks()).code == 0
+    changed = {"probe-lists": "step/probe-lists", "demo-lists": "answer/seed/demo-lists"}
+    for number, (task, stage) in enumerate(changed.items(), 2):
+        done = command("run", "runs/recipe", tasks(**{task: 24}))
+        said, back, new = done.err.splitlines()
+        assert said == (
+            f"Error: runs/recipe was made with other settings for {stage}: evaluate.tasks[].max_new_tokens (16 → 24)."
+        )
+        assert back == "To go on with the earlier settings: selfdistill run runs/recipe"
+        assert "Nothing to do" in command(*shlex.split(back.partition(": ")[2])[1:]).out
+        words = shlex.split(new.partition(": ")[2])
+        assert words[3:5] == ["--dir", f"runs/recipe-{number}"]
+        assert command(*words[1:]).code == 0

@@ -75,10 +75,16 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
         )
     before = _saved_recipe(experiment)
     real = changed_keys(before, experiment.recipe) if before else {}
-    named = ((_recipe_key(context, stage, key), values) for key, values in changed.items())
-    said = shown_changes({key: real.get(key, values) for key, values in named})
-    lines = [f"{experiment.directory} was made with other settings for {stage.name}: {said}."]
+    named = {_recipe_key(context, stage, key): values for key, values in changed.items()}
+    told = {key: real.get(key, values) for key, values in named.items() if key in real or not _of_a_task(key, named)}
+    lines = [f"{experiment.directory} was made with other settings for {stage.name}: {shown_changes(told)}."]
     raise ExperimentError("\n".join([*lines, *_ways_on(experiment, before, _arms(context, found))]))
+
+
+def _of_a_task(key: str, named: _Changed) -> bool:
+    """Whether a key of the sampling changed with a task's own key: a task's limit is in its sampling too."""
+    section, _, name = key.rpartition(".")
+    return section == "evaluate.sampling" and f"evaluate.tasks[].{name}" in named
 
 
 def _ways_on(experiment: Experiment, before: Recipe | None, arms: Sequence[str]) -> Iterator[str]:
