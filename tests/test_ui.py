@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.command import Done
 from support.rows import read_rows, sum_rows, write_rows
 from support.tiny import tiny_model
@@ -25,9 +26,10 @@ from fastapi.testclient import TestClient
 from selfdistill.cli import workbench
 from selfdistill.store.experiment import Experiment
 from selfdistill.store.marks import HandMark, read_marks
-from selfdistill.ui import live
+from selfdistill.ui import chat_worker, live
 from selfdistill.ui.app import make_app
 from selfdistill.ui.bench import Bench
+from selfdistill.ui.chat import Asked
 from selfdistill.ui.chat_worker import answers
 from selfdistill.ui.curves import loss_svg
 
@@ -352,6 +354,30 @@ def test_answers_stand_side_by_side(bench: Bench) -> None:
     shown = page.get("/chat/answers").text
     assert "every 1s" not in shown
     assert "two &lt;b&gt;" in shown or "problem" in shown
+
+
+def test_an_answer_is_shown_while_it_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_worker, "_BETWEEN", 0)
+    saved = bench.directory / "recipe.yaml"
+    recipe = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    recipe["evaluate"] |= {"backend": "hf", "sampling": {"preset": "greedy", "max_new_tokens": 12}}
+    saved.write_text(json.dumps(recipe), encoding="utf-8")
+    written: list[dict[str, Any]] = []
+    (whole,) = answers(bench.directory, {"prompt": "one", "system": "", "runs": ["seed"]}, written.append)
+    assert [each["tokens"] for each in written] == [*range(1, whole["tokens"] + 1)]
+    assert all(each["writing"] and each["run"] == "seed" for each in written)
+    assert "writing" not in whole
+    bench.chat.asked = asked = Asked("one", "", ["seed", "sdft"])
+    page = client(bench)
+    assert re.search(r"no word yet, 0 s ….*waiting …", page.get("/chat/answers").text, re.DOTALL)
+    asked.add({"run": "seed", "writing": True, "text": "It is <b", "tokens": 3})
+    shown = page.get("/chat/answers").text
+    assert "It is &lt;b" in shown
+    assert "writing, 0 s …" in shown
+    assert "every 1s" in shown
+    for run in asked.runs:
+        asked.add({"run": run, "text": "It is done.", "tokens": 5})
+    assert "every 1s" not in page.get("/chat/answers").text
 
 
 def test_pages_without_an_experiment(tmp_path: Path) -> None:

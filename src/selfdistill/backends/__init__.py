@@ -45,6 +45,9 @@ class Backend:
         self._config, self._adapter, self._cache = model, adapter, cache
         self.on_tokens: Callable[[int], None] = lambda _: None
         """A backend that returns whole groups calls it at every step with the number of new tokens, from any thread."""
+        self.on_writing: Callable[[Callable[[], Completion]], None] | None = None
+        """`hf` calls it at every step of a prompt that is answered alone, with a function that returns the answer so
+        far, from any thread. Other backends do not."""
         self.together = False
         """The prompts of a call of `generate` are one group of a larger whole, which is not to be divided again."""
 

@@ -19,6 +19,7 @@ from .sampling import choose, uniforms
 from .trace_limits import TraceLimits
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 _JOINING = 4  # further prompts are read for a quarter of the places at least: few at a time are slow to read
@@ -31,13 +32,15 @@ def decode(
     stop_ids: Collection[int],
     abandoned: Event | None = None,
     on_tokens: Callable[[int], None] = lambda _: None,
+    on_answers: Callable[[torch.Tensor, torch.Tensor], None] = lambda _answers, _counts: None,
     traces: TraceLimits | None = None,
     places: int | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
     until it is in a loop. `traces` lowers the limits of rows with a think trace. At most `places` rows (null: all) are
     computed at a time; `rows` must then be sorted by length, longest first. Stops early if `abandoned` is set. Calls
-    `on_tokens` at every step with the number of new tokens."""
+    `on_tokens` at every step with the number of new tokens, and `on_answers` with the tokens of all rows so far,
+    [row, step], and their numbers, [row]."""
     import torch
 
     places = min(places or len(rows), len(rows))
@@ -59,6 +62,7 @@ def decode(
             answers[at_work, torch.where(goes_on, place, steps)] = chosen
             counts[at_work] += goes_on
             on_tokens(working)
+            on_answers(answers, counts)
             if traces is not None:
                 traces.apply(counts, answers, limits, at_work)
             looping = watch.looping(answers, at_work, place)

@@ -112,7 +112,17 @@ class HFBackend(Backend):
         model, renderer = self.loaded()
         rows, traces = group.rows, TraceLimits(group.rows, renderer, sampling)
         try:
-            answers = decode(model, rows, sampling, renderer.stop_ids, abandoned, self.on_tokens, traces, group.places)
+            answers = decode(
+                model,
+                rows,
+                sampling,
+                renderer.stop_ids,
+                abandoned,
+                self.on_tokens,
+                partial(self._report, rows),
+                traces,
+                group.places,
+            )
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -126,6 +136,11 @@ class HFBackend(Backend):
             # Transient: a concurrent group may be holding the memory.
             return [Completion.failed(rows[0].id, reason, transient=True)]
         return [answer for half in group.halves() for answer in self._answer(half, sampling, abandoned)]
+
+    def _report(self, rows: Sequence[TokenRow], answers: Any, counts: Any) -> None:
+        if self.on_writing is not None and len(rows) == 1:
+            _, renderer = self.loaded()
+            self.on_writing(lambda: to_completion(rows[0], answers[0, : int(counts[0])].tolist(), renderer, False))
 
     def loaded(self) -> tuple[PreTrainedModel, Renderer]:
         """Return the model, with its adapter applied, and the renderer of its prompts."""

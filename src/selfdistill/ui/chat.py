@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,17 +16,33 @@ from typing import Any
 
 @dataclass
 class Asked:
-    """A question and the answers so far, by run. `error` is why a run has none; the rest of the runs are still
-    asked."""
+    """A question and the answers so far, by run. An answer with `writing` is not whole yet. `error` is why a run has
+    none; the rest of the runs are still asked."""
 
     prompt: str
     system: str
     runs: list[str]
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
 
     @property
     def is_answered(self) -> bool:
-        return len(self.answers) == len(self.runs)
+        return all(run in self.answers and not self.answers[run].get("writing") for run in self.runs)
+
+    @property
+    def active(self) -> str | None:
+        """The run that is being asked; None if all have answered."""
+        return next((run for run in self.runs if self.answers.get(run, {"writing": True}).get("writing")), None)
+
+    @property
+    def seconds(self) -> int:
+        """How long the active run has been at work."""
+        return int(time.monotonic() - self._since)
+
+    def add(self, answer: dict[str, Any]) -> None:
+        self.answers[answer["run"]] = answer
+        if not answer.get("writing"):
+            self._since = time.monotonic()
 
 
 class ArmChat:
@@ -76,7 +93,6 @@ def _follow(process: subprocess.Popen[str], asked: Asked) -> None:
             process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
             while not asked.is_answered and (line := process.stdout.readline()):
-                answer = json.loads(line)
-                asked.answers[answer["run"]] = answer
-    for run in asked.runs:
-        asked.answers.setdefault(run, {"run": run, "error": "The process that asks the models has ended."})
+                asked.add(json.loads(line))
+    while run := asked.active:
+        asked.add({"run": run, "error": "The process that asks the models has ended."})

@@ -1,11 +1,13 @@
-"""The process of the chat: a question per line on stdin, a JSON line per run on stdout. See `chat`."""
+"""The process of the chat: a question per line on stdin, JSON lines for each run on stdout: the answer so far, with
+`writing`, and last the whole answer. See `chat`."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,15 @@ from ..pipeline.context import Context
 from ..types import Completion, Message, Prompt, content_id
 from .bench import Bench
 
+_BETWEEN = 0.3  # seconds between two lines about an answer that is being written
 
-def answers(directory: Path, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+
+def answers(
+    directory: Path, question: dict[str, Any], on_writing: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Iterator[dict[str, Any]]:
     """The answer of each run that the question names, with the settings of the evaluation: through the renderer and
-    backend that evaluate it, so that an answer here is as in the report."""
+    backend that evaluate it, so that an answer here is as in the report. Calls `on_writing` with the answer so far, if
+    the backend reports it."""
     bench = Bench(directory / "recipe.yaml", directory)
     messages = [Message("user", question["prompt"])]
     if question["system"]:
@@ -27,18 +34,28 @@ def answers(directory: Path, question: dict[str, Any]) -> Iterator[dict[str, Any
     prompt = Prompt(content_id(question["prompt"], question["system"]), tuple(messages))
     for run in question["runs"]:
         try:
-            yield {"run": run, **_shown(_answer(bench.context(), directory, run, prompt))}
+            yield {"run": run, **_shown(_answer(bench.context(), directory, run, prompt, on_writing))}
         except SelfDistillError as error:
             yield {"run": run, "error": str(error)}
         except Exception as error:  # of the libraries that load and run a model
             yield {"run": run, "error": f"{type(error).__name__}: {first_line(error)}"}
 
 
-def _answer(context: Context, directory: Path, name: str, prompt: Prompt) -> Completion:
-    run = context.runs[name]
+def _answer(
+    context: Context, directory: Path, name: str, prompt: Prompt, on_writing: Callable[[dict[str, Any]], None]
+) -> Completion:
+    run, said = context.runs[name], time.monotonic()
+
+    def report(so_far: Callable[[], Completion]) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _BETWEEN:
+            said = time.monotonic()
+            on_writing({"run": name, "writing": True, **_shown(so_far()), "cut_off": False})
+
     backend = "hf" if context.has_weights(run) else context.backend_of(run)
     model, adapter = context.weights_of(run, directory)
     with open_backend(backend, model, adapter) as opened:
+        opened.on_writing = report
         return next(iter(opened.generate([prompt], context.recipe.evaluate.sampling)))
 
 
@@ -59,10 +76,14 @@ def main() -> None:
     kept = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(kept, "w", encoding="utf-8") as out:
+
+        def write(answer: dict[str, Any]) -> None:
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
+
         for line in sys.stdin:
-            for answer in answers(Path(sys.argv[1]), json.loads(line)):
-                out.write(json.dumps(answer) + "\n")
-                out.flush()
+            for answer in answers(Path(sys.argv[1]), json.loads(line), write):
+                write(answer)
 
 
 if __name__ == "__main__":
