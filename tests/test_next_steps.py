@@ -63,6 +63,44 @@ def test_a_target_whose_score_says_nothing_is_judged_by_the_heldout_loss_too(tmp
     assert "sdft learnt from your data by its held-out loss (−0.200 nats per token), but its score" in found
 
 
+def test_what_a_model_lost_comes_before_what_it_learnt(tmp_path: Path) -> None:
+    rates = {"seed": (0.02, 0.95, 0.95, 0.95), "sdft": (0.02, 0.2, 0.95, 0.95)}
+    tasks = [*TASKS, ("lists", "lists", "other")]
+    where = write_experiment(tmp_path / "run", rates, tasks, n=3000)
+    verdict = json.loads((where / "verdict.json").read_text())
+    lower = {
+        "arm": "sdft",
+        "against": "seed",
+        "difference": -4.1,
+        "low": -4.2,
+        "high": -4.0,
+        "word": "lower",
+        "runs": 1,
+    }
+    verdict |= {"heldout_loss": [{"task": "heldout", "comparisons": [lower]}]}
+    assert (
+        "sdft did not measurably gain on its target and got worse on tools: lower train.lr"
+        in next_steps(verdict, where)[0]
+    )  # one of three tasks, but the mean of the three is lost too
+
+
+@pytest.mark.parametrize(("looped", "said"), [(9, True), (2, False)])
+def test_a_model_whose_answers_end_in_loops_is_not_to_be_used(looped: int, said: bool, tmp_path: Path) -> None:
+    rates = {"seed": SEED, "sdft": (0.7, 0.95, 0.95)}
+    where = write_experiment(tmp_path / "run", rates, TASKS, n=3000)
+    verdict = json.loads((where / "verdict.json").read_text())
+    shares = {"seed": 0, "sdft": looped}
+    arms = {
+        arm: {"n": 10, "endings": {"loop": n, "stop": 10 - n}, "value": n / 10, "low": 0.0, "high": 1.0}
+        for arm, n in shares.items()
+    }
+    verdict |= {"degeneration": {"tasks": [{"task": "gsm8k", "arms": arms}], "comparisons": []}}
+    sentence = next_steps(verdict, where)[0]
+    broken = "90 % of the answers of sdft to gsm8k end in a loop or in garble, or are empty (with the seed model 0 %)"
+    assert (broken in sentence) == said
+    assert ("Use sdft." in sentence) != said
+
+
 def joined(text: str) -> str:
     """Without spaces, since a terminal breaks lines, and paths too."""
     return "".join(text.split())

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..recipe.plain_yaml import parse_yaml, plain
-from ..types.wording import counted
+from ..types.wording import counted, per_cent
+from .answer_ends import degeneration_rows
 from .findings import Findings, JsonRow
 from .kept import doubt, kept_sentence
 from .loss_sentences import loss_name, nats
@@ -17,6 +18,8 @@ Command = tuple[str, str]
 """What a command does, and the command."""
 _REWRITES = ("rewrites", 1.0)
 """The values of arms.NAME.data for SDFT."""
+_MANY_BROKEN = 0.25
+"""A model of which a larger share of the answers to the target breaks off is not worth using."""
 
 
 def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
@@ -35,9 +38,8 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     if used:
         kinds = _kinds(directory)
         trust = _trust(verdict["acceptance"]) if kinds.get(used["arm"]) in _REWRITES else ""
-        sentence = (
-            f"{_happened(findings, rows, kinds)} {trust}{_advice(used, findings.loss_change(used['arm']))}{model}"
-        )
+        advice = _broken(findings, used, verdict) or _advice(findings, used)
+        sentence = f"{_happened(findings, rows, kinds)} {trust}{advice}{model}"
     elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
         sentence = f"{_only_loss(findings, losses)}{model}"
     return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
@@ -115,11 +117,29 @@ def _trust(acceptance: dict[str, Any] | None) -> str:
     return f"First look at rewrites.html, since {kept_sentence(acceptance)}. "
 
 
-def _advice(used: JsonRow, loss: JsonRow | None) -> str:
-    """What to do with the better arm. `loss` is the change of its held-out loss, None if that was not measured."""
+def _broken(findings: Findings, used: JsonRow, verdict: JsonRow) -> str:
+    """What to do if many of the better arm's answers to a target end in a loop or in garble, and more than the seed
+    model's; empty if not. Such a model is of no use, whatever its scores and its loss."""
+    arm = used["arm"]
+    rows = degeneration_rows(findings, verdict.get("degeneration", {}))
+    shares = {(row.task, row.arm): row.value or 0.0 for row in rows}
+    for task in (each["task"] for each in used["targets"]):
+        share, before = shares.get((task, arm), 0.0), shares.get((task, findings.seed_arm), 0.0)
+        if share > max(before, _MANY_BROKEN):
+            return (
+                f"{per_cent(share, 0)} of the answers of {arm} to {task} end in a loop or in garble, or are empty "
+                f"(with the seed model {per_cent(before, 0)}): lower train.lr, or keep the seed model."
+            )
+    return ""
+
+
+def _advice(findings: Findings, used: JsonRow) -> str:
+    """What to do with the better arm."""
     arm, lost = used["arm"], used["others"].get("forgot", [])
     words = [each["word"] for each in used["targets"]]
-    if words and "gained" not in words and len(lost) > used["total"] / 2:
+    mean, loss = findings.mean_change(arm, findings.seed_arm), findings.loss_change(arm)
+    costly = len(lost) > used["total"] / 2 or (bool(lost) and mean is not None and mean["word"] == "forgot")
+    if words and "gained" not in words and costly:
         return (
             f"{arm} did not measurably gain on its target and got worse on {', '.join(lost)}: lower train.lr, or keep "
             "the seed model."
@@ -127,7 +147,7 @@ def _advice(used: JsonRow, loss: JsonRow | None) -> str:
     if words and "gained" not in words and loss and loss["word"] == "lower":
         return (
             f"{arm} learnt from your data by its held-out loss ({nats(loss['difference'])} nats per token), but its "
-            "score on the target does not show a gain: read its answers before you use it."
+            f"score on the target does not show a gain{_and_worse(lost)}: read its answers before you use it."
         )
     if words and set(words) == {"can't tell"}:
         n = min(each["n"] for each in used["targets"])
@@ -147,6 +167,10 @@ def _advice(used: JsonRow, loss: JsonRow | None) -> str:
     if unclear:
         return f"Use {arm}; for {', '.join(unclear)} there are too few items to tell what it lost."
     return f"Use {arm}."
+
+
+def _and_worse(lost: list[str]) -> str:
+    return f", and it got worse on {', '.join(lost)}" if lost else ""
 
 
 def _commands(arm: str, model: Path, directory: Path) -> list[Command]:
