@@ -52,7 +52,7 @@ EXAMPLES = {
     "export": "runs/recipe --to llamafactory",
     "push": "runs/recipe --arm sdft --repo org/name",
     "compare": "org/model ./my-fine-tune --suite probes",
-    "gate": "org/model ./my-fine-tune --target my_data.jsonl",
+    "gate": "org/model ./my-fine-tune --target unseen_rows.jsonl",
     "baseline": "org/model --to baseline.json.gz",
     "list": "--json",
     "schema": "> selfdistill.schema.json",

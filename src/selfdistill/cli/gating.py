@@ -21,7 +21,7 @@ from .show import say, show_error, show_verdict
 if TYPE_CHECKING:
     from ..recipe import Recipe
 
-_MODEL = "a model folder, a LoRA adapter of the seed, a GGUF file, a hub name, demo, or an endpoint as URL#NAME"
+_MODEL = "a model folder, a GGUF file, a hub name, demo, or an endpoint as URL#NAME"
 Seed = Annotated[str, typer.Argument(metavar="SEED", help=f"The model before: {_MODEL}.")]
 Suite = Annotated[str, typer.Option(help="The tasks: probes, public or demo.")]
 Size = Annotated[str, typer.Option(help="quick or full: how many items per task.")]
@@ -82,7 +82,9 @@ def _say_models(models: Mapping[str, str]) -> None:
 
 def gate(
     seed: Seed,
-    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help=f"The model after: {_MODEL}.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help=f"The model after: a LoRA adapter of SEED, {_MODEL}.")
+    ],
     overrides: Settings = None,
     suite: Suite = "probes",
     size: Size = "quick",

@@ -53,7 +53,7 @@ def _skills(verdict: JsonRow, gate: JsonRow) -> Iterator[JsonRow]:
     """A row per skill: both scores, the comparison, and the items that changed."""
     rows = {row["task"]: row for row in verdict["comparisons"]}
     changed = {row["task"]: row for row in verdict["items_changed"]["flips"]}
-    kept = ("difference", "low", "high", "p_value", "p_holm", "p_kept", "word", "needed")
+    kept = ("difference", "low", "high", "p_value", "p_holm", "p_kept", "word")
     for task in verdict["tasks"]:
         row = rows.get(task["task"])
         if task["role"] == "target" or row is None:
@@ -64,7 +64,8 @@ def _skills(verdict: JsonRow, gate: JsonRow) -> Iterator[JsonRow]:
         }
         information = gate["uninformative"].get(task["task"], "informative")
         about = {"skill": task["task"], "about": task["skill"], "n": row["n"], "information": information}
-        yield {**about, **scores, **{key: row[key] for key in kept}, "items": flips}
+        needed = row["needed"] if information == "informative" else None  # more items show no more at a bound
+        yield {**about, **scores, **{key: row[key] for key in kept}, "needed": needed, "items": flips}
 
 
 def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow]) -> str:

@@ -42,6 +42,7 @@ from .sizes import (
     change_lines,
     comparable_counts,
     disk_line,
+    few_items_warnings,
     item_counts,
     rewriting_warnings,
     size_warnings,
@@ -207,9 +208,11 @@ def _amounts(
     except SelfDistillError as error:
         found.add(error)
         return
+    compared = comparable_counts(context, folder / "heldout.jsonl", items)
     found.warnings += [*rewriting_warnings(context, lengths), *size_warnings(context, counts, items)]
+    found.warnings += few_items_warnings(context, compared)
     found.plan += [*token_lines(lengths), *step_lines(context, runs, counts)]
-    found.plan += change_lines(context, items, comparable_counts(context, folder / "heldout.jsonl", items))
+    found.plan += change_lines(context, items, compared)
     use = disk_use(context, runs, folder, counts.to_json(), items, directory)
     found.plan.append(disk_line(use, directory))
     if problem := disk_problem(use, directory):

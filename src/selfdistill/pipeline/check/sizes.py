@@ -22,6 +22,9 @@ from ..grader_guess import comparable
 from ..lengths import Ints, RowLengths
 from .evaluation import MOST_ITEMS, items_of
 
+_COLLAPSE = 0.3  # as a share: whoever measures a target wants to see smaller changes
+_ENOUGH = 200
+
 
 def token_lines(lengths: RowLengths) -> Iterator[str]:
     """Quantiles of the tokens of prompts, responses and whole sequences."""
@@ -127,6 +130,17 @@ def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[s
         "          points: the smallest change that the paired test finds in 80 % of cases (level "
         f"{LEVEL:g}{corrected}; {several}; assuming that {ASSUMED_DISAGREEMENT * 100:g} % of items change anyway)"
     )
+
+
+def few_items_warnings(context: Context, compared: Mapping[str, int]) -> Iterator[str]:
+    """Warnings about targets whose `compared` items can show nothing but a collapse."""
+    tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
+    for name, n in compared.items():
+        change = smallest_change(n, tasks, runs) if n else None
+        if n and context.tasks[name].is_target and (change is None or change > _COLLAPSE):
+            shows = f"only a change of {100 * change:.0f} points or more" if change else "no change"
+            key = "data.heldout" if name == HELDOUT else "its n in evaluate.tasks"
+            yield f"{name}: {counted(n, 'item')} to compare can show {shows}; raise {key} to {_ENOUGH} or more."
 
 
 def disk_line(use: DiskUse, where: Path) -> str:
