@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -122,6 +123,17 @@ def test_the_lock_holds_every_dependency_at_the_version_that_is_tested() -> None
     assert "http" not in (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("httpx", "").replace(
         "httpcore", ""
     )
+
+
+def test_every_package_of_a_development_install_is_pinned() -> None:
+    """Without a pin of every package pip tries versions for a long time, and CI tests other ones from day to day."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = {"dev", *make_licences.EXTRAS}
+    wanted = [line for name in installed for line in project["optional-dependencies"][name]]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line and not line.startswith("#")}
+    found = make_licences.needed([*project["dependencies"], *wanted], set())
+    assert found.keys() - pinned - {"selfdistill"} == set()
 
 
 def test_every_licence_is_known_and_goes_with_ours() -> None:

@@ -416,7 +416,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     from selfdistill.demo.world import draw
 
     rng = Random(3)
-    items = [draw("maths_taught", rng) for _ in range(24)]
+    items = [draw("maths_taught", rng) for _ in range(10)]
     made = [{"question": item.prompt, "answer": downstream(item.meaning)} for item in items]  # type: ignore[arg-type]
     write_rows(tmp_path / "my_data.jsonl", made)
     command = [sys.executable, "-m", "selfdistill", "ui", "--no-browser"]
@@ -444,9 +444,10 @@ def test_from_a_data_file_to_the_verdict(address: str, browser: Any, tmp_path: P
     page.wait_for_selector("h2:text-is('Plan')")
     page.click("button:has-text('Write recipe.yaml')")
     page.click("text=Go on to the recipe")
-    text = page.input_value("textarea").partition("evaluate:")[0].replace("epochs: 2 ", "max_steps: 3 ")
+    text = page.input_value("textarea").partition("evaluate:")[0].replace("epochs: 2 ", "max_steps: 2 ")
     text = text.replace("  vanilla: {data: original}\n", "")
-    text += "gap: false\nevaluate:\n  sampling: {preset: greedy, max_new_tokens: 64}\n  tasks: [heldout]\n"
+    text += "gap: false\nshift: {task: null}\nevaluate:\n  sampling: {preset: greedy, max_new_tokens: 24}\n"
+    text += "  tasks: [heldout]\n"
     page.fill("textarea", text.replace("lr: ", "lrr: "))
     page.wait_for_selector("#valid .problem:has-text('did you mean `lr`')")
     page.fill("textarea", text)

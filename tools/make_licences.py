@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
-EXTRAS = ("shift", "knowledge", "gguf", "ui")  # the extras that CI installs
+# The extras that CI installs.
+EXTRAS = ("shift", "knowledge", "gguf", "ui", "tensorboard", "wandb", "mlflow", "trackio")
 
 # Other names of licences in package metadata, as patterns for the whole field.
 NAMES = {
