@@ -243,16 +243,17 @@ def _own_grader(name: str, options: dict[str, Any]) -> Grader:
 def _load_function(name: str) -> Callable[..., Any]:
     where, _, attribute = name.rpartition(":")
     try:
-        function = getattr(_load_module(where), attribute)
+        module = _load_module(where)
     except RecipeError:
         raise
-    except AttributeError:
-        raise RecipeError(f"The grader '{name}' can't be used: {where} has no function '{attribute}'.") from None
     except (Exception, SystemExit) as error:
         raise RecipeError(
             f"The grader '{name}' can't be imported ({type(error).__name__}: {error}); name a module that Python finds "
             "from this folder, or a file, as in my_grader.py:grade."
         ) from error
+    if not hasattr(module, attribute):
+        raise RecipeError(f"The grader '{name}' can't be used: {where} has no function '{attribute}'.")
+    function = getattr(module, attribute)
     if not callable(function):
         raise RecipeError(f"The grader '{name}' is not a function; write one that takes the example and the text.")
     loaded: Callable[..., Any] = function
@@ -270,6 +271,6 @@ def _load_module(where: str) -> Any:
     spec = importlib.util.spec_from_file_location(f"selfdistill_grader_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
     spec.loader.exec_module(module)
     return module
