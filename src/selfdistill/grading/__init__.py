@@ -101,8 +101,14 @@ def _filtered(example: Example, completion: Completion, filters: Filters, headin
 
 
 def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
-    """`_text_grader`, for rows with and without tools. In a row with tools, the calls must be those of the reference,
-    see `same_tool_calls`; the grader that the recipe names looks at turns that call no tool."""
+    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
+    `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
+    text. `run` is passed to graders that run programs, `embed` to graders that compare embeddings. In a row with tools,
+    the calls must be those of the reference (see `same_tool_calls`), and the grader sees turns that call no tool.
+
+    Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
+    imported.
+    """
     grade = _text_grader(spec, run, embed)
 
     @functools.wraps(grade)
@@ -116,13 +122,7 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
 
 
 def _text_grader(spec: GraderSpec, run: Runner | None, embed: Embed | None) -> Grader:
-    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
-    `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
-    text. `run` is handed to those that run programs, `embed` to those that compare embeddings.
-
-    Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
-    imported.
-    """
+    """`make_grader` without a look at tools."""
     options: dict[str, Any] = dict(spec) if isinstance(spec, dict) else {"name": spec}
     if "all_of" in options:
         return _all_of(options, run, embed)
