@@ -327,6 +327,20 @@ def test_own_graders_are_loaded_by_name(tmp_path: Path, monkeypatch: pytest.Monk
             make_grader(name)
 
 
+def test_a_file_with_a_dataclass_is_a_grader_and_an_error_in_a_file_is_named(tmp_path: Path) -> None:
+    own, broken = tmp_path / "own.py", tmp_path / "broken.py"
+    own.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass Found:\n"
+        "    text: str\n\ndef grade(example, text): return Found(text).text == 'x'\n"
+    )
+    broken.write_text("import math\nLIMIT = math.no_such_number\ndef grade(example, text): return True\n")
+    assert judge(f"{own}:grade", "", "x").passed
+    with pytest.raises(RecipeError, match=r"can't be imported \(AttributeError: .*no_such_number"):
+        make_grader(f"{broken}:grade")
+    with pytest.raises(RecipeError, match="has no function 'grad'"):
+        make_grader(f"{own}:grad")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from support.command import Done
 
-from selfdistill.data.export_chats import columns, openai_turns, sharegpt_turns, swift_turns, with_response
+from selfdistill.data.export_chats import columns, sharegpt_turns, swift_turns, with_response
 from selfdistill.errors import ExperimentError
+from selfdistill.models.tool_turns import chat_of
 from selfdistill.types import FunctionCall, Message, write_reply
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -92,7 +93,7 @@ PROMPT = (
 
 def test_exports_keep_tools_and_calls_in_each_form() -> None:
     again = with_response(PROMPT, write_reply("", [CALL]))
-    openai = openai_turns(again)
+    openai = chat_of(again)
     assert openai[-1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "Lima"}}
     assert openai[2]["tool_call_id"] == openai[1]["tool_calls"][0]["id"]
     assert json.loads(columns(again)["tools"]) == [WEATHER]

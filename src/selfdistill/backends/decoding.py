@@ -37,7 +37,7 @@ def decode(
     places: int | None = None,
 ) -> list[list[int]]:
     """Return the new tokens of each row: up to and including its stop token, at most `row.limit`, and with `stop_loops`
-    until it is in a loop. `traces` lowers the limits of rows with a think trace. At most `places` rows (null: all) are
+    until it is in a loop. `traces` lowers the limits of rows with a think trace. At most `places` rows (None: all) are
     computed at a time; `rows` must then be sorted by length, longest first. Stops early if `abandoned` is set. Calls
     `on_tokens` at every step with the number of new tokens, and `on_answers` with the tokens of all rows so far,
     [row, step], and their numbers, [row]."""

@@ -12,15 +12,14 @@ from ..types import Conversation, Message, Messages, with_chat_of
 from .bad_rows import UnusableError
 from .formats import Fields, Format, answers_in, is_texts
 from .tool_rows import linked, parsed, tools_in_text
-from .turns import Turn, gather_unused, truth
+from .turns import MEDIA, Turn, gather_unused, truth
 from .values import as_json, is_filled, kind, known
 
 # Columns that can't be ignored without changing what is learned, each with the reason or the alternative.
 _NO_TOOLS = "this format has no tools; write the row as messages, whose column `tools` defines them"
-_MEDIA = "pictures, sound and video are not supported, only text"
 _REFUSED = {
     **dict.fromkeys(("tools", "functions", "tool_calls", "function_call"), _NO_TOOLS),
-    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), _MEDIA),
+    **MEDIA,
     "documents": "documents are not supported; write them into the prompt",
 }
 _ARGUMENTS = "chat_template_kwargs"

@@ -20,11 +20,12 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import ExperimentError
+from ..models.tool_turns import chat_of
 from ..store.rows import RowFile, file_checksum, read_lines, write_json, write_lines, write_text
 from ..types import Example, messages_json
 from ..types.wording import counted
 from .annotations import write_outputs
-from .export_chats import columns, openai_turns, sharegpt_turns, swift_turns, tools_column
+from .export_chats import columns, sharegpt_turns, swift_turns, tools_column
 from .export_notes import left_out
 from .export_rows import ChosenRow, chosen_rows
 
@@ -158,7 +159,7 @@ def _prompt_completion(rows: Iterable[ChosenRow], folder: Path, name: str) -> Pa
 def _trl_row(row: ChosenRow, arguments: set[bool]) -> dict[str, Any]:
     """Adds to `arguments` whether the row has arguments of the chat template."""
     arguments.add(bool(row.arguments))
-    *prompt, completion = openai_turns(row.messages, row.reasoning)
+    *prompt, completion = chat_of(row.messages, row.reasoning)
     kwargs = {"chat_template_kwargs": dict(row.arguments)} if row.arguments else {}
     return {"prompt": prompt, "completion": [completion], **tools_column(row.messages), **kwargs}
 
@@ -187,7 +188,7 @@ def _axolotl(rows: Iterable[ChosenRow], folder: Path, name: str) -> Path:
         path,
         (
             {
-                "messages": _marked(enumerate(openai_turns(row.messages, row.reasoning)), "train", row),
+                "messages": _marked(enumerate(chat_of(row.messages, row.reasoning)), "train", row),
                 **columns(row.messages),
             }
             for row in rows

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ExperimentError
-from ..models.tool_turns import chat_of
 from ..types import FunctionCall, Message, Messages, read_reply, tools_of
 
 
@@ -35,11 +34,6 @@ def columns(messages: Messages) -> dict[str, Any]:
 def tools_column(messages: Messages) -> dict[str, Any]:
     tools = tools_of(messages)
     return {"tools": json.dumps(list(tools), ensure_ascii=False)} if tools else {}
-
-
-def openai_turns(messages: Messages, reasoning: Sequence[str] = ("reasoning_content",)) -> list[dict[str, Any]]:
-    """Turns as OpenAI writes them, with arguments as objects, and reasoning under the names `reasoning`."""
-    return list(chat_of(messages, reasoning))
 
 
 def _thought(message: Message) -> str:

@@ -35,13 +35,13 @@ ROLES: dict[str, Role] = {
 _CALL_ROLES = ("function_call", "tool_call")
 """The text of such a turn is a call, or a list of calls, as JSON."""
 _CALLS, _RESULT_ID = ("tool_calls", "function_call"), "tool_call_id"
+MEDIA = dict.fromkeys(
+    ("image", "images", "audio", "audios", "video", "videos"), "pictures, sound and video are not supported, only text"
+)
 _REFUSED = {
     **dict.fromkeys(("tools", "functions"), "tools are defined by a column of the row, not by a turn"),
     "tool_responses": "write each result as a turn of role tool",
-    **dict.fromkeys(
-        ("image", "images", "audio", "audios", "video", "videos"),
-        "pictures, sound and video are not supported, only text",
-    ),
+    **MEDIA,
 }
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _REASONING_PARTS = ("thinking", "reasoning")

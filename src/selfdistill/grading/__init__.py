@@ -101,8 +101,14 @@ def _filtered(example: Example, completion: Completion, filters: Filters, headin
 
 
 def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None = None) -> Grader:
-    """`_text_grader`, for rows with and without tools. In a row with tools, the calls must be those of the reference,
-    see `same_tool_calls`; the grader that the recipe names looks at turns that call no tool."""
+    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
+    `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
+    text. `run` is passed to graders that run programs, `embed` to graders that compare embeddings. In a row with tools,
+    the calls must be those of the reference (see `same_tool_calls`), and the grader sees turns that call no tool.
+
+    Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
+    imported.
+    """
     grade = _text_grader(spec, run, embed)
 
     @functools.wraps(grade)
@@ -116,13 +122,7 @@ def make_grader(spec: GraderSpec, run: Runner | None = None, embed: Embed | None
 
 
 def _text_grader(spec: GraderSpec, run: Runner | None, embed: Embed | None) -> Grader:
-    """The grader that a recipe names: one of `GRADERS`, `{name: regex, pattern: ...}` with its options,
-    `{all_of: [...]}`, or the user's own as `module:function` or `file.py:function`, called with the example and the
-    text. `run` is handed to those that run programs, `embed` to those that compare embeddings.
-
-    Raises RecipeError for an unknown name or option, one that is missing or not usable, and a function that can't be
-    imported.
-    """
+    """`make_grader` without a look at tools."""
     options: dict[str, Any] = dict(spec) if isinstance(spec, dict) else {"name": spec}
     if "all_of" in options:
         return _all_of(options, run, embed)
@@ -243,16 +243,17 @@ def _own_grader(name: str, options: dict[str, Any]) -> Grader:
 def _load_function(name: str) -> Callable[..., Any]:
     where, _, attribute = name.rpartition(":")
     try:
-        function = getattr(_load_module(where), attribute)
+        module = _load_module(where)
     except RecipeError:
         raise
-    except AttributeError:
-        raise RecipeError(f"The grader '{name}' can't be used: {where} has no function '{attribute}'.") from None
     except (Exception, SystemExit) as error:
         raise RecipeError(
             f"The grader '{name}' can't be imported ({type(error).__name__}: {error}); name a module that Python finds "
             "from this folder, or a file, as in my_grader.py:grade."
         ) from error
+    if not hasattr(module, attribute):
+        raise RecipeError(f"The grader '{name}' can't be used: {where} has no function '{attribute}'.")
+    function = getattr(module, attribute)
     if not callable(function):
         raise RecipeError(f"The grader '{name}' is not a function; write one that takes the example and the text.")
     loaded: Callable[..., Any] = function
@@ -270,6 +271,6 @@ def _load_module(where: str) -> Any:
     spec = importlib.util.spec_from_file_location(f"selfdistill_grader_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
     spec.loader.exec_module(module)
     return module

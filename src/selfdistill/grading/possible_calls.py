@@ -90,7 +90,7 @@ def _problem(call: FunctionCall, possible: Possible, schemas: Mapping[str, Any])
 
 def _allowed(value: Any, values: Sequence[Any], schema: Mapping[str, Any]) -> bool:
     """Whether a value has the parameter's type and is one of `values`. A value that has the type of `values` and not
-    the parameter's stands for a variable, and is compared as it is."""
+    the parameter's stands for a variable, and is compared unchanged."""
     kind, inner = _type(schema), _type(schema.get("items", {})) if schema.get("type") == "array" else None
     with suppress(OverflowError):  # an integer that is larger than any float stays one
         value = float(value) if kind is float and type(value) is int else value

@@ -68,7 +68,7 @@ def python_asserts(reference: str, text: str, *, run: Runner) -> Grade:
 
 def tested(name: str, function: str | None, tests: str, run: Runner) -> Grade:
     """Whether the program of a `function` called `name`, None if an answer presents none, passes `tests`, which run in
-    a process of their own. Unjudged if the sandbox fails."""
+    a separate process. Unjudged if the sandbox fails."""
     if function is None:
         return Grade("fail", "no function found", expected=name)
     ran = run(function, tests)

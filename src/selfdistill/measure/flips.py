@@ -19,7 +19,7 @@ from .stats import LEVEL, Values, holm, shared_items
 
 Key = tuple[str, int]
 _FEWEST = 5  # forgotten items, from which it is asked what they have in common
-_MOST_VALUES = 20  # of a name; one with more is no kind
+_MOST_VALUES = 20  # different values of a name; a name with more is not tested
 
 
 @dataclass(frozen=True)

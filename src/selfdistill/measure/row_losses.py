@@ -47,16 +47,18 @@ def mean_loss(runs: Sequence[Losses]) -> dict[str, Any]:
     keys = _scored(runs)
     reasons = ((run[key].get("error") for run in runs if key in run and run[key]["nll"] is None) for key in runs[0])
     unscored = Counter(first or "not scored" for each in reasons for first in list(each)[:1])
-    row: dict[str, Any] = {"n": len(keys), "tokens": 0, "unscored": dict(unscored), "value": None}
-    if keys:
-        table, weights = _tables(runs, keys)
-        spread = run_spread([table], PRIOR_SPREAD)
-        estimate = _estimate(table.mean(axis=0), weights, [(spread, len(runs))])
-        row |= {"tokens": _tokens(runs, keys), "value": estimate.centre}
-        row |= {"runs": table.mean(axis=1).tolist()} if len(runs) > 1 else {}
-        low, high = estimate.interval(0.0, inf) if len(keys) > 1 else (None, None)
-        return {**row, "low": low, "high": high}
-    return {**row, "low": None, "high": None}
+    row: dict[str, Any] = {"n": len(keys), "tokens": 0, "unscored": dict(unscored)}
+    row |= dict.fromkeys(("value", "low", "high"))
+    if not keys:
+        return row
+    table, weights = _tables(runs, keys)
+    spread = run_spread([table], PRIOR_SPREAD)
+    estimate = _estimate(table.mean(axis=0), weights, [(spread, len(runs))])
+    row |= {"tokens": _tokens(runs, keys), "value": estimate.centre}
+    row |= {"runs": table.mean(axis=1).tolist()} if len(runs) > 1 else {}
+    if len(keys) > 1:
+        row["low"], row["high"] = estimate.interval(0.0, inf)
+    return row
 
 
 def compare_losses(pairs: Iterable[LossPair]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ MEANS = ("tokens", "hedges")
 
 
 def trace_row(reply: Completion) -> list[dict[str, Any]]:
-    """What grades.jsonl says about the trace of an answer; empty for an error. `tokens` is None if they were not
+    """The entry in grades.jsonl for the trace of an answer; empty for an error. `tokens` is None if they were not
     counted."""
     state = trace_state(reply)
     if state is None:

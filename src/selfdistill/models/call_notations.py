@@ -64,7 +64,7 @@ def read_calls_of(text: str, tools: Tools) -> tuple[str, list[FunctionCall]]:
 
 def normal_text(text: str, tools: Tools, read: Reader = read_calls_of) -> str:
     """A reply in the form of `write_reply`; a reply without calls is returned unchanged. A call that can't be read
-    stays as it is, between <tool_call> and </tool_call>, so that no part takes the reply for a text."""
+    stays unchanged, between <tool_call> and </tool_call>, so that no part takes the reply for a text."""
     try:
         content, calls = read(text, tools)
     except ValueError:

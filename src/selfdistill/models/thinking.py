@@ -86,7 +86,11 @@ def reasoning_names(template: ChatTemplate) -> tuple[str, ...]:
 
 def has_mark(text: str) -> bool:
     """Whether a template's text contains a mark of reasoning."""
-    return any(opening in text or (closing in text and closing != "<|end|>") for opening, closing in MARKS)
+    return any(_is_written(*marks, text) for marks in MARKS)
+
+
+def _is_written(opening: str, closing: str, text: str) -> bool:
+    return opening in text or (closing in text and closing != "<|end|>")  # which also ends an answer
 
 
 def _mode(template: ChatTemplate, changes: Mapping[str, Any]) -> Thinking:
@@ -121,7 +125,7 @@ def _known_marks(render: Any, text: str) -> tuple[str, ...]:
     known: list[str] = []
     cuts_any = _cuts(render, f"<note>{REASONING}</note>{ANSWER}")
     for opening, closing in MARKS:
-        written = opening in text or (closing in text and closing != "<|end|>")
+        written = _is_written(opening, closing, text)
         if written or (not cuts_any and _cuts(render, f"{opening}{REASONING}{closing}{ANSWER}")):
             known += [opening, closing]
     return tuple(known)

@@ -93,14 +93,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 ) from None
 
 
-def write_lines(path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], bytes] = dump_line) -> int:
-    """Writes all of `rows`, or leaves `path` unchanged. Returns the number of rows."""
-    count = 0
+def write_lines(
+    path: Path, rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], bytes] = dump_line
+) -> None:
+    """Writes all of `rows`, or leaves `path` unchanged."""
     with _replacing(path) as file:
-        for row in rows:
-            file.write(line(row))
-            count += 1
-    return count
+        file.writelines(map(line, rows))
 
 
 def write_json(path: Path, value: Any) -> None:

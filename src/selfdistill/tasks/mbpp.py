@@ -4,7 +4,7 @@
      "test_list": ["assert add(1, 2) == 3"], "test_imports": [],
      "test": "import numpy as np\\n…\\ninputs = [[1, 2], …]\\nresults = [3, …]\\nfor i, (inp, exp) in enumerate(…): …"}
 
-The tests run in a process of their own, where a few lines stand for the functions of numpy that they use.
+The tests run in a separate process, where a few lines stand for the functions of numpy that they use.
 https://huggingface.co/datasets/evalplus/mbppplus, Apache-2.0
 """
 

@@ -90,10 +90,10 @@ class Tracker(Protocol):
         """Closes the run, once everything is written."""
 
 
-def _missing(package: str, tracker: str) -> str | None:
-    if find_spec(package) is not None:
+def _missing(name: str) -> str | None:
+    if find_spec(name) is not None:
         return None
-    return f"train.report_to names {tracker}, which is not installed; `pip install selfdistill[{tracker}]` installs it."
+    return f"train.report_to names {name}, which is not installed; `pip install selfdistill[{name}]` installs it."
 
 
 class TensorBoard:
@@ -102,7 +102,7 @@ class TensorBoard:
     _writer: Any = None
 
     def lacks(self) -> str | None:
-        return _missing("tensorboard", "tensorboard")
+        return _missing("tensorboard")
 
     def begin(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -129,7 +129,7 @@ class WandB:
     """A run in the group of the experiment; the project is $WANDB_PROJECT, or selfdistill."""
 
     def lacks(self) -> str | None:
-        if missing := _missing("wandb", "wandb"):
+        if missing := _missing("wandb"):
             return missing
         if os.environ.get("WANDB_MODE", "online") != "online":
             return None
@@ -192,7 +192,7 @@ class MLflow:
     _failures = _Failures(logging.ERROR)
 
     def lacks(self) -> str | None:
-        return _missing("mlflow", "mlflow")
+        return _missing("mlflow")
 
     def begin(self, run: TrackedRun) -> None:
         # By default MLflow asks a server that is down for minutes.
@@ -247,7 +247,7 @@ class Trackio:
     _open = False
 
     def lacks(self) -> str | None:
-        return _missing("trackio", "trackio")
+        return _missing("trackio")
 
     def begin(self, run: TrackedRun) -> None:
         import trackio

@@ -74,11 +74,13 @@ class RayBackend(Backend):
     def check(cls, model: ModelConfig) -> None:
         inner, parallel = backend_class(model.ray.backend), model.engine.tensor_parallel
         if inner.replicates:
-            raise RecipeError("ray.backend is what each replica runs: hf, vllm or another, not ray")
+            raise RecipeError("ray.backend is the engine of each replica; set it to hf, vllm or another, not ray.")
         if inner.needs_server:
-            raise RecipeError("ray.backend can't be openai: a server takes many requests at once; use openai itself")
+            raise RecipeError(
+                "ray.backend can't be openai: a server takes many requests at once; set the backend to openai, not ray."
+            )
         if inner.splits_model and 0 < model.ray.gpus < parallel:
-            raise RecipeError(f"engine.tensor_parallel {parallel} needs as many GPUs per replica; set ray.gpus to it")
+            raise RecipeError(f"engine.tensor_parallel {parallel} needs as many GPUs per replica; set ray.gpus to it.")
         inner.check(model)
 
     @classmethod
