@@ -132,9 +132,9 @@ def _engine_needs(context: Context) -> Iterator[str]:
     largest = backend_class(name).largest_rank
     for run in context.runs.values():
         train = run.train
-        adapted = run.config.trained and train.method != "full" and not train.merge
+        adapted = run.config.trained and train.method != "full"  # a merged copy is not what is asked
         if largest is not None and adapted and train.adapter.r > largest:
             yield (
                 f"The arm {run.arm} trains an adapter of rank {train.adapter.r}, and the backend {name} takes up to "
-                f"{largest}; lower train.adapter.r, set train.merge, or set evaluate.backend to hf."
+                f"{largest}; lower train.adapter.r, or set evaluate.backend to hf."
             )
