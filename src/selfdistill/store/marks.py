@@ -65,8 +65,11 @@ class MarkedRewrites:
 def marked_rewrites(directory: Path) -> MarkedRewrites:
     """The rewrites with the marks that the arms were trained with, or will be if none is trained. Raises
     ExperimentError if the marks can't be read."""
+    marks = read_marks(directory)
+    if not marks and not (directory / MARKED).is_file():
+        return MarkedRewrites(directory / REWRITES)
     stages = (read_manifest(directory / "manifest.json") or {}).get("stages", {})
-    record, marks = stages.get("choose/marked-rewrites", {}), read_marks(directory)
+    record = stages.get("choose/marked-rewrites", {})
     latest = marks_id(marks) if marks else None
     written = record["settings"].get("marks") if "finished" in record and (directory / MARKED).is_file() else None
     trained = {own["settings"].get("marks") for name, own in stages.items() if name.startswith("train/")}
