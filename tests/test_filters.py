@@ -278,6 +278,12 @@ def test_what_the_original_does_itself_is_allowed() -> None:
     assert reason(ENGLISH, CHINESE) == "other script than the reference"
 
 
+def test_code_alone_has_no_script() -> None:
+    code = "```python\nprint(sum(range(10)))\n```"
+    assert reason(code, f"{RUSSIAN}\n{code}", min_length_ratio=None) is None
+    assert reason(f"{CHINESE}\n{code}", code, max_length_ratio=None) is None
+
+
 def test_mixed_and_code_texts_have_no_script() -> None:
     code = "```python\n" + "value = compute(value)\nprint(value)\n" * 3 + "```"
     assert reason(f"{RUSSIAN}\n{code}", RUSSIAN) is None

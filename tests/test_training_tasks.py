@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rows import write_rows
 
 from selfdistill.data import BadRow
 from selfdistill.generation.prompts import load_template
 from selfdistill.grading import verify
 from selfdistill.pipeline.context import make_context
-from selfdistill.recipe import Filters, make_recipe
+from selfdistill.recipe import DataConfig, Filters, make_recipe
 from selfdistill.tasks import get_task
 from selfdistill.types import Completion, Conversation
 
@@ -96,6 +97,24 @@ def test_the_papers_files_are_read_too(name: str, tmp_path: Path) -> None:
     first, second = read(name, path)[0]
     assert contents(first) == ["Say it in French.\nGood evening.", "Bonsoir."]
     assert contents(second) == ["In French?", "Bonsoir.", "In Italian?", "Buonasera."]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("magicoder", {"problem": "Add.", "solution": "no", "lang": "python"}),
+        ("openfunctions", {"function": {}, "model_answer": "no"}),
+        ("multiarith", {"question": "Add.", "final_ans": "no"}),
+        ("lima", {"conversations": ["Add.", "no"]}),
+    ],
+)
+def test_columns_that_a_recipe_names_are_read_in_place_of_the_tasks_own(
+    name: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [{**row, "asked": "Add 1 and 2.", "mine": "3"}])
+    source = DataConfig(path=str(path), columns={"question": "asked", "answer": "mine"})
+    (conversation,) = get_task(name).load(source)
+    assert [message.content for message in conversation.messages] == ["Add 1 and 2.", "3"]
 
 
 def test_openhermes_2_5_is_read_too(tmp_path: Path) -> None:

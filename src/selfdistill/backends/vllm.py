@@ -55,7 +55,7 @@ class VLLMBackend(Backend):
         self, prompts: Iterable[Prompt], sampling: Sampling, done: Container[str] = ()
     ) -> Iterator[Completion]:
         """See `Backend`. A few hundred prompts are rendered ahead, so that the engine never waits for one."""
-        engine, renderer = self._opened()
+        engine, adapter, renderer = self.loaded()
         waiting: dict[str, TokenRow] = {}
         try:
             for prompt in prompts:
@@ -66,7 +66,7 @@ class VLLMBackend(Backend):
                     yield row
                     continue
                 try:
-                    waiting[engine.ask(row, sampling, renderer.stop_ids, self._lora)] = row
+                    waiting[engine.ask(row, sampling, renderer.stop_ids, adapter)] = row
                 except ValueError as error:
                     yield Completion.failed(row.id, f"vLLM refuses the prompt: {error}")
                 while len(waiting) >= engine.room:
@@ -78,7 +78,7 @@ class VLLMBackend(Backend):
 
     def _finished(self, waiting: dict[str, TokenRow]) -> Iterator[Completion]:
         """Yield the answers that the engine's next step finished, and take them out of `waiting`."""
-        engine, renderer = self._opened()
+        engine, _, renderer = self.loaded()
         for name, ids, reason in engine.finished():
             row = waiting.pop(name)
             if reason in ("stop", "length", "repetition") and ids:
@@ -92,10 +92,6 @@ class VLLMBackend(Backend):
 
     def loaded(self) -> tuple[Engine, LoRARequest | None, Renderer]:
         """Return the engine, the adapter of its requests, and the renderer of prompts."""
-        engine, renderer = self._opened()
-        return engine, self._lora, renderer
-
-    def _opened(self) -> tuple[Engine, Renderer]:
         if self._engine is None or self._renderer is None:
             raise RuntimeError("VLLMBackend is a context manager: with VLLMBackend(model) as backend: ...")
-        return self._engine, self._renderer
+        return self._engine, self._lora, self._renderer

@@ -15,9 +15,10 @@ _MOST_CHARACTERS = 50_000
 def script(text: str) -> str | None:
     """The script of at least two thirds of the letters outside fenced code, such as LATIN or CYRILLIC; None if no
     script has as many. Chinese and Japanese are one, EAST ASIAN."""
+    text = _FENCED.sub("", text[:_MOST_CHARACTERS])
     if text.isascii():
         return "LATIN" if any(map(str.isalpha, text)) else None
-    counts = Counter(filter(None, map(script_of, _FENCED.sub("", text[:_MOST_CHARACTERS]))))
+    counts = Counter(filter(None, map(script_of, text)))
     if not counts:
         return None
     name, count = counts.most_common(1)[0]

@@ -105,7 +105,7 @@ class Renderer:
 
     def normal_text(self, text: str, prompt: str, tools: Sequence[Mapping[str, Any]]) -> str:
         """A reply to the rendered `prompt`, with calls of `tools` in the form of `write_reply`."""
-        return self._turns.normal_text(text, prompt, tools) if tools else text
+        return self._turns.normal_text(text, prompt, tools)
 
     def parsed(self, text: str, prompt: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
         """The reasoning and the rest of a reply to the rendered `prompt`, by the tokenizer's response template; None if

@@ -170,8 +170,10 @@ def get_task(name: str) -> Task:
 
 
 def first_row(source: DataConfig) -> Mapping[str, Any]:
-    """The first readable row, from which a task recognises the form of its data. Raises DataError if there is none."""
-    return next(row for _, row in read_records(source, lambda bad: None))
+    """The first readable row, from which a task recognises the form in which its data is published; empty if the recipe
+    names a format or columns. Raises DataError if there is no row."""
+    named = source.format != "auto" or source.columns
+    return {} if named else next(row for _, row in read_records(source, lambda bad: None))
 
 
 def load_rows(

@@ -19,7 +19,7 @@ from . import Task, first_row
 
 def load(source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
     """Rows as on the hub (Alpaca's form, with `context` for input and `response` for output), or in any data format."""
-    if not source.columns and {"context", "response"} <= first_row(source).keys():
+    if {"context", "response"} <= first_row(source).keys():
         columns = {"input": "context", "output": "response"}
         source = source.model_copy(update={"format": "alpaca", "columns": columns})
     return read_conversations(source, on_bad)
