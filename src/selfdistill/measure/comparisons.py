@@ -56,6 +56,17 @@ class Pair:
             return 0
         return min(len(self.mine), len(self.other)) if self.both_trained else len(self.mine)
 
+    @property
+    def items(self) -> list[Any]:
+        """The items that were judged in all runs of both arms."""
+        return shared_items([*self.mine, *self.other])
+
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        """The values of these items, shape (runs, items), of either arm."""
+        keys = self.items
+        return table_of(self.mine, keys), table_of(self.other, keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -97,21 +108,23 @@ def compare(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...] = ())
     `margin` is the smallest drop that matters, in [0, 1]. `looks` are the shares of the planned items at this look and
     the earlier ones: corrected p-values are then adjusted for all looks (see `measure.looks`)."""
     found: dict[int, Comparison] = {}
-    families: dict[tuple[str, str], list[int]] = {}
-    for place, pair in enumerate(pairs):
-        if shared_items([*pair.mine, *pair.other]):
-            families.setdefault((pair.arm, pair.against), []).append(place)
-    for places in families.values():
-        found |= zip(places, _family([pairs[place] for place in places], margin, looks), strict=True)
+    for family in families(pairs):
+        found |= zip(family, _family(list(family.values()), margin, looks), strict=True)
     return [found[place] for place in sorted(found)]
+
+
+def families(pairs: Sequence[Pair]) -> list[dict[int, Pair]]:
+    """The pairs of the same two arms, by their places in `pairs`, without pairs that have no item to compare."""
+    found: dict[tuple[str, str], dict[int, Pair]] = {}
+    for place, pair in enumerate(pairs):
+        if pair.items:
+            found.setdefault((pair.arm, pair.against), {})[place] = pair
+    return list(found.values())
 
 
 def _family(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...]) -> list[Comparison]:
     """The comparisons of one pair of arms, with the spread between runs pooled over the tasks."""
-    tables = []
-    for pair in pairs:
-        keys = shared_items([*pair.mine, *pair.other])
-        tables.append((table_of(pair.mine, keys), table_of(pair.other, keys)))
+    tables = [pair.tables for pair in pairs]
     own, others = run_spreads([mine for mine, _ in tables], [other for _, other in tables], pairs[0].both_trained)
     estimates = [
         difference_estimate(mine, other, applied_spreads(own, others, len(mine), len(other), pair.both_trained))
@@ -134,9 +147,14 @@ def _family(pairs: Sequence[Pair], margin: float, looks: tuple[float, ...]) -> l
 def run_spreads(
     mine: Sequence[Table], other: Sequence[Table], both_trained: bool, prior: float = PRIOR_SPREAD
 ) -> tuple[RunSpread | None, RunSpread | None]:
-    """The spread between the runs of each of two arms, pooled over the tasks. If both are trained, an arm with a single
-    run uses the other's spread."""
-    own, others = run_spread(mine, prior), run_spread(other, prior)
+    """The spread between the runs of each of two arms, pooled over the tasks, as `lent`."""
+    return lent(run_spread(mine, prior), run_spread(other, prior), both_trained)
+
+
+def lent(
+    own: RunSpread | None, others: RunSpread | None, both_trained: bool
+) -> tuple[RunSpread | None, RunSpread | None]:
+    """The spreads of two arms. If both are trained, an arm with a single run uses the other's."""
     return (own or others, others or own) if both_trained else (own, others)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .comparisons import Pair, Word, applied_spreads, word
+from .comparisons import Pair, Word, applied_spreads, families, lent, word
 from .stats import (
     PRIOR_SPREAD,
     SHARED,
@@ -19,8 +19,7 @@ from .stats import (
     RunSpread,
     difference_estimate,
     noise_of_means,
-    shared_items,
-    table_of,
+    sampled_runs,
     with_prior,
 )
 
@@ -50,19 +49,11 @@ class TaskMean:
 def task_mean(pairs: Sequence[Pair]) -> TaskMean:
     """The mean change of an arm over the tasks of `pairs`, of which each has an item that was judged in all its runs.
     The arms have the same runs on each task."""
-    tables = []
-    for pair in pairs:
-        keys = shared_items([*pair.mine, *pair.other])
-        tables.append((table_of(pair.mine, keys), table_of(pair.other, keys)))
+    tables = [pair.tables for pair in pairs]
     estimates = [difference_estimate(mine, other) for mine, other in tables]
-    own, others = (_spread([table[side] for table in tables]) for side in (0, 1))
-    first, both = pairs[0], pairs[0].both_trained
-    if both:
-        own, others = own or others, others or own
-    spreads = applied_spreads(own, others, len(first.mine), len(first.other), both)
-    trained = tuple(
-        (spread, len(side)) for spread, side in zip(spreads, (first.mine, first.other), strict=True) if spread
-    )
+    runs, both = _runs(pairs[0]), pairs[0].both_trained
+    own, others = lent(_spread([mine for mine, _ in tables]), _spread([other for _, other in tables]), both)
+    trained = sampled_runs(applied_spreads(own, others, *runs, both), runs)
     estimate = Estimate(
         centre=sum(each.centre for each in estimates) / len(estimates),
         items=sum(each.items for each in estimates) / len(estimates) ** 2,
@@ -109,12 +100,8 @@ class MeanComparison:
 def compare_means(pairs: Sequence[Pair], margin: float) -> list[MeanComparison]:
     """The mean change of each pair of arms over its tasks. Left out are pairs with a single task, and those of which a
     run lacks a task: it is not evaluated to the end."""
-    families: dict[tuple[str, str], list[Pair]] = {}
-    for pair in pairs:
-        if shared_items([*pair.mine, *pair.other]):
-            families.setdefault((pair.arm, pair.against), []).append(pair)
-    whole = (own for own in families.values() if len(own) > 1 and len({_runs(pair) for pair in own}) == 1)
-    return [_compared(own, margin) for own in whole]
+    found = (list(family.values()) for family in families(pairs))
+    return [_compared(own, margin) for own in found if len(own) > 1 and len(set(map(_runs, own))) == 1]
 
 
 def _runs(pair: Pair) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from .comparisons import MOST_ITEMS, POWER, Comparison, Pair, compare
 from .looks import adjusted
 from .means import task_mean
-from .stats import LEVEL, Estimate, quantile, shared_items, wilson
+from .stats import LEVEL, Estimate, quantile, wilson
 
 LOOKS = (0.25, 0.5, 1.0)
 """The shares of each skill's items after which the gate looks at the results."""
@@ -109,7 +109,7 @@ def decide(
 
 
 def _values(pair: Pair) -> tuple[list[float], list[float]]:
-    keys = shared_items([*pair.mine, *pair.other])
+    keys = pair.items
     return [pair.mine[0][key] for key in keys], [pair.other[0][key] for key in keys]
 
 

@@ -234,9 +234,16 @@ def difference_estimate(
     centre = float(changes.sum()) / n
     made_up = 2 / max(len(mine), len(other))
     items = ((float((changes**2).sum()) + made_up) / n - centre**2) / n
-    trained = tuple((spread, len(side)) for spread, side in zip(spreads, (mine, other), strict=True) if spread)
+    trained = sampled_runs(spreads, (len(mine), len(other)))
     exact = len(mine) == len(other) == 1 and binary(mine) and binary(other)
     return Estimate(centre, items, n - 2, trained, exact)
+
+
+def sampled_runs(
+    spreads: tuple[RunSpread | None, RunSpread | None], runs: tuple[int, int]
+) -> tuple[tuple[RunSpread, int], ...]:
+    """`Estimate.trained` of two arms: the spread and the number of runs of each arm whose runs are a sample."""
+    return tuple((spread, count) for spread, count in zip(spreads, runs, strict=True) if spread)
 
 
 def binary(table: Table) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 from ..errors import StageError
 from ..measure.comparisons import Comparison, Pair, compare
 from ..measure.noninferiority import LOOKS, Information, decide, shared_means
-from ..measure.stats import shared_items
 from ..store.experiment import Experiment
 from ..store.rows import read_lines, write_json
 from ..types import Progress
@@ -135,7 +134,7 @@ def gate_result(
     run = context.runs_of(CANDIDATE)[0]
     rows = {name: _graded(experiment, run, name) for name in context.tasks}
     buckets = {pair.task: Counter(row["bucket"] for row in rows[pair.task]) for pair in skills}
-    judged = {pair.task: len(shared_items([*pair.mine, *pair.other])) for pair in skills}
+    judged = {pair.task: len(pair.items) for pair in skills}
     left_out = {task: left for task, n in judged.items() if (left := buckets[task].total() - n)}
     found = decide(skills, shown, margin, design.looks, design.strict, kinds, bool(left_out))
     early = found.clear and design.looks != LOOKS
