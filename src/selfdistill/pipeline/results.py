@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..backends import answering_class
-from ..measure.comparisons import Comparison, Pair, compare
-from ..measure.degeneration import degeneration, of_degenerate, sound
+from ..measure.comparisons import Comparison, compare
+from ..measure.degeneration import degeneration, of_degenerate
 from ..measure.means import compare_means
 from ..measure.planning import ASSUMED_SPREAD, MOST_RUNS, runs_needed
-from ..measure.scores import GradeRow, errors_fail, summarise, values
-from ..measure.stats import RunSpread, Values, run_spread, shared_items, table_of
+from ..measure.scores import GradeRow
+from ..measure.stats import RunSpread, run_spread, shared_items, table_of
 from ..measure.trace_measures import trace_results
 from ..store.experiment import Experiment
-from ..store.rows import read_lines
-from ..tasks import Task
-from ..types import Score
 from .checkpoint import checkpoints
 from .context import Context
-from .difficulty import step_results, uninformative
-from .entries import EvaluatedTask
-from .evaluate import grade_stage
 from .forgotten import items_changed
 from .gap import gap_stage
 from .gate import CANDIDATE, changes_json, compared, gate_result, read_design
@@ -33,6 +25,7 @@ from .reasoning import blocks_of, decided, differs_in_blocks, reasoning_use
 from .rewrite import needs_rewrites
 from .shift import shift_stage
 from .task_items import items_stage
+from .task_results import TaskResults, compared_arms, with_originals
 
 # The counts of a training that the verdict repeats. Speed and memory differ from run to run, so they are left out.
 _TRAINING_COUNTS = ("steps", "sequences", "cut", "dropped", "masked_rows", "replay")
@@ -43,14 +36,13 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     recipe, arms = context.recipe, context.recipe.arms
     design = read_design(experiment)
     tested = CANDIDATE if design else None
-    every = [_TaskResults.read(experiment, context, task, tested) for task in context.tasks.values()]
+    every = [TaskResults.read(experiment, context, task, tested) for task in context.tasks.values()]
     measured = [task for task in every if task.rows]
     answered = any(stage.startswith("answer/") for stage in experiment.manifest["stages"])
     spreads = {arm: _spread(measured, arm) for arm in arms}
     margin = recipe.evaluate.margin / 100
     pairs = [(task.role, pair) for task in measured for pair in task.pairs(context)]
     comparisons = compared(pairs, margin, design)
-    averaged = [pair for task in measured if task.role == "other" for pair in task.pairs(context, with_all=True)]
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     gate = gate_result(experiment, context, pairs, comparisons, design) if design else None
@@ -65,7 +57,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "baseline_arms": _baseline_arms(experiment, context),
         "tasks": [task.to_json(experiment, context, spreads) for task in measured],
         "comparisons": changes_json(comparisons, gate),
-        "mean_changes": [row.to_json() for row in compare_means(averaged, margin)] if gate is None else [],
+        "mean_changes": [] if gate else _mean_changes(context, measured, margin),
         "gate": gate,
         "checkpoints": checkpoints(experiment, context),
         "items_changed": items_changed(experiment, context, _rows_of(measured), comparisons),
@@ -74,7 +66,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
             "comparisons": [of_degenerate(row).to_json() for row in broken],
         },
         "thinking": _thinking(experiment, context, generated, margin),
-        "heldout_loss": loss_results(experiment, context, _compared(context, arms)),
+        "heldout_loss": loss_results(experiment, context, compared_arms(context, arms)),
         "runs_needed": needed_runs(comparisons, context.seed_arm, margin),
         "not_evaluated": {
             task.task.name: missing for task in every if answered and (missing := task.missing_arms(context))
@@ -98,6 +90,12 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     }
 
 
+def _mean_changes(context: Context, measured: Sequence[TaskResults], margin: float) -> list[dict[str, Any]]:
+    """The mean over the other tasks of each arm's change against the seed and the arms on the originals."""
+    pairs = [pair for task in measured if task.role == "other" for pair in task.pairs(context, with_originals)]
+    return [row.to_json() for row in compare_means(pairs, margin)]
+
+
 def _items(experiment: Experiment, context: Context) -> dict[str, dict[str, Any]]:
     """The counts of each task's items."""
     asked = [task for task in context.tasks.values() if task.asked]
@@ -111,7 +109,7 @@ def _counted(experiment: Experiment, name: str) -> Iterator[tuple[str, dict[str,
             yield stage, counts
 
 
-def _rows_of(tasks: Sequence[_TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
+def _rows_of(tasks: Sequence[TaskResults]) -> dict[str, dict[str, list[list[GradeRow]]]]:
     """The graded rows of each task, by arm, with a list per run."""
     return {each.task.name: each.rows for each in tasks}
 
@@ -145,7 +143,7 @@ def _baseline_arms(experiment: Experiment, context: Context) -> dict[str, Any]:
 
 
 def _thinking(
-    experiment: Experiment, context: Context, generated: Sequence[_TaskResults], margin: float
+    experiment: Experiment, context: Context, generated: Sequence[TaskResults], margin: float
 ) -> dict[str, Any] | None:
     """How each arm trains think blocks, and the traces of its answers; None if the model does not think."""
     if not context.thinks:
@@ -159,7 +157,7 @@ def _thinking(
             "answer": sampling.max_new_tokens,
             "separate": answering_class(backend, model).limits_traces,
         },
-        **trace_results(_rows_of(generated), _compared(context, arms), margin, context.given_arms),
+        **trace_results(_rows_of(generated), compared_arms(context, arms), margin, context.given_arms),
     }
 
 
@@ -192,7 +190,7 @@ def _shift(experiment: Experiment, context: Context) -> dict[str, Any]:
     stages = {name: stage for name, stage in every.items() if stage and experiment.finished(stage)}
     for stage in stages.values():
         experiment.check_files(stage)
-    measured = {run: _read_json(experiment.path(stage.output)) for run, stage in stages.items()}
+    measured = {run: json.loads(experiment.path(stage.output).read_text("utf-8")) for run, stage in stages.items()}
     return {run: {key: row[key] for key in row if key != "distributions"} for run, row in measured.items()}
 
 
@@ -216,133 +214,7 @@ def _caveats(experiment: Experiment, context: Context) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _TaskResults:
-    """The graded rows and scores of a task, for each arm that is scored in all its runs: arm → one entry per run."""
-
-    evaluated: EvaluatedTask
-    rows: dict[str, list[list[GradeRow]]]
-    scores: dict[str, list[Score]]
-
-    @classmethod
-    def read(
-        cls, experiment: Experiment, context: Context, task: EvaluatedTask, tested: str | None = None
-    ) -> _TaskResults:
-        """Reads the graded rows and scores. Errors of the arm `tested` count as wrong answers."""
-        rows: dict[str, list[list[GradeRow]]] = {}
-        scores: dict[str, list[Score]] = {}
-        for arm in context.recipe.arms:
-            stages = [grade_stage(context, run, task) for run in context.runs_of(arm)]
-            if all(stage and experiment.finished(stage) for stage in stages):
-                for stage in filter(None, stages):
-                    experiment.check_files(stage)
-                folders = [experiment.path(stage.output).parent for stage in stages if stage]
-                rows[arm] = [list(read_lines(folder / "grades.jsonl")) for folder in folders]
-                scores[arm] = [Score.from_json(_read_json(folder / "score.json")) for folder in folders]
-                if arm == tested and any(score.errors for score in scores[arm]):
-                    rows[arm] = [errors_fail(run) for run in rows[arm]]
-                    scores[arm] = [summarise(task.task, [run]) for run in rows[arm]]
-        return cls(task, rows, scores)
-
-    @property
-    def task(self) -> Task:
-        return self.evaluated.task
-
-    @property
-    def role(self) -> str:
-        return "target" if self.evaluated.is_target else "other"
-
-    def judged(self, arm: str) -> list[Values]:
-        return [values(rows) for rows in self.rows.get(arm, [])]
-
-    @property
-    def generated(self) -> bool:
-        """Whether the arms wrote the answers for this task: no choices by likelihood, no other task's answers."""
-        every = (row for runs in self.rows.values() for rows in runs for row in rows)
-        return self.evaluated.asked and all("ends" in row for row in every)
-
-    def missing_arms(self, context: Context) -> list[str]:
-        """The arms without a score. The seed is not one of them if the other arms are judged against it."""
-        absent = [arm for arm in context.recipe.arms if arm not in self.rows]
-        return [arm for arm in absent if grade_stage(context, context.runs_of(arm)[0], self.evaluated)]
-
-    def to_json(
-        self, experiment: Experiment, context: Context, spreads: Mapping[str, RunSpread | None]
-    ) -> dict[str, Any]:
-        return {
-            "task": self.task.name,
-            "skill": self.task.skill,
-            **self._difficulty(experiment, context),
-            "role": self.role,
-            "metric": self.task.metric,
-            "answers_of": self.evaluated.answers_of,
-            "system": self.evaluated.entry.system,
-            "asked": self.evaluated.conditions(),
-            "n": max(score.n for scores in self.scores.values() for score in scores),
-            "scores": {arm: self._score(arm, spreads[arm]).to_json() for arm in self.rows},
-            "runs": {
-                arm: {run.name: score.value for run, score in zip(context.runs_of(arm), scores, strict=True)}
-                for arm, scores in self.scores.items()
-                if len(scores) > 1
-            },
-        }
-
-    def _difficulty(self, experiment: Experiment, context: Context) -> dict[str, Any]:
-        """The step of a probe, and whether the seed's score in it is too near to a bound; empty for other tasks."""
-        found = step_results(experiment, context, self.evaluated)
-        if not found:
-            return {}
-        seed = self.scores.get(context.seed_arm)
-        value = seed[0].value if seed else None
-        return {**found, "seed_score": value, "uninformative": uninformative(value)}
-
-    def _score(self, arm: str, spread: RunSpread | None) -> Score:
-        """The run's score, or the pooled score over several runs."""
-        if len(self.scores[arm]) == 1:
-            return self.scores[arm][0]
-        return summarise(self.task, self.rows[arm], spread)
-
-    def pairs(self, context: Context, with_all: bool = False) -> list[Pair]:
-        """The pairs to compare, as `_compared` names them."""
-        judged = {arm: self.judged(arm) for arm in self.rows}
-        if self.task.judge and self.task.judge.against == "seed":
-            # The seed against itself is a tie on every item.
-            shared = {key for runs in judged.values() for run in runs for key in run}
-            judged[context.seed_arm] = [dict.fromkeys(shared, 0.5)]
-        return self._pairs(context, judged, with_all)
-
-    def ending_pairs(self, context: Context) -> list[Pair]:
-        """The same pairs, by the answers that do not degenerate."""
-        return self._pairs(context, {arm: [sound(rows) for rows in runs] for arm, runs in self.rows.items()})
-
-    def _pairs(self, context: Context, judged: Mapping[str, list[Values]], with_all: bool = False) -> list[Pair]:
-        return [
-            Pair(self.task.name, arm, other, judged[arm], judged[other], both_trained, arm in context.given_arms)
-            for arm, other, both_trained in _compared(context, judged, with_all)
-            if other in judged
-        ]
-
-
-def _compared(context: Context, arms: Collection[str], with_all: bool = False) -> list[tuple[str, str, bool]]:
-    """Each of `arms` with the seed and with its baseline arm, which trains on the originals, and whether both are
-    trained. `with_all`: with every other arm on the originals too, such as one at a low learning rate."""
-    own = context.recipe.arms
-    trained = {name for name, arm in own.items() if arm.kind.weights not in ("seed", "given")}
-    pairs = [(arm, context.seed_arm) for arm in arms if arm != context.seed_arm]
-    pairs += [(arm, context.baselines[arm].arm) for arm in arms if arm in context.baselines]
-    if with_all:
-        originals = [name for name in own if own[name].data == "original" and name not in context.swept]
-        distilled = [arm for arm in arms if arm in context.baselines and arm not in context.swept]
-        pairs += [(arm, other) for arm in distilled for other in originals if other != context.baselines[arm].arm]
-    return [(arm, other, {arm, other} <= trained) for arm, other in pairs]
-
-
-def _spread(measured: Sequence[_TaskResults], arm: str) -> RunSpread | None:
+def _spread(measured: Sequence[TaskResults], arm: str) -> RunSpread | None:
     """The spread of the arm's true score between its runs, pooled over the tasks; None after a single run."""
-    judged = [runs for task in measured if len(runs := task.judged(arm)) > 1]
+    judged = [runs for task in measured if len(runs := task.judged.get(arm, [])) > 1]
     return run_spread([table_of(runs, shared_items(runs)) for runs in judged])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
