@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.command import Done
@@ -44,22 +45,19 @@ def test_a_run_ends_with_what_happened_and_what_to_do(
     assert sentence in write_report(where).read_text()
 
 
+def lower_loss(difference: float) -> dict[str, Any]:
+    """The part of a verdict that says that the arm sdft has a lower held-out loss."""
+    found = {"difference": difference, "low": difference - 0.02, "high": difference + 0.02, "word": "lower", "runs": 1}
+    return {"heldout_loss": [{"task": "heldout", "comparisons": [{"arm": "sdft", "against": "seed", **found}]}]}
+
+
 def test_a_target_whose_score_says_nothing_is_judged_by_the_heldout_loss_too(tmp_path: Path) -> None:
     """A grader that hardly any answer passes, as `facts` with a small model, shows no gain of an arm that learnt."""
     rates = {"seed": (0.02, 0.95, 0.95), "sdft": (0.02, 0.95, 0.95)}
     where = write_experiment(tmp_path / "run", rates, TASKS, n=3000)
     verdict = json.loads((where / "verdict.json").read_text())
-    lower = {
-        "arm": "sdft",
-        "against": "seed",
-        "difference": -0.2,
-        "low": -0.22,
-        "high": -0.18,
-        "word": "lower",
-        "runs": 1,
-    }
     assert "sdft did not measurably gain on its target" in next_steps(verdict, where)[0]
-    found, _ = next_steps({**verdict, "heldout_loss": [{"task": "heldout", "comparisons": [lower]}]}, where)
+    found, _ = next_steps(verdict | lower_loss(-0.2), where)
     assert "sdft learnt from your data by its held-out loss (−0.200 nats per token), but its score" in found
 
 
@@ -68,16 +66,7 @@ def test_what_a_model_lost_comes_before_what_it_learnt(tmp_path: Path) -> None:
     tasks = [*TASKS, ("lists", "lists", "other")]
     where = write_experiment(tmp_path / "run", rates, tasks, n=3000)
     verdict = json.loads((where / "verdict.json").read_text())
-    lower = {
-        "arm": "sdft",
-        "against": "seed",
-        "difference": -4.1,
-        "low": -4.2,
-        "high": -4.0,
-        "word": "lower",
-        "runs": 1,
-    }
-    verdict |= {"heldout_loss": [{"task": "heldout", "comparisons": [lower]}]}
+    verdict |= lower_loss(-4.1)
     assert (
         "sdft did not measurably gain on its target and got worse on tools: lower train.lr"
         in next_steps(verdict, where)[0]
@@ -121,6 +110,14 @@ def test_the_end_of_a_run_says_nothing_twice(tmp_path: Path, capsys: pytest.Capt
     in_tables = [each for each in summary(verdict) if each not in beyond_tables(verdict)]
     assert len(in_tables) == 3
     assert not any(joined(each) in shown for each in [headline(Findings.of(verdict)), *in_tables])
+
+
+def test_arms_of_a_sweep_have_curves_and_no_sentence_of_their_own(tmp_path: Path) -> None:
+    rates = {"seed": SEED, "vanilla": (0.6, 0.2, 0.2), "sdft": (0.7, 0.95, 0.95)}
+    verdict = json.loads((write_experiment(tmp_path, rates, TASKS) / "verdict.json").read_text()) | {"sweeps": []}
+    said = [[each for each in beyond_tables(verdict | {"swept": swept}) if "sdft" in each] for swept in ([], ["sdft"])]
+    assert said[0][0].startswith("On average over 2 other tasks, sdft is 69.5 points above vanilla")
+    assert said[1] == []
 
 
 def test_the_commands_are_those_of_the_model_that_is_there(tmp_path: Path) -> None:

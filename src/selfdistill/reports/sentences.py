@@ -60,9 +60,10 @@ def _forgotten(row: JsonRow, of: str) -> str:
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
 
 
-def _on_average(findings: Findings, arm: str, others: Sequence[str]) -> list[str]:
-    """A sentence that compares an arm's mean over the other tasks with that of other arms; none without the means."""
-    rows = [row for other in others if (row := findings.mean_change(arm, other))]
+def _on_average(findings: Findings, arm: str) -> list[str]:
+    """A sentence that compares an arm's mean over the other tasks with those of other trained arms; none without the
+    means."""
+    rows = [row for row in findings.mean_changes if row["arm"] == arm and row["against"] != findings.seed_arm]
     if not rows:
         return []
     said = [_level(row, findings.margin) for row in rows]
@@ -121,11 +122,11 @@ def beyond_tables(verdict: JsonRow) -> list[str]:
             f"The seed itself scores below {per_cent(_FLOOR, 0)} on {_list(low)}, so there is little to forget there."
         )
     sentences += curve_sentences(findings, verdict["sweeps"])
-    for arm in findings.arms:
-        others = [row["against"] for row in findings.mean_changes if row["arm"] == arm]
-        sentences += _on_average(findings, arm, [other for other in others if other != findings.seed_arm])
-    for arm in findings.arms:
-        if arm not in verdict["swept"] and (baseline := findings.baseline_arms.get(arm)):
+    arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
+    for arm in arms:
+        sentences += _on_average(findings, arm)
+    for arm in arms:
+        if baseline := findings.baseline_arms.get(arm):
             sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
 
