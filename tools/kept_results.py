@@ -107,6 +107,9 @@ class Experiment:
         """The values of an arm's runs on a task."""
         return [self.values[run][task] for run in self.runs(arm)]
 
+    def pair(self, task: str, arm: str, other: str) -> Pair:
+        return Pair(task, arm, other, self.of(arm, task), self.of(other, task), other != self.seed_arm)
+
 
 def _arm(run: str) -> str:
     return run.partition("@")[0]
@@ -180,14 +183,7 @@ def comparisons(found: Experiment) -> list[Comparison]:
     arms = found.arms
     pairs = [(arm, found.seed_arm) for arm in arms if arm != found.seed_arm]
     pairs += [(arm, found.baselines[arm]) for arm in arms if found.baselines.get(arm) in arms]
-    return compare(
-        [
-            Pair(task, arm, other, found.of(arm, task), found.of(other, task), other != found.seed_arm)
-            for task in found.tasks
-            for arm, other in pairs
-        ],
-        found.margin,
-    )
+    return compare([found.pair(task, *arms) for task in found.tasks for arms in pairs], found.margin)
 
 
 def scores(found: Experiment, arm: str) -> dict[str, tuple[float, float, float]]:
@@ -204,24 +200,23 @@ def scores(found: Experiment, arm: str) -> dict[str, tuple[float, float, float]]
 
 def mean_changes(found: Experiment) -> dict[tuple[str, str], MeanComparison]:
     """The mean over the other tasks of each arm's change against each arm before it."""
-    arms = found.arms
-    pairs = [
-        Pair(task, arm, other, found.of(arm, task), found.of(other, task), other != found.seed_arm)
-        for place, arm in enumerate(arms)
-        for other in arms[:place]
-        for task in found.others
-    ]
+    pairs = [found.pair(task, arm, other) for arm, other in _with_earlier(found.arms) for task in found.others]
     return {(row.arm, row.against): row for row in compare_means(pairs, found.margin)}
 
 
 def loss_changes(found: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
     """Each arm's held-out loss per token against each arm before it."""
     losses = _losses(found)
-    pairs = [(arm, other) for place, arm in enumerate(losses) for other in [*losses][:place]]
-    compared = compare_losses(
-        [LossPair(arm, other, losses[arm], losses[other], other != found.seed_arm) for arm, other in pairs]
-    )
-    return {(row["arm"], row["against"]): row for row in compared}
+    pairs = [
+        LossPair(arm, other, losses[arm], losses[other], other != found.seed_arm)
+        for arm, other in _with_earlier(list(losses))
+    ]
+    return {(row["arm"], row["against"]): row for row in compare_losses(pairs)}
+
+
+def _with_earlier(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Each arm with each arm before it."""
+    return [(arm, other) for place, arm in enumerate(arms) for other in arms[:place]]
 
 
 def _losses(found: Experiment) -> dict[str, list[Losses]]:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..recipe import Recipe
 from ..store.experiment import CARD
-from ..store.marks import marked_rewrites, marks_counts
+from ..store.marks import MarkedRewrites, marked_rewrites, marks_counts
 from ..store.rows import write_text
 from ..tasks import get_task
 from .findings import Findings, JsonRow
@@ -51,10 +52,15 @@ class Shared:
         """The card of the file `rewrites`; `repo` is its name on the hub, if it has one."""
         return self._without_paths(_dataset_card(self, repo))
 
+    @cached_property
+    def marked(self) -> MarkedRewrites:
+        """The rewrites, with the marks that the arms were trained with."""
+        return marked_rewrites(self.directory)
+
     @property
     def rewrites(self) -> Path | None:
-        """The file of the rewrites, with the marks that the arms were trained with; None if nothing was rewritten."""
-        path = marked_rewrites(self.directory).path
+        """The file of the rewrites; None if nothing was rewritten."""
+        path = self.marked.path
         return path if self.verdict.get("acceptance") and path.is_file() else None
 
     def _without_paths(self, text: str) -> str:
@@ -252,7 +258,7 @@ def _dataset_card(shared: Shared, repo: str) -> str:
     from huggingface_hub import DatasetCardData
 
     recipe, acceptance = shared.recipe, shared.verdict["acceptance"]
-    path, marked = _data_path(recipe), marked_rewrites(shared.directory)
+    path, marked = _data_path(recipe), shared.marked
     title = repo.partition("/")[2] or f"{shared.directory.resolve().name}, rewrites"
     data = DatasetCardData(
         license=recipe.card.data_license,

@@ -73,8 +73,15 @@ def _mean_cell(row: JsonRow | None) -> tuple[Text, Text]:
 
     if row is None:
         return Text(""), Text("")
-    said = f"{points(row['difference'])} {WORDS[row['word']][0]} {row['word']}"
-    return Text(""), Text.assemble((said, _color(row["word"])), "\n", point_bounds(row["low"], row["high"]))
+    return Text(""), Text.assemble(_changed(row), "\n", point_bounds(row["low"], row["high"]))
+
+
+def _changed(change: JsonRow, over: str = "") -> Text:
+    """A change in points with its sign and word; `over` follows."""
+    from rich.text import Text
+
+    word = change["word"]
+    return Text(f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_color(word))
 
 
 def _caption(findings: Findings) -> Iterator[str]:
@@ -196,8 +203,7 @@ def _cell(findings: Findings, task: JsonRow, arm: str) -> tuple[Text, Text]:
     value += f" n={count(items)}" if known and items is not None else ""
     if change is None:
         return Text(value), Text("")
-    word, over = change["word"], "" if items is None else f" n={count(change['n'])}"
-    return Text(value), Text(f"{points(change['difference'])} {WORDS[word][0]} {word}{over}", style=_color(word))
+    return Text(value), _changed(change, "" if items is None else f" n={count(change['n'])}")
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def size_warnings(context: Context, counts: DataCounts, items: Mapping[str, int]
 
 def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[str, int]) -> Iterator[str]:
     """A table of the smallest change that the `compared` items of each task can show."""
-    tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
+    tasks, runs = _tests(context)
     sizes = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
     counts = sorted({n for n in compared.values() if n})
     if not counts:
@@ -134,13 +134,19 @@ def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[s
 
 def few_items_warnings(context: Context, compared: Mapping[str, int]) -> Iterator[str]:
     """Warnings about targets whose `compared` items can show nothing but a collapse."""
-    tasks, runs = len(context.tasks), max(1, len(context.recipe.seeds))
     for name, n in compared.items():
-        change = smallest_change(n, tasks, runs) if n else None
-        if n and context.tasks[name].is_target and (change is None or change > _COLLAPSE):
+        if not (n and context.tasks[name].is_target):
+            continue
+        change = smallest_change(n, *_tests(context))
+        if change is None or change > _COLLAPSE:
             shows = f"only a change of {100 * change:.0f} points or more" if change else "no change"
             key = "data.heldout" if name == HELDOUT else "its n in evaluate.tasks"
             yield f"{name}: {counted(n, 'item')} to compare can show {shows}; raise {key} to {_ENOUGH} or more."
+
+
+def _tests(context: Context) -> tuple[int, int]:
+    """The tasks of a family of tests, and the runs of an arm."""
+    return len(context.tasks), max(1, len(context.recipe.seeds))
 
 
 def disk_line(use: DiskUse, where: Path) -> str:
