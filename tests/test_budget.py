@@ -22,10 +22,10 @@ from selfdistill.recipe.budget import Budget
 from selfdistill.recipe.train import Launch
 from selfdistill.store.rows import write_lines
 from selfdistill.training import TrainResult, train
-from selfdistill.training.callback import probes_of
 from selfdistill.training.launch import launch
 from selfdistill.training.sequences import trained_row
-from selfdistill.types import Example, Message, Prompt
+from selfdistill.training.watched_probes import probes_of
+from selfdistill.types import Example, Message
 
 SMALL: dict[str, Any] = {"suite": "demo", "items": 4, "without": ["demo-maths"]}
 ROWS = [Example.of((Message("user", f"Count to {i}"),), " ".join(map(str, range(i + 1)))) for i in range(8)]
@@ -71,7 +71,7 @@ def test_a_plain_script_logs_the_divergence_that_the_shift_measures(
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
 
-    asked = [Prompt(each.item.id, each.task.ask(each.item)) for each in probes_of(Budget(**NEVER))[0]]
+    asked = [each.prompt for each in probes_of(Budget(**NEVER))[0]]
     with open_backend("hf", seed) as backend:
         answers = {answer.id: answer for answer in backend.generate(asked, Sampling(max_new_tokens=128))}
     samples = [Sample(prompt, answers[prompt.id]) for prompt in asked]

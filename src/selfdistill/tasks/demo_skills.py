@@ -20,12 +20,11 @@ from ..demo.interpret import NotUnderstood, function_of, value_of
 from ..demo.world import examples
 from ..errors import DataError
 from ..grading import make_grader
-from ..grading.calls import same_tool_calls
 from ..grading.endings import unreadable
 from ..grading.refusals import refuses
 from ..recipe import DataConfig
 from ..types import Conversation, Example, Grade, Message, read_reply
-from . import Task
+from . import Task, tool_calls
 
 # Rows per split. `data.n` draws from them.
 _ROWS = {"train": 4000, "dev": 200, "test": 200}
@@ -97,11 +96,6 @@ def _same_call(example: Example, text: str) -> Grade:
     return _CALL(replace(example, reference=str(example.extra["answer"])), text)
 
 
-def _calls(example: Example, text: str) -> Grade:
-    """Chats with tools: passes if the answer makes the calls of the reference, or like it none."""
-    return same_tool_calls(example.reference, text, example.tools)
-
-
 def _number_without_call(example: Example, text: str) -> Grade:
     """A question about a tool's result: passes if the answer ends with the number, and calls no tool again."""
     return Grade("fail", "calls a tool again") if "<tool_call>" in text else _NUMBER(example, text)
@@ -171,5 +165,5 @@ def _chat_task(name: str, kinds: tuple[str, ...], label: str, grade: Grader) -> 
 
 
 _KINDS = ("call", "call", "first_call", "next_call", "no_call")
-CALLS = _chat_task("demo-calls", _KINDS, "tool calls", _calls)
+CALLS = _chat_task("demo-calls", _KINDS, "tool calls", tool_calls.grade)
 RESULTS = _chat_task("demo-results", ("result",), "sums over results of tools", _number_without_call)

@@ -14,10 +14,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, zip_longest
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..backends.batches import TokenRow, to_row
 from ..backends.hf import HFBackend
@@ -29,10 +27,9 @@ from ..models.loading import context_length
 from ..models.renderer import Renderer
 from ..recipe import ModelConfig, Sampling
 from ..recipe.budget import Budget
-from ..recipe.suites import SUITES
-from ..tasks import Task, get_task
-from ..types import Completion, Example, Prompt
+from ..types import Completion
 from .watched_model import WatchedModel, answering
+from .watched_probes import probes_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FILE = "forgetting.pt"
 _BOUND = 1.645  # standard errors: one side of 95 %
-_LIMIT = 128  # new tokens, for tasks whose suite sets none
 _FLOOR = 0.15
-
-
-class _Probe(NamedTuple):
-    task: Task
-    item: Example
-    limit: int
 
 
 @dataclass(frozen=True)
@@ -216,7 +206,7 @@ class Forgetting:
         context = context_length(self._watched.tuned.config)
         self._probes, self._rows, unasked = {}, dict[str, TokenRow](), 0
         for probe in probes:
-            prompt, sampling = _prompt(probe), Sampling(max_new_tokens=probe.limit)
+            prompt, sampling = probe.prompt, Sampling(max_new_tokens=probe.limit)
             row = to_row(prompt, self._renderer, sampling, context)
             if isinstance(row, TokenRow):
                 self._probes[probe.item.id], self._rows[row.id] = probe, row
@@ -235,7 +225,7 @@ class Forgetting:
         else:
             read = map(Completion.from_json, saved["answers"])
             self._answers, self._watched.cached = {answer.id: answer for answer in read}, saved["logits"]
-        self._samples = [Sample(_prompt(self._probes[key]), answer) for key, answer in self._answers.items()]
+        self._samples = [Sample(self._probes[key].prompt, answer) for key, answer in self._answers.items()]
         self._scores = self._graded(self._answers)
         if not self._watched.has_seed and saved is None:
             list(divergences(self._watched, self._samples))  # fills the cache
@@ -285,30 +275,6 @@ class Forgetting:
         written = {key: answer.to_json() for key, answer in answers.items()}
         graded = (row for probe in self._probes.values() for row in grade(probe.task, [probe.item], written))
         return {key: value for (key, _), value in values(graded).items()}
-
-
-def probes_of(budget: Budget) -> tuple[list[_Probe], list[str]]:
-    """The probes of a budget, from its suite's tasks in turn, and the tasks that are left out: those that run programs
-    or whose items are all reported. The items are those of a part that no evaluation reports."""
-    left_out, of_tasks = list(budget.without), list[list[_Probe]]()
-    entries = [entry for entry in SUITES[budget.suite].tasks if entry["task"] not in budget.without]
-    for entry in entries:
-        task = get_task(entry["task"])
-        split = f"{budget.step}.choosing" if task.steps else "dev" if budget.suite == "demo" else None
-        if task.needs or split is None or task.test is None:
-            left_out.append(task.name)
-            continue
-        source = task.test.model_copy(update={"split": split})
-        items = chain.from_iterable(map(task.items, task.load(source, None)))
-        limit = entry.get("max_new_tokens", _LIMIT)
-        wanted = ceil(budget.items / max(len(entries) - 2, 1)) + 1
-        of_tasks.append([_Probe(task, item, limit) for item, _ in zip(items, range(wanted), strict=False)])
-    found = [probe for turn in zip_longest(*of_tasks) for probe in turn if probe is not None]
-    return found[: budget.items], left_out
-
-
-def _prompt(probe: _Probe) -> Prompt:
-    return Prompt(probe.item.id, probe.task.ask(probe.item))
 
 
 def _renderer_of(trainer: Any) -> Renderer:

@@ -23,9 +23,9 @@ from ...models.loading import load_renderer
 from ...recipe import TrainConfig
 from ...recipe.budget import Budget
 from ...store.rows import write_json
-from ...training.callback import probes_of
 from ...training.footprint import weight_shapes
 from ...training.sequences import trained_row
+from ...training.watched_probes import probes_of
 from ...types import Progress, Prompt, messages_json
 from ..context import Context
 from ..disk import run_steps
