@@ -22,7 +22,7 @@ from random import Random
 
 from rapidfuzz.distance import Indel
 
-from selfdistill.backends.hf import HFBackend
+from selfdistill.backends import open_backend
 from selfdistill.generation.prompts import RewritingTemplate
 from selfdistill.generation.resume import LazyBackend
 from selfdistill.generation.rewriter import Rewriter
@@ -39,7 +39,7 @@ FILES = {"dolly": "dolly_train.json", "gsm8k": "gsm8k_train.json", "openfunction
 GRADERS = {"dolly": "facts", "gsm8k": "final_number", "openfunctions": "function_call"}  # as `init` chooses them
 SAMPLING = Sampling.model_validate({"preset": "paper", "max_new_tokens": 200})
 _MOST_WORDS = 150  # of a row, so that most rewrites end before the limit of tokens
-_AT_ONCE = 20  # rows per batch, so that a study of more rows continues one of fewer
+_AT_ONCE = 50  # rows per batch, so that a study of more rows continues one of fewer
 _SHORT = 0.5  # of the reference: a shorter rewrite leaves out the steps or most of the facts
 _COPY = 0.95  # similarity of the words from which a rewrite is a copy of the reference
 
@@ -67,7 +67,7 @@ def wordings(task: str, names: Sequence[str]) -> dict[str, RewritingTemplate]:
 
 def generate(args: argparse.Namespace) -> None:
     """Asks the model for the completions that are not in the folder yet."""
-    with LazyBackend(lambda: HFBackend(ModelConfig(path=args.model, dtype=args.dtype))) as backend:
+    with LazyBackend(lambda: open_backend(args.backend, ModelConfig(path=args.model, dtype=args.dtype))) as backend:
         for task in args.tasks:
             examples = rows_of(task, args.data, args.rows)
             for name, template in wordings(task, args.wordings).items():
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the completions")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--backend", default="hf", choices=["hf", "vllm"])
     parser.add_argument("--tasks", nargs="+", default=list(FILES), choices=list(FILES))
     parser.add_argument("--wordings", nargs="+", default=[], help="all unless named")
     args = parser.parse_args()

@@ -112,7 +112,8 @@ def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[s
     tasks, runs = _tests(context)
     sizes = {name: min(context.tasks[name].entry.n or there, there) for name, there in items.items()}
     counts = sorted({n for n in compared.values() if n})
-    if not counts:
+    uncounted = [task.name for task in context.tasks.values() if task.task.harness and task.name not in items]
+    if not counts and not uncounted:
         return
     yield "detects   items  points  task"
     for n in counts:
@@ -124,6 +125,10 @@ def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[s
             if own == n
         ]
         yield f"          {n:5,}  {points:>6}  {', '.join(named)}"
+    if uncounted:
+        yield f"              ?       ?  {', '.join(uncounted)} (lm-eval counts the items when it asks them)"
+    if not counts:
+        return
     corrected = f", corrected over {tasks} tasks" if tasks > 1 else ""
     several = f"{runs} runs per arm" if runs > 1 else "one run per arm"
     yield (
