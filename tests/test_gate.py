@@ -19,7 +19,6 @@ from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.demo import SEED
-from selfdistill.errors import RecipeError
 from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
@@ -273,9 +272,31 @@ def test_the_target_is_measured_apart_from_the_skills(command: Command, broken: 
     assert "demo-maths" not in {row["skill"] for row in found["skills"]}
     rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(20)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}]"
-    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json")
-    assert [row["task"] for row in json.loads(done.out)["targets"]] == ["rows"], done.said
+    # Listed or not, the target is asked once.
+    for tasks in (
+        "{task: demo-lists, n: 40}",
+        "{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}",
+    ):
+        done = command(
+            "gate", "demo", "demo", f"evaluate.tasks=[{tasks}]", *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json"
+        )
+        assert [row["task"] for row in json.loads(done.out)["targets"]] == ["rows"], done.said
+        assert [row["skill"] for row in json.loads(done.out)["skills"]] == ["demo-lists"]
+
+
+def test_a_target_is_added_to_the_tasks_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "What is 1 plus 1?", "answer": "#### 2"}\n')
+    other = "{task: heldout, path: other.jsonl}"
+    for target, tasks, names in (
+        ("demo-code", "{task: demo-lists, n: 8}", ["demo-lists", "demo-code"]),
+        ("demo-code", "{task: demo-code, n: 8}", ["demo-code"]),
+        ("rows.jsonl", other, ["heldout", "rows"]),
+        ("rows.jsonl", "{task: heldout, name: mine, path: ./rows.jsonl}", ["mine"]),
+    ):
+        recipe = comparison_recipe(
+            "demo", {"candidate": "demo"}, "probes", "quick", [f"evaluate.tasks=[{tasks}]"], target=target
+        )
+        assert [entry.name for entry in recipe.evaluate.tasks] == names
 
 
 def test_several_models_are_compared_on_one_page(command: Command, broken: str) -> None:
@@ -315,8 +336,6 @@ def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None
     assert made(tasks, "shift.task=null").shift.task is None
     none = made("evaluate.tasks=[{task: mmlu, n: 8}]")
     assert (none.shift.task, "the shift from the seed is not measured" in none.note) == (None, True)
-    with pytest.raises(RecipeError, match="leaves out the target; add"):
-        made(tasks, target="demo-code")
     done = command("compare", "demo", "demo", tasks, FAST[1], FAST[3], "shift.kl_prompts=2")
     assert done.code == 0, done.said
     shift = json.loads(next(Path("runs").glob("compare-demo-*/shift/demo.json")).read_text())

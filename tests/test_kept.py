@@ -66,7 +66,7 @@ def test_few_rewrites_are_doubt() -> None:
     for rewritten, share, rest in ((44, "11.0 %", "89.0 %"), (100, "25.0 %", "75.0 %"), (200, "50.0 %", "50.0 %")):
         said = doubt(counts(rewritten, 0))
         assert said is not None
-        assert said.startswith(f"Only {share} of the rows that SDFT trains on are rewrites; the other {rest} are the or")
+        assert said.startswith(f"Only {share} of the rows that SDFT trains on are rewrites; the other {rest} are the")
         assert said in acceptance_lines(counts(rewritten, 0))
     assert doubt(counts(201, 0)) is None
     assert doubt(counts(120, 120)) is None

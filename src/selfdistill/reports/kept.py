@@ -9,8 +9,8 @@ from ..types.wording import counted, per_cent
 from .text import count
 
 UNCHECKED = "kept, content not checked"
-# SDFT needs rewrites in more than this share of the rows: up to it most rows are those of vanilla training. In the demo's
-# curve over the mix (docs/log.md) an arm with half of the rewrites is still far from SDFT.
+# Up to this share of rewrites most rows are those of vanilla training. In the demo's curve over the mix (docs/log.md)
+# an arm with half of the rewrites is still far from SDFT.
 _FEW = 0.5
 
 
@@ -38,8 +38,8 @@ def doubt(acceptance: Mapping[str, Any]) -> str | None:
     if rows and kept <= _FEW * rows:
         said.append(
             f"Only {per_cent(kept / rows)} of the rows that SDFT trains on are rewrites; the other "
-            f"{per_cent(1 - kept / rows)} are the originals, as in vanilla training. A small difference between the two "
-            "may be due to that: look at the reasons for rejection first."
+            f"{per_cent(1 - kept / rows)} are the originals, as in vanilla training. A small difference between the "
+            "two may be due to that: look at the reasons for rejection first."
         )
     if unchecked > acceptance["accepted"]:
         said.append(
