@@ -209,7 +209,7 @@ def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> 
         "arm": run,
         "rows": counts.get("rows"),
         "left out": counts.get("dropped"),
-        "cut": counts.get("cut"),
+        "shortened": counts.get("cut"),
         "steps": counts.get("steps", rows[-1]["step"]),
         "tokens": counts.get("tokens"),
         "first": rows[0]["loss"],
