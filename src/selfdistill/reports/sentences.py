@@ -12,7 +12,7 @@ from .kept import doubt, kept_sentence
 from .loss_sentences import loss_headline, loss_summary
 from .notes import notes
 from .sweep_sentences import curve_sentences
-from .text import change_size, during, open_word, percent, point_bounds, points, scope
+from .text import change_size, during, lost_less, open_word, point_bounds, points, scope
 from .think_traces import trace_sentences
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -75,7 +75,7 @@ def _level(row: JsonRow, margin: float) -> str:
     return {
         "gained": f"{size} points above {row['against']} ({span})",
         "forgot": f"{size} points below {row['against']} ({span})",
-        "kept": f"not {percent(margin).removesuffix('.0')} points or more below {row['against']} ({change_size(row)})",
+        "kept": f"less than {100 * margin:g} points below {row['against']}, if at all ({change_size(row)})",
     }.get(row["word"], f"not shown to be above or below {row['against']} ({change_size(row)})")
 
 
@@ -84,7 +84,7 @@ def _moved(change: JsonRow, margin: float) -> str:
     return {
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
-        "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
+        "kept": f"{lost_less(margin)} ({size})",
     }.get(change["word"], f"changed by {size} points ({open_word(change)})")
 
 
@@ -148,8 +148,8 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
         )
     elif others and all(word in ("kept", "gained") for word in words.values()):
         sentences.append(
-            f"{baseline} lost {100 * findings.margin:g} points or more on none of the other tasks {over}, so there was "
-            f"nothing for {arm} to prevent."
+            f"On each of the other tasks {baseline} {lost_less(findings.margin)}, {over}, so there was nothing for "
+            f"{arm} to prevent."
         )
     if worse := [task for task in compared if rows[task]["word"] == "forgot"]:
         sentences.append(f"{arm} is worse than {baseline} on {_list(worse)} {over}.")
@@ -163,7 +163,7 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
 
 
 def _verb(row: JsonRow, margin: float) -> str:
-    kept = "no change" if row["unchanged"] else f"no loss of {100 * margin:g} points or more"
+    kept = "no change" if row["unchanged"] else f"{lost_less(margin)},"
     return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], open_word(row))
 
 
