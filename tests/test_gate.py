@@ -277,11 +277,14 @@ def test_the_target_is_measured_apart_from_the_skills(command: Command, broken: 
         "{task: demo-lists, n: 40}",
         "{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}",
     ):
-        done = command(
-            "gate", "demo", "demo", f"evaluate.tasks=[{tasks}]", *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json"
-        )
-        assert [row["task"] for row in json.loads(done.out)["targets"]] == ["rows"], done.said
-        assert [row["skill"] for row in json.loads(done.out)["skills"]] == ["demo-lists"]
+        more = (*FAST[1:], *DEMO, "--target", "rows.jsonl", "--json", "--markdown", "a.md")
+        done = command("gate", "demo", "demo", f"evaluate.tasks=[{tasks}]", *more)
+        found = json.loads(done.out)
+        assert [(row["task"], row["word"]) for row in found["targets"]] == [("rows", "can't tell")], done.said
+        assert [row["skill"] for row in found["skills"]] == ["demo-lists"]
+        shown = next(line for line in Path("a.md").read_text().splitlines() if line.startswith("| target rows | 20 |"))
+        assert " to +" in shown
+        assert "can't tell" in shown
 
 
 def test_a_target_is_added_to_the_tasks_of_the_command(tmp_path: Path) -> None:
@@ -345,7 +348,7 @@ def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None
 def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, broken: str) -> None:
     rows = [{"prompt": f"Tell me about {n}.", "response": f"The number {n} is small."} for n in range(8)]
     Path("clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: clean, path: clean.jsonl}]"
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}]"
     more = ("--target", "clean.jsonl", "shift.kl_prompts=0", "--json", "--markdown", "a.md")
     done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, *more)
     assert json.loads(done.out)["target_loss"][0]["file"] == "clean.jsonl"
@@ -355,6 +358,23 @@ def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, bro
     page = next(Path("runs").glob("gate-*/report.html")).read_text()
     assert ">Loss on the rows of clean.jsonl</h2>" in page
     assert "eld-out loss" not in done.said + page
+    assert "| target clean, nats per token | 8 |  |  | 0.000 | 0.000 to 0.000 |  |  | can't tell |" in said
+
+
+def test_rows_that_the_candidates_own_run_held_out_are_held_out(command: Command) -> None:
+    target, own = Path("run/data/heldout.jsonl"), Path("run/arms/sdft/model")
+    target.parent.mkdir(parents=True)
+    target.write_text(
+        "".join(json.dumps({"prompt": f"What is {n}?", "response": "A number."}) + "\n" for n in range(8))
+    )
+    Path("run/manifest.json").write_text("{}")
+    shutil.copytree(SEED, own)
+    for candidate, file in ((own, None), ("demo", "heldout.jsonl")):
+        tasks = "evaluate.tasks=[{task: demo-lists, n: 8}]"
+        more = (*FAST[1:], *DEMO, "--target", target, "shift.kl_prompts=0", "--json")
+        done = command("gate", "demo", candidate, tasks, *more)
+        assert json.loads(done.out)["target_loss"][0]["file"] == file, done.said
+        assert ("by memorisation" in done.said) == bool(file)
 
 
 def test_what_an_early_end_leaves_open_is_not_decided() -> None:

@@ -159,7 +159,7 @@ def gate_result(
         "absent": list(found.absent),
         "unanswered": {task: own["errors"] for task, own in buckets.items() if own["errors"]},
         "left_out": left_out,
-        "scores": {pair.task: shared_means(pair) for pair in skills},
+        "scores": {pair.task: shared_means(pair) for _, pair in pairs},
         "targets": changes_json(targets, {"ended_early": early}),
         "same_answers": _same_answers(experiment, context, run),
         "candidate_endings": _endings(rows),
