@@ -12,17 +12,18 @@ from .answers import answered_tasks, answers_page
 from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
+from .figures.rewrite_figures import MAX_BARS
 from .findings import Findings
 from .forgotten_table import forgotten_rows, run_with_answers
 from .gate_files import gate_document
 from .html import render
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows
-from .next_steps import Command, next_steps
+from .next_steps import outcome
 from .notes import shift_missing
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .sentences import headline
+from .sentences import at_floor, headline, on_average
 from .svg import marker_icon
 from .text import BUCKETS, LOOKS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows
@@ -46,7 +47,7 @@ def write_report(directory: Path) -> Path:
         write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
     answered = {task.name: list(task.runs) for task in tasks}
-    write_text(path, _report(saved, _material(saved, found), found, answered, *next_steps(saved.verdict, directory)))
+    write_text(path, _report(saved, _material(saved, found), found, answered, directory))
     return path
 
 
@@ -73,10 +74,10 @@ def _report(
     material: Material,
     found: Survey | None,
     answered: dict[str, list[str]],
-    outcome: str,
-    commands: list[Command],
+    directory: Path,
 ) -> str:
     findings = material.findings
+    _, advice, commands = outcome(saved.verdict, directory)
     training = {run: rows for run, rows in saved.training.items() if rows}
     order, unmeasured = list(material.slots), shift_missing(saved.shift)
     looks = material.slots | {run: material.slots[material.arm_of(run)] for run in [*training, *saved.shift]}
@@ -93,9 +94,11 @@ def _report(
         headline=headline(findings),
         gate=gate_document(saved.verdict),
         changed=saved.verdict.get("items_changed") or {},
-        outcome=outcome,
+        advice=advice,
         commands=[each for each in commands if each[0] != "open the report"],
         about=_about(saved),
+        averages=on_average(findings, [arm for arm in findings.arms if arm not in saved.verdict.get("swept", [])]),
+        at_floor=at_floor(findings),
         forgotten=forgotten_rows(findings, saved.verdict, answered),
         run_with_answers=lambda task, arm: run_with_answers(task, arm, answered),
         notes=[note for note in saved.verdict.get("notes", []) if note not in unmeasured],
@@ -114,6 +117,7 @@ def _report(
         loss_name=loss_name(findings.losses),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
+        reasons_drawn=MAX_BARS,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],
         doubt=doubt(material.acceptance) if material.acceptance else None,
         off_distribution=_off_distribution(saved),

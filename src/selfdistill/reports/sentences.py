@@ -60,14 +60,16 @@ def _forgotten(row: JsonRow, of: str) -> str:
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
 
 
-def _on_average(findings: Findings, arm: str) -> list[str]:
-    """A sentence that compares an arm's mean over the other tasks with those of other trained arms; none without the
-    means."""
-    rows = [row for row in findings.mean_changes if row["arm"] == arm and row["against"] != findings.seed_arm]
-    if not rows:
-        return []
-    said = [_level(row, findings.margin) for row in rows]
-    return [f"On average over {counted(rows[0]['tasks'], 'other task')}, {arm} is {' and '.join(said)}."]
+def on_average(findings: Findings, arms: Sequence[str]) -> list[str]:
+    """For each arm a sentence that compares its mean over the other tasks with those of other trained arms; none
+    without the means."""
+    sentences = []
+    for arm in arms:
+        rows = [row for row in findings.mean_changes if row["arm"] == arm and row["against"] != findings.seed_arm]
+        said = " and ".join(_level(row, findings.margin) for row in rows)
+        if rows:
+            sentences.append(f"On average over {counted(rows[0]['tasks'], 'other task')}, {arm} is {said}.")
+    return sentences
 
 
 def _level(row: JsonRow, margin: float) -> str:
@@ -115,20 +117,22 @@ def summary(verdict: JsonRow) -> list[str]:
 def beyond_tables(verdict: JsonRow) -> list[str]:
     """The sentences of the summary that the terminal's tables don't show: tasks that the seed can't do, curves of a
     sweep, and comparisons with baseline arms."""
-    findings, sentences = Findings.of(verdict), []
-    seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
-    if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
-        sentences.append(
-            f"The seed itself scores below {per_cent(_FLOOR, 0)} on {_list(low)}, so there is little to forget there."
-        )
-    sentences += curve_sentences(findings, verdict["sweeps"])
+    findings = Findings.of(verdict)
     arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
-    for arm in arms:
-        sentences += _on_average(findings, arm)
+    sentences = [*at_floor(findings), *curve_sentences(findings, verdict["sweeps"]), *on_average(findings, arms)]
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):
             sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
+
+
+def at_floor(findings: Findings) -> list[str]:
+    """A sentence that names the tasks that the seed can't do; none without such tasks."""
+    seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
+    if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
+        where = f"below {per_cent(_FLOOR, 0)} on {_list(low)}"
+        return [f"The seed itself scores {where}, so there is little to forget there."]
+    return []
 
 
 def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
