@@ -72,8 +72,8 @@ def comparison_recipe(
     recipe = make_recipe(values, overrides, source="the command", folder=Path.cwd())
     if added and not any(_same_rows(entry, added) for entry in recipe.evaluate.tasks):
         named = [entry.model_dump(mode="json", exclude_unset=True) for entry in recipe.evaluate.tasks]
-        tasks = f"evaluate.tasks={json.dumps([*named, added], ensure_ascii=False)}"
-        recipe = make_recipe(values, [*overrides, tasks], source="the command", folder=Path.cwd())
+        asked = f"evaluate.tasks={json.dumps([*named, added], ensure_ascii=False)}"
+        recipe = make_recipe(values, [*overrides, asked], source="the command", folder=Path.cwd())
     return _with_shift(recipe) if candidates else recipe
 
 
