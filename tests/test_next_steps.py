@@ -43,7 +43,7 @@ def test_a_run_ends_with_what_happened_and_what_to_do(
     sentence, _ = next_steps(json.loads((where / "verdict.json").read_text()), where)
     assert sentence.startswith(f"{HAPPENED.format(*worse)} {advice.format(where)}")
     page = write_report(where).read_text()
-    assert sentence.removeprefix(HAPPENED.format(*worse)) in page, "the advice"
+    assert sentence.removeprefix(HAPPENED.format(*worse)).strip() in page, "the advice"
     assert HAPPENED.format(*worse) not in page, "the headline says it"
 
 

@@ -117,7 +117,6 @@ def _report(
         loss_name=loss_name(findings.losses),
         training=[_trained(run, training[run], saved.manifest) for run in sorted(training, key=place)],
         acceptance=material.acceptance,
-        reasons_drawn=MAX_BARS,
         outcomes=outcomes(material.acceptance) if material.acceptance else [],
         doubt=doubt(material.acceptance) if material.acceptance else None,
         off_distribution=_off_distribution(saved),
@@ -193,14 +192,15 @@ def _untrained(saved: Saved) -> bool:
 
 
 def _acceptance(acceptance: dict[str, Any] | None, found: Survey | None) -> dict[str, Any] | None:
-    """The counts of the verdict, else the counts of the file. Frequent reasons come first; rare reasons are added
-    up."""
+    """The counts of the verdict, else the counts of the file. Frequent reasons come first; rare reasons are added up.
+    `tabled`: whether there are more reasons than the figure shows."""
     counts = acceptance or (found.acceptance() if found else None)
     if not counts or not counts["rows"]:
         return None
     reasons = sorted(counts["reasons"].items(), key=lambda item: (-item[1], item[0]))
     rest = sum(number for _, number in reasons[_MAX_REASONS:])
-    return {**counts, "reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
+    shown = {"reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
+    return {**counts, **shown, "tabled": len(reasons) > MAX_BARS}
 
 
 def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> dict[str, Any]:
