@@ -25,9 +25,9 @@ import numpy as np
 from scipy.special import bdtr, ndtr, ndtri
 
 from selfdistill.measure import comparisons, noninferiority
-from selfdistill.measure.comparisons import Pair
+from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.measure.looks import _table
-from selfdistill.measure.noninferiority import FORGOT, LOOKS, Information, gate
+from selfdistill.measure.noninferiority import FORGOT, LOOKS, Information, decide
 from selfdistill.measure.stats import quantile
 from selfdistill.pipeline.difficulty import uninformative
 
@@ -128,7 +128,8 @@ def _gate(mine: np.ndarray, other: np.ndarray, looks: tuple[float, ...], told: n
             kinds: dict[str, Information] | None = None
             if told is not None:
                 kinds = {pair.task: "informative" if on else "floor" for pair, on in zip(pairs, told, strict=True)}
-            _, decision = gate(pairs, MARGIN, looks[:number], kinds=kinds)
+            rows = compare(pairs, MARGIN, looks[:number])
+            decision = decide(pairs, rows, MARGIN, looks[:number], kinds=kinds)
             if decision.clear:
                 break
     return decision.code, bool(decision.lost), looks[number - 1]

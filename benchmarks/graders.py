@@ -1,10 +1,12 @@
 """What the graders of rewrites let pass: known corruptions and known paraphrases of real references.
 
-    python benchmarks/graders.py [DATA] [--embedder FOLDER] [--judge MODEL] [--half choose|report] [--show KIND]
+    python benchmarks/graders.py [DATA] [--embedder FOLDER] [--judge MODEL] [--limit N] [--half choose|report]
+        [--show KIND]
 
 DATA (by default $SELFDISTILL_DATA) holds sdft/ of the paper's files. Each pair is a reference and a text made from it
 by a rule, so its label is known: a corruption changes the content, a paraphrase does not. Rows are split in halves by
 their id: rules and thresholds are chosen on one half, and the other half is reported. Pairs are not written anywhere.
+A judge takes most of the time, which grows with the pairs: `--limit 20` takes 20 of each kind, a third of the default.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from selfdistill.backends.hf import HFBackend
+from selfdistill.cli.progress import show_progress
 from selfdistill.data import read_conversations
 from selfdistill.grading import Grader, make_grader
 from selfdistill.grading.same_meaning import NO, YES, ask_same, judged
 from selfdistill.measure.likelihood import score
 from selfdistill.models.embedding import lazy_embed
 from selfdistill.recipe import DataConfig, ModelConfig
-from selfdistill.types import Example, Grade
+from selfdistill.types import LOADING, Example, Grade
 
 FILES = ("dolly_train", "alpaca_train", "lima_train", "gsm8k_train")
 Make = Callable[[str, random.Random, Sequence[str]], str | None]
@@ -219,11 +222,12 @@ def judge(found: Sequence[Pair], model: str, dtype: str, threshold: float) -> li
     words = [
         Example(f"{place} {word}", question, word) for place, question in enumerate(questions) for word in (YES, NO)
     ]
-    with HFBackend(config) as backend:
-        nats = {
-            one.id: None if one.nll is None else one.nll * one.tokens
-            for one in score(words, *backend.loaded(), config.batch_tokens)
-        }
+    nats: dict[str, float | None] = {}
+    with show_progress() as progress, HFBackend(config) as backend:
+        progress("judge", 0, len(words), LOADING)
+        for done, one in enumerate(score(words, *backend.loaded(), config.batch_tokens), 1):
+            nats[one.id] = None if one.nll is None else one.nll * one.tokens
+            progress("judge", done, len(words))
 
     def probability(place: int) -> float | None:
         yes, no = nats[f"{place} {YES}"], nats[f"{place} {NO}"]
@@ -264,14 +268,14 @@ def main() -> None:
     parser.add_argument("--judge", help="folder or hub name of a chat model, for `judge`")
     parser.add_argument("--thresholds", type=float, nargs=2, default=(0.8, 0.5), help="of `similar` and `judge`")
     parser.add_argument("--half", choices=["choose", "report"], default="report")
-    parser.add_argument("-n", type=int, default=60, help="most pairs per kind")
+    parser.add_argument("-n", "--limit", type=int, default=60, help="most pairs of each kind")
     parser.add_argument("--longest", type=int, default=1500, help="most characters of a reference")
     parser.add_argument("--dtype", default="auto", help="of the judge")
     parser.add_argument("--show", help="print what `facts` decided wrongly of a kind; only on the half to choose on")
     options = parser.parse_args()
     if options.data is None:
         parser.error("name a folder, or set SELFDISTILL_DATA")
-    found = list(pairs(Path(options.data), options.half, options.n, options.longest))
+    found = list(pairs(Path(options.data), options.half, options.limit, options.longest))
     similar, least = options.thresholds
     graders: dict[str, Grader] = {"facts": make_grader("facts")}
     if options.embedder:

@@ -1,6 +1,5 @@
-"""The probes on one model: the scores by which the pipeline would choose each skill's step, that step, and the score on
-items of it that did not choose it. Answers are kept, so an interrupted or repeated run asks only what
-is new.
+"""The probes on one model: the scores by which the pipeline would choose each skill's level, that level, and the score
+on items of it that did not choose it. Answers are kept, so an interrupted or repeated run asks only what is new.
 
     python benchmarks/probe_steps.py MODEL OUT --n 150
 """

@@ -102,11 +102,11 @@ def test_several_long_rows_are_counted_and_the_longest_named(model: Path, tmp_pa
             r"the longest is row 24 of rows.jsonl \(\d+ tokens: 'What is 23 plus 23\?'…\); row 21", done.said
         )
         assert "row 5 of" not in done.said, "only the three longest"
-        assert "set train.allow_unusable_rows=true, which cuts them" in done.said
+        assert "set train.allow_unusable_rows=true, which shortens them" in done.said
     assert unpaid(tmp_path / "run")
     allowed = command("run", path, "train.allow_unusable_rows=true", "--dir", tmp_path / "allowed")
     assert allowed.code == 0, allowed.said
-    assert "vanilla: cut at train.max_length, so that the end is not trained on: 5 rows" in " ".join(
+    assert "vanilla: shortened to train.max_length, so that the end is not trained on: 5 rows" in " ".join(
         allowed.said.split()
     )
 

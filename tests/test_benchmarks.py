@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from graders import CORRUPTIONS, PARAPHRASES, judge, pairs
 from pairs import Row, alternate, collect, ratios, table
+from support.tiny import tiny_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +78,16 @@ def test_the_gpu_script_on_a_tiny_model(tmp_path: Path) -> None:
     assert figures["rows"][0]["ours"] > 0
     assert set(figures["seconds"]) == {"make", "rewrite"}
     assert figures["left_out"] == []
+
+
+def test_the_judge_of_the_graders_table_tells_its_progress_and_a_limit_keeps_every_kind(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = list(pairs(real_data, "report", 1, 300))
+    assert Counter(pair.kind for pair in found) == dict.fromkeys([*CORRUPTIONS, *PARAPHRASES], 1)
+    model = tiny_model(tmp_path / "tiny", context=2048)
+    assert len(judge(found, str(model), "float32", 0.5)) == len(found)
+    assert f"judge: {4 * len(found)}/{4 * len(found)}" in capsys.readouterr().err
 
 
 def test_the_leaks_table_shows_alarms_and_findings(real_data: Path) -> None:

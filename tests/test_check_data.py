@@ -48,7 +48,7 @@ def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, comm
     assert "1, the longest is row 301 of d.jsonl (" in stopped.said
     assert not (tmp_path / "run" / "rewrite").exists()
     done = command("check", "--no-probe", path, "train.allow_unusable_rows=true")
-    assert (done.code, "They are cut, or left out" in done.said) == (0, True)
+    assert (done.code, "They are shortened, or left out" in done.said) == (0, True)
     assert "Training sequences" not in command("check", "--no-probe", path, "train.max_length=16000", "data.n=5").said
 
 

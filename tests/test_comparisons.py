@@ -12,7 +12,7 @@ from scipy.stats import ttest_1samp
 from support.comparisons import MARGIN, pair
 
 from selfdistill.measure.comparisons import Comparison, Pair, compare, word
-from selfdistill.measure.planning import ASSUMED_DISAGREEMENT, runs_needed, smallest_change
+from selfdistill.measure.planning import ASSUMED_DISAGREEMENT, runs_needed, smallest_change, smallest_drop
 from selfdistill.measure.stats import LEVEL, Values, mcnemar
 
 
@@ -179,6 +179,8 @@ def test_the_runs_that_would_be_needed_are_those_of_the_simulations() -> None:
     rng = np.random.default_rng(2)
     single = {n: compare(draw(rng, Design(1, 0.02, n=n)), MARGIN) for n in (50, 200, 500)}
     assert [runs_needed(rows, 0.1) for rows in single.values()] == [None, 3, 2]
+    drops = [smallest_drop(rows) or 1.0 for rows in single.values()]
+    assert drops[0] > 0.1 > drops[1] > drops[2]
 
 
 @pytest.mark.parametrize(("n", "tasks"), [(100, 1), (200, 9), (500, 4)])

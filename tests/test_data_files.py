@@ -50,7 +50,7 @@ def test_compressed_text_is_read(tmp_path: Path, suffix: str, content: tuple[str
 def test_compressed_text_that_is_cut_off_is_an_error(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     packed = pack(LINES * 5000)
     (tmp_path / "d.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(DataError, match=r"can't be (unpacked|read) .*(damaged or cut off|check the file)"):
+    with pytest.raises(DataError, match=r"can't be (unpacked|read) .*(damaged or incomplete|check the file)"):
         read(tmp_path / "d.jsonl.gz", on_bad_row="skip")
 
 

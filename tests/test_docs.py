@@ -179,14 +179,14 @@ NUMBERS = {
     "probes.md": (
         f"({LIMITS[0]} to {LIMITS[-1]} tokens)",
         f"{len(PROBES) * 3 * (CHOOSING + REPORTED):,} items",
-        f"answers {CHOOSING} items of the medium step",
+        f"answers {CHOOSING} items of the medium level",
         f"under {100 * difficulty.FLOOR:.0f} % (floor",
         f"over {100 * difficulty.CEILING:.0f} % (ceiling",
         f"asks {PROBES[0]['n']} items each",
         f"{suite_tasks('probes')[0]['n']} items each",
     ),
     "gate.md": (
-        f"{CHOOSING} items that chose the step is below {100 * difficulty.FLOOR:.0f} % or above "
+        f"{CHOOSING} items that chose the level is below {100 * difficulty.FLOOR:.0f} % or above "
         f"{100 * difficulty.CEILING:.0f} %",
         f"is below {100 * noninferiority.FLOOR:.0f} % or above {100 * noninferiority.CEILING:.0f} %",
     ),

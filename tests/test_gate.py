@@ -19,7 +19,6 @@ from support.tiny import tiny_model
 
 from selfdistill import make_recipe, run
 from selfdistill.demo import SEED
-from selfdistill.errors import RecipeError
 from selfdistill.measure.comparisons import Pair, compare
 from selfdistill.models.loading import load_model
 from selfdistill.pipeline import gate as run_gate
@@ -273,9 +272,34 @@ def test_the_target_is_measured_apart_from_the_skills(command: Command, broken: 
     assert "demo-maths" not in {row["skill"] for row in found["skills"]}
     rows = [{"question": f"What is {n} plus {n}?", "answer": f"#### {2 * n}"} for n in range(20)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tasks = "evaluate.tasks=[{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}]"
-    done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, "--target", "rows.jsonl", "--json")
-    assert [row["task"] for row in json.loads(done.out)["targets"]] == ["rows"], done.said
+    # Listed or not, the target is asked once.
+    for tasks in (
+        "{task: demo-lists, n: 40}",
+        "{task: demo-lists, n: 40}, {task: heldout, name: rows, path: rows.jsonl}",
+    ):
+        more = (*FAST[1:], *DEMO, "--target", "rows.jsonl", "--json", "--markdown", "a.md")
+        done = command("gate", "demo", "demo", f"evaluate.tasks=[{tasks}]", *more)
+        found = json.loads(done.out)
+        assert [(row["task"], row["word"]) for row in found["targets"]] == [("rows", "can't tell")], done.said
+        assert [row["skill"] for row in found["skills"]] == ["demo-lists"]
+        shown = next(line for line in Path("a.md").read_text().splitlines() if line.startswith("| target rows | 20 |"))
+        assert " to +" in shown
+        assert "can't tell" in shown
+
+
+def test_a_target_is_added_to_the_tasks_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "What is 1 plus 1?", "answer": "#### 2"}\n')
+    other = "{task: heldout, path: other.jsonl}"
+    for target, tasks, names in (
+        ("demo-code", "{task: demo-lists, n: 8}", ["demo-lists", "demo-code"]),
+        ("demo-code", "{task: demo-code, n: 8}", ["demo-code"]),
+        ("rows.jsonl", other, ["heldout", "rows"]),
+        ("rows.jsonl", "{task: heldout, name: mine, path: ./rows.jsonl}", ["mine"]),
+    ):
+        recipe = comparison_recipe(
+            "demo", {"candidate": "demo"}, "probes", "quick", [f"evaluate.tasks=[{tasks}]"], target=target
+        )
+        assert [entry.name for entry in recipe.evaluate.tasks] == names
 
 
 def test_several_models_are_compared_on_one_page(command: Command, broken: str) -> None:
@@ -315,8 +339,6 @@ def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None
     assert made(tasks, "shift.task=null").shift.task is None
     none = made("evaluate.tasks=[{task: mmlu, n: 8}]")
     assert (none.shift.task, "the shift from the seed is not measured" in none.note) == (None, True)
-    with pytest.raises(RecipeError, match="leaves out the target; add"):
-        made(tasks, target="demo-code")
     done = command("compare", "demo", "demo", tasks, FAST[1], FAST[3], "shift.kl_prompts=2")
     assert done.code == 0, done.said
     shift = json.loads(next(Path("runs").glob("compare-demo-*/shift/demo.json")).read_text())
@@ -326,7 +348,7 @@ def test_the_shift_is_measured_on_a_task_that_is_asked(command: Command) -> None
 def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, broken: str) -> None:
     rows = [{"prompt": f"Tell me about {n}.", "response": f"The number {n} is small."} for n in range(8)]
     Path("clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}, {task: heldout, name: clean, path: clean.jsonl}]"
+    tasks = "evaluate.tasks=[{task: demo-lists, n: 8}]"
     more = ("--target", "clean.jsonl", "shift.kl_prompts=0", "--json", "--markdown", "a.md")
     done = command("gate", "demo", "demo", tasks, *FAST[1:], *DEMO, *more)
     assert json.loads(done.out)["target_loss"][0]["file"] == "clean.jsonl"
@@ -336,6 +358,23 @@ def test_the_loss_on_a_file_of_rows_is_not_called_held_out(command: Command, bro
     page = next(Path("runs").glob("gate-*/report.html")).read_text()
     assert ">Loss on the rows of clean.jsonl</h2>" in page
     assert "eld-out loss" not in done.said + page
+    assert "| target clean, nats per token | 8 |  |  | 0.000 | 0.000 to 0.000 |  |  | can't tell |" in said
+
+
+def test_rows_that_the_candidates_own_run_held_out_are_held_out(command: Command) -> None:
+    target, own = Path("run/data/heldout.jsonl"), Path("run/arms/sdft/model")
+    target.parent.mkdir(parents=True)
+    target.write_text(
+        "".join(json.dumps({"prompt": f"What is {n}?", "response": "A number."}) + "\n" for n in range(8))
+    )
+    Path("run/manifest.json").write_text("{}")
+    shutil.copytree(SEED, own)
+    for candidate, file in ((own, None), ("demo", "heldout.jsonl")):
+        tasks = "evaluate.tasks=[{task: demo-lists, n: 8}]"
+        more = (*FAST[1:], *DEMO, "--target", target, "shift.kl_prompts=0", "--json")
+        done = command("gate", "demo", candidate, tasks, *more)
+        assert json.loads(done.out)["target_loss"][0]["file"] == file, done.said
+        assert ("by memorisation" in done.said) == bool(file)
 
 
 def test_what_an_early_end_leaves_open_is_not_decided() -> None:

@@ -63,14 +63,16 @@ def test_accepted_and_unchecked_rewrites_are_counted_apart() -> None:
 
 
 def test_few_rewrites_are_doubt() -> None:
-    said = doubt(counts(44, 0))
-    assert said is not None
-    assert said.startswith("SDFT trains on the original responses of 89.0 % of the rows, so it is nearly vanilla")
-    assert said in acceptance_lines(counts(44, 0))
-    assert doubt(counts(60, 60)) is None
-    assert doubt(counts(60, 61)) == (
-        "The content of 61 of the 121 rewrites that are trained on was not checked: read some of them before you trust "
-        "the arm."
+    for rewritten, share, rest in ((44, "11.0 %", "89.0 %"), (100, "25.0 %", "75.0 %"), (200, "50.0 %", "50.0 %")):
+        said = doubt(counts(rewritten, 0))
+        assert said is not None
+        assert said.startswith(f"Only {share} of the rows that SDFT trains on are rewrites; the other {rest} are the")
+        assert said in acceptance_lines(counts(rewritten, 0))
+    assert doubt(counts(201, 0)) is None
+    assert doubt(counts(120, 120)) is None
+    assert doubt(counts(120, 121)) == (
+        "The content of 121 of the 241 rewrites that are trained on was not checked: read some of them before you "
+        "trust the arm."
     )
 
 

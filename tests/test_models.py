@@ -127,6 +127,19 @@ def test_only_the_files_that_loading_reads_are_the_weights(tmp_path: Path) -> No
     load_model(config(folder))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [('{"eos_token_id": 4', "Expecting"), ("[]", "no mapping"), ('{"eos_token_id": "x"}', "is 'x'"), ("\xff", "utf-8")],
+)
+def test_a_damaged_generation_config_is_not_ignored(tmp_path: Path, content: str, reason: str) -> None:
+    folder = tiny_model(tmp_path / "m")
+    (folder / "generation_config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(
+        ModelError, match=rf"generation_config.json of .*m is damaged \(.*{reason}.*\); copy or download"
+    ):
+        load_renderer(config(folder))
+
+
 def test_a_corrupted_tokenizer_is_one_sentence(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m")
     (folder / "tokenizer.json").write_text("{")

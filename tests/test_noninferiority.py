@@ -12,10 +12,19 @@ from gate_calibration import CHANGED, EQUAL, Design, simulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdistill.measure.comparisons import Pair
+from selfdistill.measure.comparisons import Comparison, Pair, compare
 from selfdistill.measure.flips import Trait, flips, in_common
 from selfdistill.measure.looks import adjusted, bounds, spent
-from selfdistill.measure.noninferiority import FORGOT, LOOKS, NOT_RUN, PASSED, UNDECIDED, decide, gate, information
+from selfdistill.measure.noninferiority import (
+    FORGOT,
+    LOOKS,
+    NOT_RUN,
+    PASSED,
+    UNDECIDED,
+    Decision,
+    decide,
+    information,
+)
 
 
 def pair(skill: str, gained: int, lost: int, both: int, neither: int) -> Pair:
@@ -26,6 +35,12 @@ def pair(skill: str, gained: int, lost: int, both: int, neither: int) -> Pair:
 
 def skills(count: int, *counts: int) -> list[Pair]:
     return [pair(f"skill {number}", *counts) for number in range(count)]
+
+
+def gate(pairs: list[Pair], margin: float, looks: Any = (), strict: bool = False) -> tuple[list[Comparison], Decision]:
+    """The comparisons of the skills, and the decision, as a gate makes them."""
+    rows = compare(pairs, margin, looks)
+    return rows, decide(pairs, rows, margin, looks, strict)
 
 
 def test_bounds_are_the_published_ones() -> None:

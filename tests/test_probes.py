@@ -217,7 +217,7 @@ def test_the_seed_chooses_the_step_on_items_that_are_not_reported(
     assert len(solver.asked) == len({*solver.asked}) == 2 * choosing + n
     items = [json.loads(line) for line in (tmp_path / "items" / "probe-lists.jsonl").read_text().splitlines()]
     assert {item["extra"]["step"] for item in items} == {"easy"}
-    assert any("easy: probe-lists" in note for note in verdict["notes"])
+    assert any(note.startswith("Levels of the probes") and "easy: probe-lists" in note for note in verdict["notes"])
     assert any("at the ceiling" in note and "probe-lists (easy, 100.0 %)" in note for note in verdict["notes"])
     assert "at the ceiling" in (tmp_path / "report.html").read_text()
     run(recipe, tmp_path)

@@ -58,8 +58,8 @@ def test_the_page_shows_every_number_of_the_verdict(demo: Path) -> None:
     for row in verdict["comparisons"]:
         assert points(row["difference"]) in text
         assert (row["word"] if row["against"] == "seed" else "against") in text
-    for sentence in [*verdict["summary"], *verdict["notes"]]:
-        assert sentence in text
+    for note in verdict["notes"]:
+        assert note in text
     for reason, number in verdict["acceptance"]["reasons"].items():
         assert f"{reason} {number}" in text
     assert "90.8 % of 400 rewrites were accepted" in text

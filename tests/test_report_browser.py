@@ -219,9 +219,9 @@ def test_a_tables_csv_has_whole_texts_and_no_formulas(visit: Any, tmp_path: Path
     write_json(tmp_path / "verdict.json", verdict)
     _, *saved = saved_table(visit(write_report(tmp_path)), "forgotten")
     row = next(row for row in saved if row[:2] == ["code", "vanilla"])
-    assert row[4] == "'=1+1"
-    assert row[5] == texts["seed"]
-    assert row[6].split() == ["line", "line"]
+    assert row[3] == "'=1+1"
+    assert row[4] == texts["seed"]
+    assert row[5].split() == ["line", "line"]
 
 
 def test_a_command_can_be_copied(visit: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from support.pages import Page, verdict_of
 from support.report_experiment import RATES, TASKS, write_analysis, write_experiment, write_items, write_json
 
 from selfdistill.reports import write_comparison, write_report
-from selfdistill.reports.next_steps import next_steps
+from selfdistill.reports.next_steps import next_steps, outcome
+from selfdistill.reports.text import point_bounds
 from selfdistill.types.wording import counted, per_cent, signed
 
 NOT_LOADED = "The embedding model my/encoder can't be loaded; set shift.embedding to a folder with such a model."
@@ -52,6 +54,20 @@ def test_the_figure_comes_first_then_what_was_forgotten(demo: Path) -> None:
     assert linked == anchors
     html = demo.read_text()
     assert html.index("<figure") < html.index('id="forgotten"') < html.index('class="note"')
+
+
+def test_each_result_stands_once(demo: Path) -> None:
+    """But for the headline, the cards of a phone in place of the table, and the folded table of all tests."""
+    shown = demo.read_text().partition('<h2 id="details">')[0]
+    html = re.sub(r'<details class="folded phone">.*?</details>|<h1>.*?</h1>', "", shown, flags=re.DOTALL)
+    verdict = verdict_of(demo.parent)
+    rows = [*verdict["comparisons"], *(row for row in verdict["mean_changes"] if row["against"] == "seed")]
+    for span, times in Counter(point_bounds(row["low"], row["high"]) for row in rows).items():
+        assert html.count(span) == times, span
+    assert html.count("sdft is 44.3 points above vanilla") == 1
+    happened, advice, _ = outcome(verdict, demo.parent)
+    assert (happened in html, advice in html) == (False, True)
+    assert not [sentence for sentence in verdict["summary"] if sentence in html]
 
 
 def test_the_header_names_experiment_and_data(demo: Path) -> None:

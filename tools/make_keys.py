@@ -35,7 +35,7 @@ these two arms alone, and `'arms.mix={data: 0.5}'` adds an arm to those of the r
 `NAME` is the name of an arm, `[]` an entry of a list. The last column names the steps that run again if the key changes
 in a used directory; `masking` is training with train.mask_above. Steps that use the results of such a step are affected
 too: `verify` and `choose` decide what is trained on, so `rewrite.grader` affects `train` for arms on rewrites. If a
-rewriting, training or answer that is finished would change, or the step of a probe that was chosen, the run stops, and
+rewriting, training or answer that is finished would change, or the level of a probe that was chosen, the run stops, and
 prints commands that keep the work. The keys of `judge.model` are the keys of `model`. An unknown key is an error that
 names the key that was probably meant. Values are read as in [reliability.md](reliability.md#values-in-a-recipe).
 

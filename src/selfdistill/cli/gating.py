@@ -19,6 +19,7 @@ from .progress import show_progress
 from .show import say, show_error, show_verdict
 
 if TYPE_CHECKING:
+    from ..pipeline.gate import Design
     from ..recipe import Recipe
 
 _MODEL = "a model folder, a GGUF file, a hub name, demo, or an endpoint as URL#NAME"
@@ -105,7 +106,7 @@ def gate(
 ) -> None:
     """Decide whether a model forgot what its seed could do. Exit code 0: shown to be within the margin, and no skill
     shown to have lost; 1: forgot; 2: could not run, or the suite shows nothing; 3: undecided."""
-    from ..pipeline.gate_recipe import comparison_recipe
+    from ..pipeline.gate_recipe import comparison_recipe, gate_design
     from ..reports.gate_files import gate_document
 
     files = {"junit": junit, "markdown": markdown}
@@ -113,7 +114,8 @@ def gate(
         recipe = comparison_recipe(
             seed, {"candidate": candidate}, suite, size, overrides or [], target=target, margin=margin, key_env=key_env
         )
-        verdict, where = _run_gate(recipe, suite, size, strict, baseline, target, directory)
+        design = gate_design(suite, size, strict, baseline, target)
+        verdict, where = _run_gate(recipe, design, baseline, directory)
         document = gate_document(verdict)
         assert document is not None
         _say_models({"seed": seed, "candidate": candidate})
@@ -152,19 +154,12 @@ def _failing_as_not_run(files: dict[str, Path | None], as_json: bool) -> Iterato
 
 
 def _run_gate(
-    recipe: Recipe,
-    suite: str,
-    size: str,
-    strict: bool,
-    baseline: Path | None,
-    target: str | None,
-    directory: Path | None,
+    recipe: Recipe, design: Design, baseline: Path | None, directory: Path | None
 ) -> tuple[dict[str, Any], Path]:
     from .. import pipeline
     from ..pipeline.baseline import check_plan, read_baseline, with_baseline
-    from ..pipeline.gate_recipe import default_folder, gate_design
+    from ..pipeline.gate_recipe import default_folder
 
-    design = gate_design(suite, size, strict, baseline, target)
     content = None
     if baseline:
         content = read_baseline(baseline)

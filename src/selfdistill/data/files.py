@@ -46,7 +46,7 @@ def read_file(path: Path) -> Iterator[PlacedRow]:
             yield from read_json(file, path) if kind == "json" else _read_table(file, path, tabs=kind == "tsv")
     except _DAMAGED as error:
         raise DataError(
-            f"{path} can't be unpacked ({first_line(error)}); it is damaged or cut off. Copy or download it again."
+            f"{path} can't be unpacked ({first_line(error)}); it is damaged or incomplete. Copy or download it again."
         ) from error
 
 

@@ -21,7 +21,7 @@ MAX_ROW = 1 << 26
 """The longest row, in characters. A longer row means a broken file, and could fill the memory."""
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
-_CUT_OFF = "the file ends inside the array, as if cut off"
+_INCOMPLETE = "the file ends inside the array, so it is incomplete"
 _TOO_LONG = f"is longer than {MAX_ROW >> 20} Mi characters"
 
 
@@ -154,7 +154,7 @@ class _Array:
         """Returns the next character and steps over it. Raises ValueError if it is not one of `characters`."""
         found = self.peek()
         if not found:
-            raise ValueError(_CUT_OFF)
+            raise ValueError(_INCOMPLETE)
         if found not in characters:
             raise ValueError(f"expected {' or '.join(characters)}, found {found!r}")
         self._place += 1
@@ -163,7 +163,7 @@ class _Array:
     def value(self) -> tuple[Any, str]:
         """The next value and its text. Raises ValueError."""
         if not self.peek():
-            raise ValueError(_CUT_OFF)
+            raise ValueError(_INCOMPLETE)
         while True:
             try:
                 value, end = self._scan(self._text, self._place)
@@ -172,7 +172,7 @@ class _Array:
                 # than \uXXXX\uXXXX.
                 incomplete = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - 16
                 if self._ended and not self._text.rstrip().endswith("]"):
-                    raise ValueError(_CUT_OFF) from None
+                    raise ValueError(_INCOMPLETE) from None
                 if self._ended or not incomplete:
                     raise
             else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .comparisons import MOST_ITEMS, POWER, Comparison, Pair, compare
+from .comparisons import MOST_ITEMS, POWER, Comparison, Pair
 from .looks import adjusted
 from .means import task_mean
 from .stats import LEVEL, Estimate, quantile, wilson
@@ -140,15 +140,3 @@ def _needed(mean: Estimate, least: float, margin: float) -> int | None:
     factor = quantile(1 - LEVEL / 2, mean.freedom) + quantile(POWER, mean.freedom)
     needed = mean.n * max(mean.items, least) * (factor / distance) ** 2 if distance else float(MOST_ITEMS)
     return None if needed >= MOST_ITEMS else max(mean.n + 1, round(needed + 0.5))
-
-
-def gate(
-    pairs: Sequence[Pair],
-    margin: float,
-    looks: tuple[float, ...] = (),
-    strict: bool = False,
-    kinds: Mapping[str, Information] | None = None,
-) -> tuple[list[Comparison], Decision]:
-    """The comparisons of the skills, and the decision."""
-    rows = compare(pairs, margin, looks)
-    return rows, decide(pairs, rows, margin, looks, strict, kinds)

@@ -25,34 +25,46 @@ def runs_needed(rows: Sequence[Comparison], drop: float) -> int | None:
     comparisons); with a drop d, a share of about √(a² + d²) changes, as in the simulations of
     benchmarks/calibration.py. A part of these changes averages out over the runs.
     """
-    n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
-    disagreement = median(_disagreement(row) for row in rows)
+    n, tasks, disagreement = _measured(rows)
     for runs in range(2, MOST_RUNS + 1):
         if _chance_to_find(drop, n, tasks, runs, disagreement) >= POWER:
             return runs
     return None
 
 
-def smallest_change(n: int, tasks: int, runs: int = 1) -> float | None:
+def smallest_drop(rows: Sequence[Comparison]) -> float | None:
+    """The smallest drop in one task that `MOST_RUNS` runs find in 80 % of cases, by the rows of `runs_needed`; None if
+    they find none."""
+    n, tasks, disagreement = _measured(rows)
+    return smallest_change(n, tasks, MOST_RUNS, disagreement)
+
+
+def _measured(rows: Sequence[Comparison]) -> tuple[int, int, float]:
+    """The items of a task, the tasks, and the share of items that changes without a drop."""
+    n, tasks = int(median(row.n for row in rows)), len({row.task for row in rows})
+    return n, tasks, median(_disagreement(row) for row in rows)
+
+
+def smallest_change(n: int, tasks: int, runs: int = 1, disagreement: float = ASSUMED_DISAGREEMENT) -> float | None:
     """The smallest difference from the seed on one of `tasks` tasks that `n` items show in 80 % of cases, at the
     strictest level of Holm's correction; None if not even the greatest difference is found.
 
-    Assumes that right becomes wrong, or wrong right, in a share `ASSUMED_DISAGREEMENT` of the items even without a
+    Assumes that right becomes wrong, or wrong right, in a share `disagreement` of the items even without a
     difference, and with several `runs` of an arm a run-to-run spread of `ASSUMED_SPREAD`.
     """
     low, high = 0.0, 1.0
     if runs == 1 and mcnemar(0, n) >= LEVEL / tasks:  # not even if all items change in one direction
         return None
-    if _chance_to_find(high, n, tasks, runs) < POWER:
+    if _chance_to_find(high, n, tasks, runs, disagreement) < POWER:
         return None
     while high - low > 1e-4:
         middle = (low + high) / 2
-        found = _chance_to_find(middle, n, tasks, runs) >= POWER
+        found = _chance_to_find(middle, n, tasks, runs, disagreement) >= POWER
         low, high = (low, middle) if found else (middle, high)
     return high
 
 
-def _chance_to_find(drop: float, n: int, tasks: int, runs: int, disagreement: float = ASSUMED_DISAGREEMENT) -> float:
+def _chance_to_find(drop: float, n: int, tasks: int, runs: int, disagreement: float) -> float:
     """The probability that a `drop` on one of `tasks` tasks with `n` items is found by `runs` runs of an arm."""
     from scipy.special import ndtr
 

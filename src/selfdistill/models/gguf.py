@@ -101,7 +101,7 @@ class _Weights:
                 kind = tensor.tensor_type.name
                 sizes[kind] = sizes.get(kind, 0) + int(tensor.n_elements)
             self.kind, self.count = max(sizes, key=lambda kind: sizes[kind]), sum(sizes.values())
-        except Exception as error:  # numpy and the reader raise errors of many kinds for a file that is cut off
+        except Exception as error:  # numpy and the reader raise errors of many kinds for an incomplete file
             raise ModelError(f"{file} is not a whole GGUF file ({_line(error)}); download it again.") from error
 
     @property

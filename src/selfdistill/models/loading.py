@@ -110,13 +110,25 @@ def load_renderer(model: ModelConfig, tokenizer: Any = None) -> Renderer:
     Raises ModelError or RecipeError as `Renderer` does.
     """
     tokenizer = tokenizer or load_tokenizer(model)
-    try:
-        stop = _read_settings(model, "generation_config.json").get("eos_token_id")
-    except (OSError, ValueError):
-        stop = None
-    stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    stop_ids = _stop_ids(model)
     own = model.chat_template, model.template_kwargs, stop_ids, model.date, model.tools_in, model.reasoning
     return Renderer(tokenizer, *own)
+
+
+def _stop_ids(model: ModelConfig) -> list[int]:
+    """The tokens that end an answer by generation_config.json, which a model may lack. Raises ModelError if the file is
+    damaged: without these tokens answers might go on to the limit."""
+    name = "generation_config.json"
+    try:
+        found = _read_settings(model, name).get("eos_token_id")
+    except OSError:
+        return []
+    except ValueError as error:
+        raise ModelError(f"{name} of {model.path} is damaged ({error}); copy or download it again.") from None
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(each, int) for each in ids):
+        raise ModelError(f"{name} of {model.path} is damaged (eos_token_id is {found!r}); copy or download it again.")
+    return ids
 
 
 def served_template_kwargs(model: ModelConfig) -> dict[str, Any]:
@@ -160,13 +172,15 @@ def _load_tokenizer(model: ModelConfig) -> Any:
 
 
 def _read_settings(model: ModelConfig, name: str) -> dict[str, Any]:
-    """A JSON file of the model. Raises OSError if it is missing, ValueError if it isn't JSON."""
+    """A JSON file of the model. Raises OSError if it is missing, ValueError if it isn't a JSON mapping."""
     from transformers.utils import cached_file
 
     path = cached_file(asked_source(model), name, revision=model.revision)
     assert path is not None  # it would have raised
     settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    return settings if isinstance(settings, dict) else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"it holds no mapping but {type(settings).__name__}")  # noqa: TRY004
+    return settings
 
 
 def without_generation_settings(weights: Any) -> None:

@@ -157,7 +157,7 @@ def check_plan(content: Mapping[str, Any], design: Design, path: Path) -> None:
 
 def with_baseline(recipe: Recipe, content: Mapping[str, Any]) -> Recipe:
     """The recipe for a gate that takes the seed's answers from a baseline: with its date, the commit of a seed on the
-    hub, and the steps of its probes, so that none is looked up or chosen. The held-out loss would need the seed."""
+    hub, and the levels of its probes, so that none is looked up or chosen. The held-out loss would need the seed."""
     date = datetime.date.fromisoformat(content["date"]) if content["date"] else recipe.model.date
     model = recipe.model.model_copy(
         update={"date": date, "revision": recipe.model.revision or content["seed"]["revision"]}
@@ -176,7 +176,7 @@ def _has_steps(entry: TaskEntry) -> bool:
 
 
 def choosing_scores(content: Mapping[str, Any]) -> dict[str, float]:
-    """The seed's score on the items that chose the step of each probe."""
+    """The seed's score on the items that chose the level of each probe."""
     return {name: held["choosing"] for name, held in content["tasks"].items() if held.get("choosing") is not None}
 
 

@@ -1,7 +1,7 @@
-"""The difficulty step of each probe, chosen by the seed's score on items that are not reported.
+"""The level of difficulty of each probe, chosen by the seed's score on items that are not reported.
 
 Reads the seed model. Writes items/TASK.choosing.jsonl (the seed's answers) and items/TASK.step.json. A probe whose
-entry names a step, as in `{task: probe-json, split: easy}`, is asked in that step, and nothing is chosen.
+entry names a level, as in `{task: probe-json, split: easy}`, is asked at that level, and nothing is chosen.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .context import Context
 from .entries import EvaluatedTask
 
 FLOOR, CEILING = 0.15, 0.85
-"""A probe whose seed scores outside these, in the step chosen, is uninformative."""
+"""A probe whose seed scores outside these, at the level chosen, is uninformative."""
 _TOO_HARD, _TOO_EASY = 0.3, 0.8
 _FIRST = "medium"
-_FEWEST = 12  # choosing items per step, also of a task with few items
+_FEWEST = 12  # choosing items per level, also of a task with few items
 
 
 def step_stage(context: Context, task: EvaluatedTask) -> Stage | None:
-    """The stage that chooses a task's step; None if the task has no steps, or its entry names one. The task's n is a
+    """The stage that chooses a task's level; None if the task has no levels, or its entry names one. The task's n is a
     setting of the items, which read this stage."""
     if not task.task.steps or task.source is None or task.sampling is None:
         return None
@@ -46,7 +46,7 @@ def step_stage(context: Context, task: EvaluatedTask) -> Stage | None:
 
 
 def is_open(experiment: Experiment, context: Context, task: EvaluatedTask) -> bool:
-    """Whether the task's step is still to be chosen."""
+    """Whether the task's level is still to be chosen."""
     stage = step_stage(context, task)
     return stage is not None and not experiment.finished(stage)
 
@@ -54,8 +54,8 @@ def is_open(experiment: Experiment, context: Context, task: EvaluatedTask) -> bo
 def choose_steps(
     experiment: Experiment, context: Context, open_seed: Callable[[], Backend], progress: Progress
 ) -> None:
-    """Chooses the steps that are still open. The seed answers 40 items in the medium step, and, if these are too hard
-    or too easy for it, 40 in the next one; the step nearest to a score of one half is chosen. With an n below 80 these
+    """Chooses the levels that are still open. The seed answers 40 items at the medium level, and, if these are too hard
+    or too easy for it, 40 at the next one; the level nearest to a score of one half is chosen. With an n below 80 these
     are n / 2 items, and at least 12."""
     tasks = [task for task in context.tasks.values() if is_open(experiment, context, task)]
     with LazyBackend(open_seed) as backend:
@@ -66,13 +66,13 @@ def choose_steps(
                 path, scores = experiment.path(stage.other_outputs[0]), dict[str, float | None]()
                 forget_transient(path)
                 while (step := next_step(scores)) is not None:
-                    scores[step] = _score(task, step, backend, path, partial(progress, f"step {task.name}"))
+                    scores[step] = _score(task, step, backend, path, partial(progress, f"level {task.name}"))
                 record.counts = {"step": chosen_step(scores), "scores": scores}
                 write_json(experiment.path(stage.output), record.counts)
 
 
 def _score(task: EvaluatedTask, step: str, backend: LazyBackend, path: Path, report: Report) -> float | None:
-    """The seed's score on the choosing items of a step; None if none could be judged."""
+    """The seed's score on the choosing items of a level; None if none could be judged."""
     assert task.source is not None
     assert task.sampling is not None
     source = task.source.model_copy(update={"split": f"{step}.choosing"})
@@ -86,7 +86,7 @@ def _score(task: EvaluatedTask, step: str, backend: LazyBackend, path: Path, rep
 
 
 def next_step(scores: Mapping[str, float | None]) -> str | None:
-    """The step to try after those in `scores`; None if one of them fits."""
+    """The level to try after those in `scores`; None if one of them fits."""
     if _FIRST not in scores:
         return _FIRST
     score = scores[_FIRST]
@@ -95,14 +95,14 @@ def next_step(scores: Mapping[str, float | None]) -> str | None:
 
 
 def chosen_step(scores: Mapping[str, float | None]) -> str:
-    """The step whose score is nearest to one half, the later one of two that are equally near; the medium one if no
-    step has a score."""
+    """The level whose score is nearest to one half, the later one of two that are equally near; the medium one if no
+    level has a score."""
     known = {step: score for step, score in scores.items() if score is not None}
     return min(reversed(known), key=lambda step: abs(known[step] - 0.5), default=_FIRST)
 
 
 def source_of(experiment: Experiment, context: Context, task: EvaluatedTask) -> DataConfig:
-    """The source of a task's items, with the step that was chosen."""
+    """The source of a task's items, with the level that was chosen."""
     assert task.source is not None
     stage = step_stage(context, task)
     if stage is None:
@@ -113,7 +113,7 @@ def source_of(experiment: Experiment, context: Context, task: EvaluatedTask) -> 
 
 
 def step_results(experiment: Experiment, context: Context, task: EvaluatedTask) -> dict[str, Any]:
-    """For the verdict: the step of a probe, and the seed's scores by which it was chosen; empty for other tasks."""
+    """For the verdict: the level of a probe, and the seed's scores by which it was chosen; empty for other tasks."""
     if not task.task.steps or task.source is None:
         return {}
     stage = step_stage(context, task)
@@ -123,13 +123,13 @@ def step_results(experiment: Experiment, context: Context, task: EvaluatedTask) 
 
 
 def choosing_score(experiment: Experiment, context: Context, task: EvaluatedTask) -> float | None:
-    """The seed's score on the choosing items of the step that was chosen; None if no step was chosen."""
+    """The seed's score on the choosing items of the level that was chosen; None if no level was chosen."""
     found = step_results(experiment, context, task)
     return (found.get("step_scores") or {}).get(found.get("step"))
 
 
 def uninformative(value: float | None) -> Literal["floor", "ceiling"] | None:
-    """Whether the seed's score in the chosen step leaves too little room: at the floor hardly a loss can show, at the
+    """Whether the seed's score at the chosen level leaves too little room: at the floor hardly a loss can show, at the
     ceiling only a large one."""
     if value is None:
         return None

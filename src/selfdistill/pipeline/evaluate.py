@@ -100,7 +100,7 @@ def grade_stage(context: Context, run: Run, task: EvaluatedTask) -> Stage | None
 
 
 def evaluate_stages(context: Context) -> list[Stage]:
-    """Steps of probes, items, answers and judgements. Grades are left out: they never stop a run, and are made from
+    """Levels of probes, items, answers and judgements. Grades are left out: they never stop a run, and are made from
     files alone."""
     runs, tasks = context.runs.values(), context.tasks.values()
     asked = [task for task in tasks if task.asked]
@@ -115,7 +115,7 @@ def evaluate_stages(context: Context) -> list[Stage]:
 
 
 def prepare_items(experiment: Experiment, context: Context) -> None:
-    """The items of every task, drawn once and shared by the runs, but for those of probes whose step is still to be
+    """The items of every task, drawn once and shared by the runs, but for those of probes whose level is still to be
     chosen; needs no model. Raises RecipeError if lm-eval can't
     ask a task as the recipe says, before anything is trained."""
     for task in context.tasks.values():
@@ -143,7 +143,7 @@ def evaluate_runs(
     engine = context.recipe.evaluate.backend
     with nullcontext(kept) if kept else engines_of(experiment, context, trained) as cache:
         choose_steps(experiment, context, partial(open_backend, engine, context.recipe.model, cache=cache), progress)
-        prepare_items(experiment, context)  # of the probes whose step is known now
+        prepare_items(experiment, context)  # of the probes whose level is known now
         for name, (model, adapter) in models.items():
             run = context.runs[name]
             opener = partial(open_backend, context.backend_of(run), model, adapter, cache=cache)

@@ -34,7 +34,7 @@ class Design:
     shares of the items at the looks so far, and the baseline file that the seed's answers come from, if they do.
     `target` is what the target is, as the user named it. `regraded` counts the answers of the baseline that the present
     graders grade in another way than those that made the file. `choosing` are the scores in it on the items that chose
-    the steps of the probes. `reused` is the day of the oldest answers of each arm that `reused_answers` found."""
+    the levels of the probes. `reused` is the day of the oldest answers of each arm that `reused_answers` found."""
 
     suite: str
     version: int
@@ -159,7 +159,7 @@ def gate_result(
         "absent": list(found.absent),
         "unanswered": {task: own["errors"] for task, own in buckets.items() if own["errors"]},
         "left_out": left_out,
-        "scores": {pair.task: shared_means(pair) for pair in skills},
+        "scores": {pair.task: shared_means(pair) for _, pair in pairs},
         "targets": changes_json(targets, {"ended_early": early}),
         "same_answers": _same_answers(experiment, context, run),
         "candidate_endings": _endings(rows),
@@ -178,7 +178,7 @@ def changes_json(comparisons: Sequence[Comparison], gate: Mapping[str, Any] | No
 def _kinds_of_probes(
     experiment: Experiment, context: Context, skills: Sequence[Pair], design: Design
 ) -> dict[str, Information]:
-    """For tasks whose step was chosen: whether the seed's score leaves room, by the items that chose the step. The
+    """For tasks whose level was chosen: whether the seed's score leaves room, by the items that chose the level. The
     answers that are compared decide nothing here: leaving skills out by them would bias the mean."""
     found: dict[str, Information] = {}
     for pair in skills:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..backends import backends_that
 from ..errors import RecipeError
-from ..recipe import Recipe, make_recipe
+from ..recipe import Recipe, TaskEntry, make_recipe
 from ..recipe.suites import SUITES, suite_tasks
 from ..store.identity import model_identity
 from ..tasks import TASKS, get_task
@@ -44,8 +45,9 @@ def comparison_recipe(
     margin: float = 0.05,
     key_env: str | None = None,
 ) -> Recipe:
-    """A recipe that evaluates the seed and `candidates` (arm → model) on a suite, and on a target: a task's name or a
-    file of rows. `margin` is a share. Raises RecipeError, or DataError if the file can't be read."""
+    """A recipe that evaluates the seed and `candidates` (arm → model) on a suite, or on the evaluate.tasks of
+    `overrides`, and on a target: a task's name or a file of rows. `margin` is a share. Raises RecipeError, or DataError
+    if the file can't be read."""
     if not 0.005 <= margin < 1:
         raise RecipeError(f"--margin is a share from 0.005 to below 1: write 0.05 for 5 points, not {margin:g}.")
     try:
@@ -68,10 +70,10 @@ def comparison_recipe(
         values["rewrite"] = backend
     added = _add_target(values, target) if target else None
     recipe = make_recipe(values, overrides, source="the command", folder=Path.cwd())
-    if added and all(entry.task != added["task"] for entry in recipe.evaluate.tasks):
-        raise RecipeError(
-            f"evaluate.tasks leaves out the target; add {json.dumps(added)} to it, or leave --target out."
-        )
+    if added and not any(_same_rows(entry, added) for entry in recipe.evaluate.tasks):
+        named = [entry.model_dump(mode="json", exclude_unset=True) for entry in recipe.evaluate.tasks]
+        asked = f"evaluate.tasks={json.dumps([*named, added], ensure_ascii=False)}"
+        recipe = make_recipe(values, [*overrides, asked], source="the command", folder=Path.cwd())
     return _with_shift(recipe) if candidates else recipe
 
 
@@ -115,6 +117,12 @@ def _add_target(values: dict[str, Any], target: str) -> dict[str, Any]:
     if all(each["task"] != entry["task"] for each in tasks):
         tasks.append(entry)
     return entry
+
+
+def _same_rows(entry: TaskEntry, target: Mapping[str, Any]) -> bool:
+    """Whether an entry asks the target's task, of a file the same rows."""
+    paths = [path and os.path.abspath(path) for path in (entry.path, target.get("path"))]
+    return entry.task == target["task"] and (entry.task != HELDOUT or paths[0] == paths[1])
 
 
 def gate_design(suite: str, size: str, strict: bool, baseline: Path | None, target: str | None) -> Design:

@@ -24,6 +24,7 @@ from ..store.rows import RowFile, read_lines, write_lines
 from ..store.stage import Stage
 from ..types import Example, Progress, content_id, messages_json
 from .context import Context, Run
+from .data import HELDOUT_ROWS
 from .entries import EvaluatedTask, evaluated_tasks, grades_right_answers
 from .evaluate import trained_runs
 from .task_items import items_stage, read_items, write_items
@@ -170,5 +171,13 @@ def loss_results(
 
 
 def _unsplit(context: Context, task: EvaluatedTask) -> str | None:
-    """The name of the file that a recipe without training names: which rows the models were trained on is unknown."""
-    return Path(task.source.path).name if context.recipe.evaluates_only and task.source else None
+    """The name of the file that a recipe without training names: which rows the models were trained on is unknown. None
+    if an experiment held its rows out, and all models that are compared with the seed are that experiment's."""
+    if not context.recipe.evaluates_only or task.source is None:
+        return None
+    path = Path(task.source.path).resolve()
+    directory = path.parents[1] if len(path.parents) > 1 else path
+    held_out = path == directory / HELDOUT_ROWS and (directory / "manifest.json").is_file()
+    models = [context.recipe.arm_model(arm) for arm in context.recipe.arms.values() if arm.checkpoint]
+    own = [not model.server and Path(model.path).resolve().is_relative_to(directory / "arms") for model in models]
+    return None if held_out and all(own) else path.name

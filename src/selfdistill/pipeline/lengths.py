@@ -162,7 +162,7 @@ def unusable_rows(
     drawn: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[bool, str]]:
     """A sentence about the rows that `arms` can't train on as they are, and whether the recipe allows that: then they
-    are cut or left out. `load` reads `source` again to say where these rows are. `drawn` marks the rows that are
+    are shortened or left out. `load` reads `source` again to say where these rows are. `drawn` marks the rows that are
     trained on, by default the draws of the arms."""
     window = load_context_length(context.recipe.model) or sys.maxsize
     named = partial(_named, train=train, source=source, load=load)
@@ -181,9 +181,10 @@ def unusable_rows(
             where = named({int(lengths.rows[i]): f"{lengths.sequences[i]:,} tokens" for i in longest})
             first = "Shorten these rows" if limit == window else "Raise train.max_length"
             room = f" (the model's context has {window:,} tokens)" if window < sys.maxsize else ""
-            advice = f"{first}{room}, or set train.allow_unusable_rows=true, which cuts them."
+            advice = f"{first}{room}, or set train.allow_unusable_rows=true, which shortens them."
             done = (
-                "They are cut, or left out if no token to train on is left, because train.allow_unusable_rows is set."
+                "They are shortened, or left out if no token to train on is left, because train.allow_unusable_rows is "
+                "set."
             )
             yield (
                 allowed,

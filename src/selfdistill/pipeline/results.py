@@ -10,7 +10,7 @@ from ..backends import answering_class
 from ..measure.comparisons import Comparison, compare
 from ..measure.degeneration import degeneration, of_degenerate
 from ..measure.means import compare_means
-from ..measure.planning import ASSUMED_SPREAD, MOST_RUNS, runs_needed
+from ..measure.planning import ASSUMED_SPREAD, MOST_RUNS, runs_needed, smallest_drop
 from ..measure.scores import GradeRow
 from ..measure.stats import RunSpread, run_spread, shared_items, table_of
 from ..measure.trace_measures import trace_results
@@ -116,11 +116,13 @@ def _rows_of(tasks: Sequence[TaskResults]) -> dict[str, dict[str, list[list[Grad
 
 def needed_runs(comparisons: Sequence[Comparison], seed_arm: str, margin: float) -> dict[str, Any] | None:
     """How many training runs find a `drop` in one task in 80 % of cases, if runs differ by `spread`; None if no arm was
-    compared with the seed after a single run. `runs` is None if even `most` runs are too few."""
+    compared with the seed after a single run. `runs` is None if `most` runs are too few; they find no smaller drop than
+    `shown`, which is None if they find none."""
     single = [row for row in comparisons if row.runs == 1 and row.against == seed_arm]
     if not single:
         return None
-    return {"runs": runs_needed(single, 2 * margin), "most": MOST_RUNS, "drop": 2 * margin, "spread": ASSUMED_SPREAD}
+    runs, known = runs_needed(single, 2 * margin), {"most": MOST_RUNS, "drop": 2 * margin, "spread": ASSUMED_SPREAD}
+    return {"runs": runs, **known, **({} if runs else {"shown": smallest_drop(single)})}
 
 
 def _baseline_arms(experiment: Experiment, context: Context) -> dict[str, Any]:

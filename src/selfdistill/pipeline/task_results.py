@@ -98,7 +98,7 @@ class TaskResults:
         }
 
     def _difficulty(self, experiment: Experiment, context: Context) -> dict[str, Any]:
-        """The step of a probe, and whether the seed's score in it is too near to a bound; empty for other tasks."""
+        """The level of a probe, and whether the seed's score at it is too near to a bound; empty for other tasks."""
         found = step_results(experiment, context, self.evaluated)
         if not found:
             return {}

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 STEPS = ("easy", "medium", "hard")
-"""The difficulty steps of a probe."""
+"""The levels of difficulty of a probe."""
 AUTO = "auto"
-"""The split of a probe whose step is chosen by the seed's score."""
+"""The split of a probe whose level is chosen by the seed's score."""
 SIZES = ("quick", "full")
 _QUICK, _FULL = 150, 600
 
@@ -82,9 +82,9 @@ def suite_tasks(
 ) -> list[dict[str, Any]]:
     """The entries of a suite for `evaluate.tasks`, in a fixed order. `quick` takes the suite's number of items per
     task, `full` all of them; a quick draw is part of the full one. `n` takes that many in place of the size's. `steps`
-    fixes the step of probes by task, as in {"probe-json": "easy"}; the others are chosen by the seed's score. The tasks
-    in `without` are left out. Raises ValueError for an unknown name or size, and if a task in `without` is not in the
-    suite."""
+    fixes the level of probes by task, as in {"probe-json": "easy"}; the others are chosen by the seed's score. The
+    tasks in `without` are left out. Raises ValueError for an unknown name or size, and if a task in `without` is not in
+    the suite."""
     if name not in SUITES:
         raise ValueError(f"there is no suite '{name}'; choose {', '.join(SUITES)}")
     if size not in SIZES:

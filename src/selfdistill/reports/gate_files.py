@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from ..types.wording import counted
 from .findings import JsonRow
 from .loss_sentences import loss_name, may_be_trained_on, nats
-from .text import change_size, count, percent, points, shorten, visible
+from .text import change_size, count, lost_less, percent, points, shorten, visible
 
 OUTCOMES = {0: "passed", 1: "forgot", 2: "not run", 3: "undecided"}
 _FORMAT = "selfdistill gate 1"
@@ -35,6 +35,7 @@ def gate_document(verdict: JsonRow) -> JsonRow | None:
         "format": _FORMAT,
         "outcome": OUTCOMES[gate["exit_code"]],
         **{key: value for key, value in gate.items() if key != "scores"},
+        "targets": [{**row, **gate["scores"].get(row["task"], {})} for row in gate["targets"]],
         "target_loss": losses,
         "sentence": _sentence(gate, skills, losses),
         "notes": list(_notes(verdict, gate, skills)),
@@ -101,7 +102,7 @@ def _sentence(gate: JsonRow, skills: Sequence[JsonRow], losses: Sequence[JsonRow
 
 def _target(targets: Sequence[JsonRow], losses: Sequence[JsonRow], margin: float) -> str:
     """The change on the target, as the beginning of a sentence; empty without a target."""
-    verbs = {"gained": "gained", "forgot": "lost", "kept": f"less than {100 * margin:g} points lost"}
+    verbs = {"gained": "gained", "forgot": "lost", "kept": f"{lost_less(margin)},"}
     said = []
     for row in targets:
         verb = verbs.get(row["word"], "no change shown")
@@ -117,9 +118,9 @@ def _missing(gate: JsonRow, skills: Sequence[JsonRow], margin: str) -> str:
     if not mean["within"]:
         needed = mean["needed"]
         rest = f"about {counted(needed, 'item')} per skill needed" if needed else "more items alone will not decide it"
-        return f"the mean is neither shown to be within {margin} of the seed nor beyond; {rest}."
+        return f"it is open whether the mean is within {margin} of the seed; {rest}."
     undecided = [row for row in skills if row["skill"] in gate["undecided"]]
-    return f"not every skill is shown to be within {margin}: {_each_needed(undecided)}."
+    return f"it is open whether these skills are within {margin} too: {_each_needed(undecided)}."
 
 
 def _each_needed(rows: Sequence[JsonRow]) -> str:
@@ -155,7 +156,7 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
     undecided = [row for row in skills if row["skill"] in gate["undecided"]]
     if undecided and not (gate["exit_code"] == 3 and gate["mean"] and gate["mean"]["within"]):
         why = f"; not decided: the gate ended at {_look(gate)}" if gate.get("ended_early") else ""
-        yield f"Not shown to be within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}{why}."
+        yield f"Open whether within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}{why}."
     yield _looked(gate)
     if skills:
         yield (
@@ -219,18 +220,10 @@ def gate_markdown(document: JsonRow) -> str:
         _md(document["sentence"]),
         "",
     ]
-    if document["skills"]:
+    if rows := [*_target_cells(document), *map(_skill_cells, document["skills"])]:
         lines += ["| skill | n | seed | candidate | change | 95 % interval | right → wrong | wrong → right | |"]
         lines += ["|---|--:|--:|--:|--:|---|--:|--:|---|"]
-    for row in document["skills"]:
-        items = row["items"]
-        word = row["word"] if row["information"] == "informative" else f"{row['word']}, {row['information']}"
-        word += f", about {counted(row['needed'], 'item')} needed" if row["needed"] else ""
-        changes = (items.get("right_to_wrong_adjusted"), items.get("wrong_to_right_adjusted"))
-        span = f"{points(row['low'])} to {points(row['high'])}"
-        cells = [_md(row["skill"]), count(row["n"]), percent(row["seed"]), percent(row["candidate"])]
-        cells += [points(row["difference"]), span, *map(percent, changes), word]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines += [f"| {' | '.join(cells)} |" for cells in rows]
     lines += ["", *(f"- {_md(note)}" for note in document["notes"])]
     for example in document.get("examples", ()):
         lines += ["", f"**{_md(example['task'])}**, one of {counted(example['of'], 'forgotten item')}", ""]
@@ -238,6 +231,35 @@ def gate_markdown(document: JsonRow) -> str:
             label = "candidate" if name == "answer" else name
             lines.append(f"- {label}: {_md(shorten(visible(example[name]), 300))}")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _skill_cells(row: JsonRow) -> list[str]:
+    """A skill as a row of the summary's table."""
+    items = row["items"]
+    word = row["word"] if row["information"] == "informative" else f"{row['word']}, {row['information']}"
+    changes = (items.get("right_to_wrong_adjusted"), items.get("wrong_to_right_adjusted"))
+    return [_md(row["skill"]), *_changed_cells(row), *map(percent, changes), f"{word}{_about_needed(row)}"]
+
+
+def _target_cells(document: JsonRow) -> Iterator[list[str]]:
+    """The target as rows of the summary's table: by its scores, and by its loss."""
+    for row in document.get("targets", ()):
+        yield [f"target {_md(row['task'])}", *_changed_cells(row), "", "", f"{row['word']}{_about_needed(row)}"]
+    for row in document.get("target_loss", ()):
+        changed, span = nats(row["difference"]), f"{nats(row['low'])} to {nats(row['high'])}"
+        name = f"target {_md(row['task'])}, nats per token"
+        yield [name, count(row["n"]), "", "", changed, span, "", "", row["word"]]
+
+
+def _changed_cells(row: JsonRow) -> list[str]:
+    """The items, both scores, and the change with its interval."""
+    span = f"{points(row['low'])} to {points(row['high'])}"
+    scores = [percent(row.get(arm)) for arm in ("seed", "candidate")]
+    return [count(row["n"]), *scores, points(row["difference"]), span]
+
+
+def _about_needed(row: JsonRow) -> str:
+    return f", about {counted(row['needed'], 'item')} needed" if row["needed"] else ""
 
 
 def _md(text: str) -> str:

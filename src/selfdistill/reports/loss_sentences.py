@@ -65,7 +65,7 @@ def may_be_trained_on(losses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if each.get("file"):
             yield (
                 f"A model that was trained on the rows of {each['file']} has a lower loss on them by memorisation: "
-                "take rows that it has not seen, such as runs/NAME/data/heldout.jsonl."
+                "take rows that it has not seen, such as data/heldout.jsonl of the run that trained it."
             )
 
 

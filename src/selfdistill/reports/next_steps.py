@@ -14,6 +14,11 @@ from .kept import doubt, kept_sentence
 from .loss_sentences import loss_name, nats
 from .text import during
 
+_COST_UNKNOWN = "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."
+_LOSS_ALONE = (
+    "The loss does not show what fine-tuning cost, and favours training on originals: name other tasks in "
+    "evaluate.tasks, and run the command again."
+)
 Command = tuple[str, str]
 """What a command does, and the command."""
 _REWRITES = ("rewrites", 1.0)
@@ -26,23 +31,31 @@ def next_steps(verdict: JsonRow, directory: Path) -> tuple[str, list[Command]]:
     """The sentence, empty if no arm was compared with the seed, and the commands, none if no arm is trained. Both are
     about the arm to use: among the two arms of the headline the one that forgot fewer tasks, or the last arm if only
     the held-out loss was measured."""
+    happened, advice, commands = outcome(verdict, directory)
+    return f"{happened} {advice}".strip(), commands
+
+
+def outcome(verdict: JsonRow, directory: Path) -> tuple[str, str, list[Command]]:
+    """What happened, which a headline says with more figures, and the parts of `next_steps` that it does not say: what
+    to do, and the commands."""
     findings = Findings.of(verdict)
     if findings.comparisons and not findings.runs:
-        return "", []  # checkpoints that were made elsewhere: the headline says it all
+        return "", "", []  # checkpoints that were made elsewhere: the headline says it all
     rows = findings.glance(findings.headline_arms())
     used = _better(findings, rows) if rows else None
     trained = {arm: path for arm in findings.arms if (path := _model(directory, arm))}
     arm = used["arm"] if used else next(reversed(trained), None)
-    sentence = ""
+    happened = advice = ""
     model = f" Your model: {trained[arm]}." if arm in trained else ""
     if used:
         kinds = _kinds(directory)
         trust = _trust(verdict["acceptance"]) if kinds.get(used["arm"]) in _REWRITES else ""
-        advice = _broken(findings, used, verdict) or _advice(findings, used)
-        sentence = f"{_happened(findings, rows, kinds)} {trust}{advice}{model}"
+        alone = "" if any(row["total"] for row in rows) else f"{_COST_UNKNOWN} "
+        happened = "" if alone else _happened(findings, rows, kinds)
+        advice = f"{alone}{trust}{_broken(findings, used, verdict) or _advice(findings, used)}{model}"
     elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
-        sentence = f"{_only_loss(findings, losses)}{model}"
-    return sentence, _commands(arm, trained[arm], directory) if arm in trained else []
+        happened, advice = _only_loss(findings, losses), f"{_LOSS_ALONE}{model}"
+    return happened, advice, _commands(arm, trained[arm], directory) if arm in trained else []
 
 
 def _kinds(directory: Path) -> dict[str, Any]:
@@ -94,19 +107,16 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
         said.append(
             f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}{open_}"
         )
-    if not any(row["total"] for row in rows):
-        return "What fine-tuning cost is not known, as no other task was evaluated: name some in evaluate.tasks."
     return f"{during(findings.runs).capitalize()}, fine-tuning {'; '.join(said)}."
 
 
 def _only_loss(findings: Findings, losses: list[JsonRow]) -> str:
-    """What a run shows that measured nothing but the held-out loss, and what to do. The loss chooses no arm, since it
-    favours those that train on originals."""
+    """What a run shows that measured nothing but the held-out loss. The loss chooses no arm, since it favours those
+    that train on originals."""
     said = ", ".join(f"{row['arm']} {row['word']} ({nats(row['difference'])})" for row in losses)
     return (
         f"{during(findings.runs).capitalize()}, only the {loss_name(findings.losses)} was measured, in nats per token "
-        f"against {findings.seed_arm}: {said}. It does not show what fine-tuning cost, and favours training on "
-        "originals: name other tasks in evaluate.tasks, and run the command again."
+        f"against {findings.seed_arm}: {said}."
     )
 
 

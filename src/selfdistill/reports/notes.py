@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from ..data import data_notes, item_notes, without_examples
@@ -100,11 +101,16 @@ def shift_missing(shift: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(why for row in shift.values() for why in (row.get("missing") or {}).values()))
 
 
-def _single_run(runs: int | None, most: int, drop: float, spread: float) -> str:
-    """For arms with one training run: the variation that the intervals leave out, and how many runs would cover it."""
+def _single_run(runs: int | None, most: int, drop: float, spread: float, shown: float | None = None) -> str:
+    """For arms with one training run: the variation that the intervals leave out, and how many runs would cover it.
+    `shown`: the smallest drop that `most` runs find."""
     found = f"a drop of {100 * drop:g} points"
     if runs is None:
-        advice = f"even {most} runs would not find {found} in 80 % of cases; evaluate on more items too."
+        least = f"only a drop of {ceil(1000 * shown) / 10:g} points or more" if shown else "no drop"
+        advice = (
+            f"{most} runs per arm would find {least} in one task in 80 % of cases with these items. More runs add "
+            f"little to that: to find {found}, evaluate on more items."
+        )
     else:
         seeds = ", ".join(map(str, range(runs)))
         advice = (
@@ -129,7 +135,7 @@ def _left_out(left_out: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
-    """The optimiser steps of each run, and the rows that a training left out, cut or masked."""
+    """The optimiser steps of each run, and the rows that a training left out, shortened or masked."""
     steps = {run: counts["steps"] for run, counts in training.items()}
     if len(set(steps.values())) > 1:
         said = ", ".join(f"{run} {count:,}" for run, count in steps.items())
@@ -138,7 +144,7 @@ def _training(training: Mapping[str, JsonRow]) -> Iterator[str]:
         yield f"Optimiser steps are equal: {next(iter(steps.values())):,} in each of {', '.join(steps)}."
     for run, counts in training.items():
         if cut := counts["cut"]:
-            yield f"{run}: cut at train.max_length, so that the end is not trained on: {counted(cut, 'row')}."
+            yield f"{run}: shortened to train.max_length, so that the end is not trained on: {counted(cut, 'row')}."
         if dropped := counts["dropped"]:
             yield (
                 f"{run}: left out of training, because the row can't be rendered or no token of its response is within "

@@ -12,17 +12,18 @@ from .answers import answered_tasks, answers_page
 from .figures import page_figures, save_figures
 from .figures.forgetting_figure import measure, measures, name_of
 from .figures.material import Material
+from .figures.rewrite_figures import MAX_BARS
 from .findings import Findings
 from .forgotten_table import forgotten_rows, run_with_answers
 from .gate_files import gate_document
 from .html import render
 from .kept import doubt, outcomes
 from .loss_sentences import loss_name, loss_rows
-from .next_steps import Command, next_steps
+from .next_steps import outcome
 from .notes import shift_missing
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .sentences import headline
+from .sentences import at_floor, headline, on_average
 from .svg import marker_icon
 from .text import BUCKETS, LOOKS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows
@@ -46,7 +47,7 @@ def write_report(directory: Path) -> Path:
         write_text(directory / "answers.html", answers_page(tasks, saved))
     path = directory / "report.html"
     answered = {task.name: list(task.runs) for task in tasks}
-    write_text(path, _report(saved, _material(saved, found), found, answered, *next_steps(saved.verdict, directory)))
+    write_text(path, _report(saved, _material(saved, found), found, answered, directory))
     return path
 
 
@@ -73,10 +74,10 @@ def _report(
     material: Material,
     found: Survey | None,
     answered: dict[str, list[str]],
-    outcome: str,
-    commands: list[Command],
+    directory: Path,
 ) -> str:
     findings = material.findings
+    _, advice, commands = outcome(saved.verdict, directory)
     training = {run: rows for run, rows in saved.training.items() if rows}
     order, unmeasured = list(material.slots), shift_missing(saved.shift)
     looks = material.slots | {run: material.slots[material.arm_of(run)] for run in [*training, *saved.shift]}
@@ -93,9 +94,11 @@ def _report(
         headline=headline(findings),
         gate=gate_document(saved.verdict),
         changed=saved.verdict.get("items_changed") or {},
-        outcome=outcome,
+        advice=advice,
         commands=[each for each in commands if each[0] != "open the report"],
         about=_about(saved),
+        averages=on_average(findings, [arm for arm in findings.arms if arm not in saved.verdict.get("swept", [])]),
+        at_floor=at_floor(findings),
         forgotten=forgotten_rows(findings, saved.verdict, answered),
         run_with_answers=lambda task, arm: run_with_answers(task, arm, answered),
         notes=[note for note in saved.verdict.get("notes", []) if note not in unmeasured],
@@ -189,14 +192,15 @@ def _untrained(saved: Saved) -> bool:
 
 
 def _acceptance(acceptance: dict[str, Any] | None, found: Survey | None) -> dict[str, Any] | None:
-    """The counts of the verdict, else the counts of the file. Frequent reasons come first; rare reasons are added
-    up."""
+    """The counts of the verdict, else the counts of the file. Frequent reasons come first; rare reasons are added up.
+    `tabled`: whether there are more reasons than the figure shows."""
     counts = acceptance or (found.acceptance() if found else None)
     if not counts or not counts["rows"]:
         return None
     reasons = sorted(counts["reasons"].items(), key=lambda item: (-item[1], item[0]))
     rest = sum(number for _, number in reasons[_MAX_REASONS:])
-    return {**counts, "reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
+    shown = {"reasons": reasons[:_MAX_REASONS], "rest": rest, "n_rest": len(reasons[_MAX_REASONS:])}
+    return {**counts, **shown, "tabled": len(reasons) > MAX_BARS}
 
 
 def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _trained(run: str, rows: list[dict[str, Any]], manifest: dict[str, Any]) -> 
         "arm": run,
         "rows": counts.get("rows"),
         "left out": counts.get("dropped"),
-        "cut": counts.get("cut"),
+        "shortened": counts.get("cut"),
         "steps": counts.get("steps", rows[-1]["step"]),
         "tokens": counts.get("tokens"),
         "first": rows[0]["loss"],

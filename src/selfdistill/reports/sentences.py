@@ -12,7 +12,7 @@ from .kept import doubt, kept_sentence
 from .loss_sentences import loss_headline, loss_summary
 from .notes import notes
 from .sweep_sentences import curve_sentences
-from .text import change_size, during, open_word, percent, point_bounds, points, scope
+from .text import change_size, during, lost_less, open_word, point_bounds, points, scope
 from .think_traces import trace_sentences
 
 # If the upper end of the seed's own interval is below this, there is little to forget.
@@ -60,14 +60,16 @@ def _forgotten(row: JsonRow, of: str) -> str:
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
 
 
-def _on_average(findings: Findings, arm: str) -> list[str]:
-    """A sentence that compares an arm's mean over the other tasks with those of other trained arms; none without the
-    means."""
-    rows = [row for row in findings.mean_changes if row["arm"] == arm and row["against"] != findings.seed_arm]
-    if not rows:
-        return []
-    said = [_level(row, findings.margin) for row in rows]
-    return [f"On average over {counted(rows[0]['tasks'], 'other task')}, {arm} is {' and '.join(said)}."]
+def on_average(findings: Findings, arms: Sequence[str]) -> list[str]:
+    """For each arm a sentence that compares its mean over the other tasks with those of other trained arms; none
+    without the means."""
+    sentences = []
+    for arm in arms:
+        rows = [row for row in findings.mean_changes if row["arm"] == arm and row["against"] != findings.seed_arm]
+        said = " and ".join(_level(row, findings.margin) for row in rows)
+        if rows:
+            sentences.append(f"On average over {counted(rows[0]['tasks'], 'other task')}, {arm} is {said}.")
+    return sentences
 
 
 def _level(row: JsonRow, margin: float) -> str:
@@ -75,7 +77,7 @@ def _level(row: JsonRow, margin: float) -> str:
     return {
         "gained": f"{size} points above {row['against']} ({span})",
         "forgot": f"{size} points below {row['against']} ({span})",
-        "kept": f"not {percent(margin).removesuffix('.0')} points or more below {row['against']} ({change_size(row)})",
+        "kept": f"less than {100 * margin:g} points below {row['against']}, if at all ({change_size(row)})",
     }.get(row["word"], f"not shown to be above or below {row['against']} ({change_size(row)})")
 
 
@@ -84,7 +86,7 @@ def _moved(change: JsonRow, margin: float) -> str:
     return {
         "gained": f"gained {size[1:]} points",
         "forgot": f"lost {size[1:]} points",
-        "kept": f"did not lose {percent(margin).removesuffix('.0')} points or more ({size})",
+        "kept": f"{lost_less(margin)} ({size})",
     }.get(change["word"], f"changed by {size} points ({open_word(change)})")
 
 
@@ -115,20 +117,22 @@ def summary(verdict: JsonRow) -> list[str]:
 def beyond_tables(verdict: JsonRow) -> list[str]:
     """The sentences of the summary that the terminal's tables don't show: tasks that the seed can't do, curves of a
     sweep, and comparisons with baseline arms."""
-    findings, sentences = Findings.of(verdict), []
-    seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
-    if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
-        sentences.append(
-            f"The seed itself scores below {per_cent(_FLOOR, 0)} on {_list(low)}, so there is little to forget there."
-        )
-    sentences += curve_sentences(findings, verdict["sweeps"])
+    findings = Findings.of(verdict)
     arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
-    for arm in arms:
-        sentences += _on_average(findings, arm)
+    sentences = [*at_floor(findings), *curve_sentences(findings, verdict["sweeps"]), *on_average(findings, arms)]
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):
             sentences += _against_baseline(findings, arm, baseline["against"])
     return sentences
+
+
+def at_floor(findings: Findings) -> list[str]:
+    """A sentence that names the tasks that the seed can't do; none without such tasks."""
+    seed_scores = {task["task"]: task["scores"].get(findings.seed_arm, {}) for task in findings.tasks}
+    if low := [task for task, score in seed_scores.items() if (score.get("high") or 1) < _FLOOR]:
+        where = f"below {per_cent(_FLOOR, 0)} on {_list(low)}"
+        return [f"The seed itself scores {where}, so there is little to forget there."]
+    return []
 
 
 def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
@@ -148,8 +152,8 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
         )
     elif others and all(word in ("kept", "gained") for word in words.values()):
         sentences.append(
-            f"{baseline} lost {100 * findings.margin:g} points or more on none of the other tasks {over}, so there was "
-            f"nothing for {arm} to prevent."
+            f"On each of the other tasks {baseline} {lost_less(findings.margin)}, {over}, so there was nothing for "
+            f"{arm} to prevent."
         )
     if worse := [task for task in compared if rows[task]["word"] == "forgot"]:
         sentences.append(f"{arm} is worse than {baseline} on {_list(worse)} {over}.")
@@ -163,7 +167,7 @@ def _against_baseline(findings: Findings, arm: str, baseline: str) -> list[str]:
 
 
 def _verb(row: JsonRow, margin: float) -> str:
-    kept = "no change" if row["unchanged"] else f"no loss of {100 * margin:g} points or more"
+    kept = "no change" if row["unchanged"] else f"{lost_less(margin)},"
     return {"gained": "gained", "kept": kept, "forgot": "lost"}.get(row["word"], open_word(row))
 
 

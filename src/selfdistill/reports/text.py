@@ -124,6 +124,11 @@ def change_size(row: Mapping[str, Any]) -> str:
     return f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
 
 
+def lost_less(margin: float) -> str:
+    """What "kept" means: a drop by the margin or more is ruled out. There may be a smaller one, or none."""
+    return f"lost less than {100 * margin:g} points, if any"
+
+
 def figure(value: float) -> str:
     """A number of any size in three digits: 0.873, 0.0031, 12.4."""
     return minus(f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 10 else f"{value:.3g}")

@@ -63,7 +63,7 @@ class Task:
     a `sandbox.Runner`. With `judge`, the recipe's judge model grades the answers. `answers_of` names another task whose
     answers are graded. With `harness`, lm-eval does everything, and `load`, `ask` and `grade` are left out.
 
-    `steps` are the difficulty steps of a probe, and `version` is that of its items, which the package generates.
+    `steps` are the levels of difficulty of a probe, and `version` is that of its items, which the package generates.
     """
 
     name: str

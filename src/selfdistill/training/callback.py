@@ -236,8 +236,8 @@ class Forgetting:
             _log.info("Not asked while training: %s; %d prompts don't fit.", ", ".join(left_out) or "no task", unasked)
         if self.budget.probes is not None and score < _FLOOR:
             _log.warning(
-                "The seed answers only %.0f %% of the probes right, so they can't show much forgetting; set the "
-                "budget's step to easy, or rely on kl.", 100 * score,
+                "The seed answers only %.0f %% of the probes right, so they can't show much forgetting; set "
+                "budget.step to easy, or rely on kl.", 100 * score,
             )  # fmt: skip
 
     def _check(self, step: int) -> Check:

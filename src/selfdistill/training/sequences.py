@@ -100,7 +100,7 @@ def prepare(examples: Iterable[Example], renderer: Renderer, limit: int, allow_u
         raise StageError(
             f"{unusable} training rows can't be used ({data.too_long} over the limit of {limit:,} tokens, "
             f"{data.untrained} without a token to train on): {'; '.join(listed)}{more}. Raise train.max_length (up to "
-            "the model's context), fix the data, or set train.allow_unusable_rows=true to cut or drop these rows."
+            "the model's context), fix the data, or set train.allow_unusable_rows=true to shorten or drop these rows."
         )
     if not data.input_ids:
         raise StageError(

@@ -129,7 +129,7 @@ def sft_config(
         "warmup_steps": settings.warmup,  # transformers reads a value below 1 as a ratio
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
-        "max_length": None,  # rows are cut already
+        "max_length": None,  # rows are shortened already
         "weight_decay": settings.weight_decay,
         "router_aux_loss_coef": settings.router_loss,  # by default TRL takes the value of the model's configuration
         "gradient_checkpointing": settings.gradient_checkpointing,

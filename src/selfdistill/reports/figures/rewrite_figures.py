@@ -15,7 +15,7 @@ from .material import Material
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MAX_BARS = 12
+MAX_BARS = 12
 _BINS = 40
 # The originals have the colour of vanilla, the responses that SDFT trains on have the colour of sdft.
 _LOOKS = {"original": ("original responses", 1), "rewritten": ("responses SDFT trains on", 2)}
@@ -26,7 +26,7 @@ def acceptance(material: Material) -> Drawing | None:
     figures = material.acceptance
     if not figures:
         return None
-    reasons, rest = figures["reasons"][:_MAX_BARS], figures["reasons"][_MAX_BARS:]
+    reasons, rest = figures["reasons"][:MAX_BARS], figures["reasons"][MAX_BARS:]
     kept = outcomes(figures)
     bars = [*kept, *reasons]
     if rare := sum(number for _, number in rest) + figures.get("rest", 0):

@@ -2,7 +2,7 @@
 
     Write a short text about cats. Use the word "river" at least twice. End your answer with a question.
 
-The easy step has one constraint, the medium one two or three, the hard one four or five. An answer passes if it keeps
+The easy level has one constraint, the medium one two or three, the hard one four or five. An answer passes if it keeps
 all of them.
 """
 
@@ -59,7 +59,7 @@ COUNTS = {"easy": (1, 1), "medium": (2, 3), "hard": (4, 5)}
 
 
 def value_of(kind: str, rng: Random, step: str) -> object:
-    """A value of a rule; in harder steps the rule asks for more."""
+    """A value of a rule; at harder levels the rule asks for more."""
     match kind:
         case "uses":
             return [rng.choice(pools.WORDS), rng.randint(1, 2) if step == "easy" else rng.randint(2, 4)]

@@ -1,6 +1,6 @@
 """How a probe's items are drawn, and how a skill becomes a task.
 
-Each step (easy, medium, hard) has 640 different items: 40 by which the step is chosen, and 600 that are reported.
+Each level (easy, medium, hard) has 640 different items: 40 by which the level is chosen, and 600 that are reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .. import Task
 
 CHOOSING, REPORTED = 40, 600
 _MOST_MISSES = 5_000
-# The parts of a step. If something was chosen on a suite, `first` is for choosing and `second` for reporting.
+# The parts of a level. If something was chosen on a suite, `first` is for choosing and `second` for reporting.
 _PARTS = {
     "": slice(CHOOSING, None),
     "choosing": slice(0, CHOOSING),
@@ -55,7 +55,7 @@ def ask(text: str) -> Messages:
 
 @lru_cache(maxsize=64)
 def draw_items(name: str, make: Make, step: str, count: int = CHOOSING + REPORTED) -> tuple[ProbeItem, ...]:
-    """The first `count` items of a step of the task `name`, each prompt once. The same version of the suite draws the
+    """The first `count` items of a level of the task `name`, each prompt once. The same version of the suite draws the
     same items on every machine. Raises ValueError if the skill has too few different prompts."""
     found: dict[Messages, ProbeItem] = {}
     number = 0
@@ -65,13 +65,13 @@ def draw_items(name: str, make: Make, step: str, count: int = CHOOSING + REPORTE
         found.setdefault(item.prompt, item)
         number += 1
         if number > len(found) + _MOST_MISSES:
-            raise ValueError(f"{name} has only {len(found)} different prompts in the step {step}")
+            raise ValueError(f"{name} has only {len(found)} different prompts at the level {step}")
     return tuple(found.values())
 
 
 def probe(skill: str, label: str, make: Make, grade: Callable[..., Grade], **settings: Any) -> Task:
-    """The task `probe-SKILL`, whose items `make` draws. Its split is a step, or `auto`: then the seed's score chooses
-    the step. After a dot a split may name a part of the step: choosing, first or second."""
+    """The task `probe-SKILL`, whose items `make` draws. Its split is a level, or `auto`: then the seed's score chooses
+    the level. After a dot a split may name a part of the level: choosing, first or second."""
     name = f"probe-{skill}"
     return Task(
         name=name,
@@ -86,7 +86,7 @@ def probe(skill: str, label: str, make: Make, grade: Callable[..., Grade], **set
 
 
 def _load(name: str, make: Make, source: DataConfig, on_bad: OnBad | None = None) -> Iterator[Conversation]:
-    """The items of a split; those of `auto` are the medium ones until the step is chosen. None of them is bad."""
+    """The items of a split; those of `auto` are the medium ones until the level is chosen. None of them is bad."""
     step, _, part = source.split.partition(".")
     step = "medium" if step == AUTO else step
     if source.path != name:

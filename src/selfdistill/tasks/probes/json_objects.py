@@ -3,7 +3,7 @@
     Read the text and write its facts as JSON that is valid against the schema. ...
     Text: Ana, a baker from Riga, turned 31 last week. ...   Schema: {"type": "object", ...}
 
-The easy step has two or three flat fields and shows an example in place of a schema, the medium one four to six fields
+The easy level has two or three flat fields and shows an example in place of a schema, the medium one four to six fields
 with a list, a boolean and an enumeration, the hard one nested objects in a list, sums, null for what is not said, and
 facts that belong to nobody's field. An answer passes if its JSON, alone or in one code block, equals the right object;
 the reason reports whether it was valid.

@@ -2,8 +2,8 @@
 
     Write two sentences about bread. Answer in Polish.
 
-In the easy step the question is in the language itself, in the medium one it is in English, and in the hard one each of
-five lines has to be in the language of a word that is given, in reverse order. The language is found by rule
+At the easy level the question is in the language itself, at the medium one it is in English, and at the hard one each
+of five lines has to be in the language of a word that is given, in reverse order. The language is found by rule
 (`language_of`). An answer passes if it is in the language asked for; its content is not graded.
 """
 

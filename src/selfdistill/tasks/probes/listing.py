@@ -2,7 +2,7 @@
 
     Write these words from Z to A: plum, fig, kiwi. Answer with the result alone; separate several items by commas.
 
-The easy step has one operation on a few items, the medium one a harder operation on five to seven, the hard one three
+The easy level has one operation on a few items, the medium one a harder operation on five to seven, the hard one three
 operations in a row on ten to fourteen. An answer passes if it ends with the right list and no longer one, or, if one
 item or number is asked for, if it holds this one and no other of the list.
 """

@@ -3,11 +3,11 @@
     Ana is a baker and lives in Riga. Boris is a nurse and lives in Oslo. ...
     Question: Where does Boris live? Answer with a few words; if the text does not say it, answer "not stated".
 
-The easy step has three people, the medium one six or seven in mixed order, the hard one fourteen with moves that change
-earlier facts, and its questions lead over three people ("the boss of the boss of the person who has a cat"). An answer
-passes if it holds the right value, neither denies it nor reports that it is not stated, and holds none of the other
-values in the text; for a question that the text does not answer, if it reports that, holds none of the values and does
-not guess.
+The easy level has three people, the medium one six or seven in mixed order, the hard one fourteen with moves that
+change earlier facts, and its questions lead over three people ("the boss of the boss of the person who has a cat"). An
+answer passes if it holds the right value, neither denies it nor reports that it is not stated, and holds none of the
+other values in the text; for a question that the text does not answer, if it reports that, holds none of the values
+and does not guess.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     user: My sister Ana has a cat.   assistant: Good to know.   user: I live in Riga.   assistant: Noted.
     user: Which animal does Ana have?
 
-The easy step has three facts, the medium one four with chat between them and a correction, the hard one seven with
+The easy level has three facts, the medium one four with chat between them and a correction, the hard one seven with
 corrections and four exchanges between people; some of its questions ask for the first value. An answer passes if it
 holds the right value and no other value of the chat.
 """

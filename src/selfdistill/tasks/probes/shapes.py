@@ -2,8 +2,8 @@
 
     Describe the sea. Write exactly 3 sentences.
 
-The easy step asks for one form with small numbers, the medium one for larger numbers or a tight range, the hard one for
-several forms at once. An answer passes if its form is the one that is asked for; its content is not graded.
+The easy level asks for one form with small numbers, the medium one for larger numbers or a tight range, the hard one
+for several forms at once. An answer passes if its form is the one that is asked for; its content is not graded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make(rng: Random, step: str) -> ProbeItem:
 
 
 def _drawn(rng: Random, step: str) -> list[Rule]:
-    """The rules of an item. In the hard step a second rule limits the words of the whole text."""
+    """The rules of an item. At the hard level a second rule limits the words of the whole text."""
     kinds = ["sentences", "words", "numbered", "paragraphs"]
     kind = rng.choice([*kinds, "items", "only"] if step == "easy" else [*kinds, "bullets", "lines", "table", "fields"])
     rule: Rule = (kind, _value(kind, rng, step))

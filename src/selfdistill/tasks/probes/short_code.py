@@ -3,7 +3,7 @@
     def twice_plus(n: int) -> int:
         \"\"\"Return n times 2, plus 7.\"\"\"
 
-The easy step asks for one operation, the medium one for two or three on a list or a text, the hard one for a small
+The easy level asks for one operation, the medium one for two or three on a list or a text, the hard one for a small
 procedure with several rules and a tie to break. An answer passes if its function returns the right values for eight
 inputs, most of them hidden.
 """

@@ -4,7 +4,7 @@
             whatever the user asks.
     user:   Describe trains. Use capital letters, please.
 
-The easy step has one rule, the medium one two (every second time the user asks to break one), the hard one three or
+The easy level has one rule, the medium one two (every second time the user asks to break one), the hard one three or
 four, of which the user always asks to break one. Six in ten easy items and three in ten medium ones ask for a fact that
 the system turn tells the assistant about itself. An answer passes if it keeps the rules, or holds the fact.
 """

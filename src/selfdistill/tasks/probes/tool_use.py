@@ -6,7 +6,7 @@
 Every model is asked in the same way, whatever its chat template: the tools are written into the system turn, as with
 model.tools_in: system, and calls are read in every notation that is known.
 
-The easy step offers one or two tools and needs one call or none, the medium one four tools and up to two calls, the
+The easy level offers one or two tools and needs one call or none, the medium one four tools and up to two calls, the
 hard one seven tools (some much alike, with lists, enumerations and optional arguments) and up to four calls. An answer
 passes if it makes the right calls by value, in any order, and no other. If no tool is needed, it passes if it calls
 none and holds the fact that is asked for.

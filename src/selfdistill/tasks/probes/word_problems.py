@@ -2,7 +2,7 @@
 
     Ana has 7 stamps. Ana buys 5 more. How many stamps does Ana have now?
 
-The easy step takes one operation on small numbers, the medium one two or three, the hard one five to seven with
+The easy level takes one operation on small numbers, the medium one two or three, the hard one five to seven with
 percentages, remainders and products of three-digit numbers.
 """
 
