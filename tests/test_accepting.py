@@ -42,6 +42,8 @@ SAME = [
     ("Он живёт в Москве.", "Его дом находится в городе Москва."),
     ("Μένει στην Αθήνα.", "Το σπίτι του είναι στην Αθήνα."),
     ("It is in the 19th century.", "That was the 19th century."),
+    ("There are 3 states.", "The 3 states:\n\n1. solid\n2. liquid\n3. gas"),
+    ("In order: 1. wake up 2. eat 3. sleep", "In order:\n1. wake up\n2. eat\n3. sleep"),
 ]
 
 
@@ -55,6 +57,9 @@ OTHER = [
     ("It was built in 1920.", "It was built in 1930.", "a number of the reference is missing"),
     ("It was built on 3 May.", "It was built on 3 June.", "a number of the reference is missing"),
     ("He has three dogs.", "He has four dogs.", "a number of the reference is missing"),
+    ("There are 3 states.", "The states:\n\n1. solid\n2. liquid\n3. gas", "a number of the reference is missing"),
+    ("There are 3 states.", "These: 1. solid 2. liquid 3. gas", "a number of the reference is missing"),
+    ("She is 2. He is 12.", "1. He is older\n2. She is 13", "a number of the reference is missing"),
     ("It is tall.", "It is 1,247 metres tall.", "a number that the reference does not hold"),
     ("It is tall.", "It is tall, as all of Norway knows.", "a name that the reference does not hold"),
     ("Look it up.", "Look it up at www.example.com.", "a web address that the reference does not hold"),

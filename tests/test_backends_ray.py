@@ -374,8 +374,8 @@ def test_a_ray_of_our_own_ends_with_the_command_when_it_is_interrupted(recipe: P
     started = psutil.Process(run.pid).children(recursive=True)
     os.killpg(run.pid, signal.SIGINT)
     said, _ = run.communicate(timeout=60)
-    assert run.returncode == 2, said
-    assert "Stopped. Finished work is kept" in said
+    assert run.returncode == 130, said
+    assert f"Stopped. Finished work is kept in {folder}. To continue: " in said
     chatter = [line for line in said.lower().splitlines() if "to continue: " not in line]
     assert "ray" not in "".join(chatter).replace("rays", ""), said
     assert len(started) > 3

@@ -269,7 +269,7 @@ def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, c
     rows = [qa(at, answer="It was a fine day." if at % 2 else "We went to Rome in 1990.") for at in range(60)]
     path = recipe(tmp_path, rows, heldout=20)
     done = command("check", "--no-probe", path, "rewrite.grader=facts")
-    assert re.search(r"\d+ of the first 40 references add no fact that can be compared", done.said)
+    assert re.search(r"\d+ of the first 60 references add no fact that can be compared", done.said)
     assert re.search(r" heldout \(the others of its 20 add no fact to compare\)\n", done.out)
     assert "  not checked  nothing to compare in the reference" in done.out
     few = r"heldout: \d+ items to compare can show only a change of \d\d points or more; raise data.heldout to 200"
@@ -285,6 +285,20 @@ def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, c
 def test_the_prompt_that_is_shown_is_one_with_the_optional_fields(tmp_path: Path, command: Command) -> None:
     path = recipe(tmp_path, [qa(at, context="A long hint." if at == 7 else None) for at in range(20)])
     assert "Question 7?\nA long hint." in command("check", "--no-probe", path).out
+
+
+def test_one_prompt_of_each_kind_is_shown_and_the_others_are_counted(tmp_path: Path, command: Command) -> None:
+    path = recipe(tmp_path, [qa(at) for at in range(20)], heldout=5)
+    asked = ["check", "--no-probe", path, "evaluate.tasks=[demo-lists, heldout, demo-tool, demo-code]"]
+    done, kinds = command(*asked), ["rewriting", "training, with what is trained in ⟦⟧"]
+    shown = [*kinds, "evaluation of demo-lists", "evaluation of heldout"]
+    assert re.findall(r"^Prompt: (.*)$", done.out, re.M) == shown
+    assert "Not shown: the prompts of 2 more tasks; add --prompts to see them." in done.out
+    every = [*shown, "evaluation of demo-tool", "evaluation of demo-code"]
+    done = command(*asked, "--prompts")
+    assert (re.findall(r"^Prompt: (.*)$", done.out, re.M), "Not shown:" in done.out) == (every, False)
+    (document,) = json.loads(command(*asked, "--json").out)["experiments"]
+    assert [prompt["kind"] for prompt in document["prompts"]] == every
 
 
 def test_unreadable_data_stands_below_no_prompts(tmp_path: Path, command: Command) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdistill.errors import RecipeError
+from selfdistill.pipeline.context import make_context
 from selfdistill.recipe import Recipe, load_recipe, make_recipe, save_recipe
 from selfdistill.recipe.plain_yaml import dump_yaml, parse_yaml, plain
 
@@ -33,6 +34,15 @@ def test_the_defaults_are_the_papers() -> None:
     assert (train.lr, train.schedule, train.batch_size) == (1e-4, "cosine", 8)
     sampling = recipe.rewrite.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_new_tokens) == (0.95, 0.7, 50, 512)
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "alpaca", "magicoder", "demo-maths"])
+def test_a_saved_recipe_leaves_the_data_of_a_task_as_the_task_has_it(tmp_path: Path, task: str) -> None:
+    recipe = make_recipe({"model": "demo", "task": task, "data": {"n": 5, "near_duplicates": {"drop": True}}})
+    source = make_context(recipe).source
+    assert source.near_duplicates.drop
+    assert source.on_bad_row == ("skip" if task == "alpaca" else "stop")
+    assert make_context(load_recipe(write(tmp_path, save_recipe(recipe)))).source == source
 
 
 def test_a_saved_recipe_is_the_recipe(tmp_path: Path) -> None:

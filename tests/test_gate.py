@@ -160,6 +160,18 @@ def test_bad_input_is_one_sentence_and_exits_with_2(command: Command, arguments:
     assert (done.code, reason in done.said) == (2, True), done.said
 
 
+def test_an_interruption_is_neither_a_verdict_nor_an_error(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("selfdistill.pipeline.gate", interrupt)
+    done = command("gate", "demo", "demo", *DEMO, "--json", "--junit", "a.xml")
+    again = "selfdistill gate demo demo --suite demo --json --junit a.xml"
+    stopped = f"Stopped. This command has saved nothing. To run it again: {again}"
+    assert (done.code, json.loads(done.out), done.err) == (130, {"error": stopped}, f"{stopped}\n")
+    assert ElementTree.parse("a.xml").getroot().get("errors") == "1"
+
+
 def test_a_crash_is_no_verdict_and_ends_in_2(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> None:
         raise ZeroDivisionError("a fault of the program")

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import Done
 
+from selfdistill.demo import RECIPE
 from selfdistill.errors import DataError, RecipeError
 from selfdistill.generation.prompts import load_template
 from selfdistill.grading import make_grader
 from selfdistill.pipeline.new_recipe import write_recipe
 from selfdistill.recipe import Recipe, load_recipe
+from selfdistill.recipe.paths import located
 from selfdistill.recipe.suites import suite_tasks
 
 
@@ -129,7 +131,26 @@ def test_any_name_is_valid_yaml(tmp_path_factory: pytest.TempPathFactory, name: 
     folder = tmp_path_factory.mktemp("init")
     recipe, _, _ = init(folder, rows(["word"] * 10), f"{name}.jsonl", model)
     assert recipe.data is not None
-    assert (recipe.model.path, recipe.data.path) == (model, str(folder / f"{name}.jsonl"))
+    assert (recipe.model.path, recipe.data.path) == (as_typed(model), str(folder / f"{name}.jsonl"))
+
+
+def as_typed(model: str) -> str:
+    """A model as the command line means it: a path is absolute, another name stays as it is."""
+    return str(located({"model": {"path": model}}, Path.cwd())["model"]["path"])
+
+
+@pytest.mark.parametrize("model", ["~", "~/models", "./~", "./gone", ".", "models/a/b", "/", "~nobody"])
+def test_a_model_is_the_one_that_the_command_line_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """`~` is the user's home, and a folder of that name is `./~`, wherever the recipe is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~" / "models").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "below"):
+        folder.mkdir(exist_ok=True)
+        assert init(folder, rows(["word"] * 10), model=model)[0].model.path == as_typed(model)
+    assert as_typed("~") == str(Path.home())
+    assert as_typed("./~") == str(tmp_path / "~")
 
 
 @pytest.mark.parametrize(
@@ -197,15 +218,60 @@ def test_settings_of_the_data_are_used_and_written(tmp_path: Path, command: Call
 
 
 def test_bad_rows_are_told(tmp_path: Path, command: Callable[..., Done]) -> None:
-    recipe, said, _ = init(tmp_path, [*rows(["word"] * 10), {"instruction": "x"}])
-    assert "1 rows can't be used, the first is d.jsonl line 11: `output` is missing" in said[-1]
-    assert said[-1].endswith("; fix them, or leave them out with data.on_bad_row=skip")
+    bad = [{"instruction": "x"}, {"output": "y"}, "text", 3]
+    recipe, said, text = init(tmp_path, [*rows(["word"] * 10), *bad])
+    assert said[-6:] == [
+        "4 rows can't be used:",
+        "  d.jsonl line 11: `output` is missing",
+        "  d.jsonl line 12: `instruction` is missing",
+        "  d.jsonl line 13: is not an object with named fields",
+        "  and 1 more",
+        "A run stops at such rows. Fix the data; or uncomment `on_bad_row: skip` in recipe.yaml, so that a run leaves "
+        "them out and lists them in data/bad_rows.jsonl.",
+    ]
     assert recipe.data is not None
     assert recipe.data.on_bad_row == "stop"
-    path, out = tmp_path / "d.jsonl", tmp_path / "r.yaml"
-    done = command("init", "--model", "demo", "--data", path, "--to", out, said[-1].rpartition(" ")[2])
-    assert "line 11: `output` is missing; they are left out" in done.said
-    assert "1 rows can't be used" not in command("check", "--no-probe", out).said
+    path, out = tmp_path / "recipe.yaml", tmp_path / "r.yaml"
+    assert "4 rows can't be used" in command("check", "--no-probe", path).said
+    (line,) = (line for line in text.splitlines() if "on_bad_row" in line)
+    assert line.endswith("# 4 rows can't be used, and a run stops at them; uncomment this line to leave them out")
+    path.write_text(text.replace(line, line.replace("# ", "", 1)))
+    assert "4 rows can't be used and will be left out" in command("check", "--no-probe", path).said
+    asked = ["init", "--model", "demo", "--data", tmp_path / "d.jsonl", "--to", out, "data.on_bad_row=skip"]
+    assert "A run leaves these rows out, and lists them in data/bad_rows.jsonl." in command(*asked).said
+    assert load_recipe(out).data == load_recipe(path).data
+
+
+def test_repeated_rows_and_references_without_facts_are_counted_alike_by_init_and_check(
+    tmp_path: Path, command: Callable[..., Done]
+) -> None:
+    story = [f"We met {at + 20} people." if at % 2 else "It was a fine day." for at in range(40)]
+    data = [*rows(story), *rows(story)[:6]]
+    recipe, said, _ = init(tmp_path, data)
+    assert recipe.data is not None
+    assert recipe.data.heldout == 4
+    kept = "All are kept: a repeated response is rewritten once, and trained on as often as it occurs."
+    assert f"6 of 46 responses repeat an earlier one exactly, with the same prompt. {kept}" in " ".join(said)
+    (unchecked,) = (line for line in said if "add no fact that can be compared" in line)
+    assert unchecked.startswith("23 of the first 46 references")
+    done = command(
+        "check",
+        "--no-probe",
+        tmp_path / "recipe.yaml",
+        "data.heldout=0",
+        "evaluate.tasks=[]",
+        "evaluate.heldout_loss=false",
+    )
+    assert f"repeated 6 of 46 responses repeat an earlier one exactly, with the same prompt. {kept}" in done.said
+    assert " ".join(unchecked.split()) in command("check", "--no-probe", tmp_path / "recipe.yaml").said
+
+
+def test_the_demos_models_get_the_demos_rate(tmp_path: Path) -> None:
+    demo = load_recipe(RECIPE).train
+    assert init(tmp_path, rows(["word"] * 10))[0].train.lr == demo.lr == 8e-3
+    recipe, _, text = init(tmp_path, rows(["word"] * 10), model="org/model")
+    assert recipe.train.lr == 1e-4
+    assert "train: {lr: 2.0e-5}}" in text
 
 
 def test_a_file_that_can_not_be_read_writes_no_recipe(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_run_resumes_a_directory_with_its_own_recipe(
     done = command("preview", "recipe.yaml", "data.n=8", "evaluate.tasks=[]", "train.lr=0.5", "-n", "2")
     assert (done.code, Path("runs/recipe/recipe.yaml").read_text()) == (0, saved), done.err
     assert command("preview", "recipe.yaml", "-n", "2").err.splitlines() == [
-        "Error: runs/recipe was made with other settings for data: data.n (8 → null).",
+        "Error: runs/recipe was made with other settings for data: data.n (8 → null). "
+        "The earlier command, or its recipe, had data.n=8 'evaluate.tasks=[]'.",
         "To go on with the earlier settings: selfdistill run runs/recipe",
         "To use the new settings in a new directory: selfdistill run runs/recipe/recipe.yaml --dir runs/recipe-2 "
         'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\'',
@@ -96,7 +97,8 @@ def test_run_resumes_a_directory_with_its_own_recipe(
     done = command("run", "runs/recipe", "rewrite.grader=none")
     assert done.code == 2
     said, back, new = done.err.splitlines()
-    assert said.endswith("for train/sdft: rewrite.grader (final_number → none).")
+    assert "for train/sdft: rewrite.grader (final_number → none). The earlier command, or its recipe, had" in said
+    assert said.endswith(" had rewrite.grader=final_number.")
     assert back == "To go on with the earlier settings: selfdistill run runs/recipe"
     assert command(*shlex.split(back.partition(": ")[2])[1:]).code == 0
     assert command("rewrite", *shlex.split(new.partition(": ")[2])[2:]).code == 0
@@ -106,6 +108,30 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "Error: runs/other holds no experiment (no recipe.yaml); start one with `selfdistill run RECIPE`.\n"
     )
     assert "There is no recipe at other.yaml" in command("run", "other.yaml").err
+
+
+def test_a_forgotten_override_is_named_with_the_command_that_carries_on(
+    project: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Path("rows.jsonl").open("a") as file:
+        file.write('{"question": "no answer"}\n')
+    assert "1 row can't be used" in command("rewrite", "recipe.yaml").err
+    assert command("preview", "recipe.yaml", "data.on_bad_row=skip", "train.lr=8e-3", "-n", "2").code == 0
+    own = ["recipe.yaml", "data.on_bad_row=skip", "gap=false"]
+    assert command("rewrite", *own).code == 0
+    assert "other settings" not in caplog.text, "nothing was done with the settings of a preview"
+    done = command("rewrite", "recipe.yaml", "gap=false")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "Error: runs/recipe was made with other settings for data: data.on_bad_row (skip → stop). "
+            "The earlier command, or its recipe, had data.on_bad_row=skip.",
+            "To go on with the earlier settings: selfdistill run runs/recipe",
+        ],
+    )
+    shown = command("preview", "runs/recipe", "-n", "2")
+    assert shown.code == 0, shown.err
+    assert shown.out.splitlines()[-1].endswith("They are in runs/recipe. Next: selfdistill run runs/recipe")
 
 
 def test_check_reads_the_saved_recipe_of_a_directory(project: Path, command: Command) -> None:
@@ -137,7 +163,8 @@ def test_another_token_limit_of_a_task_stops_a_probes_step_as_it_stops_answers(p
         done = command("run", "runs/recipe", tasks(**{task: 24}))
         said, back, new = done.err.splitlines()
         assert said == (
-            f"Error: runs/recipe was made with other settings for {stage}: evaluate.tasks[].max_new_tokens (16 → 24)."
+            f"Error: runs/recipe was made with other settings for {stage}: evaluate.tasks[].max_new_tokens (16 → 24). "
+            f"The earlier command, or its recipe, had {shlex.quote(tasks())}."
         )
         assert back == "To go on with the earlier settings: selfdistill run runs/recipe"
         assert "Nothing to do" in command(*shlex.split(back.partition(": ")[2])[1:]).out

@@ -466,8 +466,11 @@ def test_ctrl_c_keeps_what_is_done(model: Path, rows: Path, tmp_path: Path) -> N
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2, errors
-    assert "Finished work is kept" in errors
+    assert process.returncode == 130, errors
+    again = f"selfdistill run {path} --dir {tmp_path / 'run'}"
+    stopped = f"Stopped. Finished work is kept in {tmp_path / 'run'}. To continue: {again}"
+    assert errors.splitlines()[-1] == stopped
+    assert "Error" not in errors
     assert (tmp_path / "run" / "rewrite" / "rewrites.jsonl").is_file()
 
 
@@ -483,7 +486,7 @@ from selfdistill.__main__ import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "Stopped before any work started.\n")
+    assert (done.returncode, done.stderr) == (130, "Stopped before any work started.\n")
 
 
 @pytest.mark.parametrize("where", ["typer.main.get_command", "selfdistill.recipe.load_recipe"])
@@ -495,7 +498,7 @@ def test_ctrl_c_before_the_work_is_no_traceback_either(
     monkeypatch.setattr(where, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     done = command("run", "recipe.yaml", "--dir", "my run", "seeds=[0, 1]", "train.lr=8e-3")
     again = "selfdistill run recipe.yaml --dir 'my run' 'seeds=[0, 1]' train.lr=8e-3"
-    assert (done.code, done.err) == (2, f"Error: Stopped. Finished work is kept. To continue: {again}\n")
+    assert (done.code, done.err) == (130, f"Stopped. This command has saved nothing. To run it again: {again}\n")
 
 
 def test_rewriting_survives_kill_9_byte_for_byte(

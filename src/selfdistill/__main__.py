@@ -11,7 +11,7 @@ def main() -> None:
         from .cli import main as command
     except KeyboardInterrupt:
         sys.stderr.write("Stopped before any work started.\n")
-        sys.exit(2)
+        sys.exit(130)
     command()
 
 

@@ -1,5 +1,5 @@
 """Errors that a user can cause. Each message says what is wrong and what to do next; the command prints it and exits
-with code 2."""
+with code 2. An interruption ends in the same way, with code 130."""
 
 
 class SelfDistillError(Exception):
@@ -35,10 +35,11 @@ class HubError(SelfDistillError):
 
 
 class InterruptedRunError(SelfDistillError):
-    """The user pressed Ctrl-C; `command` continues."""
+    """The user pressed Ctrl-C. This is not an error: the command prints the text as it is, and exits with 130. `kept`
+    is a sentence on what is saved, `following` what to do next."""
 
-    def __init__(self, command: str) -> None:
-        super().__init__(f"Stopped. Finished work is kept. To continue: {command}")
+    def __init__(self, kept: str, following: str) -> None:
+        super().__init__(f"Stopped. {kept} {following}")
 
 
 def first_line(error: Exception) -> str:

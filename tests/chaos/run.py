@@ -280,7 +280,13 @@ WAYS = (
     "SIGKILL", "SIGTERM", "SIGINT", "too little memory", "disk full", "read-only file system", "clock jumps, SIGKILL",
     "two runs at once", "copied while running", *DAMAGE,
 )  # fmt: skip
-ENDS = {"SIGKILL": {0, -9}, "SIGTERM": {0, 143}, "SIGINT": {0, 2}, "disk full": {0, 2}, "read-only file system": {0, 2}}
+ENDS = {
+    "SIGKILL": {0, -9},
+    "SIGTERM": {0, 143},
+    "SIGINT": {0, 130},
+    "disk full": {0, 2},
+    "read-only file system": {0, 2},
+}
 """The exit codes that there may be, 0 where the run was done before."""
 BY_LIBRARIES = {"too little memory"}  # which end a process as they please
 

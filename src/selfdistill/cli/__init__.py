@@ -11,14 +11,13 @@ import typer
 
 from .. import __version__
 from ..errors import InterruptedRunError, SelfDistillError, first_line
-from .arguments import typed_command
 from .documents import print_json
 from .gating import baseline, compare, gate
-from .log_file import end_log
+from .log_file import end_log, interrupted
 from .running import demo, evaluate, reproduce, rewrite, run, shift, train
 from .sharing import push
-from .show import out, show_error
-from .signals import EXIT_CODE, stopping
+from .show import out, say_stopped, show_error
+from .signals import INTERRUPTED, TERMINATED, stopping
 from .starting import check, gap, init, list_names, preview, schema
 from .workbench import ui
 from .writing import export, regrade, report
@@ -74,8 +73,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command. An error that the user can fix is printed as one sentence and exits with 2, SIGTERM exits with
-    143; `--debug` shows the traceback. With `--json` the error is also a JSON document on stdout."""
+    """Run the command. An error that the user can fix is printed as one sentence and exits with 2; `--debug` shows the
+    traceback. Ctrl-C exits with 130, SIGTERM with 143. With `--json` the sentence is also a JSON document on stdout."""
     debug, as_json = "--debug" in sys.argv[1:], "--json" in sys.argv[1:]
     if debug:  # before or after the command
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -84,17 +83,22 @@ def main() -> None:
     with stopping() as stop:
         try:
             _call_app(standalone=not as_json)
+        except InterruptedRunError as stopped:
+            say_stopped(str(stopped))
+            if as_json:
+                print_json({"error": str(stopped)})
+            sys.exit(TERMINATED if stop.asked else INTERRUPTED)
         except SelfDistillError as error:
             traced = debug and not stop.asked
             if as_json or not traced:
                 _show_error(str(error), as_json)
             if traced:
                 raise
-            sys.exit(EXIT_CODE if stop.asked else 2)
+            sys.exit(TERMINATED if stop.asked else 2)
         except Exception as error:
             end_log(error)
             if stop.asked:  # a library may turn the interruption into another error
-                sys.exit(EXIT_CODE)
+                sys.exit(TERMINATED)
             if usage := getattr(error, "format_message", None):  # a wrong argument, with --json
                 _show_error(usage(), as_json)
                 sys.exit(2)
@@ -103,7 +107,7 @@ def main() -> None:
             raise
         except BaseException:
             if stop.asked:
-                sys.exit(EXIT_CODE)
+                sys.exit(TERMINATED)
             raise
         finally:
             end_log()
@@ -121,12 +125,12 @@ def _call_app(standalone: bool) -> None:
     try:
         code = app(standalone_mode=standalone)
     except KeyboardInterrupt:
-        raise InterruptedRunError(typed_command()) from None
+        raise interrupted() from None
     except SystemExit as stop:
         code = stop.code
-        if code != 130:
+        if code != INTERRUPTED:
             raise
-    if code == 130:  # Typer's exit code for Ctrl-C
-        raise InterruptedRunError(typed_command()) from None
+    if code == INTERRUPTED:  # also Typer's exit code for Ctrl-C
+        raise interrupted() from None
     if code:
         sys.exit(code)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
     from ..store.experiment import Experiment
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.")]
 RecipeOrDirectory = Annotated[
-    Path, typer.Argument(metavar="RECIPE|DIR", help="A YAML recipe, or an experiment's directory to resume.")
+    Path, typer.Argument(metavar="RECIPE|DIR", help="A YAML recipe, or an experiment's directory.")
 ]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's directory, or a recipe to start one.")]
 Overrides = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import RecipeError, SelfDistillError, first_line
+from ..errors import InterruptedRunError, RecipeError, SelfDistillError, first_line
 from ..types.wording import counted
 from .documents import Json, only_json, print_json
 from .log_file import end_log, log_to
@@ -129,12 +129,16 @@ def gate(
 
 @contextmanager
 def _failing_as_not_run(files: dict[str, Path | None], as_json: bool) -> Iterator[None]:
-    """Whatever ends the gate before a decision ends in 2, with files that say so: the exit code 1 of an unexpected
-    error would mean that the candidate forgot."""
+    """Whatever ends the gate before a decision ends in 2, or 130 for Ctrl-C, with files that say so: the exit code 1 of
+    an unexpected error would mean that the candidate forgot."""
     from ..reports.gate_files import failed_document
 
     try:
         yield
+    except InterruptedRunError as stopped:
+        with suppress(RecipeError):
+            _write(failed_document(str(stopped)), files)
+        raise
     except Exception as error:
         expected = isinstance(error, SelfDistillError)
         why = str(error) if expected else f"Stopped by an unexpected error: {type(error).__name__}: {first_line(error)}"

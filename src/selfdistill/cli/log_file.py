@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from .. import __version__
+from ..errors import InterruptedRunError
 from .arguments import typed_command
 from .show import err, out, visible
 
@@ -35,6 +36,14 @@ class LogFile:
         self._waiting: list[str] = []
         self._failed = False
 
+    @property
+    def directory(self) -> Path:
+        return self._path.parent
+
+    @property
+    def has_begun(self) -> bool:
+        return self._begun.exists()
+
     def render(self, *objects: Any, **options: Any) -> None:
         """Writes what a console prints, without colours."""
         text = io.StringIO()
@@ -48,7 +57,7 @@ class LogFile:
         with self._lock:
             self._waiting += lines
             try:
-                if self._file is None and self._begun.exists():
+                if self._file is None and self.has_begun:
                     self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
                 if self._file is not None:
                     waiting, self._waiting = self._waiting, []
@@ -118,6 +127,15 @@ def log_to(directory: Path, begun: str = "manifest.json") -> None:
     log.write(f"selfdistill {__version__}: {typed_command()}")
     out.copy = err.copy = log.render
     _opened.append((log, _Warnings(log)))
+
+
+def interrupted() -> InterruptedRunError:
+    """What the user stopped: where the finished work is, and the command that goes on with it. A command without a
+    directory has saved nothing, and neither has one that was stopped before its work began."""
+    if _opened and _opened[-1][0].has_begun:
+        kept = f"Finished work is kept in {_opened[-1][0].directory}."
+        return InterruptedRunError(kept, f"To continue: {typed_command()}")
+    return InterruptedRunError("This command has saved nothing.", f"To run it again: {typed_command()}")
 
 
 def end_log(error: BaseException | None = None) -> None:

@@ -11,9 +11,8 @@ from math import inf
 from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING
 
-from ..errors import InterruptedRunError
 from ..types import WHOLE
-from .arguments import typed_command
+from .log_file import interrupted
 from .show import err
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def show_progress() -> Iterator[Display]:
             finally:
                 shown.end()
     except KeyboardInterrupt:
-        raise InterruptedRunError(typed_command()) from None
+        raise interrupted() from None
 
 
 class _Pace:

@@ -12,6 +12,8 @@ from rich.control import Control
 from rich.markup import escape
 from rich.text import Text
 
+from ..types.wording import counted
+
 if TYPE_CHECKING:
     from ..pipeline.check import Checked
     from ..pipeline.preview import Previewed
@@ -35,13 +37,16 @@ out = LoggedConsole(highlight=False)
 err = LoggedConsole(stderr=True, highlight=False)
 
 
-def show_checked(found: Checked) -> None:
+def show_checked(found: Checked, all_prompts: bool) -> None:
     say_heading("Plan")
     for line in found.plan:
         say("  " + line)
-    for kind, text in found.prompts:
+    prompts = found.prompts if all_prompts else found.one_of_each_kind()
+    for kind, text in prompts:
         say_heading(f"Prompt: {kind}")
         say(_both_ends(text))
+    if left := len(found.prompts) - len(prompts):
+        say(f"\nNot shown: the prompts of {counted(left, 'more task')}; add --prompts to see them.")
     if found.graded:
         say_heading("What the grader reads from the first original responses")
         for example, verdict in found.graded:
@@ -123,6 +128,10 @@ def say(text: str) -> None:
 
 def show_error(text: str) -> None:
     err.print(f"[bold red]Error:[/bold red] {escape(visible(text))}", soft_wrap=True)
+
+
+def say_stopped(text: str) -> None:
+    err.print(visible(text), markup=False, soft_wrap=True)
 
 
 def say_heading(text: str) -> None:

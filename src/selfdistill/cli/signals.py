@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-EXIT_CODE = 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""Exit codes after Ctrl-C and after SIGTERM, as in a shell."""
 _AGAIN_SECONDS = 3
 _GRACE_SECONDS = 3
 _LAST_WORDS = b"Stopped by SIGTERM. Finished work is kept; run the same command again to continue.\n"
@@ -106,4 +107,4 @@ def _end() -> None:
         child.kill()
     with suppress(OSError):
         os.write(2, _LAST_WORDS)
-    os._exit(EXIT_CODE)
+    os._exit(TERMINATED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..types.wording import counted
-from .arguments import DataSettings, Directory, Model, Overrides, RecipePath, default_directory, named_recipes
+from .arguments import DataSettings, Directory, Model, Overrides, RecipeOrDirectory, named_recipes, open_experiment
 from .documents import Json, checked_document, only_json, print_json
 from .log_file import log_to
 from .progress import show_progress
@@ -38,12 +38,15 @@ def init(
 
 
 def check(
-    target: Annotated[Path, typer.Argument(metavar="RECIPE|DIR", help="A YAML recipe, or an experiment's directory.")],
+    target: RecipeOrDirectory,
     overrides: Overrides = None,
     directory: Directory = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Load the model and time a few steps of each stage.")
     ] = True,
+    all_prompts: Annotated[
+        bool, typer.Option("--prompts", help="Show the prompt of every task, not of held-out rows and one task alone.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Read all rows; show the plan, the prompts as the model sees them, what the grader reads, how long it will take
@@ -59,7 +62,7 @@ def check(
         with only_json(as_json), show_progress() as progress:
             found[name] = check_recipe(its, progress, folder(where, name, its) if name else where, probe)
         if not as_json:
-            show_checked(found[name])
+            show_checked(found[name], all_prompts)
     unseen = len({line for checked in found.values() for line in checked.unseen})
     ready = not unseen and not any(checked.missing for checked in found.values())
     command = "reproduce" if list(recipes) != [""] else "run"
@@ -81,7 +84,7 @@ def _in(directory: Path | None) -> list[str]:
 
 
 def preview(
-    recipe: RecipePath,
+    target: RecipeOrDirectory,
     overrides: Overrides = None,
     directory: Directory = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of rows.")] = 5,
@@ -89,14 +92,13 @@ def preview(
     """Rewrite the first rows and show each rewrite, its grade and the text to train on; a later run uses them."""
     from .. import pipeline
     from ..generation.rewriter import Acceptance
-    from ..recipe import load_recipe
     from ..reports.kept import kept_sentence
-    from ..store.experiment import Experiment
 
-    where = directory or default_directory(recipe)
+    experiment = open_experiment(target, overrides, directory)
+    where = experiment.directory
     log_to(where)
     with show_progress() as progress:
-        rows = pipeline.preview(Experiment(where, load_recipe(recipe, overrides or [])), n, progress)
+        rows = pipeline.preview(experiment, n, progress)
     show_previewed(rows)
     if len(rows) < n:
         say(f"\nThere are only {counted(len(rows), 'different training row')}, so all are shown; -n asked for {n:,}.")
@@ -105,7 +107,7 @@ def preview(
         acceptance.add(row.rewrite.grade)
     say(
         f"\n{kept_sentence(acceptance.to_json())}. They are in {where}. "
-        f"Next: {shlex.join(['selfdistill', 'run', str(recipe), *(overrides or []), *_in(directory)])}"
+        f"Next: {shlex.join(['selfdistill', 'run', str(target), *(overrides or []), *_in(directory)])}"
     )
 
 

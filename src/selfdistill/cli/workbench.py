@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import RecipeError
-from .arguments import default_directory
+from ..errors import InterruptedRunError, RecipeError
+from .arguments import default_directory, typed_command
 from .show import out, say
 
 
@@ -41,5 +41,6 @@ def ui(
             webbrowser.open(address)
 
     where = directory or default_directory(target)
-    if serve(target, where, port, announce):
-        say(f"\nThe run in {where} goes on. Open the workbench again to see it.")
+    goes_on = serve(target, where, port, announce)
+    kept = f"The run in {where} goes on." if goes_on else "No run is going on."
+    raise InterruptedRunError(kept, f"To open the workbench again: {typed_command()}")

@@ -4,7 +4,7 @@ from .bad_rows import BadRow, OnBad, good_rows
 from .columns import unused_columns, unused_sentence
 from .contamination import asked_last, asks_any, near_duplicates, prompt_key
 from .conversations import fullest_prompts, read_conversations, reading_setting, recognise
-from .counts import DataCounts, data_notes, item_notes, without_examples
+from .counts import DataCounts, data_notes, duplicates_note, item_notes, without_examples
 from .draw import draw, iter_conversations, prepare
 from .formats import FORMATS, check_format
 from .markup import chat_markup
@@ -21,6 +21,7 @@ __all__ = [
     "check_format",
     "data_notes",
     "draw",
+    "duplicates_note",
     "fullest_prompts",
     "good_rows",
     "is_hub_name",

@@ -67,7 +67,8 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
         kept = "are kept; data.near_duplicates.drop=true leaves them out"
         yield (
             f"{counted(near, 'row')} of data.heldout nearly repeat a training row, and "
-            f"{'were left out' if counts.get('dropped') else kept}.{_pair(counts, 'held out')}"
+            f"{'were left out' if counts.get('dropped') else kept}. Their prompts are at least as similar as "
+            f"data.near_duplicates.threshold says; the training rows stay.{_pair(counts, 'held out')}"
         )
     if untrained := counts.get("untrained"):
         yield f"Context only because of their marks: {counted(untrained, 'assistant turn')}, on which no arm trains."
@@ -113,6 +114,15 @@ def _pair(counts: Mapping[str, Any], first: str) -> str:
         return ""
     own, trained = counts["near_pair"]
     return f" For example, {first}: {own!r}; trained on: {trained!r}."
+
+
+def duplicates_note(duplicates: int, examples: int) -> str:
+    """What a run does with examples that repeat an earlier one."""
+    return (
+        f"{duplicates:,} of {counted(examples, 'response')} repeat an earlier one exactly, with the same prompt. All "
+        "are kept: a repeated response is rewritten once, and trained on as often as it occurs. No setting leaves them "
+        "out; to train on each once, take the repeated rows out of the data"
+    )
 
 
 def markup_note(rows: int, example: str | None) -> str:

@@ -15,12 +15,18 @@ Amount = int | Fraction | str
 
 
 class Amounts(NamedTuple):
-    """`stated` has to be in a rewrite. `mentioned` holds also what can stand for it, such as "one" or a list's "3.".
-    `claimed` are the numbers that nobody writes in passing: those in digits, and words above twelve."""
+    """`stated` has to be in a rewrite. `mentioned` holds also what can stand for it, such as "one" or "second".
+    `claimed` are the numbers that nobody writes in passing: those in digits, and words above twelve.
+
+    `markers` are the numbers of the items of lists, which do not count as mentioned. `enumerated` are stated numbers
+    that only number the items of a list within a line, as in "1. wake up 2. eat": the markers of a list can stand for
+    them."""
 
     stated: frozenset[Amount]
     mentioned: frozenset[Amount]
     claimed: frozenset[Amount]
+    markers: frozenset[Amount]
+    enumerated: frozenset[Amount]
 
 
 _UNITS = {
@@ -52,24 +58,40 @@ _MONTH = re.compile(
     rf"|\b({'|'.join(name for name in MONTHS if name not in ('March', 'May'))})\b"
 )
 _DATE = re.compile(r"\b(\d{1,4})[-/.](\d{1,2})[-/.](\d{1,4})\b")
-_MARKER = re.compile(
-    r"^[ \t>#*•-]{0,9}\(?\d{1,3}[.):]\**(?=\s)|\b(?:step|part|tip|option|day)\s\d{1,3}(?=\s?[:.)-])|\[\d{1,3}\]",
-    re.IGNORECASE | re.MULTILINE,
-)
+_ITEM = re.compile(r"^[ \t>#*•-]{0,9}\(?\d{1,3}[.):]\**(?=\s)", re.MULTILINE)
+_INLINE = re.compile(r"(?<=\s)\(?(\d{1,2})[.)](?=\s)")
+_LABEL = re.compile(r"\b(?:step|part|tip|option|day)\s\d{1,3}(?=\s?[:.)-])|\[\d{1,3}\]", re.IGNORECASE)
 _GREEK_WORD = re.compile(r"[Ͱ-Ͽἀ-῿]{2,}")  # its π is not a number
 _DIGITS = re.compile(r"\d{1,30}")
 _LIST_SIZE = 12
+_LEAST_ITEMS = 3
 _MOST_KNOWN = 150
 
 
 def amounts(text: str) -> Amounts:
     text = plain(_GREEK_WORD.sub(" ", text))
-    unmarked = _MARKER.sub("\n", text)
+    markers, unlisted = _without_lists(text)
+    unmarked = _LABEL.sub("\n", _ITEM.sub("\n", text))
     digits = frozenset((*_in_digits(unmarked), *_months(text)))
     words = frozenset(_in_words(unmarked))
     stated = digits | words - {1}
-    mentioned = stated | words | frozenset(_in_passing(text))
-    return Amounts(stated, mentioned, digits | {value for value in words if value > _LIST_SIZE})
+    mentioned = words | frozenset((*_in_digits(unlisted), *_months(text), *_in_passing(unlisted)))
+    claimed = digits | {value for value in words if value > _LIST_SIZE}
+    return Amounts(stated, mentioned, claimed, markers, (stated & markers) - mentioned)
+
+
+def _without_lists(text: str) -> tuple[frozenset[int], str]:
+    """The numbers of the items of lists, and the text without them. Within a line these are numbers that count from 1
+    to at least 3: "She is 12. He is older." holds no list."""
+    starting = {int(digits) for match in _ITEM.finditer(text) for digits in _DIGITS.findall(match[0])}
+    rest = _ITEM.sub("\n", text)
+    within = {int(match[1]) for match in _INLINE.finditer(rest)}
+    counted = set[int]()
+    while len(counted) + 1 in starting | within:
+        counted.add(len(counted) + 1)
+    if len(counted) < _LEAST_ITEMS:
+        return frozenset(starting), rest
+    return frozenset(starting | counted), _INLINE.sub(lambda m: "\n" if int(m[1]) in counted else m[0], rest)
 
 
 def follows(value: Amount, known: Iterable[Amount]) -> bool:
@@ -152,8 +174,8 @@ def _in_words(text: str) -> Iterator[int]:
 
 
 def _in_passing(text: str) -> Iterator[Amount]:
-    """Values that a text also mentions: list markers, ordinal words, "half", 50 % as 0.5 and 0.5 as 50, the number of a
-    month, and the months that a date in digits may mean."""
+    """Values that a text also mentions: the numbers of steps, ordinal words, "half", 50 % as 0.5 and 0.5 as 50, the
+    number of a month, and the months that a date in digits may mean."""
     for month in _months(text):
         yield int(month.removeprefix("month "))
     for match in _DATE.finditer(text):
@@ -167,6 +189,6 @@ def _in_passing(text: str) -> Iterator[Amount]:
                 yield Fraction(value) / 100
             if 0 < value < 1:
                 yield value * 100
-    yield from (int(digits) for match in _MARKER.finditer(text) for digits in _DIGITS.findall(match[0]))
+    yield from (int(digits) for match in _LABEL.finditer(text) for digits in _DIGITS.findall(match[0]))
     for match in _OTHER.finditer(text):
         yield _OTHER_WORDS[match[0].lower() if match[0].lower() in _OTHER_WORDS else match[0].lower()[:-1]]

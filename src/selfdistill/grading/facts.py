@@ -36,7 +36,7 @@ def facts(reference: str, text: str, *, prompt: str, asked: str | None = None) -
         return Grade("unjudged", "too long to compare facts")
     given, wanted, found = _Facts(prompt), _read(reference), _Facts(text)
     added = _added(wanted, given if asked is None or asked == prompt else _Facts(asked))
-    for kind, missing in _missing(added, found).items():
+    for kind, missing in _missing(added, found, wanted).items():
         if missing:
             return Grade("fail", f"a {kind} of the reference is missing", _shown(missing), None)
     for kind, invented in _invented(found, given, wanted).items():
@@ -70,6 +70,11 @@ class _Facts:
     def mentioned(self) -> frozenset[Amount]:
         """The amounts of the whole text, code included."""
         return self.amounts.mentioned | amounts(self.text).mentioned
+
+    @cached_property
+    def held(self) -> frozenset[Amount]:
+        """The amounts that the text mentions, and the numbers of the items of its lists."""
+        return self.mentioned | self.amounts.markers
 
     @cached_property
     def names(self) -> Names:
@@ -115,7 +120,7 @@ def _added(reference: _Facts, prompt: _Facts) -> dict[str, list[Amount]]:
     marked = names_are_marked(reference.prose)
     named = (sure | known[0].items) - known[0].small - known[1].small if marked else ()
     added: dict[str, Iterable[Amount]] = {
-        "number": [n for n in reference.amounts.stated if n not in prompt.mentioned],
+        "number": [n for n in reference.amounts.stated if n not in prompt.held],
         "name": missing_names(named, prompt.words),
         "quotation": [quoted for quoted in reference.quotations if quoted not in prompt.letters],
         "code span": [code for code in reference.code if code not in prompt.unspaced],
@@ -124,9 +129,11 @@ def _added(reference: _Facts, prompt: _Facts) -> dict[str, list[Amount]]:
     return {kind: sorted(values, key=str) for kind, values in added.items()}
 
 
-def _missing(added: dict[str, list[Amount]], found: _Facts) -> dict[str, list[Amount]]:
+def _missing(added: dict[str, list[Amount]], found: _Facts, reference: _Facts) -> dict[str, list[Amount]]:
+    """The facts of the reference that the text lacks. A list's marker stands for another marker, not for a number."""
+    there = found.mentioned | (found.amounts.markers & reference.amounts.enumerated)
     return {
-        "number": [n for n in added["number"] if n not in found.mentioned],
+        "number": [n for n in added["number"] if n not in there],
         "name": [*missing_names(map(str, added["name"]), found.words)],
         "quotation": [quoted for quoted in added["quotation"] if f" {quoted} " not in found.letters],
         "code span": [code for code in added["code span"] if str(code) not in found.unspaced],
@@ -136,7 +143,7 @@ def _missing(added: dict[str, list[Amount]], found: _Facts) -> dict[str, list[Am
 
 def _invented(found: _Facts, prompt: _Facts, reference: _Facts) -> dict[str, list[Amount]]:
     """The numbers, addresses and names of a rewrite that neither prompt nor reference holds."""
-    known = prompt.mentioned | reference.mentioned
+    known = prompt.held | reference.held
     base = sorted(prompt.amounts.stated | reference.amounts.stated, key=str)
     numbers = [n for n in found.amounts.claimed if n not in known and not follows(n, base)]
     named: Iterable[str] = ()

@@ -34,7 +34,11 @@ _SECTIONS = {
 
 
 def warn_of_changes(experiment: Experiment) -> None:
-    """Warns of every setting that differs from the recipe in the directory, which the present recipe will replace."""
+    """Warns of every setting that differs from the recipe in the directory, which the present recipe will replace. Says
+    nothing if the directory holds no more than the rows, as after a preview or a run that stopped in its first seconds:
+    no work was done with the earlier settings."""
+    if experiment.manifest["stages"].keys() <= {"data"}:
+        return
     before = _saved_recipe(experiment)
     changes = changed_keys(before, experiment.recipe) if before else {}
     if before is None or not changes:
@@ -77,7 +81,9 @@ def stop_if_changed(experiment: Experiment, context: Context, stages: Sequence[S
     real = changed_keys(before, experiment.recipe) if before else {}
     named = {_recipe_key(context, stage, key): values for key, values in changed.items()}
     told = {key: real.get(key, values) for key, values in named.items() if key in real or not _of_a_task(key, named)}
-    lines = [f"{experiment.directory} was made with other settings for {stage.name}: {shown_changes(told)}."]
+    earlier = overrides_to(experiment.recipe, before) if before else None
+    had = f" The earlier command, or its recipe, had {shlex.join(earlier)}." if earlier else ""
+    lines = [f"{experiment.directory} was made with other settings for {stage.name}: {shown_changes(told)}.{had}"]
     raise ExperimentError("\n".join([*lines, *_ways_on(experiment, before, _arms(context, found))]))
 
 
@@ -101,8 +107,16 @@ def _ways_on(experiment: Experiment, before: Recipe | None, arms: Sequence[str])
     words, same = overrides_to(before, experiment.recipe), not changed_keys(before, experiment.recipe)
     back = f"To go on with the earlier settings: {shlex.join([*run, str(directory)])}"
     yield "A file or model changed: put it back, or use a new directory." if same else back
+    if _stops_at_a_row(experiment):
+        return
     new = "To use the new settings in a new directory"
     yield f"{new}: {shlex.join([*own, str(_free(directory)), *words])}" if words is not None else f"{new}, add --dir."
+
+
+def _stops_at_a_row(experiment: Experiment) -> bool:
+    """Whether the present settings would stop at rows that the earlier run left out, in a new directory too."""
+    data = experiment.recipe.data
+    return bool(data and data.on_bad_row == "stop" and experiment.counts("data").get("bad"))
 
 
 def _free(directory: Path) -> Path:

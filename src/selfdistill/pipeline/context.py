@@ -315,7 +315,8 @@ def _source(recipe: Recipe, task: Task) -> DataConfig:
         return own.model_copy(update={"heldout": 0}) if own else DataConfig()
     if default is None:
         raise RecipeError(f"The task '{task.name}' names no training data; name some in `data.path`.")
-    return default.model_copy(update=own.model_dump(exclude={"path"}, exclude_unset=True) if own else {})
+    named = own.model_fields_set - {"path"} if own else ()
+    return default.model_copy(update={key: getattr(own, key) for key in named})
 
 
 def _runs(recipe: Recipe) -> dict[str, Run]:

@@ -12,6 +12,8 @@ from ..grading.programs import python_blocks
 from ..recipe import GraderSpec
 from ..types import Example
 
+FIRST = 200
+"""The references at the start of the data that `init` and `check` look at."""
 _SURE = 0.95  # real data has a stray row in it
 _NUMBER = re.compile(
     r"(####|\A|(?i:\banswer(?: is|:|\*\*:|:\*\*))|\\boxed\{)[\s:$*\\({]{0,9}(?:\b[dt]?frac\{)?-?[\d.,/}{]*\d\D{0,20}$"

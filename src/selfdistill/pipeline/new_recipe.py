@@ -16,6 +16,7 @@ from ..data import (
     BadRow,
     chat_markup,
     data_notes,
+    duplicates_note,
     is_hub_name,
     read_conversations,
     read_records,
@@ -33,16 +34,24 @@ from ..models.loading import check_model_files
 from ..models.slots import fill
 from ..recipe import DataConfig, GraderSpec, ModelConfig
 from ..recipe.load import make_recipe
+from ..recipe.paths import located
 from ..recipe.schema import SCHEMA_FILE, schema_text
 from ..reports.text import shorten
 from ..sandbox import sandbox_works
 from ..store.rows import write_text
 from ..types import Conversation, Example
-from .grader_guess import Guess, guess_from, unchecked_sentence
+from ..types.wording import counted
+from .bad_rows_recipe import bad_row_comment, bad_row_lines
+from .grader_guess import FIRST, Guess, guess_from, unchecked_sentence
 from .thinking_recipe import NOT_THINKING, THINKING, THINKS, thinks
 from .tools_recipe import tools_line, tools_problem
 
-_LOOK, _GRADED = 2000, 200
+_LOOK = 2000
+_PAPERS_RATE = {"lr": "1.0e-4", "low": "2.0e-5"}
+_DEMO_RATE = {
+    "lr": "8.0e-3                  # the rate of `selfdistill demo`: its models are small; for other models 1.0e-4",
+    "low": "2.0e-3",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,10 @@ class _Look:
     notes: Sequence[str] = ()
     problem: str | None = None
     columns: str | None = None
+
+    @property
+    def bad_count(self) -> str:
+        return f"{'' if self.rows < _LOOK else 'at least '}{counted(len(self.bad), 'row')}"
 
 
 def write_recipe(
@@ -73,11 +86,12 @@ def write_recipe(
     out = Path(out)
     if out.exists() and not force:
         raise RecipeError(f"{out} is there already; name another file with --to, or overwrite it with --force.")
-    thinking = thinks(model)
+    there = _located("model", model, Path.cwd())
+    thinking = thinks(there)
     chosen = _chosen(model, data, settings)
     look = _look(chosen, thinking)
     guess, tools = guess_from(look.examples), any(example.tools for example in look.examples)
-    problem = tools_problem(model) if tools else None
+    problem = tools_problem(there) if tools else None
     given = chosen.model_dump(mode="json", exclude_unset=True, exclude={"path"})
     heldout = given.pop("heldout", min(200, look.rows // 10))
     further = "".join(f"\n  {key}: {_flow_yaml([value])[1:-1]}" for key, value in given.items() if key != "format")
@@ -86,10 +100,12 @@ def write_recipe(
         further += f"\n  # columns: {_one_line(line)}   # FIELD: COLUMN; {shorten(_one_line(look.problem), 60)}"
     slots = {
         "schema": SCHEMA_FILE,
-        "model": _scalar(_from(out, model)),
+        "model": _scalar(_from(out, "model", model)),
         **(THINKING if thinking else NOT_THINKING),
+        **(_DEMO_RATE if model in SEEDS else _PAPERS_RATE),
+        "on_bad_row": bad_row_comment(look.bad_count if look.bad else None),
         "tools_in": tools_line(problem) if tools else "",
-        "path": _scalar(_from(out, data)),
+        "path": _scalar(_from(out, "data", data)),
         "format": look.format,
         "further": further,
         "heldout": f"{heldout:<18}",
@@ -105,7 +121,9 @@ def write_recipe(
         write_text(out.with_name(SCHEMA_FILE), schema_text())
     except OSError as error:
         raise RecipeError(f"{out} can't be written ({error.strerror}); name another file with --to.") from error
-    said = [*_found(look, guess, heldout, chosen.on_bad_row == "skip"), *([THINKS] if thinking else [])]
+    said = [*_found(look, guess, heldout), *([THINKS] if thinking else [])]
+    if look.bad:
+        said += bad_row_lines(look.bad, look.bad_count, chosen.on_bad_row == "skip", out.name)
     if problem:
         said.append(f"tools: {problem}; so tools_in: system is set")
     if not sandbox_works():
@@ -122,18 +140,28 @@ def guess_grader(data: str) -> tuple[GraderSpec, str]:
     return guess_from(look.examples).grader, look.format
 
 
-def _from(recipe: Path, name: str) -> str:
-    """A path as the recipe must name it: relative to the recipe's folder. Other names stay as they are."""
-    folder = recipe.absolute().parent
-    local = name not in SEEDS and not Path(name).is_absolute() and Path(name).exists()
-    return os.path.relpath(name, folder) if local and folder != Path.cwd() else name
+def _from(recipe: Path, section: str, name: str) -> str:
+    """A path as the recipe must name it: relative to the recipe's folder, as `./~` for a folder that is called `~`.
+    Other names stay as they are, and so does a path in the user's home that is written with `~`."""
+    path, folder = _located(section, name, Path.cwd()), recipe.absolute().parent
+    if path == name or os.path.expanduser(name) != name:
+        return name
+    written = os.path.relpath(path, folder)
+    return written if _located(section, written, folder) == path else f"./{written}"
+
+
+def _located(section: str, name: str, folder: Path) -> str:
+    """A path in `folder`, absolute; other names as they are."""
+    path: str = located({section: {"path": name}}, folder)[section]["path"]
+    return path
 
 
 def check_model_name(model: str) -> None:
     """Raises RecipeError that lists the choices if `model` names no model. A hub name is not looked up."""
     try:
-        if (packed := gguf_file(model)) is None:
-            check_model_files(ModelConfig(path=model))
+        there = _located("model", model, Path.cwd())
+        if (packed := gguf_file(there)) is None:
+            check_model_files(ModelConfig(path=there))
             return
         if packed.is_file():
             return
@@ -172,7 +200,7 @@ def _look(chosen: DataConfig, thinking: bool = False) -> _Look:
     data, config = chosen.path, chosen.model_copy(update={"on_bad_row": "skip"})
     bad: list[BadRow] = []
     try:
-        records = [row for _, row in islice(read_records(config, bad.append), _GRADED)]
+        records = [row for _, row in islice(read_records(config, bad.append), FIRST)]
     except DataError as error:
         if Path(data).is_dir() or (is_hub_name(data) and not Path(data).exists()):
             return _Look(rows=_LOOK, problem=str(error))
@@ -190,7 +218,7 @@ def _look(chosen: DataConfig, thinking: bool = False) -> _Look:
     bad.clear()
     rows = list(islice(read_conversations(config.model_copy(update={"format": name}), bad.append), _LOOK))
     examples = chain.from_iterable(row.examples() for row in rows)
-    return _Look(name, len(rows), list(islice(examples, _GRADED)), bad, list(_notes(rows, chosen, thinking)))
+    return _Look(name, len(rows), list(islice(examples, FIRST)), bad, list(_notes(rows, chosen, thinking)))
 
 
 def _notes(rows: Sequence[Conversation], config: DataConfig, thinking: bool) -> Iterator[str]:
@@ -198,6 +226,9 @@ def _notes(rows: Sequence[Conversation], config: DataConfig, thinking: bool) -> 
     unused = unused_columns(rows)
     if sentence := unused_sentence(unused, len(rows), reading_setting(config, unused)):
         yield sentence
+    ids = [example.id for row in rows for example in row.examples()]
+    if repeated := len(ids) - len({*ids}):
+        yield duplicates_note(repeated, len(ids))
     marks = [mark for row in rows if (mark := chat_markup(row))]
     yield from data_notes(
         {
@@ -210,8 +241,8 @@ def _notes(rows: Sequence[Conversation], config: DataConfig, thinking: bool) -> 
     )
 
 
-def _found(look: _Look, guess: Guess, heldout: int, skips: bool) -> list[str]:
-    """Sentences about the rows. `skips`: rows that can't be used are left out."""
+def _found(look: _Look, guess: Guess, heldout: int) -> list[str]:
+    """Sentences about the rows that can be used."""
     if look.problem:
         return [f"The data was not recognised, so the recipe leaves it open: {look.problem}"]
     rows = f"{look.rows:,} rows" if look.rows < _LOOK else f"at least {_LOOK:,} rows"
@@ -219,12 +250,7 @@ def _found(look: _Look, guess: Guess, heldout: int, skips: bool) -> list[str]:
     lines = [f"data: {look.format}, {rows}, {heldout} held out", f"grader: {name} ({guess.what})"]
     if guess.grader == "facts" and (unchecked := unchecked_sentence(look.examples)):
         lines.append(unchecked)
-    lines += look.notes
-    if look.bad:
-        first = f"{look.bad[0].where}: {look.bad[0].reason}"
-        said = "they are left out" if skips else "fix them, or leave them out with data.on_bad_row=skip"
-        lines.append(f"{len(look.bad)} rows can't be used, the first is {first}; {said}")
-    return lines
+    return [*lines, *look.notes]
 
 
 def _scalar(text: str) -> str:
@@ -264,7 +290,7 @@ data:
   format: {format}{further}
   heldout: {heldout} # rows set aside: never trained on, evaluated as the task `heldout`
   # n: 2000                   # train on a draw of that many rows; a smaller draw is part of a larger
-  # on_bad_row: skip          # moves rows that can't be used to bad_rows.jsonl, in place of stopping
+  # on_bad_row: skip          # {on_bad_row}
   # near_duplicates: {threshold: 0.9, drop: true}   # leaves out held-out rows that nearly repeat a training row
 
 rewrite:
@@ -276,7 +302,7 @@ rewrite:
 train:                        # the paper's: LoRA on q and v, lr 1e-4 to zero by cosine, 8 rows per step
   method: lora                # or full, qlora
   adapter: {r: 8, alpha: 16, targets: [q_proj, v_proj]}   # targets: all-linear learns more, and forgets more
-  lr: 1.0e-4
+  lr: {lr}
   epochs: 2                   # the paper: 5 for GSM8K and OpenFunctions, 2 elsewhere
   batch_size: 8
   max_length: {length}            # in tokens; longer rows stop the run unless allow_unusable_rows is true
@@ -286,7 +312,7 @@ arms:
   seed: {data: none}          # the model unchanged: every comparison is made with it
   vanilla: {data: original}
   sdft: {data: rewrites}{masked}
-  # vanilla-low-lr: {data: original, train: {lr: 2.0e-5}}   # a lower rate alone forgets less: a fair baseline
+  # vanilla-low-lr: {data: original, train: {lr: {low}}}   # a lower rate alone forgets less: a fair baseline
   # mix-0.5: {data: 0.5}      # half of the rows rewritten
   # self: {data: self}        # the model's own answers if they pass, written without the reference
   # half-way: {data: interpolate, of: vanilla, alpha: 0.5}   # weights between seed and vanilla; more: docs/baselines.md

@@ -159,8 +159,12 @@ def _without(values: dict[str, Any], path: list[str]) -> dict[str, Any]:
 
 
 def save_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every setting written out, with absolute paths."""
-    return dump_yaml(located(recipe.model_dump(mode="json"), Path.cwd()))
+    """The recipe as YAML, every setting written out, with absolute paths. Of settings that complete the data of a task
+    only those that the recipe names: the others are the task's, and a default in their place would replace them."""
+    values = recipe.model_dump(mode="json")
+    if recipe.data is not None and not recipe.data.path:
+        values["data"] = recipe.data.model_dump(mode="json", exclude_unset=True)
+    return dump_yaml(located(values, Path.cwd()))
 
 
 def _written_out(values: dict[str, Any]) -> dict[str, Any]:

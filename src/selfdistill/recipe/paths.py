@@ -94,17 +94,19 @@ def grader_files(spec: Any, change: Callable[[str], str]) -> Any:
 
 def _absolute(text: str, key: str, folder: Path) -> str:
     try:
-        here, there = (Path(os.path.abspath(start / Path(text).expanduser())) for start in (folder, Path.cwd()))
-        if here.exists() or Path(text).is_absolute():
+        # Not Path.expanduser, which takes the folder `./~` for the user's home.
+        written = os.path.expanduser(text)
+        here, there = (Path(os.path.abspath(os.path.join(start, written))) for start in (folder, Path.cwd()))
+        if here.exists() or os.path.isabs(written):
             return str(here)
         if there.exists():
-            written = os.path.relpath(there, folder)
+            better = os.path.relpath(there, folder)
             _log.warning(
                 "%s: there is no %s, so %s is taken. Paths in a recipe are relative to its file: write %s.",
-                key, here, there, written,
+                key, here, there, better,
             )  # fmt: skip
             return str(there)
     except (OSError, ValueError, RuntimeError):  # not a usable path
         return text
-    is_path = text.startswith((".", "~")) or text.count("/") > 1 or _FILE.search(text)
+    is_path = text.startswith(".") or text.count("/") > 1 or _FILE.search(text)
     return str(here) if is_path else text

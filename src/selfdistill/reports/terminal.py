@@ -278,7 +278,7 @@ def acceptance_lines(acceptance: dict[str, Any]) -> str:
         for word, number in outcomes(acceptance)
     ]
     if acceptance.get("duplicates"):
-        lines[0] += f"; {counted(acceptance['duplicates'], 'duplicate row')} with the rewrite of another"
+        lines[0] += f"; {counted(acceptance['duplicates'], 'exact repetition')} with the rewrite of the first row"
     reasons = sorted(acceptance["reasons"].items(), key=lambda item: (-item[1], item[0]))
     if reasons:
         lines.append(f"Rejected: {count(sum(acceptance['reasons'].values()))} of {count(rows)}, because")

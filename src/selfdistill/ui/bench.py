@@ -97,7 +97,7 @@ class Bench:
         size = os.fstat(self._output.fileno()).st_size
         text = os.pread(self._output.fileno(), _LAST, max(size - _LAST, 0)).decode("utf-8", "replace")
         lines = [line for line in text.splitlines() if line.strip()]
-        errors = [number for number, line in enumerate(lines) if line.startswith("Error:")]
+        errors = [number for number, line in enumerate(lines) if line.startswith(("Error:", "Stopped."))]
         return "\n".join(lines[errors[-1] :] if errors else lines[-12:])
 
     # ---- the experiment

@@ -34,9 +34,9 @@ from ..preview import marked
 from ..rewrite import needs_rewrites, rewrites
 from ..stages import stages_of
 from .arm_settings import arm_lines, arm_warnings
-from .data import data_lines, first_example, marked_rows, read_data
+from .data import data_lines, first_example, first_references, marked_rows, read_data
 from .estimate import estimate
-from .evaluation import evaluation_prompts, item_warnings, judge_lines, shift_warnings
+from .evaluation import EVALUATION, evaluation_prompts, item_warnings, judge_lines, shift_warnings
 from .names import name_warnings
 from .sizes import (
     change_lines,
@@ -65,6 +65,12 @@ class Checked:
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+
+    def one_of_each_kind(self) -> list[tuple[str, str]]:
+        """The prompts for training and for the held-out rows, and that of one other task. The prompts of a recipe's
+        many tasks fill several screens."""
+        of_tasks = [kind for kind, _ in self.prompts if kind.startswith(EVALUATION) and kind != EVALUATION + HELDOUT]
+        return [(kind, text) for kind, text in self.prompts if kind not in of_tasks[1:]]
 
     def add(self, error: SelfDistillError) -> None:
         """Takes note of something that can't be read."""
@@ -109,7 +115,8 @@ def check(recipe: Recipe, progress: Progress = silent, directory: Path | None = 
             f"{failing} of the first {len(examples)} original responses don't pass the check themselves, so no rewrite "
             "of them can; the grader may not fit the data."
         )
-    if grader_names(recipe.rewrite.grader) == ["facts"] and (unchecked := unchecked_sentence(examples)):
+    compared = first_references(context) if rows and grader_names(recipe.rewrite.grader) == ["facts"] else []
+    if unchecked := unchecked_sentence(compared):
         found.warnings.append(f"{unchecked}.")
     measured = has_likelihoods(context) and bool(loss_tasks(context))
     if not has_grader(context.recipe) and any(task.entry.task == HELDOUT for task in context.tasks.values()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from ...data import (
     DataCounts,
+    duplicates_note,
     fullest_prompts,
     iter_conversations,
     prepare,
@@ -17,6 +19,7 @@ from ...data import (
 )
 from ...types import Conversation, Example, Progress
 from ..context import Context
+from ..grader_guess import FIRST
 
 
 def read_data(context: Context, folder: Path, progress: Progress) -> DataCounts:
@@ -27,9 +30,18 @@ def read_data(context: Context, folder: Path, progress: Progress) -> DataCounts:
 def data_lines(context: Context, counts: DataCounts, folder: Path) -> Iterator[str]:
     held = f", {counts.heldout:,} held out" if counts.heldout else ""
     yield f"rows      {counts.train:,} to train on with {counts.examples:,} responses{held}"
-    unused = unused_columns(iter_conversations(folder / "train.jsonl"), context.task.reads)
-    if sentence := unused_sentence(unused, counts.train, reading_setting(context.source, unused)):
+    if counts.duplicates:
+        yield f"repeated  {duplicates_note(counts.duplicates, counts.examples)}"
+    rows = chain.from_iterable(iter_conversations(folder / name) for name in ("train.jsonl", "heldout.jsonl"))
+    unused = unused_columns(rows, context.task.reads)
+    if sentence := unused_sentence(unused, counts.train + counts.heldout, reading_setting(context.source, unused)):
         yield f"unused    {sentence}"
+
+
+def first_references(context: Context) -> list[Example]:
+    """The first examples of the source in its order, held-out rows included: those that `init` counts too."""
+    rows = context.task.load(context.source, lambda _: None)
+    return list(islice(chain.from_iterable(row.examples() for row in rows), FIRST))
 
 
 def first_example(context: Context, rows: Sequence[Conversation]) -> Example:

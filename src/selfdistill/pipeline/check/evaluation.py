@@ -18,6 +18,8 @@ from ..entries import EvaluatedTask
 from ..evaluate import judge_stage
 from ..shift import shift_stage
 
+EVALUATION = "evaluation of "
+"""The kind of a task's prompt is this and the task's name."""
 _SAMPLE = 50
 MOST_ITEMS = 100_000  # rows of a task that are read
 # Where a task has no reference to take an answer's length from.
@@ -46,7 +48,7 @@ def evaluation_prompts(
         if item is None and held is not None:
             missing.append(f"The task '{task.name}' has no items.")
         elif item is not None:
-            yield f"evaluation of {task.name}", task.task.ask(item)
+            yield EVALUATION + task.name, task.task.ask(item)
 
 
 def items_of(task: EvaluatedTask, held: list[Conversation]) -> Iterator[Example]:
