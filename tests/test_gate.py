@@ -397,6 +397,7 @@ def test_what_an_early_end_leaves_open_is_not_decided() -> None:
     assert [row["word"] for row in early] == ["not decided", "forgot"]
     assert [row["word"] for row in whole] == ["can't tell", "forgot"]
     assert (early[0]["needed"], whole[0]["needed"] is None) == (None, False)
+    assert changes_json(rows, None, {"open"})[0]["needed"] is None, "more items show no more at a bound"
 
 
 def test_rows_of_the_target_that_cannot_be_read_are_skipped_on_request(command: Command) -> None:

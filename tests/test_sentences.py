@@ -92,6 +92,14 @@ def test_the_note_on_a_single_run_says_what_it_does_not_cover_and_how_many_runs_
     assert few.endswith("More runs add little to that: to find a drop of 10 points, evaluate on more items.")
 
 
+def test_arms_with_too_few_items_share_one_sentence() -> None:
+    rows = compare([pair("code", 1, 2, 17)], MARGIN)
+    both = [replace(row, arm=arm) for row in rows for arm in ("vanilla", "sdft")]
+    shown = headline_of(Findings.of(made(both)))
+    said = "whether vanilla (−5.0 points on average) or sdft (−5.0 points on average) forgot any of 1 other task"
+    assert shown.startswith(f"Too few items to tell {said} in this training run.")
+
+
 def test_an_interval_without_zero_is_not_called_no_change(tmp_path: Path) -> None:
     """n = 1,319: −1.7 points, interval −3.0 to −0.5. Corrected over eight tasks it is neither forgot nor unchanged."""
     pairs = [pair(f"t{task}", 30, 30, 1259) for task in range(7)] + [pair("gsm8k", 21, 43, 1255)]

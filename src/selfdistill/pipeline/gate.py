@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -166,10 +166,13 @@ def gate_result(
     }
 
 
-def changes_json(comparisons: Sequence[Comparison], gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def changes_json(
+    comparisons: Sequence[Comparison], gate: Mapping[str, Any] | None, at_bound: Set[str] = frozenset()
+) -> list[dict[str, Any]]:
     """The comparisons as JSON. After a gate that ended early, "can't tell" is "not decided": the items that were not
-    asked might have decided, so no number of items is given."""
-    rows = [row.to_json() for row in comparisons]
+    asked might have decided, so no number of items is given. Neither is one for the tasks `at_bound`, since more items
+    show no more at the floor or the ceiling."""
+    rows = [{**row.to_json(), **({"needed": None} if row.task in at_bound else {})} for row in comparisons]
     if not gate or not gate["ended_early"]:
         return rows
     return [{**row, "word": UNASKED, "needed": None} if row["word"] == "can't tell" else row for row in rows]

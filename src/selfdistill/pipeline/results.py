@@ -46,6 +46,7 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
     generated = [task for task in measured if task.generated]
     broken = compare([pair for task in generated for pair in task.ending_pairs(context)], margin)
     gate = gate_result(experiment, context, pairs, comparisons, design) if design else None
+    tasks = [task.to_json(experiment, context, spreads) for task in measured]
     return {
         "model": recipe.model.path,
         "task": recipe.task,
@@ -55,8 +56,8 @@ def results(experiment: Experiment, context: Context) -> dict[str, Any]:
         "seeds": recipe.seeds,
         "margin": margin,
         "baseline_arms": _baseline_arms(experiment, context),
-        "tasks": [task.to_json(experiment, context, spreads) for task in measured],
-        "comparisons": changes_json(comparisons, gate),
+        "tasks": tasks,
+        "comparisons": changes_json(comparisons, gate, {task["task"] for task in tasks if task.get("uninformative")}),
         "mean_changes": [] if gate else _mean_changes(context, measured, margin),
         "gate": gate,
         "checkpoints": checkpoints(experiment, context),

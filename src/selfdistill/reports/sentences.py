@@ -35,8 +35,12 @@ def headline(findings: Findings) -> str:
     runs, sentences = during(findings.runs), list[str]()
     if total := max((row["total"] for row in rows), default=0):
         of = f" of {counted(total, 'other task')}{' so far' if findings.is_partial(arms) else ''}"
-        said = [f"{row['arm']} {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
-        sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
+        if all(map(_tells_nothing, rows)):
+            said = [f"{row['arm']} ({points(row['mean'])} points on average)" for row in rows]
+            sentences.append(f"Too few items to tell whether {' or '.join(said)} forgot any{of} {runs}.")
+        else:
+            said = [f"{row['arm']} {_forgotten(row, '' if place else of)}" for place, row in enumerate(rows)]
+            sentences.append(f"{runs.capitalize()}, {' and '.join(said)}.")
     for task in dict.fromkeys(change["task"] for row in rows for change in row["targets"]):
         changes = [(row["arm"], change) for row in rows for change in row["targets"] if change["task"] == task]
         said = [f"{arm} {_moved(change, findings.margin)}" for arm, change in changes]
@@ -51,13 +55,18 @@ def _forgotten(row: JsonRow, of: str) -> str:
     of the tasks can tell, that is said first."""
     unshown = "not decided" if "not decided" in row["others"] else "can't tell"
     count, unclear = len(row["others"].get("forgot", [])), len(row["others"].get(unshown, []))
-    if unclear and unclear == row["total"] and unshown == "can't tell":
+    if _tells_nothing(row):
         return f"may have forgotten some{of} or none (too few items to tell, {points(row['mean'])} points on average)"
     details = [f"{unshown} for {unclear}"] if unclear else []
     if row["mean"] is not None:
         span = f" {point_bounds(*row['span'])}" if row["span"] else ""
         details.append(f"{points(row['mean'])} points on average{span}")
     return f"forgot {count or 'none'}{of}" + (f" ({', '.join(details)})" if details else "")
+
+
+def _tells_nothing(row: JsonRow) -> bool:
+    """Whether the arm has too few items on each of the other tasks."""
+    return len(row["others"].get("can't tell", [])) == row["total"] > 0
 
 
 def on_average(findings: Findings, arms: Sequence[str]) -> list[str]:
