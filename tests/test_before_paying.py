@@ -99,9 +99,9 @@ def test_several_long_rows_are_counted_and_the_longest_named(model: Path, tmp_pa
         assert done.code == 2
         assert drawn in done.said
         assert re.search(
-            r"the longest is row 24 of rows.jsonl \(\d+ tokens: 'What is 23 plus 23\?'…\); row 21", done.said
+            r"the longest is rows.jsonl line 24 \(\d+ tokens: 'What is 23 plus 23\?'…\); rows.jsonl line 21", done.said
         )
-        assert "row 5 of" not in done.said, "only the three longest"
+        assert "line 5 (" not in done.said, "only the three longest"
         assert "set train.allow_unusable_rows=true, which shortens them" in done.said
     assert unpaid(tmp_path / "run")
     allowed = command("run", path, "train.allow_unusable_rows=true", "--dir", tmp_path / "allowed")
@@ -299,6 +299,7 @@ def test_a_run_uses_the_rows_of_a_preview(model: Path, tmp_path: Path, command: 
                      "Rewrite: Here it is:", "Trained on, in ⟦⟧: <|im_start|>user", "⟦Here it is:"):  # fmt: skip
         assert expected in done.out
     assert f"They are in {tmp_path}/run. Next: selfdistill run {path} --dir {tmp_path}/run" in done.said
+    assert "A run stops if fewer than" not in done.said
     kept = read_rows(tmp_path / "run/rewrite/completions.jsonl")
     assert command("preview", path, "-n", 3, "--dir", tmp_path / "run").out == done.out
     assert len(asked) == 3, "nothing is asked twice"
@@ -307,6 +308,8 @@ def test_a_run_uses_the_rows_of_a_preview(model: Path, tmp_path: Path, command: 
     assert read_rows(tmp_path / "run/rewrite/completions.jsonl")[:3] == kept
     assert command("preview", path, "-n", 2, "--dir", tmp_path / "run").code == 0
     assert len(asked) == 30
+    failing = command("preview", path, "-n", 3, "--dir", tmp_path / "run", "rewrite.grader=exact").said
+    assert "A run stops if fewer than" in failing
 
 
 def test_a_preview_of_more_rows_than_there_are_shows_all(model: Path, tmp_path: Path, command: Command) -> None:

@@ -33,19 +33,20 @@ def qa(at: int, **more: Any) -> dict[str, Any]:
 
 
 def test_a_row_that_is_too_long_is_named_wherever_it_stands(tmp_path: Path, command: Command) -> None:
-    rows = [qa(at) for at in range(300)] + [qa(300, answer="word " * 3000), qa(301)]
+    rows = [qa(at) for at in range(300)] + [qa(300, answer="word " * 3000), qa(301), qa(302, answer="word " * 400)]
     path = recipe(tmp_path, rows)
     done = command("check", "--no-probe", path)
     assert done.code == 2
-    assert "Training sequences of more than 2,048 tokens: 1, the longest is row 301 of d.jsonl (" in done.said
+    assert "Training sequences of more than 2,048 tokens: 1, the longest is d.jsonl line 301 (" in done.said
     assert "'Question 300?'" in done.said
     said = "Shorten these rows (the model's context has 2,048 tokens), or set train.allow_unusable_rows=true"
     assert said in done.said
-    assert "Raise train.max_length (the model's" in command("check", "--no-probe", path, "train.max_length=1000").said
+    advised = command("check", "--no-probe", path, "train.max_length=400").said
+    assert "Raise train.max_length, shorten 1 row (the model's context has 2,048 tokens)" in advised
     assert "Rewriting prompts that leave no room for an answer in the model's context: 1." in done.said
     stopped = command("run", path, "rewrite.backend=fake", "--dir", tmp_path / "run")
     assert stopped.code == 2
-    assert "1, the longest is row 301 of d.jsonl (" in stopped.said
+    assert "1, the longest is d.jsonl line 301 (" in stopped.said
     assert not (tmp_path / "run" / "rewrite").exists()
     done = command("check", "--no-probe", path, "train.allow_unusable_rows=true")
     assert (done.code, "They are shortened, or left out" in done.said) == (0, True)
@@ -116,9 +117,8 @@ def test_replayed_rows_are_looked_at_too(tmp_path: Path, command: Command) -> No
     other.write_text(long, encoding="utf-8")
     done = command("check", "--no-probe", path)
     assert done.code == 2
-    assert (
-        "Rows that mixed replays: Training sequences of more than 2,048 tokens: 1, the longest is row 1 of" in done.said
-    )
+    said = f"Training sequences of more than 2,048 tokens: 1, the longest is {other.name} line 1 ("
+    assert f"Rows that mixed replays: {said}" in done.said
 
 
 def test_items_are_looked_at_too(tmp_path: Path, command: Command) -> None:
@@ -272,7 +272,7 @@ def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, c
     assert re.search(r"\d+ of the first 60 references add no fact that can be compared", done.said)
     assert re.search(r" heldout \(the others of its 20 add no fact to compare\)\n", done.out)
     assert "  not checked  nothing to compare in the reference" in done.out
-    few = r"heldout: \d+ items to compare can show only a change of \d\d points or more; raise data.heldout to 200"
+    few = r"heldout: \d+ items to compare can show only a change of \d\d points or more; the data has \d+ rows, so"
     assert re.search(few, done.said)
     done = command("check", "--no-probe", path, "rewrite.grader=none")
     assert "add no fact" not in done.said

@@ -106,7 +106,7 @@ def test_a_preset_fills_in_what_is_not_written() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: m\ndata: {path: d, fromat: alpaca}", r"unknown key `data.fromat` \(did you mean `format`\?\)"),
+        ("model: m\ndata: {path: d, fromat: alpaca}", r"unknown key `data.fromat` \(did you mean `data.format`\?\)"),
         ("model: m\ndata: d\ntrian: {}", r"unknown key `trian` \(did you mean `train`\?\)"),
         ("model: m\ndata: d\nlr: 3", r"unknown key `lr` \(did you mean `train.lr`\?\)"),
         ("model: m\ndata: d\ntrain: {learning_rate: 1}", r"`train.learning_rate` \(did you mean `train.lr`\?\)"),
@@ -121,7 +121,7 @@ def test_a_preset_fills_in_what_is_not_written() -> None:
         ("model: m\ndata: d\ntrain: {batch_size: 7}", "batch_size 7 is not a multiple of micro_batch_size 2"),
         ("model: m\ndata: d\ntrain: {extra: {loss_type: dtf}}", "TRL has no loss 'dtf'; choose nll or dft"),
         ("model: m\ndata: d\narms: {a: {data: none, train: {lrr: 1}}}", "arm a: unknown key `train.lrr`"),
-        ("model: m\ndata: d\narms: {a: {dta: none}}", r"unknown key `arms.a.dta` \(did you mean `data`\?\)"),
+        ("model: m\ndata: d\narms: {a: {dta: none}}", r"unknown key `arms.a.dta` \(did you mean `arms.a.data`\?\)"),
         ("model: m\ndata: d\narms: {a: {data: original}}", "no arm has `data: none`"),
         ("model: m\ndata: d\narms: {../x: {data: none}}", "arm name '../x'"),
         ("model: m\ndata: d\narms: {seed: {data: none}, m: {data: 1.5}}", "a mix ratio between 0 and 1, not 1.5"),

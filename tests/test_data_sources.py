@@ -253,7 +253,7 @@ def broken_parquet(path: Path) -> Path:
 def test_a_source_that_is_none_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     cases = {
-        "missing.jsonl": "There is no data file .*missing.jsonl; check data.path",
+        "missing.jsonl": "There is no data file .*missing.jsonl; check the path",
         "folder": "holds no data files",
         "broken.parquet": "can't be read as Parquet",
         "notes.txt": "is not recognised; rename it to .json",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..types.wording import counted
+from ..types.wording import counted, per_cent
 from .arguments import DataSettings, Directory, Model, Overrides, RecipeOrDirectory, named_recipes, open_experiment
 from .documents import Json, checked_document, only_json, print_json
 from .log_file import log_to
@@ -105,8 +105,14 @@ def preview(
     acceptance = Acceptance()
     for row in rows:
         acceptance.add(row.rewrite.grade)
+    counts, least = acceptance.to_json(), experiment.recipe.rewrite.min_accepted
+    if counts["rate"] < least:
+        say(
+            f"\nA run stops if fewer than {per_cent(least, 0)} of its rewrites are kept (rewrite.min_accepted). Look "
+            "at the reasons above, and try another rewrite.template, rewrite.grader or model first."
+        )
     say(
-        f"\n{kept_sentence(acceptance.to_json())}. They are in {where}. "
+        f"\n{kept_sentence(counts)}. They are in {where}. "
         f"Next: {shlex.join(['selfdistill', 'run', str(target), *(overrides or []), *_in(directory)])}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ def read_rows(config: DataConfig) -> Iterator[PlacedRow]:
         elif is_hub_name(config.path):
             yield from read_hub(config)
         else:
-            raise DataError(f"There is no data file {path}; check data.path, or name a hub dataset such as org/name.")
+            near = get_close_matches(path.name, [each.name for each in path.parent.glob("*")], n=1)
+            meant = f"did you mean {path.with_name(near[0])}?" if near else "check the path."
+            raise DataError(f"There is no data file {path}; {meant} A hub dataset is named like org/name.")
     except OSError as error:
         raise DataError(
             f"{path} can't be read ({error.strerror or error}); check the file and its permissions."

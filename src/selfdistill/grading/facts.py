@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 
 from ..types import Grade
@@ -117,7 +118,7 @@ def _added(reference: _Facts, prompt: _Facts) -> dict[str, list[Amount]]:
     """What the reference adds to the prompt, by kind."""
     known = reference.names, prompt.names
     sure = known[0].sure | (known[0].opening & known[1].sure)
-    marked = names_are_marked(reference.prose)
+    marked = _mark_names(reference, prompt)
     named = (sure | known[0].items) - known[0].small - known[1].small if marked else ()
     added: dict[str, Iterable[Amount]] = {
         "number": [n for n in reference.amounts.stated if n not in prompt.held],
@@ -147,11 +148,16 @@ def _invented(found: _Facts, prompt: _Facts, reference: _Facts) -> dict[str, lis
     base = sorted(prompt.amounts.stated | reference.amounts.stated, key=str)
     numbers = [n for n in found.amounts.claimed if n not in known and not follows(n, base)]
     named: Iterable[str] = ()
-    if names_are_marked(found.prose) and names_are_marked(reference.prose):
+    if _mark_names(found, prompt) and _mark_names(reference, prompt):
         sure = found.names.sure - found.names.small - prompt.words - reference.words
         named = missing_names(sorted(sure), prompt.words | reference.words)
     urls = sorted(url for url in found.urls - reference.urls - prompt.urls)
     return {"number": sorted(numbers, key=str), "name": [*named], "web address": [*urls]}
+
+
+def _mark_names(response: _Facts, prompt: _Facts) -> bool:
+    """Whether capitals mark names in a response: by its own words and, if these are few, by those of its prompt too."""
+    return names_are_marked(response.prose) and names_are_marked(f"{prompt.prose}\n{response.prose}")
 
 
 def _address(url: str) -> str:
@@ -165,6 +171,12 @@ def _letters(text: str) -> str:
     return _NOT_LETTERS.sub(" ", text).strip().casefold()
 
 
+def _written(value: Amount) -> str:
+    """A number as people write it: 29825.28, and 1/3 if it has no end."""
+    decimal = f"{float(value):.12g}" if isinstance(value, Fraction) else str(value)
+    return decimal if not isinstance(value, Fraction) or Fraction(decimal) == value else str(value)
+
+
 def _shown(values: Iterable[Amount]) -> str:
-    shown = ", ".join(map(str, values))
+    shown = ", ".join(map(_written, values))
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"

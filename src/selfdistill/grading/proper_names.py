@@ -31,7 +31,11 @@ _SMALL_WORDS = (
 _DATE_WORDS = {form for month in MONTHS for form in (month.lower(), month[:3].lower(), "sept")}  # these are amounts
 _NO_NAMES = frozenset(_SMALL_WORDS.split()) | _DATE_WORDS
 _ANSWERS = {"yes", "no"}
-_GERMAN_WORDS = "und der das ist nicht ein eine sich auch für dem des wird werden sind zu im mit auf von den die"
+_GERMAN_WORDS = (
+    "und der das ist nicht ein eine sich auch für dem des wird werden sind zu im mit auf von den die ich kann wie wann "
+    "wer wo sie ihre ihr mein meine wir oder zum zur nach bei aus kein keine einen einer eines diese dieser über wenn "
+    "können haben bitte nein"
+)
 _GERMAN = frozenset(_GERMAN_WORDS.split())
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..data import BadRow, OnBad, draw, iter_conversations
+from ..data import BadRow, OnBad, draw, iter_conversations, read_rows
 from ..errors import RenderError
 from ..models.loading import load_context_length, load_renderer
 from ..models.renderer import Renderer
@@ -179,7 +179,9 @@ def unusable_rows(
         if len(long):
             longest = long[np.argsort(-lengths.sequences[long], kind="stable")][:_NAMED]
             where = named({int(lengths.rows[i]): f"{lengths.sequences[i]:,} tokens" for i in longest})
-            first = "Shorten these rows" if limit == window else "Raise train.max_length"
+            beyond = int(np.count_nonzero(lengths.sequences[long] > window))
+            first = "Shorten these rows" if beyond == len(long) else "Raise train.max_length"
+            first += f", shorten {counted(beyond, 'row')}" if 0 < beyond < len(long) else ""
             room = f" (the model's context has {window:,} tokens)" if window < sys.maxsize else ""
             advice = f"{first}{room}, or set train.allow_unusable_rows=true, which shortens them."
             done = (
@@ -210,11 +212,21 @@ def _named(rows: Mapping[int, str], train: Path, source: DataConfig, load: Load)
             places.setdefault(conversation.messages, number + len(bad))
         if len(places) == len(wanted):
             break
-    name = Path(source.path).name
+    at, name = _places(source, {*places.values()}), Path(source.path).name
     named = []
     for row, text in rows.items():
         asked = next((message.content for message in texts[row].messages if message.role == "user"), "")
         words = " ".join(asked[:200].split())[:40]
-        where = places.get(texts[row].messages)
-        named.append(f"row {where} of {name} ({text}: {words!r}…)" if where else f"training row {row + 1} ({text})")
+        place = places.get(texts[row].messages)
+        where = at.get(place, f"row {place} of {name}") if place else ""
+        named.append(f"{where} ({text}: {words!r}…)" if where else f"training row {row + 1} ({text})")
     return "; ".join(named)
+
+
+def _places(source: DataConfig, numbers: Set[int]) -> dict[int, str]:
+    """Where the rows of a file with these numbers are, in the words of the messages on rows that can't be used, as in
+    "rows.jsonl line 7". Empty for other sources."""
+    if not Path(source.path).is_file():
+        return {}
+    read = islice(enumerate(read_rows(source), 1), max(numbers, default=0))
+    return {number: where for number, (where, _) in read if number in numbers}

@@ -218,7 +218,7 @@ def _accepted(verifying: Stage, counts: Mapping[str, Any]) -> str:
     unchecked = f", {counts['unchecked']:,} kept with their content not checked" if counts["unchecked"] else ""
     return (
         f"{verifying.name}: {counts['accepted']:,} of {counted(counts['rows'], 'answer')} of the seed accepted"
-        f"{unchecked}; the rows of the rest keep their originals."
+        f"{unchecked}; the other rows keep their originals."
     )
 
 

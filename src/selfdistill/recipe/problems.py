@@ -43,7 +43,10 @@ def problem(detail: Any, model: type[BaseModel]) -> str:
             return f"unknown key `{key}` (name the directory with the option `--dir`)"
         if meant := _ELSEWHERE.get(leaf):
             return f"unknown key `{key}` (did you mean `{meant}`?)"
-        near = difflib.get_close_matches(leaf, [k.rpartition(".")[2] for k in siblings], n=1)
+        near = [
+            ".".join([*location[:-1], close])
+            for close in difflib.get_close_matches(leaf, [k.rpartition(".")[2] for k in siblings], n=1)
+        ]
         near = near or [k for k in known if k.rpartition(".")[2] == leaf][:1]
         near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         return f"unknown key `{key}`" + (f" (did you mean `{near[0]}`?)" if near else "")

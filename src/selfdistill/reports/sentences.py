@@ -66,7 +66,8 @@ def _forgotten(row: JsonRow, of: str) -> str:
 
 def _tells_nothing(row: JsonRow) -> bool:
     """Whether the arm has too few items on each of the other tasks."""
-    return len(row["others"].get("can't tell", [])) == row["total"] > 0
+    total: int = row["total"]
+    return len(row["others"].get("can't tell", [])) == total > 0
 
 
 def on_average(findings: Findings, arms: Sequence[str]) -> list[str]:

@@ -217,7 +217,7 @@ def _amounts(
         return
     compared = comparable_counts(context, folder / "heldout.jsonl", items)
     found.warnings += [*rewriting_warnings(context, lengths), *size_warnings(context, counts, items)]
-    found.warnings += few_items_warnings(context, compared)
+    found.warnings += few_items_warnings(context, compared, counts.train + counts.heldout)
     found.plan += [*token_lines(lengths), *step_lines(context, runs, counts)]
     found.plan += change_lines(context, items, compared)
     use = disk_use(context, runs, folder, counts.to_json(), items, directory)

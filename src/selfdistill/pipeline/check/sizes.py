@@ -137,8 +137,9 @@ def change_lines(context: Context, items: Mapping[str, int], compared: Mapping[s
     )
 
 
-def few_items_warnings(context: Context, compared: Mapping[str, int]) -> Iterator[str]:
-    """Warnings about targets whose `compared` items can show nothing but a collapse."""
+def few_items_warnings(context: Context, compared: Mapping[str, int], rows: int) -> Iterator[str]:
+    """Warnings about targets whose `compared` items can show nothing but a collapse. `rows`: those of the data, to
+    train on or held out."""
     for name, n in compared.items():
         if not (n and context.tasks[name].is_target):
             continue
@@ -146,7 +147,10 @@ def few_items_warnings(context: Context, compared: Mapping[str, int]) -> Iterato
         if change is None or change > _COLLAPSE:
             shows = f"only a change of {100 * change:.0f} points or more" if change else "no change"
             key = "data.heldout" if name == HELDOUT else "its n in evaluate.tasks"
-            yield f"{name}: {counted(n, 'item')} to compare can show {shows}; raise {key} to {_ENOUGH} or more."
+            advice = f"raise {key} to {_ENOUGH} or more"
+            if name == HELDOUT and rows < 2 * _ENOUGH:
+                advice = f"the data has {counted(rows, 'row')}, so raise {key} as far as you can, or add rows"
+            yield f"{name}: {counted(n, 'item')} to compare can show {shows}; {advice}."
 
 
 def _tests(context: Context) -> tuple[int, int]:
