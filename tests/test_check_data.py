@@ -269,7 +269,7 @@ def test_references_without_facts_are_counted_and_not_compared(tmp_path: Path, c
     rows = [qa(at, answer="It was a fine day." if at % 2 else "We went to Rome in 1990.") for at in range(60)]
     path = recipe(tmp_path, rows, heldout=20)
     done = command("check", "--no-probe", path, "rewrite.grader=facts")
-    assert re.search(r"\d+ of the first 60 references add no fact that can be compared", done.said)
+    assert re.search(r"\d+ of 60 references add no fact that can be compared", done.said)
     assert re.search(r" heldout \(the others of its 20 add no fact to compare\)\n", done.out)
     assert "  not checked  nothing to compare in the reference" in done.out
     few = r"heldout: \d+ items to compare can show only a change of \d\d points or more; the data has \d+ rows, so"

@@ -131,6 +131,8 @@ def test_near_duplicates_are_counted_and_left_out_only_if_the_recipe_asks(tmp_pa
     (note,) = data_notes(kept.to_json())
     assert "nearly repeat a training row, and are kept; data.near_duplicates.drop=true leaves them out" in note
     assert "A farmer has" in note
+    (all_of_them,) = data_notes({**kept.to_json(), "near_duplicates": 6})
+    assert "and are kept, since these are all; give the task heldout a path to other rows" in all_of_them
     wanted = {"threshold": 0.9, "drop": True}
     left = prepare(config(path, heldout=6, near_duplicates=wanted), tmp_path / "left")
     assert left.dropped == left.near_duplicates == kept.near_duplicates == 6 - left.heldout

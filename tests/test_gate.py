@@ -25,6 +25,7 @@ from selfdistill.pipeline import gate as run_gate
 from selfdistill.pipeline.gate import changes_json
 from selfdistill.pipeline.gate_recipe import comparison_recipe, gate_design, model_names
 from selfdistill.recipe import ModelConfig
+from selfdistill.reports.gate_files import failed_document, gate_markdown
 from selfdistill.types import content_id
 
 Command = Callable[..., Done]
@@ -184,6 +185,8 @@ def test_a_crash_is_no_verdict_and_ends_in_2(command: Command, monkeypatch: pyte
     assert "Traceback" in done.err
     assert ElementTree.parse("a.xml").getroot().get("errors") == "1"
     assert command("gate", "demo", "demo", *DEMO).code == 2
+    stopped = gate_markdown(failed_document("Go on: selfdistill run r.yaml 'evaluate.tasks=[{task: a}]'"))
+    assert "````text\nGo on: selfdistill run r.yaml 'evaluate.tasks=[{task: a}]'\n````" in stopped
     wrong = command("gate", "demo", "demo", "--suite", "nope", "--json")
     assert (wrong.code, json.loads(wrong.out)["exit_code"]) == (2, 2)
     assert "There is no suite" in wrong.err

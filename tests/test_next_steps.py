@@ -85,8 +85,10 @@ def test_a_model_whose_answers_end_in_loops_is_not_to_be_used(looped: int, said:
         arm: {"n": 10, "endings": {"loop": n, "stop": 10 - n}, "value": n / 10, "low": 0.0, "high": 1.0}
         for arm, n in shares.items()
     }
-    verdict |= {"degeneration": {"tasks": [{"task": "gsm8k", "arms": arms}], "comparisons": []}}
+    worse = {"task": "gsm8k", "arm": "sdft", "against": "seed", "word": "forgot" if said else "can't tell"}
+    verdict |= {"degeneration": {"tasks": [{"task": "gsm8k", "arms": arms}], "comparisons": [worse]}}
     sentence = next_steps(verdict, where)[0]
+    assert ("More answers end in a loop or in garble than the seed's: sdft on gsm8k." in sentence) == said
     broken = "90 % of the answers of sdft to gsm8k end in a loop or in garble, or are empty (with the seed model 0 %)"
     assert (broken in sentence) == said
     assert ("Use sdft." in sentence) != said

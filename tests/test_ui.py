@@ -136,7 +136,7 @@ def test_only_the_pages_of_the_report_are_served(bench: Bench) -> None:
     [
         ("nonsense", "holds no recipe"),
         ("model: demo\ntrain: {lr: fast}", "Line 2: `train.lr`"),
-        ("model: demo\ntrain:\n  lrr: 1", "Line 3: unknown key `train.lrr` (did you mean `lr`?)"),
+        ("model: demo\ntrain:\n  lrr: 1", "Line 3: unknown key `train.lrr` (did you mean `train.lr`?)"),
         ("model: [", "Line 1"),
         ("model: demo\ndata: rows.jsonl\nevaluate: {tasks: [nothing]}", "nothing"),
         ("", "holds no recipe"),
@@ -449,7 +449,7 @@ def test_from_a_data_file_to_the_verdict(address: str, browser: Any, tmp_path: P
     text += "gap: false\nshift: {task: null}\nevaluate:\n  sampling: {preset: greedy, max_new_tokens: 24}\n"
     text += "  tasks: [heldout]\n"
     page.fill("textarea", text.replace("lr: ", "lrr: "))
-    page.wait_for_selector("#valid .problem:has-text('did you mean `lr`')")
+    page.wait_for_selector("#valid .problem:has-text('did you mean `train.lr`')")
     page.fill("textarea", text)
     page.wait_for_selector("#valid .fine")
     page.click("button:text-is('Save')")

@@ -65,6 +65,8 @@ def data_notes(counts: Mapping[str, Any], bad_rows: str = "data/bad_rows.jsonl")
         )
     if near := counts.get("near_duplicates"):
         kept = "are kept; data.near_duplicates.drop=true leaves them out"
+        if near == counts.get("heldout"):
+            kept = "are kept, since these are all; give the task heldout a path to other rows, or raise the threshold"
         yield (
             f"{counted(near, 'row')} of data.heldout nearly repeat a training row, and "
             f"{'were left out' if counts.get('dropped') else kept}. Their prompts are at least as similar as "

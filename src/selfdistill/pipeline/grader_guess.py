@@ -11,6 +11,7 @@ from ..grading.calls import read_call
 from ..grading.programs import python_blocks
 from ..recipe import GraderSpec
 from ..types import Example
+from ..types.wording import counted
 
 FIRST = 200
 """The references at the start of the data that `init` and `check` look at."""
@@ -76,9 +77,10 @@ def unchecked_sentence(examples: Sequence[Example]) -> str | None:
     unchecked = len(examples) - len(comparable(examples))
     if not unchecked:
         return None
+    of = "the first " if len(examples) == FIRST else ""
     return (
-        f"{unchecked} of the first {len(examples)} references add no fact that can be compared: their rewrites are "
-        "kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
+        f"{unchecked} of {of}{counted(len(examples), 'reference')} add no fact that can be compared: their rewrites "
+        "are kept, content not checked. To compare their meaning too, write grader: {all_of: [facts, similar]} "
         "(needs pip install 'selfdistill[shift]', and the embedding model that shift.embedding names)"
     )
 

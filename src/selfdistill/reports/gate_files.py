@@ -153,7 +153,8 @@ def _notes(verdict: JsonRow, gate: JsonRow, skills: Sequence[JsonRow]) -> Iterat
     for kind, why in _INFORMATION.items():
         if names := [name for name, found in gate["uninformative"].items() if found == kind]:
             yield f"Uninformative: {', '.join(names)}: {why}."
-    undecided = [row for row in skills if row["skill"] in gate["undecided"]]
+    beyond = -gate["margin"]  # such a loss is no open question, even if the gate ended before its word was due
+    undecided = [row for row in skills if row["skill"] in gate["undecided"] and row["high"] >= beyond]
     if undecided and not (gate["exit_code"] == 3 and gate["mean"] and gate["mean"]["within"]):
         why = f"; not decided: the gate ended at {_look(gate)}" if gate.get("ended_early") else ""
         yield f"Open whether within {100 * gate['margin']:g} points alone: {_each_needed(undecided)}{why}."
@@ -217,7 +218,8 @@ def gate_markdown(document: JsonRow) -> str:
     lines = [
         f"### {signs[document['outcome']]} selfdistill gate: {document['outcome']}",
         "",
-        _md(document["sentence"]),
+        # An error may hold a command to copy.
+        _fenced(document["sentence"]) if document["outcome"] == "not run" else _md(document["sentence"]),
         "",
     ]
     if rows := [*_target_cells(document), *map(_skill_cells, document["skills"])]:
@@ -265,6 +267,11 @@ def _about_needed(row: JsonRow) -> str:
 def _md(text: str) -> str:
     """Text of a model or a user, so that Markdown shows it and does not read it."""
     return "".join(f"\\{sign}" if sign in r"\`*_{}[]<>#|!~" else sign for sign in visible(text))
+
+
+def _fenced(text: str) -> str:
+    shown = visible(text).replace("`" * 4, "`" * 3)
+    return f"{'`' * 4}text\n{shown}\n{'`' * 4}"
 
 
 def gate_junit(document: JsonRow) -> str:

@@ -52,7 +52,8 @@ def outcome(verdict: JsonRow, directory: Path) -> tuple[str, str, list[Command]]
         trust = _trust(verdict["acceptance"]) if kinds.get(used["arm"]) in _REWRITES else ""
         alone = "" if any(row["total"] for row in rows) else f"{_COST_UNKNOWN} "
         happened = "" if alone else _happened(findings, rows, kinds)
-        advice = f"{alone}{trust}{_broken(findings, used, verdict) or _advice(findings, used)}{model}"
+        looks = f"{alone}{_degenerate(findings, rows, verdict)}{trust}"
+        advice = f"{looks}{_broken(findings, used, verdict) or _advice(findings, used)}{model}"
     elif losses := [row for each in findings.arms if (row := findings.loss_change(each))]:
         happened, advice = _only_loss(findings, losses), f"{_LOSS_ALONE}{model}"
     return happened, advice, _commands(arm, trained[arm], directory) if arm in trained else []
@@ -108,6 +109,17 @@ def _happened(findings: Findings, rows: list[JsonRow], kinds: dict[str, Any]) ->
             f"on {data} ({row['arm']}) {'made ' if not said else ''}{lost}{of}{' worse' if not said else ''}{open_}"
         )
     return f"{during(findings.runs).capitalize()}, fine-tuning {'; '.join(said)}."
+
+
+def _degenerate(findings: Findings, rows: list[JsonRow], verdict: JsonRow) -> str:
+    """The tasks on which more of an arm's answers end in a loop or in garble than of the seed's, which no score says;
+    empty if there are none."""
+    worse: dict[str, list[str]] = {row["arm"]: [] for row in rows}
+    for row in degeneration_rows(findings, verdict.get("degeneration", {})):
+        if row.change and row.change["word"] == "forgot" and row.arm in worse:
+            worse[row.arm].append(row.task)
+    said = "; ".join(f"{arm} on {', '.join(tasks)}" for arm, tasks in worse.items() if tasks)
+    return f"More answers end in a loop or in garble than the seed's: {said}. " if said else ""
 
 
 def _only_loss(findings: Findings, losses: list[JsonRow]) -> str:

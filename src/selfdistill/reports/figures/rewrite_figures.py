@@ -95,9 +95,10 @@ def gap(material: Material) -> Drawing | None:
 
 def _middle(rows: list[tuple[float, int]]) -> str:
     tokens = sum(n for _, n in rows)
-    perplexity = exp(min(sum(nll * n for nll, n in rows) / tokens, 99)) if tokens else float("nan")
-    mean = sum(nll for nll, _ in rows) / len(rows)
-    return f"mean {mean:.2f}, perplexity {f'{perplexity:.3g}' if perplexity < 1000 else count(perplexity)}"
+    of_tokens = sum(nll * n for nll, n in rows) / tokens if tokens else float("nan")
+    perplexity, mean = exp(min(of_tokens, 99)), sum(nll for nll, _ in rows) / len(rows)
+    shown = f"{perplexity:.3g}" if perplexity < 1000 else count(perplexity)
+    return f"mean of the responses {mean:.2f}, of the tokens {of_tokens:.2f}, perplexity {shown}"
 
 
 def _draw_gap(
