@@ -319,7 +319,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.action == "keep":
         folder, file = args.paths
-        text = json.dumps(keep(folder), ensure_ascii=False, separators=(",", ":"))
+        kept = keep(folder)
+        _check(kept)  # for example, a run without a place in the verdict
+        text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
         file.write_bytes(lzma.compress(text.encode()))
         print(f"{file}: {file.stat().st_size:,} bytes")
         return
