@@ -155,5 +155,5 @@ def test_changed_settings_name_the_command_that_adds_arms(project: Path, command
     assert "data.seed (0 → 3)." in done.said
     assert done.err.splitlines()[1:] == [
         "To go on with the earlier settings: selfdistill run runs/recipe",
-        "To use the new settings in a new directory, add --dir.",  # an arm was taken out, too
+        "To use the new settings in a new directory: repeat your command with --dir runs/recipe-2",  # no arm more
     ]

@@ -94,6 +94,11 @@ def test_run_resumes_a_directory_with_its_own_recipe(
         "To use the new settings in a new directory: selfdistill run runs/recipe/recipe.yaml --dir runs/recipe-2 "
         'data.n=null \'evaluate.tasks=["heldout", {"task": "demo-lists", "n": 4}]\'',
     ]
+    many = json.dumps([{"task": "demo-lists", "name": f"lists-{at}", "n": 4} for at in range(9)])
+    done = command("run", "runs/recipe", f"evaluate.tasks={many}", "rewrite.grader=none")
+    assert done.err.splitlines()[-1] == (
+        "To use the new settings in a new directory: repeat your command with --dir runs/recipe-2"
+    )
     done = command("run", "runs/recipe", "rewrite.grader=none")
     assert done.code == 2
     said, back, new = done.err.splitlines()

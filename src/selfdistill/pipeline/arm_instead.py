@@ -24,6 +24,7 @@ from .context import Context
 
 _Changed = Mapping[str, tuple[Any, Any]]
 _log = logging.getLogger(__name__)
+_MOST_COPIED = 200  # characters: nobody reads longer settings, such as a whole list of tasks
 # Settings of a stage that have another name in the recipe. `model` in the settings is the digest of the weights.
 _KEYS = {"grader": "rewrite.grader", "source": "data.path", "model": "model.path", "embedding": "shift.embedding"}
 # The sections in which a stage's settings are looked for, the first that has the key.
@@ -109,8 +110,11 @@ def _ways_on(experiment: Experiment, before: Recipe | None, arms: Sequence[str])
     yield "A file or model changed: put it back, or use a new directory." if same else back
     if _stops_at_a_row(experiment):
         return
-    new = "To use the new settings in a new directory"
-    yield f"{new}: {shlex.join([*own, str(_free(directory)), *words])}" if words is not None else f"{new}, add --dir."
+    new, free = "To use the new settings in a new directory", str(_free(directory))
+    if words is None or len(shlex.join(words)) > _MOST_COPIED:
+        yield f"{new}: repeat your command with {shlex.join(['--dir', free])}"
+    else:
+        yield f"{new}: {shlex.join([*own, free, *words])}"
 
 
 def _stops_at_a_row(experiment: Experiment) -> bool:
