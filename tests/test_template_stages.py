@@ -172,7 +172,7 @@ def test_a_row_that_the_template_refuses_is_named_with_the_setting_that_drops_it
     recipe = recipe_in(tmp_path, REFUSES, evaluate={"tasks": []})
     checked = command("check", "--no-probe", recipe)
     assert checked.code == 2
-    assert "1 row can't be trained on (row 8 of rows.jsonl (the chat template refuses" in checked.said
+    assert "1 row can't be trained on (rows.jsonl line 8 (the chat template refuses" in checked.said
     done = command("run", recipe, "--dir", tmp_path / "run")
     assert done.code == 2
     assert "No sevens" in done.said
