@@ -214,7 +214,7 @@ def test_the_gaps_data_are_the_rows(whole: Path, files: Path) -> None:
     first = next(row for row in rows if row["responses"] == "responses SDFT trains on")
     assert int(first["rows"]) == inside
     mean = sum(row["original"]["nll"] for row in gap) / len(gap)
-    assert f"original responses: mean {mean:.2f}" in (whole / "report.html").read_text()
+    assert f"original responses: mean of the responses {mean:.2f}" in (whole / "report.html").read_text()
 
 
 def test_the_rows_furthest_off_the_distribution_link_to_the_browser(tmp_path: Path) -> None:
