@@ -173,8 +173,9 @@ def _letters(text: str) -> str:
 
 def _written(value: Amount) -> str:
     """A number as people write it: 29825.28, and 1/3 if it has no end."""
-    decimal = f"{float(value):.12g}" if isinstance(value, Fraction) else str(value)
-    return decimal if not isinstance(value, Fraction) or Fraction(decimal) == value else str(value)
+    if isinstance(value, Fraction) and Fraction(decimal := f"{float(value):.12g}") == value:
+        return decimal
+    return str(value)
 
 
 def _shown(values: Iterable[Amount]) -> str:

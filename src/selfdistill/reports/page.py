@@ -23,7 +23,7 @@ from .next_steps import outcome
 from .notes import shift_missing
 from .rewrites import Survey, browser_page, survey
 from .saved import Saved, read_experiment
-from .sentences import at_floor, headline, on_average
+from .sentences import arms_without_sweeps, at_floor, headline, on_average
 from .svg import marker_icon
 from .text import BUCKETS, LOOKS, WORDS, figure
 from .think_traces import MEASURES, STATES, trace_rows
@@ -97,7 +97,7 @@ def _report(
         advice=advice,
         commands=[each for each in commands if each[0] != "open the report"],
         about=_about(saved),
-        averages=on_average(findings, [arm for arm in findings.arms if arm not in saved.verdict.get("swept", [])]),
+        averages=on_average(findings, arms_without_sweeps(findings, saved.verdict)),
         at_floor=at_floor(findings),
         forgotten=forgotten_rows(findings, saved.verdict, answered),
         run_with_answers=lambda task, arm: run_with_answers(task, arm, answered),

@@ -70,6 +70,11 @@ def _tells_nothing(row: JsonRow) -> bool:
     return len(row["others"].get("can't tell", [])) == total > 0
 
 
+def arms_without_sweeps(findings: Findings, verdict: JsonRow) -> list[str]:
+    """The arms that get sentences of their own; those of a sweep are summarised as curves."""
+    return [arm for arm in findings.arms if arm not in verdict.get("swept", ())]
+
+
 def on_average(findings: Findings, arms: Sequence[str]) -> list[str]:
     """For each arm a sentence that compares its mean over the other tasks with those of other trained arms; none
     without the means."""
@@ -109,7 +114,7 @@ def summary(verdict: JsonRow) -> list[str]:
     if (acceptance := verdict["acceptance"]) and acceptance["rows"]:
         sentences.append(f"{kept_sentence(acceptance)}. The other rows keep their original responses.")
         sentences += [few] if (few := doubt(acceptance)) else []
-    arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
+    arms = arms_without_sweeps(findings, verdict)
     for arm in arms:
         changes = [(task["role"], row) for task in findings.tasks if (row := findings.change(task, arm))]
         if changes:
@@ -128,7 +133,7 @@ def beyond_tables(verdict: JsonRow) -> list[str]:
     """The sentences of the summary that the terminal's tables don't show: tasks that the seed can't do, curves of a
     sweep, and comparisons with baseline arms."""
     findings = Findings.of(verdict)
-    arms = [arm for arm in findings.arms if arm not in verdict["swept"]]
+    arms = arms_without_sweeps(findings, verdict)
     sentences = [*at_floor(findings), *curve_sentences(findings, verdict["sweeps"]), *on_average(findings, arms)]
     for arm in arms:
         if baseline := findings.baseline_arms.get(arm):
