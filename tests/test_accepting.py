@@ -61,6 +61,7 @@ OTHER = [
     ("There are 3 states.", "These: 1. solid 2. liquid 3. gas", "a number of the reference is missing"),
     ("She is 2. He is 12.", "1. He is older\n2. She is 13", "a number of the reference is missing"),
     ("It is tall.", "It is 1,247 metres tall.", "a number that the reference does not hold"),
+    ("It is tall.", f"It is {10**400}.5 metres tall.", "a number that the reference does not hold"),
     ("It is tall.", "It is tall, as all of Norway knows.", "a name that the reference does not hold"),
     ("Look it up.", "Look it up at www.example.com.", "a web address that the reference does not hold"),
     ("Run `ls -l`.", "Run `ls -a`.", "a code span of the reference is missing"),

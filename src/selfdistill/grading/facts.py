@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
@@ -173,9 +174,13 @@ def _letters(text: str) -> str:
 
 def _written(value: Amount) -> str:
     """A number as people write it: 29825.28, and 1/3 if it has no end."""
-    if isinstance(value, Fraction) and Fraction(decimal := f"{float(value):.12g}") == value:
-        return decimal
-    return str(value)
+    if isinstance(value, str):
+        return value
+    # Decimal has no largest number, where float has one and where str() refuses more than 4,300 digits.
+    above, below = Decimal(value.numerator), Decimal(value.denominator)
+    if Fraction(above / below) == value:
+        return f"{above / below:f}"
+    return f"{above:f}" if below == 1 else f"{above:f}/{below:f}"
 
 
 def _shown(values: Iterable[Amount]) -> str:
